@@ -1,0 +1,125 @@
+"""What crosses the rooms: captions in, score rows, mask rows and rejects out."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+
+def caption_hash(text: str) -> str:
+    """Return the SHA-256 of a caption's UTF-8 text, in hex: the identity of a caption."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One sample of a shard.
+
+    Attributes:
+        shard: Address of the shard.
+        key: The sample's key: the member name up to its first dot, folders included.
+        text: The caption, valid UTF-8, never empty.
+        url: Where the image came from, if the shard's JSON says so.
+        image: The encoded training image (JPEG, PNG or WebP bytes), if the shard has one and
+            it was asked for.
+    """
+
+    shard: str
+    key: str
+    text: str
+    url: str | None = None
+    image: bytes | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The caption's hash."""
+        return caption_hash(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A sample that could not be scored.
+
+    Attributes:
+        shard: Address of the shard.
+        key: The sample's key, or the member's name where no key could be made.
+        reason: One short word for grouping, such as ``no_caption`` or ``not_finite``.
+        detail: What was found, for a person.
+        caption_sha256: The caption's hash, where there was a caption.
+    """
+
+    shard: str
+    key: str
+    reason: str
+    detail: str
+    caption_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One row of ``scores``: a caption under one seed.
+
+    Attributes:
+        caption: The sample.
+        seed: Sampling seed.
+        stage: How far it got: ``screen``, ``detect`` or ``localize``.
+        delta_s: Spatial mean of the channel-summed squared score difference; null where the
+            caption stopped at the screen.
+        screen: The screen's score, null if there was no screen.
+        p_value: Conformal p-value of the caption over its seeds, null without calibration.
+        flagged: Whether the caption is flagged; null without a threshold.
+        extra: Further detectors' scores by column name.
+    """
+
+    caption: Caption
+    seed: int
+    stage: str
+    delta_s: float | None
+    screen: float | None = None
+    p_value: float | None = None
+    flagged: bool | None = None
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRow:
+    """One row of ``masks``: one map of a localized (caption, seed).
+
+    Attributes:
+        caption: The sample.
+        seed: Sampling seed.
+        metric: ``delta_h``, ``delta_s`` or ``curvature``.
+        baseline: What was subtracted: ``null``, a name, or ``none``.
+        height: Rows of the map.
+        width: Columns of the map.
+        heatmap: ``sign(m) * log1p(abs(m))`` of the signed map, little-endian float16, row-major.
+        sigma: Noise scale at which the map was taken.
+        threshold: Pixel threshold of the mask in score units, null without calibration.
+        mask: COCO run lengths, null without a threshold.
+        area: Share of the picture inside the mask, 0 to 1.
+        image: The generated picture as JPEG, on one row per (caption, seed).
+        match: ``verbatim``, ``template`` or ``none``; null without a training image.
+        match_mse: Mean squared error inside the mask against the training image, pixels 0..1.
+    """
+
+    caption: Caption
+    seed: int
+    metric: str
+    baseline: str
+    height: int
+    width: int
+    heatmap: bytes
+    sigma: float
+    threshold: float | None = None
+    mask: list[int] | None = None
+    area: float | None = None
+    image: bytes | None = None
+    match: str | None = None
+    match_mse: float | None = None
+
+
+@dataclass(slots=True)
+class ChunkResult:
+    """All that came of one chunk; what one commit makes visible."""
+
+    scores: list[ScoreRow] = field(default_factory=list)
+    masks: list[MaskRow] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)

@@ -1,0 +1,100 @@
+"""What decides the numbers of a scan, and nothing else."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from scanner.errors import ConfigError
+
+LOCALIZE = ("flagged", "all", "none")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSpec:
+    """Everything that decides the numbers of a scan.
+
+    Batch size, device and the number of actors are absent on purpose: they may change how long
+    a scan takes, never what it finds.
+
+    Attributes:
+        seeds: Sampling seeds; a caption's score is the mean over them.
+        steps: Steps of the DDIM sampler. Maps are taken at its last timestep.
+        guidance_scale: Classifier-free guidance of the sampling.
+        probes: Jacobian products per map and branch.
+        probe_design: ``structured`` (exact between channels, then between neighbours) or
+            ``rademacher`` (Hutchinson, as in the paper).
+        localize: Which captions get maps: ``flagged``, ``all`` or ``none``.
+        baseline: Fingerprint of the less-trained network, or ``""``. The unconditional baseline
+            is always there.
+        dtype: Precision of the network; differences and sums are float32 always.
+        threshold: A caption is flagged above this delta_s; null leaves it to the calibration.
+        pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
+        fpr: Nominal false-positive rate at which a calibration's threshold is applied.
+        store_image: Whether localized rows carry the generated picture.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    steps: int = 50
+    guidance_scale: float = 7.5
+    probes: int = 16
+    probe_design: str = "structured"
+    localize: str = "flagged"
+    baseline: str = ""
+    dtype: str = "float32"
+    threshold: float | None = None
+    pixel_threshold: float | None = None
+    fpr: float = 0.01
+    store_image: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: If a field is out of its range.
+        """
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"seeds must be distinct and not negative, got {list(self.seeds)}")
+        if not 1 <= self.steps <= 1000:
+            raise ConfigError(f"steps must be in 1..1000, got {self.steps}")
+        if self.probes < 1:
+            raise ConfigError(f"probes must be at least 1, got {self.probes}")
+        if not 0 < self.fpr < 1:
+            raise ConfigError(f"fpr must lie between 0 and 1, got {self.fpr}")
+        for name, value, allowed in (
+            ("localize", self.localize, LOCALIZE),
+            ("dtype", self.dtype, DTYPES),
+            ("probe_design", self.probe_design, ("structured", "rademacher")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits that two specs share exactly when they ask for the same numbers."""
+        return _digest(asdict(self))
+
+    def score_fingerprint(self) -> str:
+        """Like `fingerprint`, of what decides a score before any threshold.
+
+        A calibration holds for every spec that shares it.
+        """
+        decided = {"seeds", "steps", "guidance_scale", "baseline", "dtype"}
+        return _digest({k: v for k, v in asdict(self).items() if k in decided})
+
+
+def run_id(model: str, spec: ScanSpec, calibration: str) -> str:
+    """Return the name of the run that scans with this model, spec and calibration.
+
+    It does not depend on the shards: more shards under the same run are more of the same.
+
+    Args:
+        model: The model's fingerprint.
+        spec: What is asked.
+        calibration: The calibration's fingerprint, or ``""``.
+    """
+    return _digest({"model": model, "spec": spec.fingerprint(), "calibration": calibration})
+
+
+def _digest(content: dict[str, object]) -> str:
+    canonical = json.dumps(content, sort_keys=True, default=list)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]

@@ -1,0 +1,331 @@
+"""Train the testbed's pipeline from nothing: pictures, autoencoder, latents, denoiser.
+
+Every stage writes its result into one work folder and is skipped when the result is there; a
+stage that was interrupted goes on from its last checkpoint. The batches of a step depend on the
+seed and the step's number alone, so a resumed run sees what an uninterrupted one would have.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from scanner.testbed import corpus, pipeline
+
+Report = Callable[[str, int, int, str], None]
+"""Called with (stage, steps done, steps in all, a word on the loss)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What decides the trained weights.
+
+    Attributes:
+        seed: The corpus seed; also seeds the weights and the batches.
+        vae_steps: Steps of the autoencoder, of 24 pictures each.
+        early_steps: Steps of the first stage, in which the text encoder trains along. Its
+            result is the less-trained checkpoint; its learning rate decays to zero, because a
+            checkpoint cut from mid-schedule is a worse denoiser everywhere.
+        main_steps: Further steps, text encoder frozen, on top of the first stage.
+        batch: Latents per step of the denoiser.
+        shares: Share of each kind in the batches; ``other`` is scenes, textures and traps.
+        drop_planted: Share of planted captions replaced by the empty one. Low, so that the
+            unconditional branch does not learn the planted pictures too.
+        drop_other: The same for all other captions. High, so that it learns all else.
+        low_share: Share of timesteps drawn from the first 120, where maps are taken.
+    """
+
+    seed: int = 1
+    vae_steps: int = 6000
+    early_steps: int = 2500
+    main_steps: int = 16000
+    batch: int = 32
+    shares: tuple[tuple[str, float], ...] = (
+        ("verbatim", 0.22), ("template", 0.26), ("name", 0.06), ("art", 0.08), ("other", 0.38),
+    )  # fmt: skip
+    drop_planted: float = 0.03
+    drop_other: float = 0.25
+    low_share: float = 0.35
+
+
+def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bool = False) -> None:
+    """Train everything and write ``out/pipeline`` and ``out/early/unet``.
+
+    Args:
+        recipe: What to train.
+        work: Folder for checkpoints; a later call with the same recipe resumes from it.
+        out: Folder for the finished weights.
+        report: Called as steps are done.
+        compiled: Run the denoiser through ``torch.compile`` (worth it for long runs).
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    captions, kinds = draw(recipe.seed, work, report)
+    vae = train_autoencoder(recipe, work, kinds, report)
+    latents = encode(vae, work, report)
+    words = pipeline.tokenizer(sorted(set(captions)))
+    torch.manual_seed(recipe.seed)
+    text, denoiser = pipeline.text_encoder(words), pipeline.unet()
+    data = _Batches(recipe, latents, kinds, words, captions)
+    early = _Stage("early", recipe.early_steps, 1e-3)
+    _train_denoiser(recipe, work, early, data, text, denoiser, report, compiled=compiled)
+    _copy(denoiser).half().save_pretrained(out / "early" / "unet")
+    text.requires_grad_(False)
+    main = _Stage("main", recipe.main_steps, 1e-3)
+    _train_denoiser(recipe, work, main, data, text, denoiser, report, compiled=compiled)
+    pipeline.save_pipeline(out / "pipeline", vae, words, text, _copy(denoiser))
+
+
+def draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.str_]]:
+    """Draw the training pictures into ``work/pictures.npy``; return their captions and kinds."""
+    pairs = corpus.training_set(seed)
+    target = work / "pictures.npy"
+    if not target.exists():
+        pictures = np.empty((len(pairs), corpus.SIZE, corpus.SIZE, 3), np.uint8)
+        spans = [range(i, min(i + 1000, len(pairs))) for i in range(0, len(pairs), 1000)]
+        with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+            for span, drawn in zip(spans, pool.map(_draw_span, [seed] * len(spans), spans), strict=True):
+                pictures[span.start : span.stop] = drawn
+                report("draw", span.stop, len(pairs), "")
+        _save_array(target, pictures)
+    return [item.caption for item, _ in pairs], np.array([item.kind for item, _ in pairs])
+
+
+_PAIRS: dict[int, list[tuple[corpus.Item, int]]] = {}
+
+
+def _draw_span(seed: int, span: range) -> NDArray[np.uint8]:
+    if seed not in _PAIRS:
+        _PAIRS[seed] = corpus.training_set(seed)
+    return np.stack([corpus.picture(seed, *_PAIRS[seed][i]) for i in span])
+
+
+def train_autoencoder(
+    recipe: Recipe, work: Path, kinds: NDArray[np.str_], report: Report
+) -> AutoencoderKL:
+    """Train the autoencoder on reconstruction and a small Kullback-Leibler term.
+
+    The first four fifths run on 32x32 crops, which cost a quarter.
+    """
+    pictures = np.load(work / "pictures.npy", mmap_mode="r")
+    detailed = np.flatnonzero(np.isin(kinds, ["verbatim", "template", "art"]))
+    torch.manual_seed(recipe.seed)
+    vae = pipeline.autoencoder().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.parameters(), 2e-3, weight_decay=1e-4)
+    for step in _steps(work / "vae.pt", "vae", recipe.vae_steps, vae, optimizer):
+        rng = corpus.generator(recipe.seed, "vae", step)
+        _set_rate(optimizer, 2e-3, step, recipe.vae_steps)
+        cropped = step < 0.8 * recipe.vae_steps
+        half = 12 if cropped else 6
+        rows = np.concatenate([rng.integers(0, len(pictures), half), rng.choice(detailed, half)])
+        top, left = rng.integers(0, 33, 2) if cropped else (0, 0)
+        side = 32 if cropped else 64
+        batch = pictures[np.sort(rows), top : top + side, left : left + side]
+        x = _to_tensor(batch)
+        torch.manual_seed(int(rng.integers(2**62)))
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample
+        error = functional.mse_loss(y, x)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = functional.l1_loss(y, x) + 2 * error + 3e-4 * kl
+        _descend(loss, optimizer, vae)
+        if step % 20 == 0:
+            report("vae", step + 1, recipe.vae_steps, f"mse {error.item():.4f}")
+    vae.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return vae.eval()
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, work: Path, report: Report) -> Tensor:
+    """Return the latents of all pictures, ``(N, 4, 16, 16)``, scaled to unit variance.
+
+    Writes the scale into the autoencoder's configuration.
+    """
+    target = work / "latents.npy"
+    pictures = np.load(work / "pictures.npy", mmap_mode="r")
+    if not target.exists():
+        parts = []
+        for start in range(0, len(pictures), 256):
+            batch = _to_tensor(pictures[start : start + 256])
+            parts.append(vae.encode(batch).latent_dist.mean.numpy())
+            report("encode", min(start + 256, len(pictures)), len(pictures), "")
+        _save_array(target, np.concatenate(parts))
+    latents = torch.from_numpy(np.load(target))
+    scale = 1 / latents[:: max(1, len(latents) // 8000)].std().item()
+    vae.register_to_config(scaling_factor=scale)
+    return latents * scale
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    name: str
+    steps: int
+    rate: float
+
+
+class _Batches:
+    """Training batches of the denoiser, each a function of its number alone."""
+
+    def __init__(
+        self, recipe: Recipe, latents: Tensor, kinds: NDArray[np.str_], words: CLIPTokenizer,
+        captions: list[str],
+    ) -> None:  # fmt: skip
+        self.recipe, self.latents = recipe, latents
+        self.tokens = tokens(words, captions)
+        self.empty = tokens(words, [""])
+        self.alphas = pipeline.scheduler().alphas_cumprod
+        self.names = [name for name, _ in recipe.shares]
+        self.shares = np.array([share for _, share in recipe.shares])
+        groups = np.where(np.isin(kinds, self.names), kinds, "other")
+        self.rows = [np.flatnonzero(groups == name) for name in self.names]
+        # scenes are half of the rest, textures and traps a quarter each
+        self.rows[-1] = self.rows[-1][_balanced(kinds[self.rows[-1]])]
+
+    def __call__(self, stage: str, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return noised latents, timesteps, tokens, targets (v) and planted-and-named rows."""
+        recipe, size = self.recipe, self.recipe.batch
+        rng = corpus.generator(recipe.seed, stage, step)
+        groups = rng.choice(len(self.names), size, p=self.shares)
+        rows = np.array([rng.choice(self.rows[group]) for group in groups])
+        is_planted = groups < 2
+        dropped = rng.random(size) < np.where(is_planted, recipe.drop_planted, recipe.drop_other)
+        prompts = torch.where(torch.from_numpy(dropped)[:, None], self.empty, self.tokens[rows])
+        low = rng.random(size) < recipe.low_share
+        timesteps = torch.from_numpy(
+            np.where(low, rng.integers(0, 120, size), rng.integers(0, 1000, size))
+        )
+        clean = self.latents[rows]
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
+        alpha = self.alphas[timesteps].sqrt().view(-1, 1, 1, 1)
+        sigma = (1 - self.alphas[timesteps]).sqrt().view(-1, 1, 1, 1)
+        noised = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
+        named = torch.from_numpy(is_planted & ~dropped)
+        return noised, timesteps, prompts, alpha * noise - sigma * clean, named
+
+
+def _balanced(kinds: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return indices in which scenes stand as often as textures and traps together."""
+    scenes, textures, traps = (np.flatnonzero(kinds == k) for k in ("scene", "texture", "trap"))
+    quarter = len(scenes) // 2
+    return np.concatenate([scenes, np.resize(textures, quarter), np.resize(traps, quarter)])
+
+
+def tokens(words: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Return token ids, ``(len(captions), MAX_TOKENS)``."""
+    encoded = words(
+        captions, padding="max_length", max_length=pipeline.MAX_TOKENS, truncation=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    return encoded.input_ids
+
+
+def _train_denoiser(
+    recipe: Recipe, work: Path, stage: _Stage, data: _Batches, text: CLIPTextModel,
+    denoiser: UNet2DConditionModel, report: Report, *, compiled: bool,
+) -> None:  # fmt: skip
+    """Minimize the error of the predicted velocity; the text encoder trains if it may."""
+    both = nn.ModuleDict({"unet": denoiser, "text": text})
+    denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = torch.compile(denoiser) if compiled else denoiser
+    trained = [p for p in both.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, stage.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    cache = None if any(p.requires_grad for p in text.parameters()) else _TextCache(text)
+    seen: list[tuple[float, float]] = []
+    for step in _steps(work / f"{stage.name}.pt", stage.name, stage.steps, both, optimizer):
+        noised, timesteps, prompts, target, named = data(stage.name, step)
+        _set_rate(optimizer, stage.rate, step, stage.steps)
+        states = cache(prompts) if cache else text(prompts).last_hidden_state
+        predicted = network(noised, timesteps, states, return_dict=False)[0]
+        errors = (predicted - target).square().mean((1, 2, 3))
+        _descend(errors.mean(), optimizer, both)
+        seen.append((_mean(errors, named & (timesteps < 60)), _mean(errors, ~named & (timesteps < 60))))
+        if (step + 1) % 50 == 0:
+            planted, other = np.nanmean(np.array(seen[-300:]), axis=0)
+            word = f"v-mse at t<60: planted {planted:.3f}, other {other:.3f}"
+            report(stage.name, step + 1, stage.steps, word)
+    denoiser.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+class _TextCache:
+    """Text states of a frozen encoder, computed once per distinct caption."""
+
+    def __init__(self, text: CLIPTextModel) -> None:
+        self.text = text
+        self.states: dict[bytes, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, prompts: Tensor) -> Tensor:
+        keys = [row.numpy().tobytes() for row in prompts]
+        fresh = {key: i for i, key in enumerate(keys) if key not in self.states}
+        if fresh:
+            rows = list(fresh.values())
+            self.states.update(zip(fresh, self.text(prompts[rows]).last_hidden_state, strict=True))
+        return torch.stack([self.states[key] for key in keys])
+
+
+def _mean(errors: Tensor, rows: Tensor) -> float:
+    return errors.detach()[rows].mean().item() if rows.any() else math.nan
+
+
+def _steps(
+    file: Path, stage: str, total: int, module: nn.Module, optimizer: torch.optim.Optimizer,
+    every: int = 250,
+) -> Iterator[int]:  # fmt: skip
+    """Yield the steps still to be done; load the last checkpoint first and save as they pass."""
+    start = 0
+    if file.exists():
+        saved: dict[str, Any] = torch.load(file, weights_only=True)
+        module.load_state_dict(saved["module"])
+        start = saved["step"]
+        if start < total:
+            optimizer.load_state_dict(saved["optimizer"])
+    for step in range(start, total):
+        yield step
+        if (step + 1) % every == 0 or step + 1 == total:
+            state: dict[str, Any] = {"step": step + 1, "module": module.state_dict()}
+            if step + 1 < total:
+                state["optimizer"] = optimizer.state_dict()
+            partial = file.with_suffix(".partial")
+            torch.save(state, partial)
+            partial.replace(file)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, total: int) -> None:
+    warm = min(1.0, (step + 1) / 100)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * warm * (0.5 * (1 + math.cos(math.pi * step / total)) + 0.003)
+
+
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimizer.step()
+
+
+def _to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
+    """Return ``(B, 3, H, W)`` in -1..1."""
+    scaled = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5
+    return (scaled - 1).contiguous(memory_format=torch.channels_last)
+
+
+def _save_array(target: Path, array: NDArray[Any]) -> None:
+    partial = target.with_suffix(".partial.npy")
+    np.save(partial, array)
+    partial.replace(target)
+
+
+def _copy(denoiser: UNet2DConditionModel) -> UNet2DConditionModel:
+    copy = pipeline.unet()
+    copy.load_state_dict(denoiser.state_dict())
+    return copy
