@@ -1,0 +1,1 @@
+"""What is read from results: queries, calibration, evaluation against a truth, pictures."""

@@ -1,0 +1,213 @@
+"""Results as read-only DuckDB views.
+
+The views hold every run unless asked otherwise; each has a ``run`` column. Data files come from
+the ledger of commits, so a file that was never committed does not exist here.
+
+A connection is locked down before it is handed out: it reads the committed Parquet files and no
+other path, and its configuration cannot be changed. DuckDB cannot forbid writing to a path that
+may be read, so `statement` lets through what can only read.
+"""
+
+import json
+import secrets
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from scanner.errors import ConfigError, ResultsError
+from scanner.io.results import Results
+
+MEMORY_LIMIT = "4GB"
+TEMPORARY_LIMIT = "16GB"
+MAX_THREADS = 8
+
+COLUMNS = {
+    "scores": "run VARCHAR, shard VARCHAR, key VARCHAR, caption VARCHAR, caption_sha256 VARCHAR, "
+    "url VARCHAR, seed BIGINT, stage VARCHAR, screen DOUBLE, delta_s DOUBLE, p_value DOUBLE, "
+    "flagged BOOLEAN",
+    "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
+    "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
+    "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
+    "match_mse DOUBLE",
+    "rejects": "run VARCHAR, shard VARCHAR, key VARCHAR, reason VARCHAR, detail VARCHAR, "
+    "caption_sha256 VARCHAR",
+}
+"""Columns of a table that has no file yet."""
+
+CAPTIONS = """
+CREATE VIEW captions AS
+SELECT run, caption_sha256, max(caption) AS caption,
+       count(DISTINCT (shard, key)) AS occurrences, count(DISTINCT seed) AS seeds,
+       max(delta_s) AS worst, avg(delta_s) AS delta_s, min(p_value) AS p_value,
+       bool_or(flagged) AS flagged, min((shard, key))[1] AS shard, min((shard, key))[2] AS key
+FROM scores GROUP BY run, caption_sha256
+"""
+FINDINGS = """
+CREATE VIEW findings AS
+SELECT c.run, c.caption, c.caption_sha256, c.occurrences, c.worst, c.delta_s, c.p_value,
+       coalesce(m.shard, c.shard) AS shard, coalesce(m.key, c.key) AS key,
+       m.* EXCLUDE (run, shard, key, caption_sha256)
+FROM captions AS c LEFT JOIN masks AS m USING (run, caption_sha256)
+WHERE c.flagged
+ORDER BY c.worst DESC, c.run, c.caption_sha256, m.shard, m.key, m.seed, m.metric, m.baseline
+"""
+
+READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+RUNS_TEXT_AS_SQL = {"query", "json_execute_serialized_sql"}
+
+
+def connect(
+    results: Results, *, runs: Sequence[str] | None = None, also: Sequence[str | Path] = ()
+) -> duckdb.DuckDBPyConnection:
+    """Return a locked in-memory connection with the results as views.
+
+    Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, model, record as JSON),
+    ``captions`` (a row per distinct caption of a run) and ``findings`` (flagged captions with
+    their masks, worst first).
+
+    Args:
+        results: The results folder.
+        runs: Which runs the views hold; all by default.
+        also: Further files that may be read.
+
+    Raises:
+        ConfigError: If there is no such run.
+        ResultsError: If the folder is missing or a committed file cannot be read.
+    """
+    if not results.exists():
+        raise ResultsError(f"no results in {results.root}: scan into it first")
+    known = results.runs()
+    if unknown := sorted(set(runs or ()) - set(known)):
+        raise ConfigError(
+            f"no run {', '.join(unknown)} in {results.root}; there are: {', '.join(known) or 'none'}"
+        )
+    chosen = known if runs is None else list(runs)
+    files = {table: [str(f) for f in results.files(table, chosen)] for table in COLUMNS}
+    con = duckdb.connect(":memory:")
+    try:
+        for table, paths in files.items():
+            con.execute(f"CREATE VIEW {table} AS {_source(table, paths)}")
+        con.execute(f"CREATE VIEW runs AS {_runs(results, chosen)}")
+        con.execute(CAPTIONS)
+        con.execute(FINDINGS)
+        _lock(con, [path for paths in files.values() for path in paths] + [str(p) for p in also])
+    except duckdb.Error as error:
+        con.close()
+        raise ResultsError(
+            f"the results in {results.root} cannot be read: {brief(error)}; verify them"
+        ) from error
+    return con
+
+
+def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
+    """Return ``sql`` parsed, if it is one SELECT and nothing in it can write.
+
+    The type of a statement is not enough: ``WITH x AS (COPY ...) SELECT ...`` is a SELECT to
+    DuckDB and writes its file, so every node of the parsed query is looked at.
+
+    Raises:
+        ConfigError: If it is anything else, or not SQL.
+    """
+    refusal = "only one SELECT is accepted"
+    with reported():
+        parsed = con.extract_statements(sql)
+    if len(parsed) != 1:
+        raise ConfigError(f"{refusal}, got {len(parsed)} statements")
+    if parsed[0].type != duckdb.StatementType.SELECT:
+        raise ConfigError(f"{refusal}, got {parsed[0].type.name}")
+    with reported():
+        row = con.execute("SELECT json_serialize_sql($1)", [sql]).fetchone()
+    tree = json.loads(row[0]) if row else {"error": True}
+    if tree["error"]:
+        raise ConfigError(f"{refusal}: {tree.get('error_message', 'the query cannot be checked')}")
+    for node in _objects(tree):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in READING_NODES:
+            raise ConfigError(f"{refusal}, got one with {kind.split('_')[0]} inside")
+        function = str(node.get("function_name", "")).lower()
+        if function in RUNS_TEXT_AS_SQL:
+            raise ConfigError(f"{refusal}, without {function}(): write the inner query out")
+    return parsed[0]
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn an error of DuckDB into a `ConfigError` with its first lines."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise ConfigError(brief(error)) from error
+
+
+def brief(error: Exception) -> str:
+    """Return the first lines of an error of DuckDB: what, where in the query, what is near."""
+    return "\n".join([line for line in str(error).splitlines() if line.strip()][:6])
+
+
+def quoted(text: str) -> str:
+    """Return a text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _source(table: str, paths: list[str]) -> str:
+    if paths:
+        listed = ", ".join(map(quoted, paths))
+        return f"FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+    columns = [column.split(" ", 1) for column in COLUMNS[table].split(", ")]
+    nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns)
+    return f"SELECT {nulls} WHERE false"
+
+
+def _runs(results: Results, runs: list[str]) -> str:
+    rows = []
+    for run in runs:
+        record = results.read_run(run)
+        cells = (run, record.get("started"), record.get("model"), record)
+        rows.append(f"({', '.join(_cell(cell) for cell in cells)})")
+    body = ", ".join(rows) or "(NULL, NULL, NULL, NULL)"
+    casts = ", ".join(f"CAST({c} AS VARCHAR) AS {c}" for c in ("run", "started", "model", "record"))
+    where = "" if rows else " WHERE false"
+    return f"SELECT {casts} FROM (VALUES {body}) AS r(run, started, model, record){where}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "NULL"
+    return quoted(value if isinstance(value, str) else json.dumps(value, default=str))
+
+
+def _lock(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    # DuckDB makes the folder when a query spills and removes it with the connection.
+    spill = str(Path(tempfile.gettempdir()) / f"memscan-{secrets.token_hex(8)}")
+    row = con.execute("SELECT current_setting('threads')").fetchone()
+    threads = min(int(row[0]), MAX_THREADS) if row else 1
+    for setting in (
+        f"temp_directory = {quoted(spill)}",
+        f"max_temp_directory_size = '{TEMPORARY_LIMIT}'",
+        f"memory_limit = '{MEMORY_LIMIT}'",
+        f"threads = {threads}",
+        f"allowed_paths = [{', '.join(map(quoted, paths))}]",
+        "enable_external_access = false",
+        "allow_community_extensions = false",
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "python_enable_replacements = false",
+        "allow_persistent_secrets = false",
+        "lock_configuration = true",
+    ):
+        con.execute(f"SET {setting}")
+
+
+def _objects(tree: object) -> Iterator[dict[str, Any]]:
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)

@@ -1,0 +1,158 @@
+"""Which chunk is tried next, how often, and what is to blame. Knows no Ray."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from scanner.engine.plan import Piece
+
+ATTEMPTS = 3
+"""Times that a piece is tried before its samples are tried apart."""
+CONFIRMATIONS = 2
+"""Times that a sample must fail by itself before it is rejected."""
+HOPELESS = 8
+"""Trials of one piece that fail in a row before the piece is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One call of an actor.
+
+    Attributes:
+        piece: The piece that it is about.
+        start: First sample to scan, counted in the chunk.
+        stop: One past the last.
+        trial: Scans without a commit, to see whether these samples can be scanned.
+        poison: Samples not to scan but to reject, by position in the chunk, with the reason.
+    """
+
+    piece: Piece
+    start: int
+    stop: int
+    trial: bool = False
+    poison: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def proves(self) -> bool:
+        """Whether its success shows that scanning works at all."""
+        return self.stop - self.start > len(self.poison)
+
+
+@dataclass(slots=True)
+class _Case:
+    """What is known of a piece that failed."""
+
+    failures: int = 0
+    open_trials: int = 0
+    failed_in_row: int = 0
+    alone: dict[int, int] = field(default_factory=dict)
+    poison: dict[int, str] = field(default_factory=dict)
+    tried_apart: bool = False
+    given_up: bool = False
+
+
+class Queue:
+    """Errands to run, in order, with the memory of what failed.
+
+    A piece that fails `ATTEMPTS` times is bisected by trials until the samples that fail by
+    themselves are known; the piece is then committed whole, with those as rejects. Bisecting
+    never makes a second commit, so two drivers at once cannot split a chunk differently.
+    """
+
+    def __init__(self) -> None:
+        self.quarantined: list[tuple[str, str]] = []
+        self._waiting: deque[Errand] = deque()
+        self._cases: dict[str, _Case] = {}
+        self._successes = 0
+
+    def __len__(self) -> int:
+        """Errands waiting."""
+        return len(self._waiting)
+
+    def add(self, piece: Piece) -> None:
+        """Put a piece at the end."""
+        self._waiting.append(Errand(piece, piece.start, piece.stop))
+
+    def take(self) -> Errand | None:
+        """Return the next errand, or null if none waits."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def give_back(self, errand: Errand) -> None:
+        """Put back an errand that was never tried, to be the next."""
+        self._waiting.appendleft(errand)
+
+    def succeeded(self, errand: Errand) -> None:
+        """Note that an errand came back."""
+        self._successes += errand.proves
+        case = self._cases.get(errand.piece.name)
+        if errand.trial and case is not None:
+            case.failed_in_row = 0
+            self._close_trial(errand.piece, case, errand.piece.name)
+
+    def failed(self, errand: Errand, reason: str) -> None:
+        """Note that an errand failed, or took its process with it; decide what follows."""
+        case = self._cases.setdefault(errand.piece.name, _Case())
+        if errand.trial:
+            self._trial_failed(errand, case, reason)
+            return
+        case.failures += 1
+        if case.failures < ATTEMPTS:
+            self._waiting.append(errand)
+        elif case.tried_apart:
+            self._give_up(errand.piece, case, reason)
+        else:
+            case.failures, case.tried_apart = 0, True
+            self._try_apart(errand, case)
+
+    def drop(self, errand: Errand) -> None:
+        """Forget a piece that is accounted for elsewhere, such as one of an unreadable shard."""
+        self._cases.setdefault(errand.piece.name, _Case()).given_up = True
+        self._forget_trials(errand.piece.name)
+
+    def is_over(self, errand: Errand) -> bool:
+        """Whether the errand's piece was given up while it was on its way."""
+        case = self._cases.get(errand.piece.name)
+        return case is not None and case.given_up
+
+    def _try_apart(self, errand: Errand, case: _Case) -> None:
+        """Queue trials of both halves; of a single sample, itself."""
+        middle = (errand.start + errand.stop) // 2
+        for start, stop in ((errand.start, middle), (middle, errand.stop)):
+            if start < stop:
+                case.open_trials += 1
+                self._waiting.append(Errand(errand.piece, start, stop, trial=True))
+
+    def _trial_failed(self, errand: Errand, case: _Case, reason: str) -> None:
+        case.failed_in_row += 1
+        if case.given_up:
+            return
+        if case.failed_in_row >= HOPELESS:
+            self._give_up(errand.piece, case, reason)
+        elif errand.stop - errand.start > 1:
+            self._try_apart(errand, case)
+            self._close_trial(errand.piece, case, reason)
+        else:
+            case.alone[errand.start] = case.alone.get(errand.start, 0) + 1
+            if case.alone[errand.start] < CONFIRMATIONS:
+                self._waiting.append(errand)
+            else:
+                case.poison[errand.start] = reason
+                self._close_trial(errand.piece, case, reason)
+
+    def _close_trial(self, piece: Piece, case: _Case, reason: str) -> None:
+        """After the last trial, queue the commit, unless nothing speaks for the environment."""
+        case.open_trials -= 1
+        if case.open_trials or case.given_up:
+            return
+        if len(case.poison) == piece.stop - piece.start and not self._successes:
+            self._give_up(piece, case, reason)
+        else:
+            poison = tuple(sorted(case.poison.items()))
+            self._waiting.append(Errand(piece, piece.start, piece.stop, poison=poison))
+
+    def _give_up(self, piece: Piece, case: _Case, reason: str) -> None:
+        case.given_up = True
+        self._forget_trials(piece.name)
+        self.quarantined.append((piece.name, reason))
+
+    def _forget_trials(self, name: str) -> None:
+        self._waiting = deque(errand for errand in self._waiting if errand.piece.name != name)

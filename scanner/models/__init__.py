@@ -1,0 +1,115 @@
+"""From the name of a model to a denoiser. Importing this does not import torch."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scanner.models.base import Denoiser
+
+GAUSSIAN = "gaussian"
+"""Name of the closed-form model that needs no weights."""
+
+_KEPT = {".json", ".safetensors", ".txt", ".model"}
+
+
+def load(model: str, *, device: str = "cpu", dtype: str = "float32") -> "Denoiser":
+    """Load a model.
+
+    Args:
+        model: A diffusers pipeline folder, a hub id, or ``gaussian``.
+        device: Such as ``cpu`` or ``cuda``.
+        dtype: Precision of the network.
+
+    Raises:
+        ConfigError: If it is not there or cannot be read; the text says what was expected.
+    """
+    if model == GAUSSIAN:
+        from scanner.models.gaussian import Gaussian
+
+        return Gaussian(device)
+    from scanner.models import stable_diffusion
+
+    return stable_diffusion.load(str(folder_of(model)), device, dtype)
+
+
+def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":
+    """Load a less-trained network that shares all but its U-Net with ``denoiser``.
+
+    Args:
+        source: A U-Net folder, or a pipeline folder or hub id whose U-Net is taken.
+        denoiser: The model under audit.
+        dtype: Precision of the network.
+
+    Raises:
+        ConfigError: If it cannot be read, or the two do not share a latent space.
+    """
+    from scanner.models import stable_diffusion
+
+    if not isinstance(denoiser, stable_diffusion.StableDiffusion):
+        raise ConfigError("a baseline network needs a Stable Diffusion model beside it")
+    unet = stable_diffusion.load_unet(str(folder_of(source)), dtype)
+    return denoiser.with_unet(unet)
+
+
+def baseline_name(source: str) -> str:
+    """Return what a baseline is called in the tables: its folder's name, or the id's last part."""
+    parts = [part for part in source.replace("\\", "/").split("/") if part not in ("", ".", "unet")]
+    return parts[-1] if parts else "baseline"
+
+
+def folder_of(model: str) -> Path:
+    """Return the folder of a model: itself, or the hub's snapshot (downloaded if need be).
+
+    Raises:
+        ConfigError: If there is no such folder and no such hub id can be had.
+    """
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if (path / "model_index.json").exists() or (path / "config.json").exists():
+            return path.resolve()
+        raise ConfigError(
+            f"{model} is not a model folder: it has no model_index.json (a diffusers pipeline) "
+            f"and no config.json (a U-Net)"
+        )
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise ConfigError(
+            f"no model at {model}: give a diffusers pipeline folder (with model_index.json) or "
+            f"a hub id such as CompVis/stable-diffusion-v1-4"
+        )
+    return _snapshot(model)
+
+
+def _snapshot(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=["*/*.fp16.*", "*.fp16.*", "*nonema*", "*ema-only*", "*ema-pruned*", "safety_checker/*", "v*-*.safetensors"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"no folder {model}, and no such model on the hub could be had ({reason})"
+        ) from error
+
+
+def fingerprint(model: str) -> str:
+    """Return twelve hex digits of a model's weights and configurations.
+
+    Two copies of one model share it, wherever they lie.
+
+    Raises:
+        ConfigError: If the model is not there.
+    """
+    if model == GAUSSIAN:
+        return hashlib.sha256(b"gaussian-1").hexdigest()[:12]
+    folder = folder_of(model)
+    total = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in _KEPT):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
+    return total.hexdigest()[:12]

@@ -1,0 +1,154 @@
+"""Stable Diffusion 1 and 2 and their kin: any diffusers pipeline folder or hub id of the class."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor
+
+from scanner.errors import ConfigError
+from scanner.numerics.schedule import Schedule, score_of_noise, score_of_velocity
+
+
+class StableDiffusion:
+    """A `scanner.models.base.Denoiser` over a Stable Diffusion pipeline, its weights frozen.
+
+    Args:
+        pipeline: Anything with ``vae``, ``unet``, ``text_encoder``, ``tokenizer``, ``scheduler``.
+        device: Where it runs.
+
+    Raises:
+        ConfigError: If the network predicts neither noise nor velocity.
+    """
+
+    def __init__(self, pipeline: Any, device: str) -> None:
+        self.device = torch.device(device)
+        self.unet, self.vae = pipeline.unet, pipeline.vae
+        self.text_encoder, self.tokenizer = pipeline.text_encoder, pipeline.tokenizer
+        self.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        self.prediction = self.scheduler.config["prediction_type"]
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise ConfigError(
+                f"the network must predict epsilon or v_prediction, its scheduler says "
+                f"{self.prediction!r}: memscan cannot turn that into a score yet"
+            )
+        for module in (self.unet, self.vae, self.text_encoder):
+            module.requires_grad_(False).eval().to(self.device)
+        self.unet.to(memory_format=torch.channels_last)
+        side = self.unet.config["sample_size"]
+        height, width = (side, side) if isinstance(side, int) else side
+        self.latent_shape = (int(self.unet.config["in_channels"]), height, width)
+        if self.latent_shape[0] != self.vae.config["latent_channels"]:
+            raise ConfigError(
+                f"the network takes {self.latent_shape[0]} channels, its autoencoder makes "
+                f"{self.vae.config['latent_channels']}: inpainting and depth models are not "
+                f"text-to-image models"
+            )
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return the DDIM levels of the model's own noise schedule."""
+        self.scheduler.set_timesteps(steps)
+        cumulative = self.scheduler.alphas_cumprod.tolist()
+        final = float(self.scheduler.final_alpha_cumprod)
+        return Schedule.from_cumulative(self.scheduler.timesteps.tolist(), cumulative, final)
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Return text states, ``(B, tokens, width)``. Longer captions are cut, as in training."""
+        tokens = self.tokenizer(
+            list(captions), padding="max_length", truncation=True,
+            max_length=self.tokenizer.model_max_length, return_tensors="pt",
+        )  # fmt: skip
+        mask = None
+        if getattr(self.text_encoder.config, "use_attention_mask", False):
+            mask = tokens.attention_mask.to(self.device)
+        return self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
+
+    def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
+        """Return the score at ``x``; the network runs in its own precision, the rest in float32."""
+        timestep, alpha, sigma = level
+        inputs = x.to(self.unet.dtype)
+        output = self.unet(inputs, timestep, condition.to(self.unet.dtype), return_dict=False)[0]
+        if self.prediction == "epsilon":
+            return score_of_noise(output.float(), sigma)
+        return score_of_velocity(output.float(), x.float(), alpha, sigma)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
+        shift = self.vae.config.get("shift_factor") or 0.0
+        scaled = latents.to(self.vae.dtype) / self.vae.config["scaling_factor"] + shift
+        pixels = self.vae.decode(scaled, return_dict=False)[0].float()
+        pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
+        return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+
+    def with_unet(self, unet: UNet2DConditionModel) -> "StableDiffusion":
+        """Return the same model around another U-Net, sharing everything else.
+
+        Raises:
+            ConfigError: If the other network's latents or text states have another shape.
+        """
+        for name in ("in_channels", "sample_size", "cross_attention_dim"):
+            if unet.config[name] != self.unet.config[name]:
+                raise ConfigError(
+                    f"the baseline's {name} is {unet.config[name]}, the model's "
+                    f"{self.unet.config[name]}: a baseline must share the latent space"
+                )
+        other = object.__new__(StableDiffusion)
+        other.__dict__.update(self.__dict__)
+        other.unet = unet.requires_grad_(False).eval().to(self.device, self.unet.dtype)
+        other.unet.to(memory_format=torch.channels_last)
+        return other
+
+
+def load(source: str, device: str, dtype: str) -> StableDiffusion:
+    """Load a pipeline from a folder or a hub id, from safetensors only.
+
+    Raises:
+        ConfigError: If there is no pipeline of this class, or it cannot be read.
+    """
+    _quiet()
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            source, torch_dtype=getattr(torch, dtype), use_safetensors=True,
+            safety_checker=None, feature_extractor=None, image_encoder=None,
+            requires_safety_checker=False, local_files_only=Path(source).exists(),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot load {source} as a Stable Diffusion pipeline: {_first(error)}") from error
+    return StableDiffusion(pipeline, device)
+
+
+def load_unet(source: str, dtype: str) -> UNet2DConditionModel:
+    """Load a U-Net from its own folder, or from a pipeline folder or hub id.
+
+    Raises:
+        ConfigError: If it cannot be read.
+    """
+    _quiet()
+    alone = (Path(source) / "config.json").exists()
+    try:
+        return UNet2DConditionModel.from_pretrained(
+            source, subfolder=None if alone else "unet", torch_dtype=getattr(torch, dtype),
+            use_safetensors=True, local_files_only=Path(source).exists(),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot load {source} as a baseline U-Net: {_first(error)}") from error
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _quiet() -> None:
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -1,0 +1,1 @@
+"""The mathematics: torch alone, nothing of the package."""

@@ -1,0 +1,60 @@
+"""From scores and curvatures to maps over positions, and from maps to numbers.
+
+Units: a score is 1 / latent; ``delta_s`` and ``delta_h`` are both 1 / latent**2, so they share a
+scale. Maps are signed and float32. ReLU and log1p belong to display and to the published
+evaluation, not to what is stored.
+"""
+
+import torch
+from torch import Tensor
+
+
+def delta_s(score: Tensor, baseline: Tensor) -> Tensor:
+    """Return the squared score difference summed over channels, ``(B, H, W)``.
+
+    ``sum_c (s_theta(x, c) - s_baseline(x))**2`` (Kim & Lee 2026, after Wen et al. 2024). Averaged
+    over captions drawn from the model it equals the curvature difference (their Proposition 4.2).
+
+    Args:
+        score: Conditional score, ``(B, C, H, W)``.
+        baseline: The baseline's score at the same points.
+    """
+    return (score.float() - baseline.float()).square().sum(dim=1)
+
+
+def delta_h(diagonal: Tensor, baseline: Tensor) -> Tensor:
+    """Return the curvature difference summed over channels, ``(B, H, W)``, signed.
+
+    ``sum_c diag(-H_theta(x, c)) - diag(-H_baseline(x))`` (Kim & Lee 2026).
+
+    Args:
+        diagonal: Diagonal of the Jacobian of the conditional score, ``(B, C, H, W)``.
+        baseline: The same of the baseline.
+    """
+    return (baseline.float() - diagonal.float()).sum(dim=1)
+
+
+def curvature(diagonal: Tensor) -> Tensor:
+    """Return ``sum_c diag(-H)``, ``(B, H, W)``: the control without a baseline."""
+    return -diagonal.float().sum(dim=1)
+
+
+def spatial_mean(maps: Tensor) -> Tensor:
+    """Return one number per map: ``(B, H, W)`` to ``(B,)``."""
+    return maps.flatten(1).mean(dim=1)
+
+
+def smooth(maps: Tensor, window: int) -> Tensor:
+    """Return maps under a mean filter of odd width that shrinks at the border, ``(B, H, W)``.
+
+    The paper smooths score maps of 64 x 64 with a window of 13.
+
+    Raises:
+        ValueError: If the window is not odd and positive.
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be odd and positive, got {window}")
+    padding = window // 2
+    return torch.nn.functional.avg_pool2d(
+        maps[:, None], window, stride=1, padding=padding, count_include_pad=False
+    )[:, 0]

@@ -1,0 +1,1 @@
+"""Captions in memory to records: opens no file, knows no cluster."""
