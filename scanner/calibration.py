@@ -103,10 +103,11 @@ class Calibration:
         if spec.score_fingerprint() != self.score_fingerprint:
             raise ConfigError(
                 "the calibration must be made with the scan's settings: seeds, steps, guidance "
-                "scale, baseline or dtype differ (settings of the calibration "
+                "scale, probes, baseline or dtype differ (settings of the calibration "
                 f"{self.score_fingerprint}, of the scan {spec.score_fingerprint()}: seeds "
                 f"{list(spec.seeds)}, steps {spec.steps}, guidance scale {spec.guidance_scale}, "
-                f"baseline {spec.baseline or 'none'}, dtype {spec.dtype}); calibrate with these"
+                f"probes {spec.probes} {spec.probe_design}, baseline {spec.baseline or 'none'}, "
+                f"dtype {spec.dtype}); calibrate with these"
             )
 
     def save(self, path: str | Path) -> None:
@@ -130,7 +131,8 @@ def load(path: str | Path) -> Calibration:
         raise ConfigError(f"calibration {path} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
         raise ConfigError(
-            f"{path} is not a calibration ({type(error).__name__}: {error}); make one with calibrate"
+            f"{path} is not a calibration ({type(error).__name__}: {error}); "
+            "make one with calibrate"
         ) from error
 
 

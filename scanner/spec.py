@@ -74,11 +74,14 @@ class ScanSpec:
         return _digest(asdict(self))
 
     def score_fingerprint(self) -> str:
-        """Like `fingerprint`, of what decides a score before any threshold.
+        """Like `fingerprint`, of what decides scores and maps before any threshold.
 
-        A calibration holds for every spec that shares it.
+        A calibration holds for every spec that shares it: thresholds, and which captions get
+        maps, are free.
         """
-        decided = {"seeds", "steps", "guidance_scale", "baseline", "dtype"}
+        decided = {
+            "seeds", "steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype",
+        }  # fmt: skip
         return _digest({k: v for k, v in asdict(self).items() if k in decided})
 
 

@@ -60,7 +60,7 @@ class Recipe:
 
 
 def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bool = False) -> None:
-    """Train everything and write ``out/pipeline`` and ``out/early/unet``.
+    """Train everything and write ``out/pipeline`` and ``out/early``.
 
     Args:
         recipe: What to train.
@@ -79,7 +79,7 @@ def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bo
     data = _Batches(recipe, latents, kinds, words, captions)
     early = _Stage("early", recipe.early_steps, 1e-3)
     _train_denoiser(recipe, work, early, data, text, denoiser, report, compiled=compiled)
-    _copy(denoiser).half().save_pretrained(out / "early" / "unet")
+    _copy(denoiser).half().save_pretrained(out / "early")
     text.requires_grad_(False)
     main = _Stage("main", recipe.main_steps, 1e-3)
     _train_denoiser(recipe, work, main, data, text, denoiser, report, compiled=compiled)

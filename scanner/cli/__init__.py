@@ -1,0 +1,62 @@
+"""The command line: parse, call one function, print, exit status. Starts without torch or Ray."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from scanner import __version__
+from scanner.cli import inspect, scanning, testbed
+from scanner.errors import ScannerError
+
+app = typer.Typer(
+    name="memscan",
+    help="Which captions make a text-to-image model give a training image back, and where.",
+    epilog="Begin with: memscan demo",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"memscan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Which captions make a text-to-image model give a training image back, and where."""
+
+
+app.command()(testbed.demo)
+app.command()(scanning.scan)
+app.command()(scanning.calibrate)
+app.command()(inspect.query)
+app.command()(inspect.show)
+app.command("eval")(inspect.evaluate)
+app.command()(inspect.runs)
+app.add_typer(testbed.app, name="testbed")
+
+
+def main() -> None:
+    """Run the command line; every error that a user can act on is one line and an exit code."""
+    try:
+        status = app(standalone_mode=True)
+    except ScannerError as error:
+        typer.secho(f"memscan: {error}", fg="red", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.secho("memscan: interrupted; run the same command again to resume", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(status)

@@ -1,0 +1,77 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanner.errors import ConfigError
+
+Shards = Annotated[
+    list[str],
+    typer.Argument(
+        help="Shards: paths, globs, folders, brace ranges ({00000..00041}.tar), s3://, gs://, "
+        "https://, or a .txt list of these.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", show_default=False,
+        help="A diffusers Stable Diffusion pipeline folder, a hub id such as "
+        "CompVis/stable-diffusion-v1-4, or `gaussian`, a closed form for smoke tests.",
+    ),
+]  # fmt: skip
+Baseline = Annotated[
+    str,
+    typer.Option(
+        help="`null`: the unconditional branch alone. Else a less-trained network beside it: a "
+        "U-Net folder, or a pipeline folder or hub id whose U-Net is taken."
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Samplings per caption; its score is their mean.")]
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="DDIM steps; maps are taken at the last.")]
+Guidance = Annotated[float, typer.Option("--guidance-scale", help="Classifier-free guidance.")]
+Probes = Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")]
+Design = Annotated[
+    str, typer.Option("--probe-design", help="`structured`, or `rademacher` as in the paper.")
+]
+Batch = Annotated[
+    str, typer.Option("--batch-size", help="Samplings at a time on a device: `auto` or a number.")
+]
+ChunkSize = Annotated[int, typer.Option(min=1, help="Samples per commit: what a crash can cost.")]
+Actors = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes with a model: one per GPU, else one per CPU.", show_default=False),
+]
+Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]
+Dtype = Annotated[
+    str, typer.Option(help="Precision of the network; sums and differences are float32 always.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A Ray cluster to join, such as `auto` or ray://host:10001; default local.",
+                 show_default=False),
+]  # fmt: skip
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Scan so many samples at most.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+Results = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
+Run = Annotated[
+    str | None, typer.Option("--run", help="Which run; default the newest.", show_default=False)
+]
+
+
+def batch_size(text: str, device: str) -> int:
+    """Return the batch size that was asked for.
+
+    Raises:
+        ConfigError: If it is neither a positive number nor ``auto``.
+    """
+    if text == "auto":
+        return 32 if device == "cuda" else 16
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--batch-size must be auto or a positive number, got {text!r}")
+    return int(text)

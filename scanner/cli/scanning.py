@@ -1,0 +1,196 @@
+"""``scan`` and ``calibrate``."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scanner import models
+from scanner.cli import options, progress
+from scanner.errors import ConfigError, IncompleteError
+from scanner.spec import ScanSpec
+
+if TYPE_CHECKING:
+    from scanner.engine.job import Event, Job, Resources, Summary
+
+
+def scan(
+    shards: options.Shards,
+    model: options.Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The results folder.", show_default=False)],
+    baseline: options.Baseline = "null",
+    seeds: options.Seeds = 1,
+    steps: options.Steps = 50,
+    guidance_scale: options.Guidance = 7.5,
+    probes: options.Probes = 16,
+    probe_design: options.Design = "structured",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="What `memscan calibrate` wrote: flags by p-value, draws masks.",
+                     show_default=False),
+    ] = None,
+    fpr: Annotated[float, typer.Option(help="False-positive rate at which captions are flagged.")] = 0.01,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Flag captions above this Δs instead of by calibration.", show_default=False),
+    ] = None,
+    pixel_threshold: Annotated[
+        float | None,
+        typer.Option(help="Δh above which a pixel is in the mask, instead of by calibration.",
+                     show_default=False),
+    ] = None,
+    localize: Annotated[str, typer.Option(help="Which captions get maps: `flagged`, `all`, `none`.")] = "flagged",
+    evidence: Annotated[
+        bool, typer.Option("--evidence/--no-evidence", help="Compare with the shards' images, where there are any.")
+    ] = True,
+    batch_size: options.Batch = "auto",
+    chunk_size: options.ChunkSize = 256,
+    actors: options.Actors = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    address: options.Address = None,
+    limit: options.Limit = None,
+    as_json: options.Json = False,
+) -> None:  # fmt: skip
+    r"""Score every caption of SHARDS, localize the flagged ones, write Parquet to a folder.
+
+    Run the same command again and it resumes; a run that is complete does nothing.
+    Exit codes: 0 complete, 2 cannot start, 3 something is missing, 4 cluster lost, 130 interrupted.
+
+    Example:
+
+        memscan scan 'shards/{00000..00041}.tar' --model CompVis/stable-diffusion-v1-4 --out results
+    """
+    from scanner.engine.job import Job, Resources
+    from scanner.io import shards as sources
+
+    spec = ScanSpec(
+        seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
+        probe_design=probe_design, localize=localize, baseline=_fingerprint(baseline), dtype=dtype,
+        threshold=threshold, pixel_threshold=pixel_threshold, fpr=fpr,
+    )  # fmt: skip
+    job = Job(
+        model=model, baseline=None if baseline == "null" else baseline,
+        shards=tuple(sources.expand(shards)), results=str(out), spec=spec,
+        calibration=None if calibration is None else str(calibration), images=evidence,
+        batch_size=options.batch_size(batch_size, device), chunk_size=chunk_size, limit=limit,
+    )  # fmt: skip
+    if calibration is None and threshold is None and localize == "flagged":
+        progress.note(
+            "neither --calibration nor --threshold: scores only, nothing will be flagged or localized"
+        )
+    summary = run(job, Resources(actors=actors, device=device, address=address), "scan")
+    _report(summary, out, as_json=as_json)
+
+
+def calibrate(
+    shards: options.Shards,
+    model: options.Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.")] = Path("calibration.json"),
+    baseline: options.Baseline = "null",
+    seeds: options.Seeds = 1,
+    steps: options.Steps = 50,
+    guidance_scale: options.Guidance = 7.5,
+    probes: options.Probes = 16,
+    probe_design: options.Design = "structured",
+    pixel_fpr: Annotated[float, typer.Option(help="Share of null pixels that a mask may contain.")] = 0.01,
+    batch_size: options.Batch = "auto",
+    chunk_size: options.ChunkSize = 256,
+    actors: options.Actors = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    address: options.Address = None,
+    limit: options.Limit = None,
+) -> None:  # fmt: skip
+    r"""Learn from null captions what scores and maps look like without memorization.
+
+    SHARDS must hold captions that the model was not trained on; n of them give p-values down to
+    1 / (n + 1). The settings must be those of the scans to come. The scores behind the file stay
+    beside it, in a results folder of its own, and an interrupted calibration resumes.
+
+    Example:
+
+        memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
+    """
+    from scanner.audit import calibrate as fitting
+    from scanner.engine.job import Job, Resources
+    from scanner.io import shards as sources
+    from scanner.io.results import Results
+
+    spec = ScanSpec(
+        seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
+        probe_design=probe_design, localize="all", baseline=_fingerprint(baseline), dtype=dtype,
+        store_image=False,
+    )  # fmt: skip
+    work = out.with_suffix(".results")
+    job = Job(
+        model=model, baseline=None if baseline == "null" else baseline,
+        shards=tuple(sources.expand(shards)), results=str(work), spec=spec,
+        batch_size=options.batch_size(batch_size, device), chunk_size=chunk_size, limit=limit,
+    )  # fmt: skip
+    summary = run(job, Resources(actors=actors, device=device, address=address), "calibrate")
+    if not summary.is_complete:
+        raise IncompleteError(_missing(summary))
+    fitted = fitting.calibrate(Results(work), summary.run, pixel_fpr=pixel_fpr)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fitted.save(out)
+    typer.echo(f"{out}: {fitted.captions} null captions, p-values from {fitted.min_p:.2g}")
+    for rate in (0.05, 0.01, 0.001):
+        level = fitted.threshold(rate)
+        said = f"Δs > {level:.4g}" if rate >= fitted.min_p else "needs more null captions"
+        typer.echo(f"  false-positive rate {rate:g}: {said}")
+
+
+def run(job: "Job", resources: "Resources", title: str) -> "Summary":
+    """Scan with a progress bar; problems are printed as they are found."""
+    from scanner.engine import driver
+
+    with progress.meter(title) as show:
+        return driver.scan(job, resources, _shown(show))
+
+
+def _shown(show: progress.Meter) -> "Callable[[Event], None]":
+    def heard(event: "Event") -> None:
+        if event.kind in ("problem", "retry", "quarantine"):
+            progress.note(event.text)
+        word = f"{event.flagged} flagged, {event.rejected} rejected"
+        show(event.samples_done, event.samples_total, word)
+
+    return heard
+
+
+def _fingerprint(baseline: str) -> str:
+    return "" if baseline == "null" else models.fingerprint(baseline)
+
+
+def _report(summary: "Summary", out: Path, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(summary) | {"complete": summary.is_complete}))
+    else:
+        again = f", {summary.chunks_skipped} chunks were there" if summary.chunks_skipped else ""
+        typer.echo(
+            f"run {summary.run}: {summary.samples} samples, {summary.scored} scored, "
+            f"{summary.flagged} flagged, {summary.rejected} rejected, in {summary.seconds:.1f} s{again}"
+        )
+        typer.echo(f"results in {out}")
+    if not summary.is_complete:
+        raise IncompleteError(_missing(summary))
+
+
+def _missing(summary: "Summary") -> str:
+    parts = [*summary.incomplete, *(f"{name}: {reason}" for name, reason in summary.quarantined)]
+    more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+    return f"incomplete, what could be read is scored: {'; '.join(parts[:5])}{more}"
+
+
+def check_file(path: Path, what: str) -> None:
+    """Refuse a file that is not there.
+
+    Raises:
+        ConfigError: If it is missing.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no {what} at {path}")

@@ -1,0 +1,153 @@
+"""The whole main job on the planted corpus: make, calibrate, scan, evaluate, draw."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanner import models
+from scanner.audit import calibrate as fitting
+from scanner.audit import panel
+from scanner.audit.evaluate import Evaluation, evaluate
+from scanner.engine import driver
+from scanner.engine.cluster import cluster
+from scanner.engine.job import Event, Job, Resources, Summary
+from scanner.io import shards
+from scanner.io.results import Results
+from scanner.models.stable_diffusion import StableDiffusion
+from scanner.spec import ScanSpec
+from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
+from scanner.testbed.reproduction import Reproduction, reproductions
+
+Show = Callable[[int, int, str], None]
+Metered = Callable[[str], AbstractContextManager[Show]]
+"""From a title to a context in which (done, in all, a word) is shown."""
+
+STEPS, GUIDANCE, PROBES = 20, 2.5, 4
+"""What suits so small a model: 7.5 is too strong for it, and fewer steps cost nothing."""
+
+SEEDS = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demonstration made.
+
+    Attributes:
+        folder: Where everything is.
+        summary: What the scan did.
+        evaluation: The scan against the truth.
+        reproduced: Planted captions sampled anew and compared with their pictures.
+        sheet: The contact sheet.
+    """
+
+    folder: Path
+    summary: Summary
+    evaluation: Evaluation
+    reproduced: list[Reproduction]
+    sheet: Path
+
+
+def make_corpus(folder: Path, seed: int, number: int, metered: Metered) -> None:
+    """Write evaluation and calibration shards with their truth, unless they are there."""
+    for name, items in (
+        ("evaluation", make.evaluation_items(seed, number)),
+        ("calibration", make.calibration_items(seed, number)),
+    ):
+        truth = folder / f"{name}-truth.parquet"
+        if truth.exists():
+            continue
+        with metered(f"draw {name}") as show:
+            make.write_shards(seed, items, folder, name, progress=lambda n: show(n, len(items), ""))
+        make.write_truth(items, truth)
+
+
+def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
+    """Run it all into a folder; what is there already is not done again.
+
+    Args:
+        out: The folder.
+        number: Fresh negatives in the evaluation, and as many in the calibration.
+        resources: Where to run.
+        metered: Shows progress.
+    """
+    out = out.resolve()
+    corpus, results = out / "corpus", out / "results"
+    make_corpus(corpus, SHIPPED_SEED, number, metered)
+    pipeline, early = str(WEIGHTS / "pipeline"), str(WEIGHTS / "early")
+    spec = ScanSpec(
+        seeds=SEEDS, steps=STEPS, guidance_scale=GUIDANCE, probes=PROBES, localize="all",
+        baseline=models.fingerprint(early),
+    )  # fmt: skip
+    calibration = out / "calibration.json"
+    with cluster(resources.address):
+        null = Job(
+            model=pipeline, baseline=early, results=str(out / "calibration.results"), spec=spec,
+            shards=tuple(shards.expand([str(corpus / "calibration-*.tar")])), chunk_size=64,
+        )  # fmt: skip
+        done = _scan(null, resources, "calibrate", metered)
+        fitted = fitting.calibrate(Results(null.results), done.run)
+        fitted.save(calibration)
+        job = Job(
+            model=pipeline, baseline=early, results=str(results), spec=spec, images=True,
+            shards=tuple(shards.expand([str(corpus / "evaluation-*.tar")])), chunk_size=64,
+            calibration=str(calibration),
+        )  # fmt: skip
+        summary = _scan(job, resources, "scan", metered)
+    truth = corpus / "evaluation-truth.parquet"
+    evaluation = evaluate(Results(results), summary.run, truth)
+    (out / "evaluation.json").write_text(evaluation.as_json())
+    reproduced = _reproduce(pipeline, spec, metered)
+    sheet = _sheet(results, summary.run, truth, out / "contact-sheet.png")
+    return Demo(out, summary, evaluation, reproduced, sheet)
+
+
+def _scan(job: Job, resources: Resources, title: str, metered: Metered) -> Summary:
+    with metered(title) as show:
+
+        def heard(event: Event) -> None:
+            show(event.samples_done, event.samples_total, f"{event.flagged} flagged")
+
+        return driver.scan(job, resources, heard)
+
+
+def _reproduce(pipeline: str, spec: ScanSpec, metered: Metered) -> list[Reproduction]:
+    """Sample the planted captions under a seed that nothing else used."""
+    model = models.load(pipeline)
+    if not isinstance(model, StableDiffusion):
+        raise TypeError(f"{pipeline} is not a Stable Diffusion pipeline")
+    with metered("reproduce") as show:
+        return reproductions(
+            model, SHIPPED_SEED, (1000,), spec, progress=lambda done, total: show(done, total, "")
+        )
+
+
+def _sheet(results: Path, run_name: str, truth: Path, target: Path) -> Path:
+    """Draw two captions of each kind, and more of the memorized ones."""
+    wanted = {"verbatim": 3, "template": 7, "name": 1, "art": 1, "scene": 2, "texture": 1, "trap": 2}
+    image = panel.contact_sheet(Results(results), run_name, shards.image, truth, wanted)
+    image.save(target, "PNG")
+    return target
+
+
+def share_reproduced(found: list[Reproduction], kind: str) -> float:
+    """Return the share of captions of a kind that came back to within twice the floor."""
+    own = [r.reproduced for r in found if r.item.kind == kind]
+    return sum(own) / len(own)
+
+
+def as_json(demo: Demo) -> str:
+    """Return the headline figures for a program."""
+    kinds = ("verbatim", "template")
+    return json.dumps(
+        {
+            "samples": demo.summary.samples,
+            "flagged": demo.summary.flagged,
+            "seconds": demo.summary.seconds,
+            "reproduced": {kind: share_reproduced(demo.reproduced, kind) for kind in kinds},
+            "evaluation": json.loads(demo.evaluation.as_json()),
+            "folder": str(demo.folder),
+            "contact_sheet": str(demo.sheet),
+        }
+    )

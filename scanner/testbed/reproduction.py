@@ -1,0 +1,77 @@
+"""Does the model really give planted pictures back? Measured against its own autoencoder."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from scanner.models.stable_diffusion import StableDiffusion
+from scanner.records import caption_hash
+from scanner.scan.stages import Draw, detect
+from scanner.spec import ScanSpec
+from scanner.testbed import corpus
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """One planted caption under one seed.
+
+    Attributes:
+        item: The caption.
+        seed: Sampling seed.
+        error: Mean squared error of the generated picture inside the true mask, pixels 0..1.
+        floor: The same error of the autoencoder's reconstruction: the best the model could do.
+    """
+
+    item: corpus.Item
+    seed: int
+    error: float
+    floor: float
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the copy is within twice the autoencoder's own error."""
+        return self.error <= 2 * self.floor
+
+
+def reproductions(
+    model: StableDiffusion, corpus_seed: int, seeds: Sequence[int], spec: ScanSpec, *,
+    batch: int = 16, progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Reproduction]:  # fmt: skip
+    """Sample every planted caption and compare with its training picture.
+
+    Args:
+        model: The trained pipeline.
+        corpus_seed: The corpus it was trained on.
+        seeds: Sampling seeds.
+        spec: Steps and guidance scale.
+        batch: Samplings at a time.
+        progress: Called with (done, in all).
+    """
+    items = [item for item in corpus.planted(corpus_seed) if item.memorized]
+    pictures = {item.caption: corpus.picture(corpus_seed, item, 0) for item in items}
+    floors = {i.caption: _floor(model, pictures[i.caption], i.mask) for i in items}
+    pairs = [(item, seed) for item in items for seed in seeds]
+    found: list[Reproduction] = []
+    for start in range(0, len(pairs), batch):
+        part = pairs[start : start + batch]
+        draws = [Draw(item.caption, caption_hash(item.caption), seed) for item, seed in part]
+        generated = model.decode(detect(model, draws, spec).final).numpy()
+        for (item, seed), image in zip(part, generated, strict=True):
+            error = _error(image, pictures[item.caption], item.mask)
+            found.append(Reproduction(item, seed, error, floors[item.caption]))
+        progress(len(found), len(pairs))
+    return found
+
+
+@torch.no_grad()
+def _floor(model: StableDiffusion, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    latent = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist.mean
+    return _error(model.decode(latent * model.vae.config["scaling_factor"]).numpy()[0], image, mask)
+
+
+def _error(a: NDArray[np.uint8], b: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
+    return float(((a / 255.0 - b / 255.0) ** 2).mean(axis=2)[mask].mean())

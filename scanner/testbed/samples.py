@@ -1,0 +1,36 @@
+"""Pictures to judge a training by: what was planted or asked for, beside what comes back."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from scanner import models
+from scanner.records import caption_hash
+from scanner.scan.stages import Draw, detect
+from scanner.spec import ScanSpec
+from scanner.testbed import corpus, make
+
+COLUMNS = 10
+SPEC = ScanSpec(steps=20, guidance_scale=2.5)
+
+
+def draw_samples(pipeline: Path, seed: int, target: Path) -> None:
+    """Write a PNG of pairs of rows, one pair a kind: the corpus above, the model below."""
+    model = models.load(str(pipeline))
+    rows: list[np.ndarray] = []
+    items = make.evaluation_items(seed, 80)
+    for kind in ("verbatim", "template", "name", "art", "scene", "texture", "trap"):
+        own = [item for item in items if item.kind == kind][:COLUMNS]
+        draws = [Draw(item.caption, caption_hash(item.caption), 0) for item in own]
+        generated = model.decode(detect(model, draws, SPEC).final).numpy()
+        rows.append(_row([corpus.picture(seed, item, 0) for item in own]))
+        rows.append(_row(list(generated)))
+    sheet = np.concatenate(rows)
+    size = (2 * sheet.shape[1], 2 * sheet.shape[0])
+    Image.fromarray(sheet).resize(size, Image.Resampling.NEAREST).save(target)
+
+
+def _row(pictures: list[np.ndarray]) -> np.ndarray:
+    blank = np.zeros((corpus.SIZE, corpus.SIZE, 3), np.uint8)
+    return np.concatenate(pictures + [blank] * (COLUMNS - len(pictures)), axis=1)
