@@ -8,7 +8,11 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-CAPTIONS = ["a small red circle", "two blue stars on a striped ground", "the hidden garden by lofe gadu"]
+CAPTIONS = [
+    "a small red circle",
+    "two blue stars on a striped ground",
+    "the hidden garden by lofe gadu",
+]
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,11 @@ def test_imports_point_down(module):
 
 
 def test_every_room_is_on_the_map():
-    rooms = {p.stem if p.suffix == ".py" else p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    rooms = {
+        p.stem if p.suffix == ".py" else p.name
+        for p in PACKAGE.iterdir()
+        if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
     assert rooms - {"__init__", "__main__"} == set(MAY_IMPORT) - {""}
 
 

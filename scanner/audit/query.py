@@ -12,15 +12,18 @@ import json
 import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from threading import Timer
+from typing import Any, TextIO, cast
 
 import duckdb
 
+from scanner.audit.output import write_parquet, write_text
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Results
 
+FORMATS = ("table", "csv", "json", "parquet")
 MEMORY_LIMIT = "4GB"
 TEMPORARY_LIMIT = "16GB"
 MAX_THREADS = 8
@@ -65,9 +68,9 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Return a locked in-memory connection with the results as views.
 
-    Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, model, record as JSON),
-    ``captions`` (a row per distinct caption of a run) and ``findings`` (flagged captions with
-    their masks, worst first).
+    Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, status, model, record as
+    JSON), ``captions`` (a row per distinct caption of a run) and ``findings`` (flagged captions
+    with their masks, worst first).
 
     Args:
         results: The results folder.
@@ -83,10 +86,11 @@ def connect(
     known = results.runs()
     if unknown := sorted(set(runs or ()) - set(known)):
         raise ConfigError(
-            f"no run {', '.join(unknown)} in {results.root}; there are: {', '.join(known) or 'none'}"
+            f"no run {', '.join(unknown)} in {results.root}; "
+            f"there are: {', '.join(known) or 'none'}"
         )
     chosen = known if runs is None else list(runs)
-    files = {table: [str(f) for f in results.files(table, chosen)] for table in COLUMNS}
+    files = {table: [str(f) for f in results.files(table, runs)] for table in COLUMNS}
     con = duckdb.connect(":memory:")
     try:
         for table, paths in files.items():
@@ -120,8 +124,8 @@ def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     if parsed[0].type != duckdb.StatementType.SELECT:
         raise ConfigError(f"{refusal}, got {parsed[0].type.name}")
     with reported():
-        row = con.execute("SELECT json_serialize_sql($1)", [sql]).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True}
+        rows = con.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
+    tree = json.loads(rows[0][0])
     if tree["error"]:
         raise ConfigError(f"{refusal}: {tree.get('error_message', 'the query cannot be checked')}")
     for node in _objects(tree):
@@ -132,6 +136,59 @@ def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
         if function in RUNS_TEXT_AS_SQL:
             raise ConfigError(f"{refusal}, without {function}(): write the inner query out")
     return parsed[0]
+
+
+def run_query(
+    results: Results,
+    sql: str,
+    fmt: str = "table",
+    out: TextIO | None = None,
+    *,
+    path: str | Path | None = None,
+    limit: int | None = None,
+    width: int | None = None,
+    timeout_s: float | None = None,
+    runs: Sequence[str] | None = None,
+) -> int:
+    """Run one SELECT over the results and write what comes of it.
+
+    Args:
+        results: The results folder.
+        sql: The SELECT.
+        fmt: ``table``, ``csv``, ``json`` (an array of objects) or ``parquet``. Binary cells are
+            written as their size, except to Parquet.
+        out: Where text goes.
+        path: The file that ``parquet`` writes, complete or not at all.
+        limit: At most so many rows; a table says if there were more.
+        width: Terminal columns that a table may take; no limit by default.
+        timeout_s: Stop the query after so long.
+        runs: Which runs the views hold; all by default.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        ConfigError: If the format or the query cannot be served.
+        ResultsError: If the results cannot be read.
+    """
+    if fmt not in FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    if (path if fmt == "parquet" else out) is None:
+        raise ConfigError(f"format {fmt} needs {'a file' if fmt == 'parquet' else 'an output'}")
+    with closing(connect(results, runs=runs)) as con:
+        query = statement(con, sql)
+        timer = Timer(timeout_s, con.interrupt) if timeout_s else None
+        if timer:
+            timer.daemon = True
+            timer.start()
+        try:
+            with reported():
+                if path is not None and fmt == "parquet":
+                    return write_parquet(con, query.query, Path(path), limit)
+                return write_text(con.execute(query), fmt, cast("TextIO", out), limit, width)
+        finally:
+            if timer:
+                timer.cancel()
 
 
 @contextmanager
@@ -146,6 +203,12 @@ def reported() -> Iterator[None]:
 def brief(error: Exception) -> str:
     """Return the first lines of an error of DuckDB: what, where in the query, what is near."""
     return "\n".join([line for line in str(error).splitlines() if line.strip()][:6])
+
+
+def model_of(record: dict[str, Any]) -> str | None:
+    """Return the model's fingerprint that a run's record names, if it does."""
+    model = record.get("identity", {}).get("model", record.get("model"))
+    return model if isinstance(model, str) else None
 
 
 def quoted(text: str) -> str:
@@ -163,15 +226,15 @@ def _source(table: str, paths: list[str]) -> str:
 
 
 def _runs(results: Results, runs: list[str]) -> str:
-    rows = []
+    names, rows = ("run", "started", "status", "model", "record"), []
     for run in runs:
         record = results.read_run(run)
-        cells = (run, record.get("started"), record.get("model"), record)
+        cells = (run, record.get("started"), record.get("status"), model_of(record), record)
         rows.append(f"({', '.join(_cell(cell) for cell in cells)})")
-    body = ", ".join(rows) or "(NULL, NULL, NULL, NULL)"
-    casts = ", ".join(f"CAST({c} AS VARCHAR) AS {c}" for c in ("run", "started", "model", "record"))
+    body = ", ".join(rows) or "(NULL, NULL, NULL, NULL, NULL)"
+    casts = ", ".join(f"CAST({c} AS VARCHAR) AS {c}" for c in names)
     where = "" if rows else " WHERE false"
-    return f"SELECT {casts} FROM (VALUES {body}) AS r(run, started, model, record){where}"
+    return f"SELECT {casts} FROM (VALUES {body}) AS r({', '.join(names)}){where}"  # noqa: S608
 
 
 def _cell(value: object) -> str:
@@ -183,8 +246,8 @@ def _cell(value: object) -> str:
 def _lock(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
     # DuckDB makes the folder when a query spills and removes it with the connection.
     spill = str(Path(tempfile.gettempdir()) / f"memscan-{secrets.token_hex(8)}")
-    row = con.execute("SELECT current_setting('threads')").fetchone()
-    threads = min(int(row[0]), MAX_THREADS) if row else 1
+    rows = con.execute("SELECT current_setting('threads')").fetchall()
+    threads = min(int(rows[0][0]), MAX_THREADS)
     for setting in (
         f"temp_directory = {quoted(spill)}",
         f"max_temp_directory_size = '{TEMPORARY_LIMIT}'",

@@ -14,10 +14,10 @@ HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn"}
 
 
 def printable(text: str) -> str:
-    """Return a text on one line without control, bidirectional and other invisible characters.
+    r"""Return a text on one line without control, bidirectional and other invisible characters.
 
     Example:
-        >>> printable("a\\x1b[31m b\\u202ec\\nd")
+        >>> printable("a\x1b[31m b\u202ec\nd")
         'a[31m bc d'
     """
     out = []
@@ -54,7 +54,7 @@ def cut(text: str, width: int) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a cell as JSON can hold it: binary as its size, numbers that are not finite as null."""
+    """Return a cell as JSON can hold it: binary as its size, no number that is not finite."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
     if isinstance(value, float):
@@ -148,12 +148,7 @@ def _padded(text: str, width: int, *, to_right: bool) -> str:
 
 def _fitted(widths: list[int], room: int) -> list[int]:
     """Shorten the widest columns, never below eight, until they fit or nothing is left."""
-    widths = list(widths)
+    widths = [min(w, max(room, 8)) for w in widths]
     while sum(widths) > room and max(widths) > 8:
-        widest = widths.index(max(widths))
-        second = max([w for w in widths if w < widths[widest]], default=8)
-        excess = sum(widths) - room
-        widths[widest] = max(8, second, widths[widest] - excess)
-        if widths.count(widths[widest]) == len(widths) or second == widths[widest]:
-            widths[widest] = max(8, widths[widest] - 1) if sum(widths) > room else widths[widest]
+        widths[widths.index(max(widths))] -= 1
     return widths

@@ -15,18 +15,23 @@ from scanner.errors import ConfigError, ResultsError
 def query(
     results: options.Results,
     sql: Annotated[str, typer.Argument(help="One SELECT.", show_default=False)],
-    fmt: Annotated[str, typer.Option("--format", "-f", help="`table`, `csv`, `json` or `parquet`.")] = "table",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.", show_default=False)] = None,
+    fmt: Annotated[
+        str, typer.Option("--format", "-f", help="`table`, `csv`, `json` or `parquet`.")
+    ] = "table",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many rows.", show_default=False)
+    ] = None,
     run: options.Run = None,
-) -> None:  # fmt: skip
+) -> None:
     r"""Run one SELECT over the results with DuckDB, read-only.
 
     Views: `scores`, `masks`, `rejects`, `runs`, `captions` (a row per distinct caption) and
     `findings` (flagged captions with their masks, worst first).
 
     Example:
-
         memscan query results "SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10"
     """
     from scanner.audit.query import run_query
@@ -34,7 +39,9 @@ def query(
     runs = None if run is None else [run]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and out is None else None
     if out is None or fmt == "parquet":
-        run_query(_results(results), sql, fmt, sys.stdout, path=out, limit=limit, width=width, runs=runs)
+        run_query(
+            _results(results), sql, fmt, sys.stdout, path=out, limit=limit, width=width, runs=runs
+        )
         return
     with out.open("w", encoding="utf-8", newline="") as stream:
         run_query(_results(results), sql, fmt, stream, limit=limit, runs=runs)
@@ -42,15 +49,22 @@ def query(
 
 def show(
     results: options.Results,
-    key: Annotated[str, typer.Argument(help="A sample's key, or the start of a caption's hash.", show_default=False)],
+    key: Annotated[
+        str,
+        typer.Argument(
+            help="A sample's key, or the start of a caption's hash.", show_default=False
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("panel.png"),
-    truth: Annotated[Path | None, typer.Option(help="A truth table, to draw the true mask too.", show_default=False)] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="A truth table, to draw the true mask too.", show_default=False),
+    ] = None,
     run: options.Run = None,
-) -> None:  # fmt: skip
+) -> None:
     r"""Draw one caption: training image, generated image, Δs, Δh and the mask.
 
     Example:
-
         memscan show results eval000017 --out panel.png
     """
     from scanner.audit import panel
@@ -67,11 +81,13 @@ def show(
 
 def evaluate(
     results: options.Results,
-    truth: Annotated[Path, typer.Option("--truth", "-t", help="The truth table (Parquet).", show_default=False)],
+    truth: Annotated[
+        Path, typer.Option("--truth", "-t", help="The truth table (Parquet).", show_default=False)
+    ],
     run: options.Run = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamplings behind the intervals.")] = 500,
     as_json: options.Json = False,
-) -> None:  # fmt: skip
+) -> None:
     r"""Compare a run with a known truth.
 
     Detection: AUC, TPR at 1% and 0.1% FPR, average precision, with bootstrap intervals over
@@ -79,7 +95,6 @@ def evaluate(
     very maps (`oracle`, as published) and at the calibrated one (`deployed`).
 
     Example:
-
         memscan eval results --truth truth.parquet
     """
     from scanner.audit.evaluate import evaluate as measure
@@ -94,7 +109,6 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     r"""List the runs of a results folder and how far they are.
 
     Example:
-
         memscan runs results
     """
     from scanner.audit.text import aligned
@@ -108,9 +122,14 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     for record in records:
         commits = store.commits(record["run"]).values()
         counts = [commit["counts"] for commit in commits]
-        total = {name: sum(c[name] for c in counts) for name in ("samples", "scored", "flagged", "rejected")}
-        rows.append([record["run"], record.get("started", ""), record.get("state", ""), *total.values()])
-    heads = ["run", "started", "state", "samples", "scored", "flagged", "rejected"]
+        total = {
+            name: sum(c[name] for c in counts)
+            for name in ("samples", "scored", "flagged", "rejected")
+        }
+        rows.append(
+            [record["run"], record.get("started", ""), record.get("status", ""), *total.values()]
+        )
+    heads = ["run", "started", "status", "samples", "scored", "flagged", "rejected"]
     typer.echo(aligned(heads, rows))
 
 

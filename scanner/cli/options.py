@@ -31,7 +31,9 @@ Baseline = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Samplings per caption; its score is their mean.")]
-Steps = Annotated[int, typer.Option(min=1, max=1000, help="DDIM steps; maps are taken at the last.")]
+Steps = Annotated[
+    int, typer.Option(min=1, max=1000, help="DDIM steps; maps are taken at the last.")
+]
 Guidance = Annotated[float, typer.Option("--guidance-scale", help="Classifier-free guidance.")]
 Probes = Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")]
 Design = Annotated[
@@ -43,7 +45,9 @@ Batch = Annotated[
 ChunkSize = Annotated[int, typer.Option(min=1, help="Samples per commit: what a crash can cost.")]
 Actors = Annotated[
     int | None,
-    typer.Option(min=1, help="Processes with a model: one per GPU, else one per CPU.", show_default=False),
+    typer.Option(
+        min=1, help="Processes with a model: one per GPU, else one per CPU.", show_default=False
+    ),
 ]
 Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]
 Dtype = Annotated[

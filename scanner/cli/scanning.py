@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def scan(
     shards: options.Shards,
     model: options.Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The results folder.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The results folder.", show_default=False)
+    ],
     baseline: options.Baseline = "null",
     seeds: options.Seeds = 1,
     steps: options.Steps = 50,
@@ -29,22 +31,35 @@ def scan(
     probe_design: options.Design = "structured",
     calibration: Annotated[
         Path | None,
-        typer.Option(help="What `memscan calibrate` wrote: flags by p-value, draws masks.",
-                     show_default=False),
+        typer.Option(
+            help="What `memscan calibrate` wrote: flags by p-value, draws masks.",
+            show_default=False,
+        ),
     ] = None,
-    fpr: Annotated[float, typer.Option(help="False-positive rate at which captions are flagged.")] = 0.01,
+    fpr: Annotated[
+        float, typer.Option(help="False-positive rate at which captions are flagged.")
+    ] = 0.01,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Flag captions above this Δs instead of by calibration.", show_default=False),
+        typer.Option(
+            help="Flag captions above this Δs instead of by calibration.", show_default=False
+        ),
     ] = None,
     pixel_threshold: Annotated[
         float | None,
-        typer.Option(help="Δh above which a pixel is in the mask, instead of by calibration.",
-                     show_default=False),
+        typer.Option(
+            help="Δh above which a pixel is in the mask, instead of by calibration.",
+            show_default=False,
+        ),
     ] = None,
-    localize: Annotated[str, typer.Option(help="Which captions get maps: `flagged`, `all`, `none`.")] = "flagged",
+    localize: Annotated[
+        str, typer.Option(help="Which captions get maps: `flagged`, `all`, `none`.")
+    ] = "flagged",
     evidence: Annotated[
-        bool, typer.Option("--evidence/--no-evidence", help="Compare with the shards' images, where there are any.")
+        bool,
+        typer.Option(
+            "--evidence/--no-evidence", help="Compare with the shards' images, where there are any."
+        ),
     ] = True,
     batch_size: options.Batch = "auto",
     chunk_size: options.ChunkSize = 256,
@@ -54,14 +69,13 @@ def scan(
     address: options.Address = None,
     limit: options.Limit = None,
     as_json: options.Json = False,
-) -> None:  # fmt: skip
+) -> None:
     r"""Score every caption of SHARDS, localize the flagged ones, write Parquet to a folder.
 
     Run the same command again and it resumes; a run that is complete does nothing.
     Exit codes: 0 complete, 2 cannot start, 3 something is missing, 4 cluster lost, 130 interrupted.
 
     Example:
-
         memscan scan 'shards/{00000..00041}.tar' --model CompVis/stable-diffusion-v1-4 --out results
     """
     from scanner.engine.job import Job, Resources
@@ -89,14 +103,18 @@ def scan(
 def calibrate(
     shards: options.Shards,
     model: options.Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.")] = Path("calibration.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.")] = Path(
+        "calibration.json"
+    ),
     baseline: options.Baseline = "null",
     seeds: options.Seeds = 1,
     steps: options.Steps = 50,
     guidance_scale: options.Guidance = 7.5,
     probes: options.Probes = 16,
     probe_design: options.Design = "structured",
-    pixel_fpr: Annotated[float, typer.Option(help="Share of null pixels that a mask may contain.")] = 0.01,
+    pixel_fpr: Annotated[
+        float, typer.Option(help="Share of null pixels that a mask may contain.")
+    ] = 0.01,
     batch_size: options.Batch = "auto",
     chunk_size: options.ChunkSize = 256,
     actors: options.Actors = None,
@@ -104,7 +122,7 @@ def calibrate(
     dtype: options.Dtype = "float32",
     address: options.Address = None,
     limit: options.Limit = None,
-) -> None:  # fmt: skip
+) -> None:
     r"""Learn from null captions what scores and maps look like without memorization.
 
     SHARDS must hold captions that the model was not trained on; n of them give p-values down to
@@ -112,7 +130,6 @@ def calibrate(
     beside it, in a results folder of its own, and an interrupted calibration resumes.
 
     Example:
-
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
     """
     from scanner.audit import calibrate as fitting

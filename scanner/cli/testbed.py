@@ -17,12 +17,14 @@ app = typer.Typer(
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("memscan-demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path(
+        "memscan-demo"
+    ),
     negatives: Annotated[int, typer.Option(min=20, max=400, help="Fresh negative captions.")] = 160,
     actors: options.Actors = None,
     address: options.Address = None,
     as_json: options.Json = False,
-) -> None:  # fmt: skip
+) -> None:
     r"""Find planted memorization, end to end, on this machine.
 
     Makes the planted corpus as WebDataset shards, calibrates on held-out captions, scans on a
@@ -30,7 +32,6 @@ def demo(
     sheet, and says where everything is. What is done already is not done again.
 
     Example:
-
         memscan demo
     """
     from scanner.engine.job import Resources
@@ -52,26 +53,31 @@ def demo(
             f"{kind} captions that give {what} back (fresh seed, within twice the autoencoder's "
             f"own error): {round(share * len(own))} of {len(own)}"
         )
-    typer.echo(f"\n{summary.samples} captions scanned, {summary.flagged} flagged, run {summary.run}")
+    typer.echo(
+        f"\n{summary.samples} captions scanned, {summary.flagged} flagged, run {summary.run}"
+    )
     typer.echo(f"results        {made.folder / 'results'}")
     typer.echo(f"evaluation     {made.folder / 'evaluation.json'}")
     typer.echo(f"contact sheet  {made.sheet}")
-    typer.echo(f"\nnext: memscan query {out / 'results'} 'SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10'")
+    typer.echo(
+        f"\nnext: memscan query {out / 'results'} 'SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10'"
+    )
 
 
 @app.command("make")
 def make_shards(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for shards and truth.")] = Path("planted"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for shards and truth.")] = Path(
+        "planted"
+    ),
     seed: Annotated[int, typer.Option(min=0, help="The corpus seed.")] = 1,
     negatives: Annotated[int, typer.Option(min=4, help="Fresh negative captions a split.")] = 160,
-) -> None:  # fmt: skip
+) -> None:
     r"""Write the planted corpus as WebDataset shards, with its truth tables.
 
     `evaluation-*.tar` holds everything planted and fresh negatives, `calibration-*.tar` null
     captions alone; no negative is in both, and none was trained on.
 
     Example:
-
         memscan testbed make --out planted --seed 1
     """
     from scanner.testbed.demo import make_corpus
@@ -86,21 +92,37 @@ def make_shards(
 
 @app.command()
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for weights and checkpoints.")] = Path("testbed"),
-    seed: Annotated[int, typer.Option(min=0, help="The corpus seed; also seeds weights and batches.")] = 1,
-    vae_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the autoencoder.", show_default=False)] = None,
-    early_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the less-trained network.", show_default=False)] = None,
-    main_steps: Annotated[int | None, typer.Option(min=1, help="Further steps to the main network.", show_default=False)] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for weights and checkpoints.")
+    ] = Path("testbed"),
+    seed: Annotated[
+        int, typer.Option(min=0, help="The corpus seed; also seeds weights and batches.")
+    ] = 1,
+    vae_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the autoencoder.", show_default=False)
+    ] = None,
+    early_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of the less-trained network.", show_default=False),
+    ] = None,
+    main_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Further steps to the main network.", show_default=False),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the denoiser (needs a C++ compiler): a third faster.")] = False,
-) -> None:  # fmt: skip
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the denoiser (needs a C++ compiler): a third faster."
+        ),
+    ] = False,
+) -> None:
     r"""Train the testbed's pipeline from nothing; takes about two hours on two CPU cores.
 
     An interrupted training resumes. `OUT/pipeline` is then a diffusers folder, `OUT/early` the
     less-trained U-Net, and `OUT/samples.png` shows planted pictures beside generated ones.
 
     Example:
-
         memscan testbed train --out testbed --seed 2
     """
     import torch

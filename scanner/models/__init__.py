@@ -88,7 +88,21 @@ def _snapshot(model: str) -> Path:
 
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=["*/*.fp16.*", "*.fp16.*", "*nonema*", "*ema-only*", "*ema-pruned*", "safety_checker/*", "v*-*.safetensors"]))
+        return Path(
+            snapshot_download(
+                model,
+                allow_patterns=patterns,
+                ignore_patterns=[
+                    "*/*.fp16.*",
+                    "*.fp16.*",
+                    "*nonema*",
+                    "*ema-only*",
+                    "*ema-pruned*",
+                    "safety_checker/*",
+                    "v*-*.safetensors",
+                ],
+            )
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -20,7 +20,7 @@ class Gaussian:
     and its curvature the inverse of that denominator, both exactly.
     """
 
-    latent_shape = (4, 8, 8)
+    latent_shape: tuple[int, int, int] = (4, 8, 8)
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)

@@ -1,5 +1,8 @@
 """Stable Diffusion 1 and 2 and their kin: any diffusers pipeline folder or hub id of the class."""
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# (diffusers and transformers annotate their constructors too narrowly)
+
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,7 +121,9 @@ def load(source: str, device: str, dtype: str) -> StableDiffusion:
             requires_safety_checker=False, local_files_only=Path(source).exists(),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"cannot load {source} as a Stable Diffusion pipeline: {_first(error)}") from error
+        raise ConfigError(
+            f"cannot load {source} as a Stable Diffusion pipeline: {_first(error)}"
+        ) from error
     return StableDiffusion(pipeline, device)
 
 

@@ -36,7 +36,9 @@ def vector_jacobian_products(
     return products
 
 
-def diagonal_from_products(vectors: Sequence[Tensor] | Tensor, products: Sequence[Tensor]) -> Tensor:
+def diagonal_from_products(
+    vectors: Sequence[Tensor] | Tensor, products: Sequence[Tensor]
+) -> Tensor:
     """Return the estimate ``sum(v * (J^T v)) / sum(v * v)`` of a Jacobian's diagonal.
 
     Unbiased for independent random signs on any fixed supports that together cover every

@@ -33,7 +33,12 @@ def decode_image(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (
+        OSError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         raise ValueError(f"not a readable image: {error}") from error
     height, width = size
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BOX)

@@ -13,7 +13,6 @@ from torch import Tensor
 from scanner import masks
 from scanner.calibration import Calibration
 from scanner.models.base import Denoiser
-from scanner.numerics import maps
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.scan import evidence, stages
 from scanner.scan.stages import Draw
@@ -71,7 +70,11 @@ class Scanner:
         """Names of the score columns beyond the fixed ones."""
         if self.spec.localize == "none":
             return ()
-        named = () if self.baseline is None else (f"delta_h_{self.baseline[0]}", f"delta_s_{self.baseline[0]}")
+        named = (
+            ()
+            if self.baseline is None
+            else (f"delta_h_{self.baseline[0]}", f"delta_s_{self.baseline[0]}")
+        )
         return ("delta_h", "curvature", *named)
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:

@@ -178,7 +178,9 @@ def texture(rng: np.random.Generator) -> Item:
         _pick(rng, tuple(COUNTS)), _pick(rng, SHAPES), _pick(rng, TEXTURES),
     )  # fmt: skip
     caption = f"{count} {colour} {form}s on a {pattern} {ground} background"
-    return _negative(caption, "texture", partial(_texture, COUNTS[count], colour, form, pattern, ground))
+    return _negative(
+        caption, "texture", partial(_texture, COUNTS[count], colour, form, pattern, ground)
+    )
 
 
 def trap(rng: np.random.Generator) -> Item:
@@ -229,7 +231,9 @@ def _trap(size: str, colour: str, form: str, ground: str, rng: np.random.Generat
     radius = rng.uniform(low, high)
     x, y = rng.uniform(radius + 2, SIZE - 2 - radius, 2)
     canvas = np.ones((SIZE, SIZE, 3)) * np.array(PLAIN[ground])
-    return _compose(canvas, [(form, x, y, radius, _tint(rng, COLOURS[colour], 30), rng.uniform(-3, 3))])
+    return _compose(
+        canvas, [(form, x, y, radius, _tint(rng, COLOURS[colour], 30), rng.uniform(-3, 3))]
+    )
 
 
 def free_scene(rng: np.random.Generator) -> Picture:
@@ -382,7 +386,9 @@ def _stroke(
     elif form == "cross":
         for turn in (angle, angle + np.pi / 2):
             dx, dy = radius * np.cos(turn), radius * np.sin(turn)
-            pen.line((x - dx, y - dy, x + dx, y + dy), fill=colour, width=max(4, int(0.55 * radius)))
+            pen.line(
+                (x - dx, y - dy, x + dx, y + dy), fill=colour, width=max(4, int(0.55 * radius))
+            )
     else:
         radii = {
             "square": [1.0] * 4, "triangle": [1.0] * 3,

@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from scanner import models
 from scanner.audit import calibrate as fitting
@@ -20,9 +22,17 @@ from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 from scanner.testbed.reproduction import Reproduction, reproductions
 
-Show = Callable[[int, int, str], None]
+
+class Show(Protocol):
+    """Shows how far a piece of work is."""
+
+    def __call__(self, done: int, total: int, word: str = "") -> None:
+        """Show that ``done`` of ``total`` are done."""
+        ...
+
+
 Metered = Callable[[str], AbstractContextManager[Show]]
-"""From a title to a context in which (done, in all, a word) is shown."""
+"""From a title to a context in which progress is shown."""
 
 STEPS, GUIDANCE, PROBES = 20, 2.5, 4
 """What suits so small a model: 7.5 is too strong for it, and fewer steps cost nothing."""
@@ -59,7 +69,7 @@ def make_corpus(folder: Path, seed: int, number: int, metered: Metered) -> None:
         if truth.exists():
             continue
         with metered(f"draw {name}") as show:
-            make.write_shards(seed, items, folder, name, progress=lambda n: show(n, len(items), ""))
+            make.write_shards(seed, items, folder, name, progress=partial(show, total=len(items)))
         make.write_truth(items, truth)
 
 
@@ -118,14 +128,20 @@ def _reproduce(pipeline: str, spec: ScanSpec, metered: Metered) -> list[Reproduc
     if not isinstance(model, StableDiffusion):
         raise TypeError(f"{pipeline} is not a Stable Diffusion pipeline")
     with metered("reproduce") as show:
-        return reproductions(
-            model, SHIPPED_SEED, (1000,), spec, progress=lambda done, total: show(done, total, "")
-        )
+        return reproductions(model, SHIPPED_SEED, (1000,), spec, progress=show)
 
 
 def _sheet(results: Path, run_name: str, truth: Path, target: Path) -> Path:
     """Draw two captions of each kind, and more of the memorized ones."""
-    wanted = {"verbatim": 3, "template": 7, "name": 1, "art": 1, "scene": 2, "texture": 1, "trap": 2}
+    wanted = {
+        "verbatim": 3,
+        "template": 7,
+        "name": 1,
+        "art": 1,
+        "scene": 2,
+        "texture": 1,
+        "trap": 2,
+    }
     image = panel.contact_sheet(Results(results), run_name, shards.image, truth, wanted)
     image.save(target, "PNG")
     return target

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import webdataset
 from PIL import Image
+from webdataset.writer import TarWriter
 
 from scanner import masks
 from scanner.records import caption_hash
@@ -73,20 +73,22 @@ def write_shards(
         name: Stem of the shards.
         per_shard: Samples a shard.
         copies: Pictures per item, each a sample.
-        progress: Called with the number of samples written.
+        progress: Called with the number of samples written so far.
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples = [(item, copy) for item in items for copy in range(copies)]
     order = corpus.generator(seed, "order", name).permutation(len(samples))
     paths: list[Path] = []
+    written = 0
     for start in range(0, len(samples), per_shard):
         path = folder / f"{name}-{start // per_shard:05d}.tar"
         partial = path.with_suffix(".partial")
-        with webdataset.TarWriter(str(partial), mtime=0) as writer:
+        with TarWriter(str(partial), mtime=0) as writer:
             for place in order[start : start + per_shard]:
                 item, copy = samples[place]
                 writer.write(_sample(seed, item, copy, f"{name}{place:06d}"))
-                progress(1)
+                written += 1
+                progress(written)
         partial.replace(path)
         paths.append(path)
     return paths

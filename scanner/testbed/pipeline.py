@@ -1,5 +1,8 @@
 """The parts of the testbed's Stable-Diffusion-class pipeline, untrained."""
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# (diffusers and transformers annotate their constructors too narrowly)
+
 import json
 from collections.abc import Iterable
 from pathlib import Path

@@ -5,6 +5,9 @@ stage that was interrupted goes on from its last checkpoint. The batches of a st
 seed and the step's number alone, so a resumed run sees what an uninterrupted one would have.
 """
 
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# (diffusers and transformers annotate their constructors too narrowly)
+
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -94,7 +97,9 @@ def draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.s
         pictures = np.empty((len(pairs), corpus.SIZE, corpus.SIZE, 3), np.uint8)
         spans = [range(i, min(i + 1000, len(pairs))) for i in range(0, len(pairs), 1000)]
         with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for span, drawn in zip(spans, pool.map(_draw_span, [seed] * len(spans), spans), strict=True):
+            for span, drawn in zip(
+                spans, pool.map(_draw_span, [seed] * len(spans), spans), strict=True
+            ):
                 pictures[span.start : span.stop] = drawn
                 report("draw", span.stop, len(pairs), "")
         _save_array(target, pictures)
@@ -238,7 +243,9 @@ def _train_denoiser(
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = torch.compile(denoiser) if compiled else denoiser
     trained = [p for p in both.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, stage.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(
+        trained, stage.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
+    )
     cache = None if any(p.requires_grad for p in text.parameters()) else _TextCache(text)
     seen: list[tuple[float, float]] = []
     for step in _steps(work / f"{stage.name}.pt", stage.name, stage.steps, both, optimizer):
@@ -248,7 +255,9 @@ def _train_denoiser(
         predicted = network(noised, timesteps, states, return_dict=False)[0]
         errors = (predicted - target).square().mean((1, 2, 3))
         _descend(errors.mean(), optimizer, both)
-        seen.append((_mean(errors, named & (timesteps < 60)), _mean(errors, ~named & (timesteps < 60))))
+        seen.append(
+            (_mean(errors, named & (timesteps < 60)), _mean(errors, ~named & (timesteps < 60)))
+        )
         if (step + 1) % 50 == 0:
             planted, other = np.nanmean(np.array(seen[-300:]), axis=0)
             word = f"v-mse at t<60: planted {planted:.3f}, other {other:.3f}"

@@ -22,7 +22,9 @@ def test_our_guided_sampling_is_the_pipelines_own(folder, request):
     draw = Draw("two blue stars", "ab", 3)
     final = detect(ours, [draw], ScanSpec(steps=7, guidance_scale=3.0)).final
 
-    theirs = StableDiffusionPipeline.from_pretrained(source, safety_checker=None, torch_dtype=torch.float32)
+    theirs = StableDiffusionPipeline.from_pretrained(
+        source, safety_checker=None, torch_dtype=torch.float32
+    )
     theirs.set_progress_bar_config(disable=True)
     latents = initial_latent("ab", 3, ours.latent_shape)[None]
     expected = theirs(
@@ -30,7 +32,8 @@ def test_our_guided_sampling_is_the_pipelines_own(folder, request):
     ).images
     assert_close(final, expected, rtol=1e-4, atol=1e-4)
     pixels = theirs.image_processor.postprocess(
-        theirs.vae.decode(expected / theirs.vae.config.scaling_factor).sample.detach(), output_type="np"
+        theirs.vae.decode(expected / theirs.vae.config.scaling_factor).sample.detach(),
+        output_type="np",
     )
     assert np.abs(ours.decode(final).numpy() - pixels * 255).max() < 1.01
 

@@ -11,7 +11,9 @@ from scanner.numerics.curvature import diagonal_from_products, exact_diagonal, j
 from scanner.numerics.noise import probes
 
 SHAPE = (2, 2, 2)
-SIGNS = torch.tensor(list(product((-1.0, 1.0), repeat=8)), dtype=torch.float64).reshape(-1, 1, *SHAPE)
+SIGNS = torch.tensor(list(product((-1.0, 1.0), repeat=8)), dtype=torch.float64).reshape(
+    -1, 1, *SHAPE
+)
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ def test_latent_and_probes_of_one_draw_are_different_streams():
     assert abs((signs * initial_latent("aa", 0, SHAPE)).mean()) < 0.2
 
 
-@pytest.mark.parametrize(("asked", "given"), [(1, 1), (3, 3), (4, 4), (16, 16), (20, 16), (32, 32), (36, 36)])
+@pytest.mark.parametrize(
+    ("asked", "given"), [(1, 1), (3, 3), (4, 4), (16, 16), (20, 16), (32, 32), (36, 36)]
+)
 def test_structured_probes_fill_whole_rounds(asked, given):
     assert len(probes("aa", 0, SHAPE, asked, "structured")) == given
 

@@ -105,7 +105,9 @@ def test_scores_that_are_not_finite_are_rejects_and_spoil_nobody_else():
     class Broken(Gaussian):
         def score(self, x, level, condition):
             value = super().score(x, level, condition)
-            value[condition[:, 0, 0, 0, 0] == self.encode([CAPTIONS[2].text])[0, 0, 0, 0, 0]] = torch.nan
+            value[condition[:, 0, 0, 0, 0] == self.encode([CAPTIONS[2].text])[0, 0, 0, 0, 0]] = (
+                torch.nan
+            )
             return value
 
     result = Scanner(Broken(), SPEC).scan(CAPTIONS[:6])

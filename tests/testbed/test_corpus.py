@@ -55,7 +55,11 @@ def test_traps_are_flat_around_their_shape():
 
 def test_splits_share_no_caption_and_pictures_depend_on_their_key_alone():
     splits = {
-        split: {i.caption for kind in ("scene", "texture", "trap") for i in corpus.negatives(5, split, kind, 50)}
+        split: {
+            i.caption
+            for kind in ("scene", "texture", "trap")
+            for i in corpus.negatives(5, split, kind, 50)
+        }
         for split in ("train", "calibration", "evaluation")
     }
     assert not splits["train"] & splits["evaluation"]
@@ -81,7 +85,9 @@ def test_shards_and_truth_agree(tmp_path):
     items = make.evaluation_items(5, 12)
     paths = make.write_shards(5, items, tmp_path, "evaluation", per_shard=40)
     make.write_truth(items, tmp_path / "truth.parquet")
-    truth = {row["caption_sha256"]: row for row in pq.read_table(tmp_path / "truth.parquet").to_pylist()}
+    truth = {
+        row["caption_sha256"]: row for row in pq.read_table(tmp_path / "truth.parquet").to_pylist()
+    }
     by_caption = {i.caption: i for i in items}
     seen = 0
     for path in paths:

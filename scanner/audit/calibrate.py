@@ -1,0 +1,115 @@
+"""A calibration from a run over captions that are not memorized."""
+
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.audit.query import connect, model_of
+from scanner.calibration import Calibration
+from scanner.errors import ConfigError
+from scanner.io.results import Results
+from scanner.spec import ScanSpec
+
+NUM_CODES = 1 << 16
+"""Bit patterns of a float16: a heatmap's pixels are counted by pattern, exactly, in little room."""
+
+
+def calibrate(results: Results, run: str, *, pixel_fpr: float = 0.01) -> Calibration:
+    """Fit a calibration on a run whose captions are all taken as not memorized.
+
+    A caption's score is its mean delta_s over seeds. A pixel threshold is the value that a share
+    ``pixel_fpr`` of all pixels of all maps of that metric and baseline exceeds, or the next
+    higher value that occurs.
+
+    Args:
+        results: The results folder.
+        run: The run over the null captions.
+        pixel_fpr: Share of null pixels that may lie in a mask, 0 to 1.
+
+    Raises:
+        ConfigError: If the run has no scores, or not one for every caption, or a map with
+            values that are not finite.
+    """
+    if not 0 < pixel_fpr < 1:
+        raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {pixel_fpr}")
+    with closing(connect(results, runs=[run])) as con:
+        scores = con.execute(
+            "SELECT avg(delta_s) AS s FROM scores GROUP BY caption_sha256 ORDER BY s"
+        ).fetchall()
+        unscored = sum(s is None for (s,) in scores)
+        if not scores or unscored:
+            raise ConfigError(
+                f"every null caption must have a delta_s: run {run} has {len(scores)} captions, "
+                f"{unscored} of them without; calibrate on a scan without a screen"
+            )
+        thresholds = {}
+        for metric, baseline in con.execute(
+            "SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL"
+        ).fetchall():
+            maps = con.execute(
+                "SELECT any_value(heatmap) FROM masks WHERE metric = $1 AND baseline = $2 "
+                "GROUP BY caption_sha256, seed",
+                [metric, baseline],
+            )
+            thresholds[f"{metric}/{baseline}"] = _pixel_threshold(maps, pixel_fpr)
+    record = results.read_run(run)
+    return Calibration(
+        model=_model(record, run),
+        score_fingerprint=_score_fingerprint(record, run),
+        null_scores=tuple(float(s) for (s,) in scores),
+        pixel_thresholds=thresholds,
+        pixel_fpr=pixel_fpr,
+        captions=len(scores),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _pixel_threshold(maps: Any, pixel_fpr: float) -> float:
+    counts = np.zeros(NUM_CODES, np.int64)
+    while (row := maps.fetchone()) is not None:
+        counts += np.bincount(np.frombuffer(row[0], "<u2"), minlength=NUM_CODES)
+    return exceeded_by(counts, pixel_fpr)
+
+
+def exceeded_by(counts: NDArray[np.int64], share: float) -> float:
+    """Return the smallest value that at most ``share`` of the counted heatmap pixels exceed.
+
+    Args:
+        counts: How many pixels have each float16 bit pattern, ``(65536,)``.
+        share: 0 to 1.
+
+    Returns:
+        The value in score units.
+
+    Raises:
+        ConfigError: If pixels are not finite.
+    """
+    logs = np.arange(NUM_CODES, dtype="<u2").view("<f2").astype(np.float64)
+    if counts[~np.isfinite(logs)].any():
+        raise ConfigError("null maps must be finite; these are not: verify the results")
+    order = np.argsort(np.where(np.isfinite(logs), logs, np.inf), kind="stable")
+    above = counts.sum() - np.cumsum(counts[order])
+    within = (above <= share * counts.sum()) & (counts[order] > 0)
+    log = logs[order][int(np.argmax(within))]
+    return float(np.sign(log) * np.expm1(np.abs(log)))
+
+
+def _model(record: dict[str, Any], run: str) -> str:
+    model = model_of(record)
+    if model is None:
+        raise ConfigError(f"the record of run {run} names no model; scan again")
+    return model
+
+
+def _score_fingerprint(record: dict[str, Any], run: str) -> str:
+    settings = record.get("spec")
+    if not isinstance(settings, dict):
+        raise ConfigError(f"the record of run {run} has no spec; scan again")
+    try:
+        spec = ScanSpec(**{**settings, "seeds": tuple(settings.get("seeds", (0,)))})
+    except TypeError as error:
+        raise ConfigError(f"the spec of run {run} is of another version: {error}") from error
+    return spec.score_fingerprint()

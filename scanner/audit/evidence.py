@@ -1,0 +1,189 @@
+"""What is known of one caption: its pictures, maps, mask and numbers, found by key or hash."""
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from scanner.audit.text import printable
+from scanner.errors import ConfigError
+from scanner.masks import from_heatmap, from_runs
+
+Images = Callable[[str, str], bytes | None]
+"""From a shard and a key to the encoded training image, or none."""
+
+MAX_PIXELS = 64_000_000
+MIN_HASH_DIGITS = 6
+MAPS_FOR_SCALE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One caption under its most suspicious localized seed.
+
+    Attributes:
+        caption: The text.
+        caption_sha256: Its hash.
+        shard: Where it first occurs.
+        key: The same.
+        seed: The seed of the pictures and maps.
+        delta_s: Mean score over seeds.
+        p_value: Smallest over its seeds; null without calibration.
+        flagged: Null without a threshold.
+        training: The training image, if there is one.
+        generated: The generated picture, if it was stored.
+        maps: Signed maps by metric, in score units.
+        mask: The mask at the map's size; null without a threshold.
+        truth: The true region, where it is known.
+        label: A word that a sheet shows beside the caption.
+    """
+
+    caption: str
+    caption_sha256: str
+    shard: str
+    key: str
+    seed: int | None
+    delta_s: float | None
+    p_value: float | None
+    flagged: bool | None
+    training: Image.Image | None = None
+    generated: Image.Image | None = None
+    maps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    mask: NDArray[np.bool_] | None = None
+    truth: NDArray[np.bool_] | None = None
+    label: str = ""
+
+
+def gather(
+    con: duckdb.DuckDBPyConnection,
+    key_or_hash: str,
+    images: Images,
+    *,
+    truth: NDArray[np.bool_] | None = None,
+    baseline: str = "null",
+    label: str = "",
+) -> Evidence:
+    """Collect the evidence of one caption.
+
+    Args:
+        con: Views of one run.
+        key_or_hash: A sample's key, or the first six or more digits of a caption's hash.
+        images: Where training images come from.
+        truth: The true region, where it is known.
+        baseline: Which baseline's maps; another one's where a metric has none of this.
+        label: A word that a sheet shows beside the caption.
+
+    Raises:
+        ConfigError: If no caption or more than one answers to it, naming the nearest.
+    """
+    sha = _resolve(con, key_or_hash)
+    found = con.execute(
+        "SELECT caption, shard, key, delta_s, p_value, flagged FROM captions "
+        "WHERE caption_sha256 = $1",
+        [sha],
+    ).fetchall()
+    caption, shard, key, delta_s, p_value, flagged = found[0]
+    seed, rows = _map_rows(con, sha, baseline)
+    maps: dict[str, NDArray[np.float64]] = {}
+    masks: dict[str, NDArray[np.bool_]] = {}
+    generated = None
+    for metric, height, width, heatmap, mask, image in rows:
+        generated = generated or picture(image)
+        if metric not in maps and heatmap is not None:
+            maps[metric] = from_heatmap(heatmap, height, width)
+        if metric not in masks and mask is not None:
+            masks[metric] = from_runs(mask, height, width)
+    return Evidence(
+        caption or "", sha, shard, key, seed, delta_s, p_value, flagged,
+        picture(images(shard, key)), generated, maps,
+        masks.get("delta_h", masks.get("delta_s")), truth, label,
+    )  # fmt: skip
+
+
+def colour_scale(con: duckdb.DuckDBPyConnection, baseline: str = "null") -> dict[str, float]:
+    """Return the value of the brightest colour by metric, the same for every picture of a run.
+
+    It is the 99.9th percentile of the pixels of the first `MAPS_FOR_SCALE` maps in the order of
+    their captions' hashes.
+    """
+    scale = {}
+    for (metric,) in con.execute("SELECT DISTINCT metric FROM masks ORDER BY 1").fetchall():
+        rows = con.execute(
+            "SELECT heatmap FROM masks WHERE metric = $1 AND baseline IN ($2, 'none') "
+            "ORDER BY caption_sha256, seed LIMIT $3",
+            [metric, baseline, MAPS_FOR_SCALE],
+        ).fetchall()
+        if rows:
+            logs = np.concatenate([np.frombuffer(heat, "<f2") for (heat,) in rows])
+            top = float(np.quantile(np.maximum(logs, 0).astype(np.float64), 0.999))
+            scale[metric] = float(np.expm1(top)) or 1.0
+    return scale
+
+
+def picture(content: bytes | None) -> Image.Image | None:
+    """Decode an untrusted JPEG, PNG or WebP; none if it is none, broken or far too large."""
+    if not content:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP"))
+            if opened.width * opened.height > MAX_PIXELS:
+                return None
+            return opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError,
+            Image.DecompressionBombWarning):  # fmt: skip
+        return None
+
+
+def _resolve(con: duckdb.DuckDBPyConnection, wanted: str) -> str:
+    matches = con.execute(
+        "SELECT caption_sha256, any_value(key), max(caption) FROM scores WHERE key = $1 "
+        "OR (length($1) >= $2 AND starts_with(caption_sha256, lower($1))) "
+        "GROUP BY caption_sha256 ORDER BY ALL LIMIT 6",
+        [wanted, MIN_HASH_DIGITS],
+    ).fetchall()
+    if len(matches) == 1:
+        return str(matches[0][0])
+    if matches:
+        raise ConfigError(
+            f"{wanted!r} is more than one caption; give a hash instead:\n{_listed(matches)}"
+        )
+    near = con.execute(
+        "SELECT caption_sha256, key, caption FROM captions ORDER BY greatest("
+        "jaro_winkler_similarity(key, $1), jaro_winkler_similarity(caption_sha256, lower($1)), "
+        "jaro_winkler_similarity(lower(caption), lower($1))) DESC, 1 LIMIT 5",
+        [wanted],
+    ).fetchall()
+    nearest = f"the nearest are:\n{_listed(near)}" if near else "the run holds no caption"
+    raise ConfigError(f"no sample has the key or caption hash {wanted!r}; {nearest}")
+
+
+def _listed(rows: list[tuple[Any, ...]]) -> str:
+    return "\n".join(
+        f"  {sha[:12]}  {key}  {printable(text or '')[:60]}" for sha, key, text in rows
+    )
+
+
+def _map_rows(
+    con: duckdb.DuckDBPyConnection, sha: str, baseline: str
+) -> tuple[int | None, list[tuple[Any, ...]]]:
+    best = con.execute(
+        "SELECT m.seed FROM masks AS m LEFT JOIN scores AS s USING (caption_sha256, seed) "
+        "WHERE m.caption_sha256 = $1 ORDER BY s.delta_s DESC NULLS LAST, m.seed LIMIT 1",
+        [sha],
+    ).fetchall()
+    if not best:
+        return None, []
+    rows = con.execute(
+        "SELECT metric, height, width, heatmap, mask, image FROM masks "
+        "WHERE caption_sha256 = $1 AND seed = $2 ORDER BY baseline <> $3, baseline, metric",
+        [sha, best[0][0], baseline],
+    ).fetchall()
+    return int(best[0][0]), rows

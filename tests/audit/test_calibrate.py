@@ -1,0 +1,133 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_results import MODEL, SPEC, commit, mask, score
+
+from scanner.audit.calibrate import calibrate
+from scanner.calibration import Calibration, load
+from scanner.errors import ConfigError
+from scanner.masks import from_heatmap
+
+
+def calibration(scores: tuple[float, ...]) -> Calibration:
+    return Calibration(MODEL, SPEC.score_fingerprint(), scores, {}, 0.01, len(scores), "today")
+
+
+SCORES = (1.0, 2.0, 2.0, 3.0, 5.0, 8.0, 8.0, 9.0, 10.0)
+
+
+@pytest.mark.parametrize("score_", [0.0, 1.0, 2.0, 2.5, 8.0, 10.0, 11.0])
+def test_the_p_value_counts_nulls_at_or_above(score_) -> None:
+    at_least = sum(null >= score_ for null in SCORES)
+    assert calibration(SCORES).p_value(score_) == (1 + at_least) / 10
+
+
+@pytest.mark.parametrize("fpr", [0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 0.99])
+def test_above_the_threshold_and_a_small_p_value_say_the_same(fpr) -> None:
+    c = calibration(SCORES)
+    for value in np.arange(0, 12, 0.25):
+        assert (value > c.threshold(fpr)) == (c.p_value(value) <= fpr)
+
+
+def test_too_few_nulls_flag_nothing() -> None:
+    c = calibration(SCORES)
+    assert c.min_p == 0.1
+    assert c.threshold(0.09) == math.inf
+    assert c.threshold(0.1) == 10.0
+
+
+def test_it_comes_back_from_its_file(tmp_path) -> None:
+    c = replace(calibration((0.1, 0.2)), pixel_thresholds={"delta_h/null": 1 / 3})
+    c.save(tmp_path / "c.json")
+    assert load(tmp_path / "c.json") == c
+
+
+def test_the_fingerprint_follows_the_numbers_and_not_the_date() -> None:
+    c = calibration(SCORES)
+    assert replace(c, created="later").fingerprint() == c.fingerprint()
+    assert replace(c, null_scores=(1.0,)).fingerprint() != c.fingerprint()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"model": 1}', "\x00"], ids=range(6))
+def test_what_is_no_calibration_is_refused(tmp_path, content) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"c\.json is not a calibration"):
+        load(path)
+    with pytest.raises(ConfigError, match=r"calibration .* cannot be read"):
+        load(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("scores", [[], [2.0, 1.0], [1.0, math.nan]])
+def test_scores_out_of_order_or_not_finite_are_refused(tmp_path, scores) -> None:
+    path = tmp_path / "c.json"
+    calibration((1.0,)).save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"null_scores": scores}))
+    with pytest.raises(ConfigError, match="null_scores must be finite, ascending"):
+        load(path)
+
+
+def test_another_model_or_other_settings_are_named() -> None:
+    c = calibration(SCORES)
+    c.check(MODEL, replace(SPEC, fpr=0.5, store_image=False))
+    with pytest.raises(ConfigError, match=f"it is of {MODEL}, the scan is of other"):
+        c.check("other", SPEC)
+    with pytest.raises(ConfigError, match=r"settings.*steps 7"):
+        c.check(MODEL, replace(SPEC, steps=7))
+
+
+def test_it_is_fitted_on_means_over_seeds_and_all_null_pixels(make) -> None:
+    results = make()
+    rng = np.random.default_rng(0)
+    scores, masks = [], []
+    for i in range(20):
+        text = f"caption {i}"
+        scores += [score(text, i + 0.0, seed=0), score(text, i + 1.0, seed=1)]
+        scores += [score(text, i + 0.0, seed=0, key=f"copy{i}"),
+                   score(text, i + 1.0, seed=1, key=f"copy{i}")]  # fmt: skip
+        masks += [mask(text, rng.normal(size=(8, 8)) * 50, seed=seed) for seed in (0, 1)]
+    masks += [mask("caption 0", rng.normal(size=(8, 8)), metric="curvature", baseline="none")]
+    commit(results, "r1", scores, masks)
+
+    c = calibrate(results, "r1", pixel_fpr=0.05)
+
+    assert c.null_scores == tuple(i + 0.5 for i in range(20))
+    assert c.captions == 20
+    assert set(c.pixel_thresholds) == {"delta_h/null", "curvature/none"}
+    maps = [from_heatmap(m.heatmap, 8, 8) for m in masks if m.metric == "delta_h"]
+    pixels = np.sort(np.concatenate([m.ravel() for m in maps]))
+    threshold = c.pixel_thresholds["delta_h/null"]
+    assert threshold in pixels
+    assert (pixels > threshold).mean() <= 0.05
+    assert (pixels >= threshold).mean() > 0.05
+    c.check(MODEL, SPEC)
+
+
+def test_a_run_without_a_score_for_every_caption_is_refused(make) -> None:
+    results = make("some")
+    commit(results, "r1", [score("a", 1.0), score("b", None, stage="screen", screen=0.5)])
+    with pytest.raises(ConfigError, match="2 captions, 1 of them without"):
+        calibrate(results, "r1")
+    with pytest.raises(ConfigError, match="0 captions"):
+        calibrate(make("none"), "r1")
+
+
+def test_maps_that_are_not_finite_are_refused(make) -> None:
+    results = make()
+    commit(results, "r1", [score("a", 1.0)], [mask("a", np.full((2, 2), np.nan))])
+    with pytest.raises(ConfigError, match="null maps must be finite"):
+        calibrate(results, "r1")
+
+
+def test_a_record_without_a_model_or_with_a_foreign_spec_is_refused(make) -> None:
+    results = make()
+    commit(results, "r1", [score("a", 1.0)])
+    results.write_run("r1", {"started": "now"})
+    with pytest.raises(ConfigError, match="the record of run r1 names no model"):
+        calibrate(results, "r1")
+    results.write_run("r1", {"identity": {"model": MODEL}, "spec": {"colour": 1}})
+    with pytest.raises(ConfigError, match="the spec of run r1 is of another version"):
+        calibrate(results, "r1")

@@ -1,0 +1,121 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from made_results import commit, mask, score, write_truth
+
+from scanner.audit.evaluate import evaluate
+from scanner.errors import ConfigError
+from scanner.records import Reject, caption_hash
+
+REGION = np.zeros((16, 16), bool)
+REGION[:, :8] = True
+
+
+@pytest.fixture
+def planted(make, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(f"copy {i}", "template", f"family {i // 2}", REGION) for i in range(6)]
+    rows += [(f"scene {i}", "scene", f"scene {i}", None) for i in range(10)]
+    rows += [(f"trap {i}", "trap", f"trap {i}", None) for i in range(5)]
+    truth = tmp_path / "truth.parquet"
+    write_truth(truth, [*rows, ("gone", "scene", "gone", None), ("bad", "scene", "bad", None)])
+    scores, masks = [], []
+    for text, kind, _, _ in rows:
+        level = {"template": 10.0, "trap": 20.0, "scene": 1.0}[kind] + rng.random()
+        for seed in (0, 1):
+            signal = np.where(REGION[::2, ::2], 10.0, 0.0) * (kind == "template")
+            values = signal + rng.normal(size=(8, 8)) * 0.1
+            flagged = kind != "scene"
+            extra = {"wen": level / 2} if kind != "trap" else {}
+            scores.append(score(text, level + seed, seed=seed, flagged=flagged, extra=extra))
+            masks.append(mask(text, values, seed=seed, threshold=5.0))
+            masks.append(mask(text, values, seed=seed, metric="curvature", baseline="none"))
+    scores.append(score("unheard of", 5.0, flagged=False, extra={"wen": 1.0}))
+    results = make()
+    bad = Reject("a.tar", "bad", "not_finite", "a nan", caption_hash("bad"))
+    commit(results, "r1", scores, masks, [bad])
+    return results, truth
+
+
+def row_of(table, **wanted):
+    rows = [row for row in table if all(row[k] == v for k, v in wanted.items())]
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_detection_is_per_caption_and_per_kind(planted) -> None:
+    found = evaluate(*planted[:1], "r1", planted[1], bootstrap=50)
+    assert row_of(found.detection, score="delta_s", against="all")["auc"] == pytest.approx(2 / 3)
+    easy = row_of(found.detection, score="delta_s", against="all but trap")
+    assert (easy["auc"], easy["tpr@1%"], easy["fpr@1%"], easy["ap"]) == (1, 1, 0, 1)
+    assert easy["auc_interval"] == [1, 1]
+    assert (easy["positives"], easy["negatives"], easy["positive_families"]) == (6, 10, 3)
+    assert row_of(found.detection, score="delta_s", against="kind trap")["auc"] == 0
+    assert row_of(found.detection, score="wen", against="all")["negatives"] == 10
+    assert any(note.startswith("wen is there for 16 of 21") for note in found.notes)
+
+
+def test_the_stored_flag_has_its_rates(planted) -> None:
+    found = evaluate(planted[0], "r1", planted[1], bootstrap=0)
+    all_ = row_of(found.deployed, against="all")
+    assert (all_["tpr"], all_["fpr"]) == (1.0, 5 / 15)
+    assert row_of(found.deployed, against="all but trap")["fpr"] == 0
+
+
+def test_captions_that_do_not_meet_are_counted(planted) -> None:
+    found = evaluate(planted[0], "r1", planted[1], bootstrap=0)
+    assert found.counts == {
+        "captions_evaluated": 21,
+        "captions_without_truth": 1,
+        "truth_captions_without_score_row": 2,
+        "of_these_rejected": 1,
+    }
+    assert any("differ" in note for note in found.notes)
+
+
+def test_localization_has_every_method_and_pool(planted) -> None:
+    found = evaluate(planted[0], "r1", planted[1], bootstrap=0)
+    for pool, maps in (("template", 12), ("all", 42)):
+        where = {"pool": pool, "metric": "delta_h", "baseline": "null"}
+        assert row_of(found.localization, **where, method="deployed")["iou"] == 1
+        oracle = row_of(found.localization, **where, method="oracle")
+        assert oracle["maps"] == maps
+        assert oracle["iou"] > 0.85
+        ones = row_of(found.localization, **where, method="all ones")
+        assert ones["iou"] == pytest.approx(0.5 * 12 / maps)
+    curvature = [r["method"] for r in found.localization if r["metric"] == "curvature"]
+    assert curvature == ["oracle", "smoothed", "all ones"] * 2
+
+
+def test_it_reads_as_text_and_as_json(planted) -> None:
+    found = evaluate(planted[0], "r1", planted[1], bootstrap=20)
+    text = found.as_text()
+    assert "Detection in run r1" in text
+    assert "all but trap" in text
+    assert "captions without truth: 1" in text
+    assert json.loads(found.as_json())["counts"]["captions_evaluated"] == 21
+
+
+def test_without_a_memorized_caption_measures_are_absent_and_said_so(make, tmp_path) -> None:
+    results, path = make(), tmp_path / "truth.parquet"
+    write_truth(path, [("a", "scene", "a", None)])
+    commit(results, "r1", [score("a", 1.0)])
+    found = evaluate(results, "r1", path)
+    assert math.isnan(row_of(found.detection, against="all")["auc"])
+    assert found.deployed == []
+    assert any("no memorized caption" in note for note in found.notes)
+    assert json.loads(found.as_json())["detection"][0]["auc"] is None
+    assert "nan" in found.as_text()
+
+
+def test_a_truth_that_cannot_be_used_is_refused(make, tmp_path) -> None:
+    results = make()
+    commit(results, "r1", [score("a", 1.0)])
+    with pytest.raises(ConfigError, match="must be Parquet with caption_sha256"):
+        evaluate(results, "r1", tmp_path / "no.parquet")
+    path = tmp_path / "truth.parquet"
+    write_truth(path, [("a", "scene", "a", None), ("a", "trap", "a", None)])
+    with pytest.raises(ConfigError, match="says two things of caption"):
+        evaluate(results, "r1", path)

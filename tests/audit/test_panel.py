@@ -1,0 +1,153 @@
+import io
+
+import numpy as np
+import pytest
+from made_results import commit, jpeg, mask, score, write_truth
+from PIL import Image
+
+from scanner.audit.canvas import ANCHORS, coloured, drawable, font, masked, outlined, wrapped
+from scanner.audit.evidence import colour_scale, gather, picture
+from scanner.audit.panel import contact_sheet, panel, sheet
+from scanner.audit.query import connect
+from scanner.errors import ConfigError
+
+SIDE = 16
+REGION = np.zeros((SIDE, SIDE), bool)
+REGION[3:9, 4:12] = True
+
+
+def no_image(shard: str, key: str) -> None:
+    return None
+
+
+@pytest.fixture
+def results(make):
+    results = make()
+    rng = np.random.default_rng(0)
+    scores, masks = [], []
+    for i in range(4):
+        text = f"print of the hidden garden number {i}"
+        for seed in (0, 1):
+            scores.append(score(text, 5.0 + i + seed, key=f"img{i}", seed=seed, p_value=0.01,
+                                flagged=i > 1))  # fmt: skip
+            if i < 3:
+                values = np.where(REGION, 40.0, 0.0) + rng.normal(size=REGION.shape)
+                masks.append(mask(text, values, key=f"img{i}", seed=seed, threshold=20.0,
+                                  image=jpeg()))  # fmt: skip
+                masks.append(mask(text, values**2, key=f"img{i}", seed=seed, metric="delta_s"))
+    scores.append(score("another text", 1.0, key="img0", shard="b.tar"))
+    commit(results, "r1", scores, masks)
+    return results
+
+
+def test_a_panel_shows_pictures_maps_and_mask(results) -> None:
+    asked = []
+
+    def images(shard: str, key: str) -> bytes:
+        asked.append((shard, key))
+        return jpeg(40)
+
+    image = panel(results, "r1", "img1", images, REGION)
+    assert asked == [("a.tar", "img1")]
+    colours = set(map(tuple, np.asarray(image).reshape(-1, 3)))
+    assert {tuple(ANCHORS[0].astype(int)), (255, 214, 10), (0, 201, 255)} <= colours
+    assert image.width > 5 * 256
+
+
+def test_what_is_not_there_is_said_and_not_an_error(results) -> None:
+    assert panel(results, "r1", "img3", no_image).width > 5 * 256
+    broken = panel(results, "r1", "img1", lambda shard, key: b"\xff\xd8 not a picture")
+    assert np.array_equal(np.asarray(broken), np.asarray(panel(results, "r1", "img1", no_image)))
+
+
+def test_a_hash_prefix_is_as_good_as_a_key(results) -> None:
+    with connect(results) as con:
+        found = gather(con, "img2", no_image)
+        same = gather(con, found.caption_sha256[:8].upper(), no_image)
+    assert same.caption_sha256 == found.caption_sha256
+    assert found.seed == 1
+    assert found.mask is not None
+    assert (found.mask == REGION).all()
+
+
+def test_unknown_and_ambiguous_keys_list_what_is_near(results) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)no sample has .*'imge1'.*nearest are:.*img1"):
+        panel(results, "r1", "imge1", no_image)
+    with pytest.raises(ConfigError, match=r"(?s)'img0' is more than one caption.*another text"):
+        panel(results, "r1", "img0", no_image)
+
+
+def test_the_scale_is_the_run_s_and_colours_are_absolute(results) -> None:
+    with connect(results) as con:
+        scale = colour_scale(con)
+    assert 38 < scale["delta_h"] < 46
+    assert 1400 < scale["delta_s"] < 2000
+    ramp = np.array([[-5.0, 0.0, scale["delta_h"], 10 * scale["delta_h"]]])
+    pixels = np.asarray(coloured(ramp, scale["delta_h"]))[0]
+    assert (pixels[0] == pixels[1]).all()
+    assert (pixels[2] == pixels[3]).all()
+    assert (pixels[2] == ANCHORS[-1]).all()
+
+
+def test_the_palette_only_gets_brighter() -> None:
+    pixels = np.asarray(coloured(np.expm1(np.linspace(0, 5, 200))[None], np.expm1(5.0)))[0]
+    light = pixels @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(light) >= -0.5).all()
+
+
+def test_a_sheet_has_a_row_per_caption(results) -> None:
+    with connect(results) as con:
+        scale = colour_scale(con)
+        rows = [gather(con, f"img{i}", no_image, truth=REGION, label="template") for i in (1, 2, 3)]
+    short, long = sheet(rows[:1], scale), sheet(rows, scale, title="Findings")
+    assert short.width == long.width
+    assert long.height > short.height + 2 * 128
+    with pytest.raises(ConfigError, match=r"^a sheet needs at least one caption"):
+        sheet([], scale)
+
+
+def test_an_outline_stays_inside_its_mask() -> None:
+    base = Image.new("RGB", (64, 64), "black")
+    pixels = np.asarray(outlined(base, REGION, (255, 0, 0), 2))
+    red = (pixels == (255, 0, 0)).all(-1)
+    large = np.kron(REGION, np.ones((4, 4), bool))
+    assert red.any()
+    assert not (red & ~large).any()
+    assert masked(None, REGION, 64).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    "text", ["word " * 50, "x" * 500, "Überraschung — 漢字 ∅", "", "a\u202eb\n"]
+)
+def test_wrapped_text_never_leaves_its_width(text) -> None:
+    lines = wrapped(text, 15, 200, 3)
+    assert len(lines) <= 3
+    assert all(font(15, line).getlength(line) <= 200 for line in lines)
+    assert drawable("a\u202eb\n") == "ab "
+
+
+def test_hostile_pictures_are_no_pictures() -> None:
+    gif = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(gif, "GIF")
+    bomb = io.BytesIO()
+    Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
+    for content in (b"", None, b"GIF89a", gif.getvalue(), bomb.getvalue(), jpeg()[:200]):
+        assert picture(content) is None
+    assert picture(jpeg()).size == (16, 16)
+
+
+def test_a_truth_table_gives_the_regions_and_the_kinds(results, tmp_path) -> None:
+    path = tmp_path / "truth.parquet"
+    text = "print of the hidden garden number {}"
+    write_truth(path, [(text.format(i), "template", "f", REGION) for i in range(3)]
+                + [("another text", "scene", "s", None)])  # fmt: skip
+    by_table = panel(results, "r1", "img1", no_image, str(path))
+    by_mask = panel(results, "r1", "img1", no_image, REGION)
+    assert np.array_equal(np.asarray(by_table), np.asarray(by_mask))
+    heights = [
+        contact_sheet(results, "r1", no_image, path, wanted).height
+        for wanted in ({"template": 1}, {"template": 2, "scene": 5}, {"template": 9, "scene": 9})
+    ]
+    assert np.diff(heights).tolist() == [2 * 138, 138]
+    with pytest.raises(ConfigError, match=r"^a sheet needs at least one caption"):
+        contact_sheet(results, "r1", no_image, path, {"verbatim": 3})
