@@ -32,12 +32,12 @@ def query(
     `findings` (flagged captions with their masks, worst first).
 
     Example:
-        memscan query results "SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10"
+        memscan query results "SELECT caption, worst FROM captions ORDER BY worst DESC LIMIT 10"
     """
     from scanner.audit.query import run_query
 
     runs = None if run is None else [run]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and out is None else None
+    width = shutil.get_terminal_size((120, 24)).columns
     if out is None or fmt == "parquet":
         run_query(
             _results(results), sql, fmt, sys.stdout, path=out, limit=limit, width=width, runs=runs
@@ -101,7 +101,7 @@ def evaluate(
 
     store = _results(results)
     found = measure(store, run or _newest(store), truth, bootstrap=bootstrap)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size((140, 24)).columns
     typer.echo(found.as_json() if as_json else found.as_text(width))
 
 

@@ -79,3 +79,8 @@ def batch_size(text: str, device: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--batch-size must be auto or a positive number, got {text!r}")
     return int(text)
+
+
+def located(model: str) -> str:
+    """Return a folder as an absolute path, which every process finds; a hub id as it is."""
+    return str(Path(model).absolute()) if Path(model).is_dir() else model

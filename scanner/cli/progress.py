@@ -60,13 +60,14 @@ def _bar(title: str) -> Iterator[Meter]:
 
 class _Lines:
     def __init__(self, title: str) -> None:
-        self.title, self.begun, self.last = title, time.monotonic(), 0.0
+        self.title, self.begun, self.last, self.done = title, time.monotonic(), 0.0, -1
 
     def __call__(self, done: int, total: int, word: str = "") -> None:
         now = time.monotonic()
-        if done < total and now - self.last < SECONDS_BETWEEN_LINES:
+        is_news = done != self.done if done >= total else now - self.last >= SECONDS_BETWEEN_LINES
+        if not is_news:
             return
-        self.last = now
+        self.last, self.done = now, done
         rate = done / max(now - self.begun, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
         note(f"{self.title}: {done}/{total}, {rate:.1f}/s{left}{', ' + word if word else ''}")

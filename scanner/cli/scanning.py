@@ -82,19 +82,33 @@ def scan(
     from scanner.io import shards as sources
 
     spec = ScanSpec(
-        seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
-        probe_design=probe_design, localize=localize, baseline=_fingerprint(baseline), dtype=dtype,
-        threshold=threshold, pixel_threshold=pixel_threshold, fpr=fpr,
-    )  # fmt: skip
+        seeds=tuple(range(seeds)),
+        steps=steps,
+        guidance_scale=guidance_scale,
+        probes=probes,
+        probe_design=probe_design,
+        localize=localize,
+        baseline=_fingerprint(baseline),
+        dtype=dtype,
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+        fpr=fpr,
+    )
     job = Job(
-        model=model, baseline=None if baseline == "null" else baseline,
-        shards=tuple(sources.expand(shards)), results=str(out), spec=spec,
-        calibration=None if calibration is None else str(calibration), images=evidence,
-        batch_size=options.batch_size(batch_size, device), chunk_size=chunk_size, limit=limit,
-    )  # fmt: skip
+        model=options.located(model),
+        baseline=None if baseline == "null" else options.located(baseline),
+        shards=tuple(sources.expand(shards)),
+        results=str(out.absolute()),
+        spec=spec,
+        calibration=None if calibration is None else str(calibration.absolute()),
+        images=evidence,
+        batch_size=options.batch_size(batch_size, device),
+        chunk_size=chunk_size,
+        limit=limit,
+    )
     if calibration is None and threshold is None and localize == "flagged":
         progress.note(
-            "neither --calibration nor --threshold: scores only, nothing will be flagged or localized"
+            "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
     summary = run(job, Resources(actors=actors, device=device, address=address), "scan")
     _report(summary, out, as_json=as_json)
@@ -138,16 +152,27 @@ def calibrate(
     from scanner.io.results import Results
 
     spec = ScanSpec(
-        seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
-        probe_design=probe_design, localize="all", baseline=_fingerprint(baseline), dtype=dtype,
+        seeds=tuple(range(seeds)),
+        steps=steps,
+        guidance_scale=guidance_scale,
+        probes=probes,
+        probe_design=probe_design,
+        localize="all",
+        baseline=_fingerprint(baseline),
+        dtype=dtype,
         store_image=False,
-    )  # fmt: skip
+    )
     work = out.with_suffix(".results")
     job = Job(
-        model=model, baseline=None if baseline == "null" else baseline,
-        shards=tuple(sources.expand(shards)), results=str(work), spec=spec,
-        batch_size=options.batch_size(batch_size, device), chunk_size=chunk_size, limit=limit,
-    )  # fmt: skip
+        model=options.located(model),
+        baseline=None if baseline == "null" else options.located(baseline),
+        shards=tuple(sources.expand(shards)),
+        results=str(work.absolute()),
+        spec=spec,
+        batch_size=options.batch_size(batch_size, device),
+        chunk_size=chunk_size,
+        limit=limit,
+    )
     summary = run(job, Resources(actors=actors, device=device, address=address), "calibrate")
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
@@ -190,7 +215,8 @@ def _report(summary: "Summary", out: Path, *, as_json: bool) -> None:
         again = f", {summary.chunks_skipped} chunks were there" if summary.chunks_skipped else ""
         typer.echo(
             f"run {summary.run}: {summary.samples} samples, {summary.scored} scored, "
-            f"{summary.flagged} flagged, {summary.rejected} rejected, in {summary.seconds:.1f} s{again}"
+            f"{summary.flagged} flagged, {summary.rejected} rejected, "
+            f"in {summary.seconds:.1f} s{again}"
         )
         typer.echo(f"results in {out}")
     if not summary.is_complete:

@@ -1,7 +1,6 @@
 """``demo``, and ``testbed make`` and ``testbed train``."""
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +43,7 @@ def demo(
         typer.echo(demonstration.as_json(made))
         return
     summary = made.summary
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size((140, 24)).columns
     typer.echo(made.evaluation.as_text(width))
     for kind, what in (("verbatim", "their training image"), ("template", "their template")):
         own = [r for r in made.reproduced if r.item.kind == kind]
@@ -59,9 +58,8 @@ def demo(
     typer.echo(f"results        {made.folder / 'results'}")
     typer.echo(f"evaluation     {made.folder / 'evaluation.json'}")
     typer.echo(f"contact sheet  {made.sheet}")
-    typer.echo(
-        f"\nnext: memscan query {out / 'results'} 'SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10'"
-    )
+    sql = "SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10"
+    typer.echo(f"\nnext: memscan query {out / 'results'} '{sql}'")
 
 
 @app.command("make")
@@ -130,14 +128,22 @@ def train(
     from scanner.testbed import train as training
     from scanner.testbed.samples import draw_samples
 
-    given = {"vae_steps": vae_steps, "early_steps": early_steps, "main_steps": main_steps}
-    recipe = training.Recipe(seed=seed, **{k: v for k, v in given.items() if v is not None})
+    usual = training.Recipe()
+    recipe = training.Recipe(
+        seed=seed,
+        vae_steps=vae_steps or usual.vae_steps,
+        early_steps=early_steps or usual.early_steps,
+        main_steps=main_steps or usual.main_steps,
+    )
     if threads:
         torch.set_num_threads(threads)
     with progress.meter(f"train, corpus seed {seed}") as show:
         training.train(
-            recipe, out / "checkpoints", out,
-            lambda stage, done, total, word: show(done, total, f"{stage} {word}"), compiled=compiled,
-        )  # fmt: skip
+            recipe,
+            out / "checkpoints",
+            out,
+            lambda stage, done, total, word: show(done, total, f"{stage} {word}"),
+            compiled=compiled,
+        )
     draw_samples(out / "pipeline", seed, out / "samples.png")
     typer.echo(f"{out / 'pipeline'}\n{out / 'early'}\n{out / 'samples.png'}")

@@ -41,6 +41,7 @@ class Errand:
 class _Case:
     """What is known of a piece that failed."""
 
+    reason: str = ""
     failures: int = 0
     open_trials: int = 0
     failed_in_row: int = 0
@@ -86,27 +87,38 @@ class Queue:
         case = self._cases.get(errand.piece.name)
         if errand.trial and case is not None:
             case.failed_in_row = 0
-            self._close_trial(errand.piece, case, errand.piece.name)
+            self._close_trial(errand.piece, case)
 
     def failed(self, errand: Errand, reason: str) -> None:
         """Note that an errand failed, or took its process with it; decide what follows."""
         case = self._cases.setdefault(errand.piece.name, _Case())
+        case.reason = reason
         if errand.trial:
-            self._trial_failed(errand, case, reason)
+            self._trial_failed(errand, case)
             return
         case.failures += 1
         if case.failures < ATTEMPTS:
             self._waiting.append(errand)
         elif case.tried_apart:
-            self._give_up(errand.piece, case, reason)
+            self._give_up(errand.piece, case)
+        elif errand.stop - errand.start == 1:
+            case.failures, case.tried_apart, case.open_trials = 0, True, 1
+            case.poison[errand.start] = reason
+            self._close_trial(errand.piece, case)
         else:
             case.failures, case.tried_apart = 0, True
             self._try_apart(errand, case)
 
-    def drop(self, errand: Errand) -> None:
-        """Forget a piece that is accounted for elsewhere, such as one of an unreadable shard."""
-        self._cases.setdefault(errand.piece.name, _Case()).given_up = True
+    def unreadable(self, errand: Errand) -> bool:
+        """Note that an errand's shard could not be read; return whether it is tried again."""
+        case = self._cases.setdefault(errand.piece.name, _Case())
+        case.failures += 1
+        if case.failures < ATTEMPTS:
+            self._waiting.append(errand)
+            return True
+        case.given_up = True
         self._forget_trials(errand.piece.name)
+        return False
 
     def is_over(self, errand: Errand) -> bool:
         """Whether the errand's piece was given up while it was on its way."""
@@ -114,45 +126,44 @@ class Queue:
         return case is not None and case.given_up
 
     def _try_apart(self, errand: Errand, case: _Case) -> None:
-        """Queue trials of both halves; of a single sample, itself."""
+        """Queue trials of both halves."""
         middle = (errand.start + errand.stop) // 2
         for start, stop in ((errand.start, middle), (middle, errand.stop)):
-            if start < stop:
-                case.open_trials += 1
-                self._waiting.append(Errand(errand.piece, start, stop, trial=True))
+            self._waiting.append(Errand(errand.piece, start, stop, trial=True))
+        case.open_trials += 2
 
-    def _trial_failed(self, errand: Errand, case: _Case, reason: str) -> None:
+    def _trial_failed(self, errand: Errand, case: _Case) -> None:
         case.failed_in_row += 1
         if case.given_up:
             return
         if case.failed_in_row >= HOPELESS:
-            self._give_up(errand.piece, case, reason)
+            self._give_up(errand.piece, case)
         elif errand.stop - errand.start > 1:
             self._try_apart(errand, case)
-            self._close_trial(errand.piece, case, reason)
+            self._close_trial(errand.piece, case)
         else:
             case.alone[errand.start] = case.alone.get(errand.start, 0) + 1
             if case.alone[errand.start] < CONFIRMATIONS:
                 self._waiting.append(errand)
             else:
-                case.poison[errand.start] = reason
-                self._close_trial(errand.piece, case, reason)
+                case.poison[errand.start] = case.reason
+                self._close_trial(errand.piece, case)
 
-    def _close_trial(self, piece: Piece, case: _Case, reason: str) -> None:
+    def _close_trial(self, piece: Piece, case: _Case) -> None:
         """After the last trial, queue the commit, unless nothing speaks for the environment."""
         case.open_trials -= 1
         if case.open_trials or case.given_up:
             return
         if len(case.poison) == piece.stop - piece.start and not self._successes:
-            self._give_up(piece, case, reason)
+            self._give_up(piece, case)
         else:
             poison = tuple(sorted(case.poison.items()))
             self._waiting.append(Errand(piece, piece.start, piece.stop, poison=poison))
 
-    def _give_up(self, piece: Piece, case: _Case, reason: str) -> None:
+    def _give_up(self, piece: Piece, case: _Case) -> None:
         case.given_up = True
         self._forget_trials(piece.name)
-        self.quarantined.append((piece.name, reason))
+        self.quarantined.append((piece.name, case.reason))
 
     def _forget_trials(self, name: str) -> None:
         self._waiting = deque(errand for errand in self._waiting if errand.piece.name != name)

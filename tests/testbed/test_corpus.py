@@ -72,7 +72,7 @@ def test_splits_share_no_caption_and_pictures_depend_on_their_key_alone():
 
 
 def test_more_captions_than_there_are_is_an_error_not_a_hang():
-    with pytest.raises(ValueError, match="evaluation holds only about .* trap captions, not 500"):
+    with pytest.raises(ValueError, match=r"evaluation holds only about .* trap captions, not 500"):
         corpus.negatives(5, "evaluation", "trap", 500)
 
 
@@ -97,7 +97,7 @@ def test_shards_and_truth_agree(tmp_path):
         for key in keys:
             caption = members[f"{key}.txt"].decode()
             about = json.loads(members[f"{key}.json"])
-            assert "kind" not in about and "memorized" not in about
+            assert not {"kind", "memorized"} & set(about)
             row, item = truth[caption_hash(caption)], by_caption[caption]
             image = np.asarray(Image.open(io.BytesIO(members[f"{key}.png"])))
             assert row["memorized"] == item.memorized

@@ -1,0 +1,285 @@
+"""One scan from start to end: plans, hands out, counts, records. Holds no caption."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from scanner import calibration, models
+from scanner.engine.cluster import cluster
+from scanner.engine.job import Event, Job, Resources, Summary
+from scanner.engine.plan import Ledger, Piece, Plan
+from scanner.engine.pool import Happening, Lost, Opened, Pool, Returned
+from scanner.engine.queue import HOPELESS, Errand, Queue
+from scanner.engine.record import RunRecord
+from scanner.engine.survey import Survey
+from scanner.engine.worker import Build, Counts, Failure, Worker, build_scanner
+from scanner.errors import ClusterError, ConfigError, ShardError
+from scanner.io.results import Results
+from scanner.io.shards import ShardIndex
+from scanner.spec import run_id
+
+STALL_SECONDS = 1800.0
+"""An errand that runs longer is taken away from its actor and tried elsewhere."""
+MOST_SURVEYS = 32
+"""Shards that are counted at a time, at most; a quarter of the CPUs if that is less."""
+
+
+def scan(
+    job: Job, resources: Resources, progress: Callable[[Event], None], *,
+    stall_seconds: float = STALL_SECONDS, build: Build = build_scanner,
+) -> Summary:  # fmt: skip
+    """Scan what is not yet scanned, and commit it chunk by chunk.
+
+    Run again after any end, it goes on where the commits stop; no row comes twice. What cannot
+    be scanned is in the summary and in the run's record, and does not stop the rest.
+
+    Args:
+        job: What to scan.
+        resources: Where and how wide.
+        progress: Called in this process with everything that happens.
+        stall_seconds: How long one errand may run.
+        build: Makes an actor's scanner; must be picklable.
+
+    Returns:
+        The summary, also of an incomplete scan.
+
+    Raises:
+        ConfigError: If the model, the baseline or the calibration cannot be used.
+        ResultsError: If results cannot be written.
+        ClusterError: If processes die faster than they can be replaced.
+        KeyboardInterrupt: On SIGINT or SIGTERM, after the run is marked interrupted.
+    """
+    fingerprint = models.fingerprint(job.model)
+    if job.baseline is not None:
+        job = replace(job, spec=replace(job.spec, baseline=models.fingerprint(job.baseline)))
+    null = None if job.calibration is None else calibration.load(job.calibration)
+    if null is not None:
+        null.check(fingerprint, job.spec)
+    null_fingerprint = "" if null is None else null.fingerprint()
+    run = run_id(fingerprint, job.spec, null_fingerprint)
+    results = Results(job.results)
+    record = RunRecord.begin(results, run, job, fingerprint, null_fingerprint)
+    with record, cluster(resources.address), _interruptible():
+        job = replace(job, chunk_size=record.chunk_size)
+        drive = _Drive(job, resources, progress, results, record)
+        start = drive.starter(build, fingerprint if resources.joins else "")
+        drive.go(Pool(start, drive.size, stall_seconds))
+    return drive.summary
+
+
+class _Drive:
+    """The state of one scan in the driver."""
+
+    def __init__(
+        self, job: Job, resources: Resources, progress: Callable[[Event], None],
+        results: Results, record: RunRecord,
+    ) -> None:  # fmt: skip
+        self._job, self._progress, self._results, self._record = job, progress, results, record
+        self.summary = record.summary
+        self._run = self.summary.run
+        have = ray.cluster_resources()
+        self.device, self.size, self._share, self._threads = placement(resources, have)
+        self._queue = Queue()
+        ledger = Ledger(results.commits(self._run))
+        self._plan = Plan(ledger, job.limit)
+        urls = tuple(dict.fromkeys(job.shards))
+        width = max(2, min(MOST_SURVEYS, int(have.get("CPU", 0)) // 4))
+        self._survey = Survey(urls, job.chunk_size, ledger.finished(), width)
+        self._failed_in_row = 0
+        self._seconds = self._denoiser_seconds = 0.0
+
+    def starter(self, build: Build, fingerprint: str) -> Callable[[], Any]:
+        """Return what starts one actor."""
+        actor = ray.remote(Worker).options(**self._share, max_restarts=0, max_task_retries=0)
+        return lambda: actor.remote(
+            self._job, self._run, self.device, self._threads, build, fingerprint
+        )
+
+    def go(self, pool: Pool) -> None:
+        """Run until everything is committed or given up."""
+        try:
+            self._loop(pool)
+        except RayError as error:
+            raise ClusterError(f"Ray went away ({error}): run again to resume") from error
+        finally:
+            pool.close()
+            self._survey.stop()
+        self._tell("end", f"{self.summary.samples} samples committed")
+
+    def _loop(self, pool: Pool) -> None:
+        while True:
+            for url, answer in self._survey.answers():
+                self._add_shard(url, answer)
+            if self._plan.is_full:
+                self._survey.stop()
+            outstanding = len(self._queue) + pool.in_flight
+            if not outstanding and self._survey.is_over:
+                return
+            pool.grow(outstanding)
+            pool.hand_out(self._queue.take)
+            refs = pool.refs + self._survey.refs
+            if refs and ray.wait(refs, timeout=1.0)[0]:
+                ready = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
+                for happening in pool.happenings(ready):
+                    self._note(happening)
+                    self._record.facts = pool.facts
+            pool.stop_stalled()
+
+    def _add_shard(self, url: str, answer: ShardIndex | str | Failure) -> None:
+        skipped = len(self._plan.skipped)
+        if isinstance(answer, Failure):
+            if answer.error is ConfigError:
+                raise ConfigError(answer.text)
+            text = answer.text if answer.error else f"{url} could not be counted: {answer.text}"
+            self._incomplete(text)
+            return
+        if isinstance(answer, str):
+            problem = self._plan.skip(answer)
+        else:
+            problem = answer.problem
+            for piece in self._plan.pieces(answer):
+                self._queue.add(piece)
+        for facts in self._plan.skipped[skipped:]:
+            self._count(facts)
+            self.summary.chunks_skipped += 1
+        if problem is not None:
+            self._incomplete(problem if url in problem else f"{url}: {problem}")
+        self._tell("index", url)
+
+    def _note(self, happening: Happening) -> None:
+        match happening:
+            case Opened(facts):
+                self._tell("worker", f"{facts.device} on {facts.node} in {facts.seconds:.1f} s")
+            case Returned(errand, Counts() as counts):
+                self._returned(errand, counts)
+            case Returned(errand, Failure() as failure):
+                self._refused(errand, failure)
+            case Lost():
+                self._lost(happening)
+
+    def _returned(self, errand: Errand, counts: Counts) -> None:
+        if errand.proves:
+            self._failed_in_row = 0
+        self._seconds += counts.seconds
+        self._denoiser_seconds += counts.denoiser_seconds
+        self.summary.denoiser_share = self._denoiser_seconds / max(self._seconds, 1e-9)
+        self._queue.succeeded(errand)
+        if not errand.trial:
+            self._committed(errand.piece, {n: getattr(counts, n) for n in Counts.__slots__})
+
+    def _committed(self, piece: Piece, facts: dict[str, Any]) -> None:
+        self._count(facts)
+        self.summary.chunks_done += 1
+        self._tell("chunk", piece.name)
+
+    def _refused(self, errand: Errand, failure: Failure) -> None:
+        if failure.error is None:
+            self._failed(errand, f"{failure.text}\n{failure.details}".strip())
+        elif failure.error is ShardError:
+            if not self._queue.unreadable(errand):
+                self._incomplete(failure.text)
+        else:
+            raise failure.error(failure.text)
+
+    def _lost(self, lost: Lost) -> None:
+        """Sort out what a lost actor had: committed after all, to blame, or not begun."""
+        if not lost.errands:
+            self._tell("retry", f"a worker was lost while it waited: {lost.reason}")
+            return
+        commits = self._results.commits(self._run)
+        left = list[Errand]()
+        for errand in lost.errands:
+            if not errand.trial and errand.piece.name in commits:
+                self._queue.succeeded(errand)
+                self._committed(errand.piece, commits[errand.piece.name])
+            else:
+                left.append(errand)
+        if left and lost.blames:
+            self._failed(left.pop(0), lost.reason)
+        for errand in reversed(left):
+            if not self._queue.is_over(errand):
+                self._queue.give_back(errand)
+
+    def _failed(self, errand: Errand, reason: str) -> None:
+        self._failed_in_row += 1
+        line = reason.partition("\n")[0]
+        if self._failed_in_row > HOPELESS + 4 + 2 * self.size:
+            raise ClusterError(
+                f"{self._failed_in_row} attempts failed in a row, the last at "
+                f"{errand.piece.name} ({line}): what is committed is kept; run again to resume"
+            )
+        given_up = len(self._queue.quarantined)
+        self._queue.failed(errand, reason)
+        self.summary.quarantined = list(self._queue.quarantined)
+        kind = "retry" if len(self._queue.quarantined) == given_up else "quarantine"
+        self._tell(kind, f"{errand.piece.name}: {line}")
+
+    def _count(self, facts: Any) -> None:
+        for name in ("samples", "scored", "flagged", "rejected"):
+            setattr(self.summary, name, getattr(self.summary, name) + facts.get(name, 0))
+
+    def _incomplete(self, text: str) -> None:
+        if text not in self.summary.incomplete:
+            self.summary.incomplete.append(text)
+            self._tell("problem", text)
+
+    def _tell(self, kind: str, text: str) -> None:
+        done = self.summary
+        self._progress(
+            Event(kind, done.samples, self._plan.total, done.flagged, done.rejected, text)
+        )
+
+
+def placement(
+    resources: Resources, have: Mapping[str, float]
+) -> tuple[str, int, dict[str, float], int]:
+    """Return device, number of actors, what Ray reserves for each, and threads of each.
+
+    More local actors than devices share them evenly; in a cluster that may grow, each actor
+    asks for a whole one.
+
+    Args:
+        resources: What is asked.
+        have: What Ray has, by its names: ``CPU`` and ``GPU``.
+
+    Raises:
+        ConfigError: If CUDA is asked for and no node has a GPU.
+    """
+    cpus, gpus = max(1, int(have.get("CPU", 1))), int(have.get("GPU", 0))
+    device = resources.device
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if device == "cuda" and not gpus and not resources.joins:
+        raise ConfigError("device cuda needs a GPU and Ray sees none: use --device cpu")
+    units = max(1, gpus) if device == "cuda" else cpus
+    size = resources.actors or units
+    # Ray counts in ten thousandths and rounds: rounded up, the last actor would find no place.
+    share = 1.0 if resources.joins else 10_000 // ceil(size / units) / 10_000
+    threads = resources.threads or max(1, cpus // size)
+    if device == "cuda":
+        return device, size, {"num_gpus": share, "num_cpus": 0}, threads
+    return device, size, {"num_cpus": share}, threads
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt for a while."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

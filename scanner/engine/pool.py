@@ -1,0 +1,212 @@
+"""The actors: started, handed errands, watched, replaced."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from scanner.engine.queue import Errand
+from scanner.engine.worker import Counts, Facts, Failure
+from scanner.errors import ClusterError, ConfigError
+
+IN_FLIGHT = 2
+"""Errands per actor: one that runs and one that waits for it."""
+START_SECONDS = 1800.0
+"""How long to wait while a cluster gives no actor a place, or none has loaded its model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An actor has its model."""
+
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An errand came back."""
+
+    errand: Errand
+    answer: Counts | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An actor died, was stopped or could not open.
+
+    Attributes:
+        errands: What it had, in order: the first was running, the others had not begun.
+        reason: What is known of it, one line.
+        blames: Whether the first errand may be what killed it.
+    """
+
+    errands: tuple[Errand, ...]
+    reason: str
+    blames: bool = True
+
+
+Happening = Opened | Returned | Lost
+
+
+@dataclass(slots=True, eq=False)
+class _Actor:
+    handle: Any
+    opening: ray.ObjectRef | None
+    since: float
+    flight: deque[tuple[ray.ObjectRef, Errand]] = field(default_factory=deque)
+    verdict: str = ""
+
+
+class Pool:
+    """Up to ``size`` actors, started as there is work for them.
+
+    An actor that dies is not restarted by Ray; the pool starts another while there is work.
+
+    Args:
+        start: Starts one actor.
+        size: The most at a time.
+        stall_seconds: An errand that runs longer is taken away, and its actor stopped.
+    """
+
+    def __init__(self, start: Callable[[], Any], size: int, stall_seconds: float) -> None:
+        self.facts: list[Facts] = []
+        self._start, self._size, self._stall_seconds = start, size, stall_seconds
+        self._actors: list[_Actor] = []
+        self._losses_at_opening = 0
+
+    @property
+    def refs(self) -> list[ray.ObjectRef]:
+        """What to wait for."""
+        opening = [a.opening for a in self._actors if a.opening is not None]
+        return opening + [ref for a in self._actors for ref, _ in a.flight]
+
+    @property
+    def in_flight(self) -> int:
+        """Errands that actors have."""
+        return sum(len(a.flight) for a in self._actors)
+
+    def grow(self, outstanding: int) -> None:
+        """Start actors until there is one for every outstanding errand, or all there may be."""
+        while len(self._actors) < min(self._size, outstanding):
+            handle = self._start()
+            self._actors.append(_Actor(handle, handle.open.remote(), time.monotonic()))
+
+    def hand_out(self, take: Callable[[], Errand | None]) -> None:
+        """Give errands to the open actors, evenly, until each has enough or none is left."""
+        for depth in range(1, IN_FLIGHT + 1):
+            for actor in self._actors:
+                if actor.opening is not None or len(actor.flight) >= depth or actor.verdict:
+                    continue
+                errand = take()
+                if errand is None:
+                    return
+                if not actor.flight:
+                    actor.since = time.monotonic()
+                actor.flight.append((actor.handle.scan.remote(errand), errand))
+
+    def happenings(self, ready: set[ray.ObjectRef]) -> Iterator[Happening]:
+        """Yield what the ready references say.
+
+        Raises:
+            ConfigError: If the model cannot be opened and never was; the text says why.
+            ClusterError: If actors die at opening again and again.
+        """
+        for actor in list(self._actors):
+            if actor.opening is not None and actor.opening in ready:
+                yield from self._opened(actor, actor.opening)
+            while actor in self._actors and actor.flight and actor.flight[0][0] in ready:
+                yield from self._returned(actor)
+
+    def stop_stalled(self) -> None:
+        """Stop the actors whose errand runs too long; they are reported lost in due course.
+
+        Raises:
+            ClusterError: If for as long no actor could even be opened.
+        """
+        now = time.monotonic()
+        for actor in self._actors:
+            late = now - actor.since > self._stall_seconds and not actor.verdict
+            if late and actor.flight:
+                actor.verdict = f"no answer within {self._stall_seconds:g} s"
+                ray.kill(actor.handle)
+        if self._actors and all(
+            a.opening is not None and now - a.since > START_SECONDS for a in self._actors
+        ):
+            raise ClusterError(
+                f"no worker could start within {START_SECONDS:g} s: the cluster offers "
+                f"{_offer()}; ask for fewer actors, or for a device that it has"
+            )
+
+    def close(self) -> None:
+        """Stop all actors and abandon what they had."""
+        for actor in self._actors:
+            ray.kill(actor.handle)
+        self._actors.clear()
+
+    def _opened(self, actor: _Actor, opening: ray.ObjectRef) -> Iterator[Happening]:
+        try:
+            answer: Facts | Failure = ray.get(opening)
+        except RayError as error:
+            yield self._lost_at_opening(actor, _reason(error), str(error))
+            return
+        if isinstance(answer, Failure):
+            if not self.facts:
+                what = "" if answer.error is ConfigError else "the model could not be opened: "
+                raise ConfigError(f"{what}{answer.text}")
+            yield self._lost_at_opening(actor, answer.text, answer.text)
+            return
+        actor.opening, self._losses_at_opening = None, 0
+        self.facts.append(answer)
+        yield Opened(answer)
+
+    def _lost_at_opening(self, actor: _Actor, reason: str, details: str) -> Lost:
+        self._losses_at_opening += 1
+        if self._losses_at_opening >= 3 + 2 * self._size:
+            raise ClusterError(
+                f"{self._losses_at_opening} workers in a row died while they loaded the model; "
+                f"is there memory for {self._size}? The last one: {details}"
+            )
+        return self._remove(actor, reason)
+
+    def _returned(self, actor: _Actor) -> Iterator[Happening]:
+        ref, errand = actor.flight[0]
+        try:
+            answer: Counts | Failure = ray.get(ref)
+        except RayError as error:
+            yield self._remove(actor, actor.verdict or _reason(error))
+            return
+        actor.flight.popleft()
+        actor.since = time.monotonic()
+        yield Returned(errand, answer)
+        if isinstance(answer, Failure) and not answer.usable:
+            yield self._remove(actor, "its device failed on the errand before", blames=False)
+
+    def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> Lost:
+        self._actors.remove(actor)
+        ray.kill(actor.handle)
+        return Lost(tuple(errand for _, errand in actor.flight), reason, blames)
+
+
+def _reason(error: RayError) -> str:
+    """Return one line for an error of Ray's."""
+    known = {
+        "ActorDiedError": "the worker process died",
+        "ActorUnavailableError": "the worker could not be reached",
+        "NodeDiedError": "the node died",
+        "OutOfMemoryError": "the worker was stopped because the node's memory ran out",
+        "ActorUnschedulableError": "the worker could not be placed",
+    }
+    text = str(error)
+    if "low on memory" in text:
+        return known["OutOfMemoryError"]
+    first = (text.strip().splitlines() or [""])[0]
+    return known.get(type(error).__name__, f"{type(error).__name__}: {first}")
+
+
+def _offer() -> str:
+    have = ray.cluster_resources()
+    return f"{have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"

@@ -1,0 +1,94 @@
+from types import SimpleNamespace
+
+import pytest
+
+from scanner.engine.plan import Piece
+from scanner.engine.queue import ATTEMPTS, HOPELESS, Queue
+
+
+def piece(name, samples):
+    return Piece(SimpleNamespace(name=name, samples=samples), 0, samples, 1)
+
+
+def drain(queue, kills):
+    """Run errands to the end; ``kills`` says whether a sample of a piece fails its errand."""
+    committed, tries = {}, 0
+    while (errand := queue.take()) is not None:
+        tries += 1
+        assert tries < 1000
+        poison = {position for position, _ in errand.poison}
+        scanned = set(range(errand.start, errand.stop)) - poison
+        if any(kills(errand.piece.name, position) for position in scanned):
+            queue.failed(errand, "it died\ntrace")
+        else:
+            queue.succeeded(errand)
+            if not errand.trial:
+                assert errand.piece.name not in committed
+                committed[errand.piece.name] = poison
+    return committed, tries
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 7, 16, 256])
+def test_the_poison_sample_is_found_wherever_it_stands(samples):
+    for bad in {0, samples // 2, samples - 1}:
+        queue = Queue()
+        queue.add(piece("good", 3))
+        queue.add(piece("bad", samples))
+        committed, tries = drain(queue, lambda name, p, bad=bad: name == "bad" and p == bad)
+        assert committed == {"good": set(), "bad": {bad}}
+        assert not queue.quarantined
+        assert tries <= 1 + ATTEMPTS + 2 * (samples - 1).bit_length() + 2 + 1
+
+
+def test_several_poison_samples_are_found():
+    queue = Queue()
+    queue.add(piece("bad", 64))
+    committed, _ = drain(queue, lambda _, p: p in {3, 4, 60})
+    assert committed == {"bad": {3, 4, 60}}
+
+
+def test_a_piece_of_which_nothing_comes_back_is_given_up_not_rejected():
+    queue = Queue()
+    queue.add(piece("bad", 64))
+    queue.add(piece("good", 2))
+    committed, tries = drain(queue, lambda name, _: name == "bad")
+    assert committed == {"good": set()}
+    assert queue.quarantined == [("bad", "it died\ntrace")]
+    assert tries <= 1 + ATTEMPTS + HOPELESS
+
+
+def test_where_nothing_ever_works_no_sample_is_blamed():
+    queue = Queue()
+    queue.add(piece("one", 1))
+    queue.add(piece("two", 2))
+    committed, _ = drain(queue, lambda *_: True)
+    assert committed == {}
+    assert sorted(name for name, _ in queue.quarantined) == ["one", "two"]
+
+
+def test_failures_that_pass_cost_no_sample():
+    queue = Queue()
+    queue.add(piece("unlucky", 8))
+    for _ in range(ATTEMPTS):
+        queue.failed(queue.take(), "the node died")
+    committed, _ = drain(queue, lambda *_: False)
+    assert committed == {"unlucky": set()}
+
+
+def test_an_errand_given_back_is_the_next_and_costs_no_attempt():
+    queue = Queue()
+    queue.add(piece("a", 1))
+    queue.add(piece("b", 1))
+    for _ in range(2 * ATTEMPTS):
+        errand = queue.take()
+        assert errand.piece.name == "a"
+        queue.give_back(errand)
+    assert drain(queue, lambda *_: False)[0] == {"a": set(), "b": set()}
+
+
+def test_an_unreadable_piece_is_tried_again_and_then_left_without_blame():
+    queue = Queue()
+    queue.add(piece("a", 1))
+    assert [queue.unreadable(queue.take()) for _ in range(ATTEMPTS)] == [True, True, False]
+    assert queue.take() is None
+    assert not queue.quarantined
