@@ -1,0 +1,192 @@
+"""The commands as a user types them: real tars, real Ray, the closed-form model."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from webdataset.writer import TarWriter
+
+from scanner import cli
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+COMMAND = [sys.executable, "-c", "from scanner.cli import main; main()"]
+
+
+def commands():
+    root = typer.main.get_command(cli.app)
+    for name, command in root.commands.items():
+        if hasattr(command, "commands"):
+            yield from ((f"{name} {inner}", each) for inner, each in command.commands.items())
+        else:
+            yield name, command
+
+
+def memscan(*words, **kwargs):
+    return subprocess.run(
+        [*COMMAND, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        **kwargs,
+    )
+
+
+def png(colour):
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    captions = [f"caption number {i}" for i in range(24)] + [
+        "“Curly” quotes & ampersands", "Mädchen, naïve, 漢字 🙂", "long " * 60, "caption number 3",
+    ]  # fmt: skip
+    for number in range(2):
+        with TarWriter(str(folder / f"s-{number}.tar")) as writer:
+            for i, caption in enumerate(captions[number::2]):
+                about = json.dumps({"url": f"http://x.invalid/{i}"}).encode()
+                sample = {"txt": caption.encode(), "json": about, "png": png("red")}
+                writer.write({"__key__": f"{number}{i:03d}", **sample})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(shards, tmp_path_factory):
+    """A calibrated scan, made once with the commands themselves."""
+    work = tmp_path_factory.mktemp("work")
+    options = ["--model", "gaussian", "--steps", "10", "--probes", "4", "--actors", "1"]
+    done = memscan("calibrate", shards / "s-1.tar", *options, "--out", work / "calibration.json")
+    assert done.returncode == 0, done.stderr
+    assert "13 null captions" in done.stdout
+    done = memscan(
+        "scan", shards, *options, "--out", work / "results", "--json", "--localize", "all",
+        "--calibration", work / "calibration.json", "--fpr", "0.1", "--chunk-size", "5",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["samples"], summary["scored"], summary["rejected"]) == (28, 28, 0)
+    assert summary["complete"]
+    return work
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value)[:20])
+def test_every_command_teaches_by_example_and_is_in_the_readme(name, command):
+    assert "Example:" in command.help
+    assert f"memscan {name}" in command.help
+    assert f"memscan {name}" in README
+
+
+def test_help_and_version_answer_at_once():
+    assert "demo" in memscan("--help").stdout
+    assert memscan("--version").stdout.startswith("memscan ")
+
+
+def test_a_scan_resumes_with_nothing_left_to_do(results, shards):
+    done = memscan(
+        "scan", shards, "--model", "gaussian", "--steps", "10", "--probes", "4", "--actors", "1",
+        "--out", results / "results", "--localize", "all", "--fpr", "0.1", "--chunk-size", "5",
+        "--calibration", results / "calibration.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "6 chunks were there" in done.stdout
+
+
+def test_query_answers_in_every_format_and_only_reads(results, tmp_path):
+    folder = results / "results"
+    sql = "SELECT caption, occurrences, flagged FROM captions ORDER BY caption"
+    rows = json.loads(memscan("query", folder, sql, "--format", "json").stdout)
+    assert {row["caption"]: row["occurrences"] for row in rows}["caption number 3"] == 2
+    table = list(csv.DictReader(io.StringIO(memscan("query", folder, sql, "-f", "csv").stdout)))
+    assert [r["caption"] for r in table] == [r["caption"] for r in rows]
+    out = tmp_path / "rows.parquet"
+    assert memscan("query", folder, sql, "-f", "parquet", "-o", out).returncode == 0
+    assert out.stat().st_size > 0
+    for hostile in ("DROP VIEW scores", "SELECT 1; SELECT 2", "COPY scores TO 'x.csv'",
+                    "SELECT * FROM read_text('/etc/passwd')", "SELEC 1"):  # fmt: skip
+        done = memscan("query", folder, hostile, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("Traceback")) == (2, 0), hostile
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.parquet"]
+
+
+def test_show_draws_a_caption_and_names_near_ones(results, tmp_path):
+    done = memscan("show", results / "results", "0003", "--out", tmp_path / "panel.png")
+    assert done.returncode == 0, done.stderr
+    assert min(Image.open(tmp_path / "panel.png").size) > 300
+    done = memscan("show", results / "results", "no-such-key")
+    assert done.returncode == 2
+    assert "nearest" in done.stderr
+
+
+def test_eval_without_a_truth_and_runs_without_results_say_so(results, tmp_path):
+    done = memscan("eval", results / "results", "--truth", tmp_path / "none.parquet")
+    assert (done.returncode, "none.parquet" in done.stderr) == (2, True)
+    done = memscan("runs", tmp_path)
+    assert (done.returncode, "scan into it first" in done.stderr) == (2, True)
+    assert "complete" in memscan("runs", results / "results").stdout
+
+
+def test_a_calibration_of_other_settings_is_refused(results, shards, tmp_path):
+    done = memscan(
+        "scan", shards, "--model", "gaussian", "--steps", "11", "--out", tmp_path / "r",
+        "--calibration", results / "calibration.json",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "calibrat" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["scan", "{shards}/nothing-*.tar", "--model", "gaussian"], "matches no file"),
+        (["scan", "pipe:cat x.tar", "--model", "gaussian"], "pipe"),
+        (["scan", "{shards}", "--model", "/no/such/model"], "no model at /no/such/model"),
+        (["scan", "{shards}", "--model", "{shards}"], "is not a model folder"),
+        (["scan", "{shards}", "--model", "gaussian", "--seeds", "0"], "seeds"),
+        (["scan", "{shards}", "--model", "gaussian", "--localize", "some"], "localize must be"),
+        (["scan", "{shards}", "--model", "gaussian", "--batch-size", "many"], "--batch-size must be"),
+        (["scan", "{shards}", "--model", "gaussian", "--calibration", "none.json"], "none.json"),
+        (["scan", "{shards}", "--model", "gaussian", "--baseline", "/no/such"], "/no/such"),
+    ],
+)  # fmt: skip
+def test_what_cannot_start_says_why_in_one_line(words, said, shards, tmp_path):
+    done = memscan(*[w.format(shards=shards) for w in words], "--out", tmp_path / "r")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "r" / "scores").exists()
+
+
+def test_a_cut_shard_gives_its_whole_samples_and_exit_three(shards, tmp_path):
+    whole = (shards / "s-0.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    with TarWriter(str(tmp_path / "odd.tar")) as writer:
+        writer.write({"__key__": "a", "txt": b"a caption"})
+        writer.write({"__key__": "b", "png": png("blue")})
+        writer.write({"__key__": "c", "txt": b"\xff\xfe\xff"})
+        writer.write({"__key__": "d", "txt": b"   "})
+        writer.write({"__key__": "e", "json": b"{broken"})
+    done = memscan(
+        "scan", tmp_path / "cut.tar", tmp_path / "odd.tar", "--model", "gaussian", "--actors", "1",
+        "--steps", "3", "--out", tmp_path / "r",
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "cut.tar" in done.stderr
+    assert "Traceback" not in done.stderr
+    sql = "SELECT key, reason FROM rejects WHERE shard LIKE '%odd.tar' ORDER BY key"
+    rows = json.loads(memscan("query", tmp_path / "r", sql, "-f", "json").stdout)
+    assert [(r["key"], r["reason"]) for r in rows] == [
+        ("b", "no_caption"), ("c", "not_utf8"), ("d", "empty_caption"), ("e", "bad_json"),
+    ]  # fmt: skip
+    sql = "SELECT count(DISTINCT key) AS n FROM scores WHERE shard LIKE '%cut.tar'"
+    scored = json.loads(memscan("query", tmp_path / "r", sql, "-f", "json").stdout)[0]["n"]
+    assert scored in (6, 7)
