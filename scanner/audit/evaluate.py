@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from scanner.masks import from_heatmap, from_runs, resize
 
 HARD_KIND = "trap"
 """Negatives whose pictures are alike because the caption says so."""
+TEMPLATE_POOL = "template"
+"""Captions of which a part is memorized: the pool that shows whether a map finds the part."""
 
 
 @dataclass
@@ -42,6 +44,18 @@ class Evaluation:
     deployed: list[dict[str, Any]] = field(default_factory=list)
     localization: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def headlines(self) -> "Evaluation":
+        """Return the tables without the rows by kind, localization on templates alone."""
+        pools = ("all", f"all but {HARD_KIND}")
+        baseless = [row for row in self.localization if row["method"] == "all ones"][:1]
+        mapped = [row for row in self.localization if row["method"] != "all ones"]
+        return replace(
+            self,
+            detection=[row for row in self.detection if row["against"] in pools],
+            deployed=[row for row in self.deployed if row["against"] in pools],
+            localization=[r for r in mapped + baseless if r["pool"] == TEMPLATE_POOL],
+        )
 
     def as_text(self, width: int | None = None) -> str:
         """Return the tables for the terminal.
@@ -205,7 +219,7 @@ def _localize(found: Evaluation, con: duckdb.DuckDBPyConnection, truth: dict[str
             found.notes.append(
                 f"{len(rows) - len(known)} maps of {metric}/{baseline} have no truth: left out"
             )
-        pools = {"template": [k for k in known if k[0].kind == "template"], "all": known}
+        pools = {TEMPLATE_POOL: [k for k in known if k[0].kind == TEMPLATE_POOL], "all": known}
         for pool, members in pools.items():
             for method, measured in _measured(members):
                 names = {"pool": pool, "metric": metric, "baseline": baseline, "method": method}

@@ -86,6 +86,9 @@ def evaluate(
     ],
     run: options.Run = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamplings behind the intervals.")] = 500,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Without the rows by kind; templates alone.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     r"""Compare a run with a known truth.
@@ -101,6 +104,7 @@ def evaluate(
 
     store = _results(results)
     found = measure(store, run or _newest(store), truth, bootstrap=bootstrap)
+    found = found.headlines() if brief else found
     width = shutil.get_terminal_size((140, 24)).columns
     typer.echo(found.as_json() if as_json else found.as_text(width))
 

@@ -44,7 +44,7 @@ def demo(
         return
     summary = made.summary
     width = shutil.get_terminal_size((140, 24)).columns
-    typer.echo(made.evaluation.as_text(width))
+    typer.echo(made.evaluation.headlines().as_text(width))
     for kind, what in (("verbatim", "their training image"), ("template", "their template")):
         own = [r for r in made.reproduced if r.item.kind == kind]
         share = demonstration.share_reproduced(made.reproduced, kind)

@@ -12,6 +12,8 @@ from scanner.errors import ClusterError
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Small, because only descriptors and counts travel."""
+LOCAL_STARTS = 3
+"""A local Ray gives up after 30 s, which a busy machine can exceed."""
 
 
 @contextmanager
@@ -56,14 +58,28 @@ def _quiet() -> Iterator[None]:
 def _start(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    tries = 1 if address else LOCAL_STARTS
+    for left in reversed(range(tries)):
+        try:
+            _init(address)
+        except Exception as error:  # Ray raises the bare class when a local node starts too slowly
+            ray.shutdown()
+            if left == 0:
+                did = (
+                    f"the Ray cluster at {address} did not answer"
+                    if address
+                    else "Ray did not start"
+                )
+                raise ClusterError(f"{did}: {error}") from error
         else:
-            ray.init(
-                address="local", include_dashboard=False, log_to_driver=False,
-                logging_level=logging.CRITICAL, object_store_memory=OBJECT_STORE_BYTES,
-            )  # fmt: skip
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-        where = f"the Ray cluster at {address} did not answer" if address else "Ray did not start"
-        raise ClusterError(f"{where}: {error}") from error
+            return
+
+
+def _init(address: str | None) -> None:
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        return
+    ray.init(
+        address="local", include_dashboard=False, log_to_driver=False,
+        logging_level=logging.CRITICAL, object_store_memory=OBJECT_STORE_BYTES,
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """From the name of a model to a denoiser. Importing this does not import torch."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 
 GAUSSIAN = "gaussian"
 """Name of the closed-form model that needs no weights."""
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # both warn at import about what
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # text-to-image does not use
 
 _KEPT = {".json", ".safetensors", ".txt", ".model"}
 

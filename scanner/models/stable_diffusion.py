@@ -4,13 +4,17 @@
 # (diffusers and transformers annotate their constructors too narrowly)
 
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
 from scanner.numerics.schedule import Schedule, score_of_noise, score_of_velocity
@@ -62,9 +66,12 @@ class StableDiffusion:
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Return text states, ``(B, tokens, width)``. Longer captions are cut, as in training."""
         tokens = self.tokenizer(
-            list(captions), padding="max_length", truncation=True,
-            max_length=self.tokenizer.model_max_length, return_tensors="pt",
-        )  # fmt: skip
+            list(captions),
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        )
         mask = None
         if getattr(self.text_encoder.config, "use_attention_mask", False):
             mask = tokens.attention_mask.to(self.device)
@@ -113,13 +120,18 @@ def load(source: str, device: str, dtype: str) -> StableDiffusion:
     Raises:
         ConfigError: If there is no pipeline of this class, or it cannot be read.
     """
-    _quiet()
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            source, torch_dtype=getattr(torch, dtype), use_safetensors=True,
-            safety_checker=None, feature_extractor=None, image_encoder=None,
-            requires_safety_checker=False, local_files_only=Path(source).exists(),
-        )  # fmt: skip
+        with _quiet():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                source,
+                torch_dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                safety_checker=None,
+                feature_extractor=None,
+                image_encoder=None,
+                requires_safety_checker=False,
+                local_files_only=Path(source).exists(),
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"cannot load {source} as a Stable Diffusion pipeline: {_first(error)}"
@@ -133,13 +145,16 @@ def load_unet(source: str, dtype: str) -> UNet2DConditionModel:
     Raises:
         ConfigError: If it cannot be read.
     """
-    _quiet()
     alone = (Path(source) / "config.json").exists()
     try:
-        return UNet2DConditionModel.from_pretrained(
-            source, subfolder=None if alone else "unet", torch_dtype=getattr(torch, dtype),
-            use_safetensors=True, local_files_only=Path(source).exists(),
-        )  # fmt: skip
+        with _quiet():
+            return UNet2DConditionModel.from_pretrained(
+                source,
+                subfolder=None if alone else "unet",
+                torch_dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                local_files_only=Path(source).exists(),
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"cannot load {source} as a baseline U-Net: {_first(error)}") from error
 
@@ -148,12 +163,12 @@ def _first(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _quiet() -> None:
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.set_verbosity_error()
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Load without progress bars and without the libraries' notes to their own developers."""
     diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield

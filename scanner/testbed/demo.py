@@ -94,14 +94,14 @@ def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
     with cluster(resources.address):
         null = Job(
             model=pipeline, baseline=early, results=str(out / "calibration.results"), spec=spec,
-            shards=tuple(shards.expand([str(corpus / "calibration-*.tar")])), chunk_size=64,
+            shards=tuple(shards.expand([str(corpus / "calibration-*.tar")])), chunk_size=32,
         )  # fmt: skip
         done = _scan(null, resources, "calibrate", metered)
         fitted = fitting.calibrate(Results(null.results), done.run)
         fitted.save(calibration)
         job = Job(
             model=pipeline, baseline=early, results=str(results), spec=spec, images=True,
-            shards=tuple(shards.expand([str(corpus / "evaluation-*.tar")])), chunk_size=64,
+            shards=tuple(shards.expand([str(corpus / "evaluation-*.tar")])), chunk_size=32,
             calibration=str(calibration),
         )  # fmt: skip
         summary = _scan(job, resources, "scan", metered)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from made_results import commit, mask, score, write_truth
 
-from scanner.audit.evaluate import evaluate
+from scanner.audit.evaluate import Evaluation, evaluate
 from scanner.errors import ConfigError
 from scanner.records import Reject, caption_hash
 
@@ -119,3 +119,21 @@ def test_a_truth_that_cannot_be_used_is_refused(make, tmp_path) -> None:
     write_truth(path, [("a", "scene", "a", None), ("a", "trap", "a", None)])
     with pytest.raises(ConfigError, match="says two things of caption"):
         evaluate(results, "r1", path)
+
+
+def test_headlines_keep_the_pools_that_matter_and_one_baseline(tmp_path):
+    found = Evaluation(
+        "r", {},
+        detection=[{"against": a} for a in ("all", "all but trap", "kind scene")],
+        deployed=[{"against": a} for a in ("all", "kind scene")],
+        localization=[
+            {"pool": p, "metric": m, "method": how}
+            for p in ("template", "all") for m in ("a", "b") for how in ("oracle", "all ones")
+        ],
+    )  # fmt: skip
+    brief = found.headlines()
+    assert [r["against"] for r in brief.detection] == ["all", "all but trap"]
+    assert [r["against"] for r in brief.deployed] == ["all"]
+    assert [(r["pool"], r["metric"], r["method"]) for r in brief.localization] == [
+        ("template", "a", "oracle"), ("template", "b", "oracle"), ("template", "a", "all ones"),
+    ]  # fmt: skip

@@ -153,7 +153,7 @@ def test_a_calibration_of_other_settings_is_refused(results, shards, tmp_path):
         (["scan", "{shards}", "--model", "{shards}"], "is not a model folder"),
         (["scan", "{shards}", "--model", "gaussian", "--seeds", "0"], "seeds"),
         (["scan", "{shards}", "--model", "gaussian", "--localize", "some"], "localize must be"),
-        (["scan", "{shards}", "--model", "gaussian", "--batch-size", "many"], "--batch-size must be"),
+        (["scan", "{shards}", "--model", "gaussian", "--batch-size", "many"], "--batch-size must"),
         (["scan", "{shards}", "--model", "gaussian", "--calibration", "none.json"], "none.json"),
         (["scan", "{shards}", "--model", "gaussian", "--baseline", "/no/such"], "/no/such"),
     ],

@@ -1,0 +1,47 @@
+"""The shipped weights do what the README says of them, on a few captions."""
+
+import numpy as np
+import pytest
+
+from scanner import masks, models
+from scanner.records import Caption
+from scanner.scan.scanner import Scanner
+from scanner.spec import ScanSpec
+from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
+
+SPEC = ScanSpec(seeds=(77,), steps=10, guidance_scale=2.5, probes=4, localize="all")
+KINDS = {"verbatim": 4, "template": 8, "name": 3, "art": 3, "scene": 4, "texture": 3}
+
+
+@pytest.fixture(scope="module")
+def scanned():
+    items = []
+    for kind, number in KINDS.items():
+        every = make.evaluation_items(SHIPPED_SEED, 40)
+        items += [item for item in every if item.kind == kind][:number]
+    captions = [Caption("s", str(i), item.caption) for i, item in enumerate(items)]
+    result = Scanner(models.load(str(WEIGHTS / "pipeline")), SPEC, batch_size=16).scan(captions)
+    assert not result.rejects
+    return {item.caption: item for item in items}, result
+
+
+def test_memorized_captions_score_above_all_others(scanned):
+    items, result = scanned
+    scores = {memorized: [] for memorized in (True, False)}
+    for row in result.scores:
+        scores[items[row.caption.text].memorized].append(row.delta_s)
+    above = np.mean([s > o for s in scores[True] for o in scores[False]])
+    assert above > 0.9
+
+
+def test_curvature_differences_are_larger_inside_the_template(scanned):
+    items, result = scanned
+    right = []
+    for row in result.masks:
+        item = items[row.caption.text]
+        if item.kind == "template" and row.metric == "delta_h":
+            m = masks.from_heatmap(row.heatmap, row.height, row.width)
+            inside = masks.resize(item.mask, *m.shape)
+            right.append(np.median(m[inside]) > np.median(m[~inside]))
+    assert len(right) == KINDS["template"]
+    assert np.mean(right) >= 0.75
