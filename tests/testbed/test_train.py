@@ -34,7 +34,7 @@ def weights(folder):
     return {**model.unet.state_dict(), **model.text_encoder.state_dict(), **model.vae.state_dict()}
 
 
-def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     train.train(RECIPE, tmp_path / "a" / "work", tmp_path / "a", lambda *_: None)
 
     batches = train._Batches.__call__
@@ -47,9 +47,10 @@ def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path):
             raise StoppedError
         return batches(self, stage, step)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(train._Batches, "__call__", stop)
+    monkeypatch.setattr(train._Batches, "__call__", stop)
+    with pytest.raises(StoppedError):
         train.train(RECIPE, tmp_path / "b" / "work", tmp_path / "b", lambda *_: None)
+    monkeypatch.setattr(train._Batches, "__call__", batches)
     seen = []
     train.train(RECIPE, tmp_path / "b" / "work", tmp_path / "b", lambda *said: seen.append(said[0]))
     assert "draw" not in seen
