@@ -19,8 +19,8 @@ MAPS = ("delta_s", "delta_h", "curvature", "anisotropy", "bright_ending", "combi
 DEFAULT_MAPS = ("delta_s", "delta_h", "curvature")
 LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
 """How many steps a trajectory needs for what looks at a step in its middle."""
-ON_THE_PROBES = ("flipd", "flipd_null")
-"""Detectors that are taken from the maps' probes: only localized captions have them."""
+WHEN_LOCALIZED = ("flipd", "flipd_null")
+"""Detectors that need products with the Jacobian: only localized captions have them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class ScanSpec:
         """Refuse methods that this scan cannot serve.
 
         Raises:
-            ConfigError: If there would be no map, too few steps, or no probes to take one from.
+            ConfigError: If there would be no map, too few steps, or no caption to take one of.
         """
         if not self.maps:
             raise ConfigError(f"maps must name at least one of {', '.join(MAPS)}")
@@ -103,10 +103,10 @@ class ScanSpec:
                     f"{name} needs at least {LEAST_STEPS[name]} steps, got {self.steps}: raise "
                     f"steps or leave {name} out"
                 )
-        if self.localize == "none" and (asked := set(ON_THE_PROBES) & set(self.detectors)):
+        if self.localize == "none" and (asked := set(WHEN_LOCALIZED) & set(self.detectors)):
             raise ConfigError(
-                f"{', '.join(sorted(asked))} must come from the probes of a localized caption, "
-                f"got localize none: localize flagged or all, or leave it out"
+                f"{', '.join(sorted(asked))} must be of localized captions, got localize none: "
+                f"localize flagged or all, or leave it out"
             )
 
     def fingerprint(self) -> str:

@@ -115,8 +115,12 @@ def flipd(score: Tensor, diagonal: Tensor, sigma: float) -> Tensor:
     very function whose score is given. Low is suspicious. No evaluation beyond the diagonal's;
     the estimate is unbiased where the diagonal's is.
 
+    The point must be a clean one, scaled by alpha. At a noised one ``||eps||^2`` counts the
+    noise: over samples of the noised density the whole has mean D, whatever the model, since
+    ``tr H + ||s||^2`` is the Laplacian of the density over the density.
+
     Args:
-        score: ``(B, C, H, W)`` in 1 / latent.
+        score: At the clean points, ``(B, C, H, W)``, in 1 / latent.
         diagonal: Diagonal of the score's Jacobian, same shape, in 1 / latent**2.
         sigma: Noise scale.
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 from scanner.models.base import Denoiser
 from scanner.numerics import detectors
 from scanner.numerics.schedule import Schedule
-from scanner.spec import ON_THE_PROBES, ScanSpec
+from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 Level = tuple[int, float, float]
 """Timestep, alpha and sigma."""
@@ -265,8 +265,9 @@ PASSES: dict[str, dict[str, int]] = {
     "gradients": {"forward": 2, "vjp": 2},
     "low_noise": {"forward": 2},
     "probes": {"forward": 2, "vjp": 2},
+    "clean_probes": {"forward": 2, "vjp": 2},
 }
-"""Evaluations a draw; the products of ``probes`` are for one probe."""
+"""Evaluations a draw; gradients of ``probes`` and ``clean_probes`` are for one probe."""
 
 _WEN, _KIM = "Wen et al. 2024", "Kim & Lee 2026"
 _ASTHANA, _CHEN = "Asthana & Belagiannis 2026", "Chen et al. 2025"
@@ -285,10 +286,10 @@ DETECTORS: dict[str, Method] = {
         ("tangents",), Sharpness,
     ),
     "flipd": Method(
-        "D - sigma tr(de_c/dx) + ||e_c||^2, last step", "dimensions", _ROSS, ("probes",)
+        "D - sigma tr(de_c/dx) + ||e_c||^2, denoised", "dimensions", _ROSS, ("clean_probes",)
     ),
     "flipd_null": Method(
-        "D - sigma tr(de_u/dx) + ||e_u||^2, last step", "dimensions", _ROSS, ("probes",)
+        "D - sigma tr(de_u/dx) + ||e_u||^2, denoised", "dimensions", _ROSS, ("clean_probes",)
     ),
     "anisotropy": Method(
         "||e_c - e_u|| + mean cos(e_u, e_c - e_u)", "noise", _ASTHANA, ("low_noise",), Anisotropy
@@ -336,11 +337,12 @@ def wants_attention(spec: ScanSpec) -> bool:
     return "bright_ending" in spec.detectors or bool(on_maps)
 
 
-def wants_probes(spec: ScanSpec) -> bool:
-    """Whether a localized caption needs products with the Jacobian."""
-    asked = [MAPS[name] for name in spec.maps]
-    asked += [DETECTORS[name] for name in spec.detectors if name in ON_THE_PROBES]
-    return any("probes" in method.passes for method in asked)
+def passes(spec: ScanSpec, *, localized: bool) -> set[str]:
+    """Return the names in `PASSES` that a draw needs beyond its trajectory."""
+    asked = [DETECTORS[n] for n in spec.detectors if localized or n not in WHEN_LOCALIZED]
+    if localized:
+        asked += [MAPS[name] for name in spec.maps]
+    return {name for method in asked for name in method.passes}
 
 
 def evaluations(spec: ScanSpec, *, localized: bool, probes: int) -> Counter[str]:
@@ -354,14 +356,10 @@ def evaluations(spec: ScanSpec, *, localized: bool, probes: int) -> Counter[str]
     Returns:
         ``forward``, ``vjp`` and ``jvp``, as `scanner.scan.tally.Counted` counts them.
     """
-    passes = {p for n in spec.detectors if n not in ON_THE_PROBES for p in DETECTORS[n].passes}
-    if localized:
-        passes |= {p for name in spec.maps for p in MAPS[name].passes}
-        passes |= {"probes"} if wants_probes(spec) else set()
     total = Counter(forward=2 * spec.steps)
-    for name in passes:
+    for name in passes(spec, localized=localized):
         cost = dict(PASSES[name])
-        if name == "probes":
+        if name in ("probes", "clean_probes"):
             cost["vjp"] *= probes
         total.update(cost)
     return total

@@ -36,6 +36,7 @@ class _Sampled:
     final: Tensor
     found: dict[tuple[str, str], NDArray[np.float32]]
     extra: dict[str, float] = field(default_factory=dict)
+    clean: Tensor | None = None
     localized: bool = False
     picture: NDArray[np.uint8] | None = None
 
@@ -155,6 +156,7 @@ class Scanner:
             _Sampled(
                 draw, seen.point[i], seen.final[i], {name: m[i] for name, m in found.items()},
                 {name: values[i] for name, values in scores.items()},
+                None if seen.clean is None else seen.clean[i],
             )
             for i, draw in enumerate(draws)
         ]  # fmt: skip
@@ -211,10 +213,12 @@ class Scanner:
             )
             for name in items[0].found
         }
+        clean = [item.clean for item in items if item.clean is not None]
         return stages.Detection(
             torch.stack([item.point for item in items]),
             torch.stack([item.final for item in items]),
             maps.pop(("delta_s", "null")), maps=maps,
+            clean=torch.stack(clean) if clean else None,
         )  # fmt: skip
 
     def _score_row(self, caption: Caption, verdict: _Verdict, item: _Sampled) -> ScoreRow:

@@ -12,7 +12,7 @@ from scanner.numerics.schedule import ddim_step
 from scanner.scan import methods
 from scanner.scan.methods import Moment, Setting
 from scanner.scan.tally import attentive
-from scanner.spec import ScanSpec
+from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class Detection:
         delta_s: The map against the unconditional branch, ``(B, H, W)``.
         scores: Further detectors' scores by name, ``(B,)`` each.
         maps: Further maps that sampling gives for nothing.
+        clean: The sampler's guess at the last timestep of the clean latent, scaled to that
+            level, ``(B, C, H, W)``; null unless a detector looks there.
     """
 
     point: Tensor
@@ -45,6 +47,7 @@ class Detection:
     delta_s: Tensor
     scores: dict[str, Tensor] = field(default_factory=dict)
     maps: Maps = field(default_factory=dict)
+    clean: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Localization:
 
     Attributes:
         maps: The maps that were asked for, but for those that detection gave.
-        scores: Scores that come from the maps' probes, by name, ``(B,)`` each.
+        scores: Scores of detectors that need products with the Jacobian, by name, ``(B,)``.
     """
 
     maps: Maps = field(default_factory=dict)
@@ -103,7 +106,15 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
     return Detection(
         moment.x, x, maps.delta_s(moment.conditional, moment.unconditional),
         {name: observer.scores() for name, observer in observers.items()}, found,
+        _clean(moment, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
     )  # fmt: skip
+
+
+def _clean(moment: Moment, guidance_scale: float) -> Tensor:
+    """Return ``alpha z`` for the clean latent z that the guided score points at (Tweedie)."""
+    difference = moment.conditional - moment.unconditional
+    guided = moment.unconditional + guidance_scale * difference
+    return moment.x + moment.level[2] ** 2 * guided
 
 
 def _step(setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor) -> Moment:
@@ -143,10 +154,10 @@ def localize(
     denoiser: Denoiser, baseline: tuple[str, Denoiser] | None, draws: Sequence[Draw],
     seen: Detection, spec: ScanSpec,
 ) -> Localization:  # fmt: skip
-    """Return the maps that detection did not give, and the scores on their probes.
+    """Return the maps that detection did not give, and the scores that take as long as maps.
 
     K vector-Jacobian products over both branches, and K over the baseline network's conditional
-    one; all branches see the same probes.
+    one; all branches see the same probes. FLIPD takes as many again, at the clean latents.
 
     Args:
         denoiser: The model.
@@ -156,15 +167,17 @@ def localize(
         spec: Steps, probes and their design, and what is asked for.
     """
     setting = setting_of(denoiser, draws, spec)
-    vectors = _probes(denoiser, draws, spec) if methods.wants_probes(spec) else None
+    vectors = _probes(denoiser, draws, spec)
     found, own = Localization(), None
-    if vectors is not None:
+    if "probes" in methods.passes(spec, localized=True):
         own, null = _branches(setting, seen.point, vectors)
         found.maps.update(_curvature_maps(own, null, seen))
-        sigma = setting.level(-1)[2]
-        for name, branch in (("flipd", own), ("flipd_null", null)):
+    if seen.clean is not None:
+        pair = _branches(setting, seen.clean, vectors)
+        for name, branch in zip(WHEN_LOCALIZED, pair, strict=True):
             if name in spec.detectors:
-                found.scores[name] = detectors.flipd(branch.score, branch.diagonal, sigma)
+                dimension = detectors.flipd(branch.score, branch.diagonal, setting.level(-1)[2])
+                found.scores[name] = dimension
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in seen.maps:
         with torch.no_grad():
             found.maps["anisotropy", "null"] = methods.cosines(setting, starts(denoiser, draws))
@@ -201,12 +214,12 @@ def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
 
 
 def _against(
-    network: Denoiser, name: str, setting: Setting, point: Tensor, vectors: Tensor | None,
+    network: Denoiser, name: str, setting: Setting, point: Tensor, vectors: Tensor,
     own: _Branch | None,
 ) -> Maps:  # fmt: skip
-    """Return the maps against a less-trained network; Δs alone if there are no probes."""
+    """Return the maps against a less-trained network; Δs alone if ``own`` was not needed."""
     level, captions = setting.level(-1), setting.condition[: len(point)]
-    if vectors is None or own is None:
+    if own is None:
         with torch.no_grad():
             score = setting.denoiser.score(point, level, captions)
             return {("delta_s", name): maps.delta_s(score, network.score(point, level, captions))}
