@@ -119,3 +119,29 @@ def test_a_truth_that_cannot_be_used_is_refused(make, tmp_path) -> None:
     write_truth(path, [("a", "scene", "a", None), ("a", "trap", "a", None)])
     with pytest.raises(ConfigError, match="says two things of caption"):
         evaluate(results, "r1", path)
+
+
+def test_further_detectors_and_maps_are_measured_like_the_first(make, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"copy {i}", "template", f"f {i}", REGION) for i in range(3)]
+    rows += [(f"scene {i}", "scene", f"s {i}", None) for i in range(4)]
+    write_truth(tmp_path / "truth.parquet", rows)
+    scores, masks = [], []
+    for text, _, _, region in rows:
+        copied = region is not None
+        extra = {"metric2": 9.0 if copied else 1.0, "flipd": 100.0 if copied else 200.0}
+        scores.append(score(text, rng.random(), extra=extra))
+        values = np.where(REGION[::2, ::2] & copied, 0.3, 0.01)
+        masks.append(mask(text, values, metric="bright_ending", baseline="none"))
+        masks.append(mask(text, 50 * values, metric="combined"))
+    results = make()
+    commit(results, "r1", scores, masks)
+    found = evaluate(results, "r1", tmp_path / "truth.parquet", bootstrap=10)
+    for name in ("metric2", "flipd"):
+        assert row_of(found.detection, score=name, against="all")["auc"] == 1
+    assert any("flipd is suspicious where it is low" in note for note in found.notes)
+    for metric, baseline in (("bright_ending", "none"), ("combined", "null")):
+        row = row_of(
+            found.localization, metric=metric, baseline=baseline, method="oracle", pool="all"
+        )
+        assert (row["maps"], row["iou"]) == (7, 1)
