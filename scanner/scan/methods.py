@@ -24,6 +24,10 @@ LOW_NOISE = -3
 """Step of the low noise level at which `Anisotropy` looks at pure noise: the third from the end."""
 
 
+TANGENTS_AT_ONCE = 2
+"""Samples of one forward-mode product: unfused attention takes gigabytes each at 64 x 64."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a trajectory goes through.
@@ -43,6 +47,11 @@ class Setting:
         schedule = self.schedule
         step %= len(schedule.timesteps)
         return schedule.timesteps[step], schedule.alphas[step], schedule.sigmas[step]
+
+    def of(self, samples: slice) -> "Setting":
+        """Return the setting of some samples of the batch."""
+        captions, empty = self.condition.chunk(2)
+        return Setting(self.denoiser, torch.cat([captions[samples], empty[samples]]), self.schedule)
 
     def scores(self, level: Level) -> Callable[[Tensor], Tensor]:
         """Return the function from points of both branches, ``(2B, C, H, W)``, to scores."""
@@ -134,11 +143,16 @@ class Sharpness(Watching):
         self.setting = setting
 
     def see(self, moment: Moment) -> None:
-        """Take the product at the first step."""
-        if moment.step == 0:
-            function = self.setting.scores(moment.level)
-            tangent = moment.conditional - moment.unconditional
-            self.kept.append(detectors.sharpness(function, moment.x, tangent))
+        """Take the product at the first step, a few samples at a time."""
+        if moment.step > 0:
+            return
+        tangent = moment.conditional - moment.unconditional
+        parts: list[Tensor] = []
+        for start in range(0, len(tangent), TANGENTS_AT_ONCE):
+            part = slice(start, start + TANGENTS_AT_ONCE)
+            function = self.setting.of(part).scores(moment.level)
+            parts.append(detectors.sharpness(function, moment.x[part], tangent[part]))
+        self.kept.append(torch.cat(parts))
 
 
 class GradientGap(Watching):

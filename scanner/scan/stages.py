@@ -86,6 +86,7 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
 
     Raises:
         ConfigError: If attention is asked for and the model has none.
+        ValueError: If the spec has no step.
     """
     setting = setting_of(denoiser, draws, spec)
     observers = methods.observers(setting, spec.detectors)
