@@ -86,13 +86,13 @@ class MaskRow:
     Attributes:
         caption: The sample.
         seed: Sampling seed.
-        metric: ``delta_h``, ``delta_s`` or ``curvature``.
+        metric: One of `scanner.spec.MAPS`.
         baseline: What was subtracted: ``null``, a name, or ``none``.
         height: Rows of the map.
         width: Columns of the map.
         heatmap: ``sign(m) * log1p(abs(m))`` of the signed map, little-endian float16, row-major.
         sigma: Noise scale at which the map was taken.
-        threshold: Pixel threshold of the mask in score units, null without calibration.
+        threshold: Pixel threshold of the mask in the map's units, null without calibration.
         mask: COCO run lengths, null without a threshold.
         area: Share of the picture inside the mask, 0 to 1.
         image: The generated picture as JPEG, on one row per (caption, seed).

@@ -2,12 +2,27 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from scanner.errors import ConfigError
 
 LOCALIZE = ("flagged", "all", "none")
 DTYPES = ("float32", "bfloat16", "float16")
+DETECTORS = (
+    "wen_first", "wen_5", "wen", "sharpness", "flipd", "flipd_null", "anisotropy", "metric2",
+    "dsm", "increment", "bright_ending",
+)  # fmt: skip
+"""Scores that a scan can add to delta_s; `scanner.scan.methods` says what each one is."""
+MAPS = ("delta_s", "delta_h", "curvature", "anisotropy", "bright_ending", "combined")
+"""Metrics of which a localized caption can have a map."""
+DEFAULT_MAPS = ("delta_s", "delta_h", "curvature")
+LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
+"""How many steps a trajectory needs for what looks at a step in its middle."""
+WHEN_LOCALIZED = ("flipd", "flipd_null")
+"""Detectors that need products with the Jacobian: only localized captions have them."""
+LOW_IS_SUSPICIOUS = ("flipd", "flipd_null")
+"""Detectors whose small scores point at memorization; of all others it is the large ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +47,8 @@ class ScanSpec:
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
         fpr: Nominal false-positive rate at which a calibration's threshold is applied.
         store_image: Whether localized rows carry the generated picture.
+        detectors: Scores beside delta_s, from `DETECTORS`; the order does not matter.
+        maps: Metrics of which localized captions get maps, from `MAPS`; the same.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -46,6 +63,8 @@ class ScanSpec:
     pixel_threshold: float | None = None
     fpr: float = 0.01
     store_image: bool = True
+    detectors: tuple[str, ...] = ()
+    maps: tuple[str, ...] = DEFAULT_MAPS
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -68,16 +87,47 @@ class ScanSpec:
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        object.__setattr__(self, "detectors", _chosen("detectors", self.detectors, DETECTORS))
+        object.__setattr__(self, "maps", _chosen("maps", self.maps, MAPS))
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        """Refuse methods that this scan cannot serve.
+
+        Raises:
+            ConfigError: If there would be no map, too few steps, or no caption to take one of.
+        """
+        if not self.maps:
+            raise ConfigError(f"maps must name at least one of {', '.join(MAPS)}")
+        for name in (*self.detectors, *self.maps):
+            if self.steps < LEAST_STEPS.get(name, 1):
+                raise ConfigError(
+                    f"{name} needs at least {LEAST_STEPS[name]} steps, got {self.steps}: raise "
+                    f"steps or leave {name} out"
+                )
+        if self.localize == "none" and (asked := set(WHEN_LOCALIZED) & set(self.detectors)):
+            raise ConfigError(
+                f"{', '.join(sorted(asked))} must be of localized captions, got localize none: "
+                f"localize flagged or all, or leave it out"
+            )
 
     def fingerprint(self) -> str:
-        """Twelve hex digits that two specs share exactly when they ask for the same numbers."""
-        return _digest(asdict(self))
+        """Twelve hex digits that two specs share exactly when they ask for the same numbers.
+
+        Methods that are not asked for leave no trace in it.
+        """
+        asked = asdict(self)
+        if not self.detectors:
+            del asked["detectors"]
+        if self.maps == DEFAULT_MAPS:
+            del asked["maps"]
+        return _digest(asked)
 
     def score_fingerprint(self) -> str:
         """Like `fingerprint`, of what decides scores and maps before any threshold.
 
-        A calibration holds for every spec that shares it: thresholds, and which captions get
-        maps, are free.
+        A calibration holds for every spec that shares it: thresholds, which captions get maps,
+        and which further scores and maps are asked for, are free.
         """
         decided = {
             "seeds", "steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype",
@@ -96,6 +146,15 @@ def run_id(model: str, spec: ScanSpec, calibration: str) -> str:
         calibration: The calibration's fingerprint, or ``""``.
     """
     return _digest({"model": model, "spec": spec.fingerprint(), "calibration": calibration})
+
+
+def _chosen(field: str, names: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the known names that were asked for, once each and in the order of ``known``."""
+    if unknown := sorted(set(names) - set(known)):
+        raise ConfigError(
+            f"{field} must be among {', '.join(known)}, got {', '.join(map(repr, unknown))}"
+        )
+    return tuple(name for name in known if name in names)
 
 
 def _digest(content: dict[str, object]) -> str:

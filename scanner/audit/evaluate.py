@@ -18,6 +18,7 @@ from scanner.audit.text import aligned
 from scanner.audit.truth import Truth, truths
 from scanner.io.results import Results
 from scanner.masks import from_heatmap, from_runs, resize
+from scanner.spec import LOW_IS_SUSPICIOUS
 
 HARD_KIND = "trap"
 """Negatives whose pictures are alike because the caption says so."""
@@ -174,8 +175,11 @@ def _detect(
             found.notes.append(
                 f"{name} is there for {len(scored)} of {len(pairs)} captions: its rows are of these"
             )
+        sign = -1 if name in LOW_IS_SUSPICIOUS else 1
+        if sign < 0:
+            found.notes.append(f"{name} is suspicious where it is low, and is read that way")
         for against, kinds in opponents.items():
-            pool = [(t, s) for t, s in scored if t.memorized or t.kind in kinds]
+            pool = [(t, sign * s) for t, s in scored if t.memorized or t.kind in kinds]
             row = detection_row(
                 np.array([s for _, s in pool], np.float64),
                 np.array([t.memorized for t, _ in pool], bool),

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from scanner.errors import ConfigError
+from scanner.spec import DEFAULT_MAPS, DETECTORS, MAPS
 
 Shards = Annotated[
     list[str],
@@ -39,6 +40,20 @@ Probes = Annotated[int, typer.Option(min=1, help="Jacobian products per map and 
 Design = Annotated[
     str, typer.Option("--probe-design", help="`structured`, or `rademacher` as in the paper.")
 ]
+Detectors = Annotated[
+    str,
+    typer.Option(
+        help="Further scores, a column each, comma-separated: `none`, `all`, or among "
+        + ", ".join(DETECTORS)
+    ),
+]
+Maps = Annotated[
+    str,
+    typer.Option(
+        help="Which maps localized captions get, comma-separated: `all`, or among "
+        + ", ".join(MAPS)
+    ),
+]
 Batch = Annotated[
     str, typer.Option("--batch-size", help="Samplings at a time on a device: `auto` or a number.")
 ]
@@ -66,6 +81,19 @@ Results = Annotated[Path, typer.Argument(help="A results folder.", show_default=
 Run = Annotated[
     str | None, typer.Option("--run", help="Which run; default the newest.", show_default=False)
 ]
+
+
+MAPS_DEFAULT = ",".join(DEFAULT_MAPS)
+
+
+def names(text: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a comma-separated list; ``all`` and ``none`` are words for lists.
+
+    Whether they are known is for the spec to say.
+    """
+    if text in ("all", "none"):
+        return every if text == "all" else ()
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def batch_size(text: str, device: str) -> int:

@@ -11,7 +11,7 @@ import typer
 from scanner import models
 from scanner.cli import options, progress
 from scanner.errors import ConfigError, IncompleteError
-from scanner.spec import ScanSpec
+from scanner.spec import DETECTORS, MAPS, ScanSpec
 
 if TYPE_CHECKING:
     from scanner.engine.job import Event, Job, Resources, Summary
@@ -55,6 +55,8 @@ def scan(
     localize: Annotated[
         str, typer.Option(help="Which captions get maps: `flagged`, `all`, `none`.")
     ] = "flagged",
+    detectors: options.Detectors = "none",
+    maps: options.Maps = options.MAPS_DEFAULT,
     evidence: Annotated[
         bool,
         typer.Option(
@@ -93,6 +95,8 @@ def scan(
         threshold=threshold,
         pixel_threshold=pixel_threshold,
         fpr=fpr,
+        detectors=options.names(detectors, DETECTORS),
+        maps=options.names(maps, MAPS),
     )
     job = Job(
         model=options.located(model),
@@ -126,6 +130,7 @@ def calibrate(
     guidance_scale: options.Guidance = 7.5,
     probes: options.Probes = 16,
     probe_design: options.Design = "structured",
+    maps: options.Maps = options.MAPS_DEFAULT,
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
     ] = 0.01,
@@ -140,8 +145,9 @@ def calibrate(
     r"""Learn from null captions what scores and maps look like without memorization.
 
     SHARDS must hold captions that the model was not trained on; n of them give p-values down to
-    1 / (n + 1). The settings must be those of the scans to come. The scores behind the file stay
-    beside it, in a results folder of its own, and an interrupted calibration resumes.
+    1 / (n + 1). The settings must be those of the scans to come; of --maps, those that shall
+    have masks. The scores behind the file stay beside it, in a results folder of its own, and an
+    interrupted calibration resumes.
 
     Example:
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
@@ -161,6 +167,7 @@ def calibrate(
         baseline=_fingerprint(baseline),
         dtype=dtype,
         store_image=False,
+        maps=options.names(maps, MAPS),
     )
     work = out.with_suffix(".results")
     job = Job(

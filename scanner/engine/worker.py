@@ -154,6 +154,7 @@ class Worker:
         if self._scanner is None:
             raise RuntimeError("a worker was handed an errand before it was opened")
         start, before = time.perf_counter(), self._scanner.denoiser_seconds
+        spent = self._scanner.evaluations.copy()
         captions, rejects = _sorted_out(errand, images=self._job.images)
         result = self._scanner.scan(captions) if captions else ChunkResult()
         result.rejects.extend(rejects)
@@ -167,6 +168,8 @@ class Worker:
         if not errand.trial:
             facts: dict[str, Any] = errand.piece.facts()
             facts |= {name: getattr(counts, name) for name in Counts.__slots__}
+            spent = {name: n - spent[name] for name, n in self._scanner.evaluations.items()}
+            facts["evaluations"] = spent
             extra = list(self._scanner.extra_columns)
             self._results.commit(self._run, errand.piece.name, result, extra=extra, facts=facts)
         return counts

@@ -56,7 +56,7 @@ MASKS = _schema(
         *_SAMPLE,
         _HASH,
         _SEED,
-        _field("metric", pa.string(), "What is mapped: delta_h, delta_s or curvature"),
+        _field("metric", pa.string(), "What is mapped: delta_h, delta_s, ... (docs/methods.md)"),
         _field("baseline", pa.string(), "What was subtracted: null, a name, or none"),
         _field("height", pa.int32(), "Rows of the map", "pixels"),
         _field("width", pa.int32(), "Columns of the map", "pixels"),

@@ -1,7 +1,7 @@
 """The protocol that hides the model family."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,4 +41,29 @@ class Denoiser(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """What a denoiser with cross attention over text adds to `Denoiser`."""
+
+    def end_tokens(self, captions: Sequence[str]) -> Tensor:
+        """Return where each caption's end-of-text token stands among its states, ``(B,)``."""
+        ...
+
+    def score_and_attention(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the score, and the attention that the first samples pay to one token each.
+
+        Args:
+            x: ``(B, C, H, W)`` float32.
+            level: Timestep, alpha and sigma.
+            condition: ``(B, *)`` from `Denoiser.encode`.
+            tokens: Position of the token in each of the first N samples, ``(N,)``.
+
+        Returns:
+            The score as `Denoiser.score` gives it, and ``(N, H, W)`` float32, 0 to 1.
+        """
         ...

@@ -6,7 +6,7 @@
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
+from torch.autograd import forward_ad
 from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
+from scanner.models import attention
 from scanner.numerics.schedule import Schedule, score_of_noise, score_of_velocity
 
 
@@ -65,13 +67,7 @@ class StableDiffusion:
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Return text states, ``(B, tokens, width)``. Longer captions are cut, as in training."""
-        tokens = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            truncation=True,
-            max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        )
+        tokens = self._tokens(captions)
         mask = None
         if getattr(self.text_encoder.config, "use_attention_mask", False):
             mask = tokens.attention_mask.to(self.device)
@@ -81,10 +77,33 @@ class StableDiffusion:
         """Return the score at ``x``; the network runs in its own precision, the rest in float32."""
         timestep, alpha, sigma = level
         inputs = x.to(self.unet.dtype)
-        output = self.unet(inputs, timestep, condition.to(self.unet.dtype), return_dict=False)[0]
+        with _contiguous_norms(self.unet) if _has_tangent(x) else nullcontext():
+            output = self.unet(inputs, timestep, condition.to(inputs.dtype), return_dict=False)[0]
         if self.prediction == "epsilon":
             return score_of_noise(output.float(), sigma)
         return score_of_velocity(output.float(), x.float(), alpha, sigma)
+
+    def end_tokens(self, captions: Sequence[str]) -> Tensor:
+        """Return where each caption's end-of-text token stands, ``(B,)`` int64.
+
+        A caption that was cut ends at the last place. Padding may repeat the token; the first
+        one counts.
+        """
+        return self._tokens(captions).attention_mask.sum(dim=1) - 1
+
+    def score_and_attention(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the score, and the cross attention that the first samples pay to a token each.
+
+        The attention is the mean over heads and over the layers of
+        `scanner.models.attention.finest_cross_attention`, bilinear to the latent's size,
+        ``(N, H, W)`` float32. One evaluation; only those layers' queries and keys are formed
+        twice.
+        """
+        with attention.watched(self.unet, tokens) as seen:
+            score = self.score(x, level, condition)
+        return score, attention.on_latent(torch.stack(seen).mean(dim=0), *self.latent_shape[1:])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -94,6 +113,12 @@ class StableDiffusion:
         pixels = self.vae.decode(scaled, return_dict=False)[0].float()
         pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
         return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+
+    def _tokens(self, captions: Sequence[str]) -> Any:
+        return self.tokenizer(
+            list(captions), padding="max_length", truncation=True,
+            max_length=self.tokenizer.model_max_length, return_tensors="pt",
+        )  # fmt: skip
 
     def with_unet(self, unet: UNet2DConditionModel) -> "StableDiffusion":
         """Return the same model around another U-Net, sharing everything else.
@@ -112,6 +137,25 @@ class StableDiffusion:
         other.unet = unet.requires_grad_(False).eval().to(self.device, self.unet.dtype)
         other.unet.to(memory_format=torch.channels_last)
         return other
+
+
+def _has_tangent(x: Tensor) -> bool:
+    return forward_ad.unpack_dual(x).tangent is not None
+
+
+@contextmanager
+def _contiguous_norms(unet: UNet2DConditionModel) -> Iterator[None]:
+    """Hand group norms contiguous inputs: their forward-mode rule fails on channels last."""
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+        for module in unet.modules()
+        if isinstance(module, torch.nn.GroupNorm)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def load(source: str, device: str, dtype: str) -> StableDiffusion:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def vector_jacobian_products(
@@ -34,6 +36,29 @@ def vector_jacobian_products(
         (product,) = torch.autograd.grad(output, leaf, vector.to(output.dtype), retain_graph=keep)
         products.append(product.detach())
     return products
+
+
+def jacobian_vector_product(
+    function: Callable[[Tensor], Tensor], point: Tensor, vector: Tensor
+) -> Tensor:
+    """Return ``J v`` by forward-mode differentiation.
+
+    One pass, about twice a plain forward one; nothing is kept for a backward pass. Fused
+    attention has no forward-mode rule, so attention takes its plain form here, whose memory is
+    quadratic in the number of positions.
+
+    Args:
+        function: From ``(B, *)`` to the same shape. Samples must not interact.
+        point: ``(B, *)``.
+        vector: The tangent, ``(B, *)``.
+
+    Returns:
+        ``(B, *)``; zero where the function does not depend on its argument.
+    """
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+        value = function(forward_ad.make_dual(point, vector.to(point.dtype)))
+        primal, tangent = forward_ad.unpack_dual(value)
+    return torch.zeros_like(primal) if tangent is None else tangent
 
 
 def diagonal_from_products(

@@ -1,6 +1,8 @@
 """Captions to records: detect all, flag by calibration, localize what the spec asks for."""
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,11 +16,15 @@ from scanner import masks
 from scanner.calibration import Calibration
 from scanner.models.base import Denoiser
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
-from scanner.scan import evidence, stages
+from scanner.scan import evidence, methods, stages
 from scanner.scan.stages import Draw
+from scanner.scan.tally import Counted, attentive
 from scanner.spec import ScanSpec
 
 T = TypeVar("T")
+
+_MEANS = ("delta_h", "delta_s", "curvature")
+"""Metrics of which a score column holds the spatial mean."""
 
 
 @dataclass(slots=True)
@@ -29,8 +35,17 @@ class _Sampled:
     point: Tensor
     final: Tensor
     found: dict[tuple[str, str], NDArray[np.float32]]
+    extra: dict[str, float] = field(default_factory=dict)
+    clean: Tensor | None = None
     localized: bool = False
     picture: NDArray[np.uint8] | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number so far is one."""
+        return all(map(math.isfinite, self.extra.values())) and all(
+            np.isfinite(values).all() for values in self.found.values()
+        )
 
 
 @dataclass(slots=True)
@@ -55,27 +70,40 @@ class Scanner:
         baseline: Name and network of a less-trained baseline, if any.
         calibration: Null distribution and pixel thresholds, if any.
         batch_size: Draws at a time; changes speed and memory only.
+
+    Attributes:
+        evaluations: What was spent so far: ``draws`` sampled, and the ``forward``, ``vjp`` and
+            ``jvp`` evaluations of networks that they and their maps took.
+
+    Raises:
+        ConfigError: If a method needs cross attention and the model has none.
     """
 
     def __init__(
         self, denoiser: Denoiser, spec: ScanSpec, *, baseline: tuple[str, Denoiser] | None = None,
         calibration: Calibration | None = None, batch_size: int = 16,
     ) -> None:  # fmt: skip
-        self.denoiser, self.spec, self.baseline = denoiser, spec, baseline
+        self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
+        self.denoiser, self.spec = Counted(denoiser, self.evaluations), spec
+        self.baseline = None
+        if baseline is not None:
+            self.baseline = (baseline[0], Counted(baseline[1], self.evaluations))
+        if methods.wants_attention(spec):
+            attentive(self.denoiser)
         self.calibration, self.batch_size = calibration, batch_size
         self.denoiser_seconds = 0.0
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Names of the score columns beyond the fixed ones."""
-        if self.spec.localize == "none":
-            return ()
-        named = (
-            ()
-            if self.baseline is None
-            else (f"delta_h_{self.baseline[0]}", f"delta_s_{self.baseline[0]}")
-        )
-        return ("delta_h", "curvature", *named)
+        named: tuple[str, ...] = ()
+        if self.spec.localize != "none":
+            asked = self.spec.maps
+            named = tuple(name for name in ("delta_h", "curvature") if name in asked)
+            if self.baseline is not None:
+                pair = (name for name in ("delta_h", "delta_s") if name in asked)
+                named += tuple(f"{name}_{self.baseline[0]}" for name in pair)
+        return named + self.spec.detectors
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
         """Score captions; localize those that the spec asks for.
@@ -120,11 +148,18 @@ class Scanner:
 
     def _detect(self, draws: list[Draw]) -> list[_Sampled]:
         seen = self._timed(lambda: stages.detect(self.denoiser, draws, self.spec))
-        found = seen.delta_s.cpu().numpy()
+        self.evaluations["draws"] += len(draws)
+        found = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
+        found |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
+        scores = {name: values.tolist() for name, values in seen.scores.items()}
         return [
-            _Sampled(draw, seen.point[i], seen.final[i], {("delta_s", "null"): found[i]})
+            _Sampled(
+                draw, seen.point[i], seen.final[i], {name: m[i] for name, m in found.items()},
+                {name: values[i] for name, values in scores.items()},
+                None if seen.clean is None else seen.clean[i],
+            )
             for i, draw in enumerate(draws)
-        ]
+        ]  # fmt: skip
 
     def _judge(self, sampled: list[_Sampled]) -> tuple[dict[str, _Verdict], set[str]]:
         """Return each caption's verdict over its seeds, and the captions without a finite score."""
@@ -134,7 +169,7 @@ class Scanner:
         verdicts, broken = dict[str, _Verdict](), set[str]()
         for sha, items in by_caption.items():
             score = float(np.mean([_mean(item.found["delta_s", "null"]) for item in items]))
-            if np.isfinite(score):
+            if np.isfinite(score) and all(item.is_finite for item in items):
                 verdicts[sha] = _Verdict(*self._flag(score), draws=items)
             else:
                 broken.add(sha)
@@ -153,25 +188,43 @@ class Scanner:
 
     def _localize(self, items: list[_Sampled]) -> set[str]:
         """Add maps and pictures to items; return the captions whose maps are not finite."""
-        point = torch.stack([item.point for item in items])
         draws = [item.draw for item in items]
+        seen = self._together(items)
         found = self._timed(
-            lambda: stages.localize(self.denoiser, self.baseline, draws, point, self.spec)
+            lambda: stages.localize(self.denoiser, self.baseline, draws, seen, self.spec)
         )
-        arrays = {name: m.cpu().numpy() for name, m in found.items()}
-        pictures = self.denoiser.decode(torch.stack([item.final for item in items])).numpy()
+        arrays = {name: m.cpu().numpy() for name, m in found.maps.items()}
+        scores = {name: values.tolist() for name, values in found.scores.items()}
+        pictures = self.denoiser.decode(seen.final).numpy()
         broken = set[str]()
         for i, item in enumerate(items):
             item.found |= {name: m[i] for name, m in arrays.items()}
+            item.extra |= {name: values[i] for name, values in scores.items()}
             item.picture, item.localized = pictures[i], True
-            if not all(np.isfinite(m).all() for m in item.found.values()):
+            if not item.is_finite:
                 broken.add(item.draw.sha256)
         return broken
 
+    def _together(self, items: list[_Sampled]) -> stages.Detection:
+        """Return draws as one batch again."""
+        maps = {
+            name: torch.from_numpy(np.stack([item.found[name] for item in items])).to(
+                self.denoiser.device
+            )
+            for name in items[0].found
+        }
+        clean = [item.clean for item in items if item.clean is not None]
+        return stages.Detection(
+            torch.stack([item.point for item in items]),
+            torch.stack([item.final for item in items]),
+            maps.pop(("delta_s", "null")), maps=maps,
+            clean=torch.stack(clean) if clean else None,
+        )  # fmt: skip
+
     def _score_row(self, caption: Caption, verdict: _Verdict, item: _Sampled) -> ScoreRow:
-        extra: dict[str, float] = {}
+        extra = dict(item.extra)
         for (metric, baseline), values in item.found.items():
-            if (metric, baseline) != ("delta_s", "null"):
+            if metric in _MEANS and (metric, baseline) != ("delta_s", "null"):
                 column = metric if baseline in ("null", "none") else f"{metric}_{baseline}"
                 extra[column] = _mean(values)
         return ScoreRow(
@@ -182,9 +235,13 @@ class Scanner:
         )  # fmt: skip
 
     def _mask_rows(self, caption: Caption, item: _Sampled) -> Iterator[MaskRow]:
-        """Yield one row per map; the Δh row comes first and carries picture and evidence."""
-        schedule = self.denoiser.schedule(self.spec.steps)
-        order = sorted(item.found, key=lambda name: name != ("delta_h", "null"))
+        """Yield one row per map that was asked for.
+
+        The Δh row comes first, or else the first one, and carries picture and evidence.
+        """
+        sigmas = self.denoiser.schedule(self.spec.steps).sigmas[: self.spec.steps]
+        asked = [name for name in item.found if name[0] in self.spec.maps]
+        order = sorted(asked, key=lambda name: name != ("delta_h", "null"))
         for number, (metric, baseline) in enumerate(order):
             values = item.found[metric, baseline]
             threshold = self._pixel_threshold(metric, baseline)
@@ -194,7 +251,8 @@ class Scanner:
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
-                sigma=schedule.sigmas[self.spec.steps - 1], threshold=threshold,
+                sigma=sigmas[methods.LOW_NOISE if metric == "anisotropy" else -1],
+                threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),
                 image=evidence.encode_jpeg(item.picture) if keep else None,  # type: ignore[arg-type]

@@ -1,18 +1,18 @@
 """The two stages of a scan as pure steps from a batch to a batch: detect and localize."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from scanner.models.base import Denoiser
-from scanner.numerics import curvature, maps, noise
-from scanner.numerics.schedule import Schedule, ddim_step
-from scanner.spec import ScanSpec
-
-Level = tuple[int, float, float]
-"""Timestep, alpha and sigma."""
+from scanner.numerics import curvature, detectors, maps, noise
+from scanner.numerics.schedule import ddim_step
+from scanner.scan import methods
+from scanner.scan.methods import Moment, Setting
+from scanner.scan.tally import attentive
+from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,10 @@ class Draw:
     seed: int
 
 
+Maps = dict[tuple[str, str], Tensor]
+"""``(B, H, W)`` float32 by (metric, baseline name)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Detection:
     """What sampling gives for a batch.
@@ -32,42 +36,113 @@ class Detection:
         point: The latents at the last timestep, where maps are taken, ``(B, C, H, W)``.
         final: The finished latents, ``(B, C, H, W)``.
         delta_s: The map against the unconditional branch, ``(B, H, W)``.
+        scores: Further detectors' scores by name, ``(B,)`` each.
+        maps: Further maps that sampling gives for nothing.
+        clean: The sampler's guess at the last timestep of the clean latent, scaled to that
+            level, ``(B, C, H, W)``; null unless a detector looks there.
     """
 
     point: Tensor
     final: Tensor
     delta_s: Tensor
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    maps: Maps = field(default_factory=dict)
+    clean: Tensor | None = None
 
 
-def level_of(schedule: Schedule, step: int) -> Level:
-    """Return the level of a step."""
-    return schedule.timesteps[step], schedule.alphas[step], schedule.sigmas[step]
+@dataclass(frozen=True, slots=True)
+class Localization:
+    """What a localized batch gets.
+
+    Attributes:
+        maps: The maps that were asked for, but for those that detection gave.
+        scores: Scores of detectors that need products with the Jacobian, by name, ``(B,)``.
+    """
+
+    maps: Maps = field(default_factory=dict)
+    scores: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """Score and Jacobian diagonal of one branch at the points, ``(B, C, H, W)`` each."""
+
+    score: Tensor
+    diagonal: Tensor
 
 
 @torch.no_grad()
 def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detection:
-    """Sample every draw with classifier-free guidance and take Δs at the last timestep.
+    """Sample every draw with classifier-free guidance and take all scores on the way.
 
-    Two evaluations a step, at batch 2B; Δs costs none of its own, because the last step needs
-    both scores anyway. ``steps * 2`` evaluations a draw.
+    Two evaluations a step, at batch 2B: ``steps * 2`` evaluations a draw. Δs costs none of its
+    own, because the last step needs both scores anyway; what a further detector costs is in
+    `scanner.scan.methods`.
 
     Args:
         denoiser: The model.
         draws: The batch.
-        spec: Steps and guidance scale.
+        spec: Steps, guidance scale, and the detectors and maps that are asked for.
+
+    Raises:
+        ConfigError: If attention is asked for and the model has none.
+        ValueError: If the spec has no step.
     """
-    schedule = denoiser.schedule(spec.steps)
-    x = torch.stack([noise.initial_latent(d.sha256, d.seed, denoiser.latent_shape) for d in draws])
-    x = x.to(denoiser.device)
-    condition = both_conditions(denoiser, draws)
-    point, difference = x, torch.zeros_like(x)
+    setting = setting_of(denoiser, draws, spec)
+    observers = methods.observers(setting, spec.detectors)
+    x = starts(denoiser, draws)
+    moment = None
     for step in range(spec.steps):
-        scores = denoiser.score(torch.cat([x, x]), level_of(schedule, step), condition)
-        conditional, unconditional = scores.chunk(2)
-        difference = conditional - unconditional
-        point = x
-        x = ddim_step(x, unconditional + spec.guidance_scale * difference, schedule, step)
-    return Detection(point, x, difference.square().sum(dim=1))
+        moment = _step(setting, draws, spec, step, x)
+        for observer in observers.values():
+            observer.see(moment)
+        x = moment.after
+    if moment is None:
+        raise ValueError("a trajectory has at least one step")
+    found: Maps = {}
+    for observer in observers.values():
+        found |= observer.maps()
+    if moment.attention is not None:
+        found["bright_ending", "none"] = moment.attention
+    return Detection(
+        moment.x, x, maps.delta_s(moment.conditional, moment.unconditional),
+        {name: observer.scores() for name, observer in observers.items()}, found,
+        _clean(moment, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
+    )  # fmt: skip
+
+
+def _clean(moment: Moment, guidance_scale: float) -> Tensor:
+    """Return ``alpha z`` for the clean latent z that the guided score points at (Tweedie)."""
+    difference = moment.conditional - moment.unconditional
+    guided = moment.unconditional + guidance_scale * difference
+    return moment.x + moment.level[2] ** 2 * guided
+
+
+def _step(setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor) -> Moment:
+    """Evaluate both branches and take one guided DDIM step."""
+    denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
+    attention = None
+    if step == spec.steps - 1 and methods.wants_attention(spec):
+        watched = attentive(denoiser)
+        ends = watched.end_tokens([d.text for d in draws])
+        scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
+    else:
+        scores = denoiser.score(pair, level, setting.condition)
+    conditional, unconditional = scores.chunk(2)
+    guided = unconditional + spec.guidance_scale * (conditional - unconditional)
+    after = ddim_step(x, guided, setting.schedule, step)
+    return Moment(step, level, x, conditional, unconditional, after, attention)
+
+
+def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
+    """Return the pure noise that draws start from, ``(B, C, H, W)``."""
+    x = torch.stack([noise.initial_latent(d.sha256, d.seed, denoiser.latent_shape) for d in draws])
+    return x.to(denoiser.device)
+
+
+def setting_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Setting:
+    """Return what the draws' trajectory goes through."""
+    return Setting(denoiser, both_conditions(denoiser, draws), denoiser.schedule(spec.steps))
 
 
 def both_conditions(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
@@ -78,50 +153,82 @@ def both_conditions(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
 
 def localize(
     denoiser: Denoiser, baseline: tuple[str, Denoiser] | None, draws: Sequence[Draw],
-    point: Tensor, spec: ScanSpec,
-) -> dict[tuple[str, str], Tensor]:  # fmt: skip
-    """Return the curvature maps, and those against a less-trained network, at given points.
+    seen: Detection, spec: ScanSpec,
+) -> Localization:  # fmt: skip
+    """Return the maps that detection did not give, and the scores that take as long as maps.
 
     K vector-Jacobian products over both branches, and K over the baseline network's conditional
-    one; all branches see the same probes.
+    one; all branches see the same probes. FLIPD takes as many again, at the clean latents.
 
     Args:
         denoiser: The model.
         baseline: Name and network of the less-trained baseline, if there is one.
         draws: The batch.
-        point: ``(B, C, H, W)`` from `detect`.
-        spec: Steps, probes and their design.
-
-    Returns:
-        ``(B, H, W)`` float32 by (metric, baseline name).
+        seen: Of `detect`: its points and its further maps are used.
+        spec: Steps, probes and their design, and what is asked for.
     """
-    level = level_of(denoiser.schedule(spec.steps), spec.steps - 1)
-    vectors = torch.stack(
-        [
-            noise.probes(d.sha256, d.seed, denoiser.latent_shape, spec.probes, spec.probe_design)
-            for d in draws
-        ],
-        dim=1,
-    ).to(denoiser.device)
-    condition = both_conditions(denoiser, draws)
-    pair = torch.cat([point, point])
-    scores, diagonals = _score_and_diagonal(
-        lambda x: denoiser.score(x, level, condition), pair, torch.cat([vectors, vectors], dim=1)
-    )
-    (score, _), (own, null) = scores.chunk(2), diagonals.chunk(2)
-    found = {
-        ("delta_h", "null"): maps.delta_h(own, null),
-        ("curvature", "none"): maps.curvature(own),
-    }
+    setting = setting_of(denoiser, draws, spec)
+    vectors = _probes(denoiser, draws, spec)
+    found, own = Localization(), None
+    if "probes" in methods.passes(spec, localized=True):
+        own, null = _branches(setting, seen.point, vectors)
+        found.maps.update(_curvature_maps(own, null, seen))
+    if seen.clean is not None:
+        pair = _branches(setting, seen.clean, vectors)
+        for name, branch in zip(WHEN_LOCALIZED, pair, strict=True):
+            if name in spec.detectors:
+                dimension = detectors.flipd(branch.score, branch.diagonal, setting.level(-1)[2])
+                found.scores[name] = dimension
+    if "anisotropy" in spec.maps and ("anisotropy", "null") not in seen.maps:
+        with torch.no_grad():
+            found.maps["anisotropy", "null"] = methods.cosines(setting, starts(denoiser, draws))
     if baseline is not None:
         name, network = baseline
-        captions = condition[: len(draws)]
-        other, early = _score_and_diagonal(
-            lambda x: network.score(x, level, captions), point, vectors
-        )
-        found["delta_h", name] = maps.delta_h(own, early)
-        found["delta_s", name] = maps.delta_s(score, other)
+        found.maps.update(_against(network, name, setting, seen.point, vectors, own))
+    kept = {n: m for n, m in found.maps.items() if n[0] in spec.maps}
+    return Localization(kept, found.scores)
+
+
+def _probes(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
+    """Return every draw's own probes, ``(K, B, C, H, W)``."""
+    own = [
+        noise.probes(d.sha256, d.seed, denoiser.latent_shape, spec.probes, spec.probe_design)
+        for d in draws
+    ]
+    return torch.stack(own, dim=1).to(denoiser.device)
+
+
+def _branches(setting: Setting, point: Tensor, vectors: Tensor) -> tuple[_Branch, _Branch]:
+    """Return the conditional and the unconditional branch, from one graph and the same probes."""
+    function, pair = setting.scores(setting.level(-1)), torch.cat([point, point])
+    scores, diagonals = _score_and_diagonal(function, pair, torch.cat([vectors, vectors], dim=1))
+    (own, null), (own_diagonal, null_diagonal) = scores.chunk(2), diagonals.chunk(2)
+    return _Branch(own, own_diagonal), _Branch(null, null_diagonal)
+
+
+def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
+    delta_h = maps.delta_h(own.diagonal, null.diagonal)
+    found = {("delta_h", "null"): delta_h, ("curvature", "none"): maps.curvature(own.diagonal)}
+    if (attention := seen.maps.get(("bright_ending", "none"))) is not None:
+        found["combined", "null"] = detectors.combined_map(delta_h, attention)
     return found
+
+
+def _against(
+    network: Denoiser, name: str, setting: Setting, point: Tensor, vectors: Tensor,
+    own: _Branch | None,
+) -> Maps:  # fmt: skip
+    """Return the maps against a less-trained network; Δs alone if ``own`` was not needed."""
+    level, captions = setting.level(-1), setting.condition[: len(point)]
+    if own is None:
+        with torch.no_grad():
+            score = setting.denoiser.score(point, level, captions)
+            return {("delta_s", name): maps.delta_s(score, network.score(point, level, captions))}
+    other, early = _score_and_diagonal(lambda x: network.score(x, level, captions), point, vectors)
+    return {
+        ("delta_h", name): maps.delta_h(own.diagonal, early),
+        ("delta_s", name): maps.delta_s(own.score, other),
+    }
 
 
 def _score_and_diagonal(

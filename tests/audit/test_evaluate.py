@@ -137,3 +137,29 @@ def test_headlines_keep_the_pools_that_matter_and_one_baseline(tmp_path):
     assert [(r["pool"], r["metric"], r["method"]) for r in brief.localization] == [
         ("template", "a", "oracle"), ("template", "b", "oracle"), ("template", "a", "all ones"),
     ]  # fmt: skip
+
+
+def test_further_detectors_and_maps_are_measured_like_the_first(make, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"copy {i}", "template", f"f {i}", REGION) for i in range(3)]
+    rows += [(f"scene {i}", "scene", f"s {i}", None) for i in range(4)]
+    write_truth(tmp_path / "truth.parquet", rows)
+    scores, masks = [], []
+    for text, _, _, region in rows:
+        copied = region is not None
+        extra = {"metric2": 9.0 if copied else 1.0, "flipd": 100.0 if copied else 200.0}
+        scores.append(score(text, rng.random(), extra=extra))
+        values = np.where(REGION[::2, ::2] & copied, 0.3, 0.01)
+        masks.append(mask(text, values, metric="bright_ending", baseline="none"))
+        masks.append(mask(text, 50 * values, metric="combined"))
+    results = make()
+    commit(results, "r1", scores, masks)
+    found = evaluate(results, "r1", tmp_path / "truth.parquet", bootstrap=10)
+    for name in ("metric2", "flipd"):
+        assert row_of(found.detection, score=name, against="all")["auc"] == 1
+    assert any("flipd is suspicious where it is low" in note for note in found.notes)
+    for metric, baseline in (("bright_ending", "none"), ("combined", "null")):
+        row = row_of(
+            found.localization, metric=metric, baseline=baseline, method="oracle", pool="all"
+        )
+        assert (row["maps"], row["iou"]) == (7, 1)

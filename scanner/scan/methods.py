@@ -1,0 +1,379 @@
+"""Every detector and map a scan can be asked for: what it is, and what it costs.
+
+All of them share one trajectory per (caption, seed). Most only look at it as it goes by; a few
+evaluate the network once more. ``docs/methods.md`` has the same table with the formulas set out.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scanner.models.base import Denoiser
+from scanner.numerics import detectors
+from scanner.numerics.schedule import Schedule
+from scanner.spec import WHEN_LOCALIZED, ScanSpec
+
+Level = tuple[int, float, float]
+"""Timestep, alpha and sigma."""
+
+LOW_NOISE = -3
+"""Step of the low noise level at which `Anisotropy` looks at pure noise: the third from the end."""
+
+
+TANGENTS_AT_ONCE = 2
+"""Samples of one forward-mode product: unfused attention takes gigabytes each at 64 x 64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a trajectory goes through.
+
+    Attributes:
+        denoiser: The model.
+        condition: The captions' conditions, then as many unconditional ones, ``(2B, *)``.
+        schedule: The levels.
+    """
+
+    denoiser: Denoiser
+    condition: Tensor
+    schedule: Schedule
+
+    def level(self, step: int) -> Level:
+        """Return the level of a step."""
+        schedule = self.schedule
+        step %= len(schedule.timesteps)
+        return schedule.timesteps[step], schedule.alphas[step], schedule.sigmas[step]
+
+    def of(self, samples: slice) -> "Setting":
+        """Return the setting of some samples of the batch."""
+        captions, empty = self.condition.chunk(2)
+        return Setting(self.denoiser, torch.cat([captions[samples], empty[samples]]), self.schedule)
+
+    def scores(self, level: Level) -> Callable[[Tensor], Tensor]:
+        """Return the function from points of both branches, ``(2B, C, H, W)``, to scores."""
+        return lambda pair: self.denoiser.score(pair, level, self.condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of a trajectory.
+
+    Attributes:
+        step: Counted from 0, the noisiest.
+        level: Its level.
+        x: The latents before it, ``(B, C, H, W)``.
+        conditional: Their conditional score, in 1 / latent.
+        unconditional: Their unconditional score.
+        after: The latents after it.
+        attention: What the conditional branch's end-of-text token gets, ``(B, H, W)``, 0 to 1;
+            at the last step and only if somebody asked.
+    """
+
+    step: int
+    level: Level
+    x: Tensor
+    conditional: Tensor
+    unconditional: Tensor
+    after: Tensor
+    attention: Tensor | None = None
+
+    @property
+    def difference(self) -> Tensor:
+        """``eps_c - eps_u``, ``(B, C, H, W)``."""
+        return detectors.noise_difference(self.conditional, self.unconditional, self.level[2])
+
+
+class Observer(Protocol):
+    """A detector on its way along one batch's trajectory."""
+
+    def see(self, moment: Moment) -> None:
+        """Take a step in; steps come in order."""
+        ...
+
+    def scores(self) -> Tensor:
+        """Return the scores, ``(B,)``, after the last step."""
+        ...
+
+    def maps(self) -> dict[tuple[str, str], Tensor]:
+        """Return maps that fell off, ``(B, H, W)`` by (metric, baseline)."""
+        ...
+
+
+class Watching:
+    """An observer without maps, that keeps a number per sample from some of the steps."""
+
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def scores(self) -> Tensor:
+        """Return the mean of what was kept, ``(B,)``."""
+        return torch.stack(self.kept).mean(dim=0)
+
+    def maps(self) -> dict[tuple[str, str], Tensor]:
+        """Return none."""
+        return {}
+
+
+class Wen(Watching):
+    """The norm of the noise difference, averaged over the first steps or all of them.
+
+    Args:
+        steps: How many; null for all.
+    """
+
+    def __init__(self, steps: int | None) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def see(self, moment: Moment) -> None:
+        """Keep the norm of an early enough step."""
+        if self.steps is None or moment.step < self.steps:
+            self.kept.append(detectors.norm(moment.difference))
+
+
+class Sharpness(Watching):
+    """The Hessian-score product at the first step."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
+
+    def see(self, moment: Moment) -> None:
+        """Take the product at the first step, a few samples at a time."""
+        if moment.step > 0:
+            return
+        tangent = moment.conditional - moment.unconditional
+        parts: list[Tensor] = []
+        for start in range(0, len(tangent), TANGENTS_AT_ONCE):
+            part = slice(start, start + TANGENTS_AT_ONCE)
+            function = self.setting.of(part).scores(moment.level)
+            parts.append(detectors.sharpness(function, moment.x[part], tangent[part]))
+        self.kept.append(torch.cat(parts))
+
+
+class GradientGap(Watching):
+    """Metric 2, at the first step."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
+
+    def see(self, moment: Moment) -> None:
+        """Take the gradients at the first step."""
+        if moment.step == 0:
+            function = self.setting.scores(moment.level)
+            scores = torch.cat([moment.conditional, moment.unconditional])
+            gap = detectors.gradient_gap(function, moment.x, scores, moment.level[2])
+            self.kept.append(gap)
+
+
+class ScoreMatching(Watching):
+    """How far the conditional noise moves from the second step to the third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: Tensor | None = None
+
+    def see(self, moment: Moment) -> None:
+        """Remember the second step's noise, compare the third's."""
+        if moment.step not in (1, 2):
+            return
+        noise = moment.conditional * -moment.level[2]
+        if self.before is None:
+            self.before = noise
+        else:
+            self.kept.append(detectors.squared_norm(noise - self.before))
+
+
+class Increment(Watching):
+    """The largest step of the latent along the trajectory."""
+
+    def see(self, moment: Moment) -> None:
+        """Keep the length of the step."""
+        self.kept.append(detectors.norm(moment.after - moment.x))
+
+    def scores(self) -> Tensor:
+        """Return the largest length, ``(B,)``."""
+        return torch.stack(self.kept).amax(dim=0)
+
+
+class Anisotropy(Watching):
+    """The first step's norm, and how the guidance of pure noise lies at a low noise level."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
+        self.cosines: Tensor | None = None
+
+    def see(self, moment: Moment) -> None:
+        """Evaluate the pure noise once more at the first step."""
+        if moment.step == 0:
+            self.cosines = cosines(self.setting, moment.x)
+            first = detectors.norm(moment.difference)
+            self.kept.append(detectors.anisotropy(first, self.cosines))
+
+    def maps(self) -> dict[tuple[str, str], Tensor]:
+        """Return the cosines."""
+        return {} if self.cosines is None else {("anisotropy", "null"): self.cosines}
+
+
+class BrightEnding(Watching):
+    """The noise difference where the end-of-text token is looked at, over all steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention: Tensor | None = None
+
+    def see(self, moment: Moment) -> None:
+        """Keep every step's energies, and the attention of the last."""
+        self.kept.append(moment.difference.square().sum(dim=1))
+        self.attention = moment.attention
+
+    def scores(self) -> Tensor:
+        """Return the local detection score, ``(B,)``.
+
+        Raises:
+            ValueError: If the last step came without attention.
+        """
+        if self.attention is None:
+            raise ValueError("the last step must come with attention")
+        return detectors.focused_norm(torch.stack(self.kept), self.attention)
+
+
+def cosines(setting: Setting, noise: Tensor) -> Tensor:
+    """Return the per-position cosines of pure noise at the low noise level, ``(B, H, W)``.
+
+    The noise is that of the first step, unscaled and undenoised: the mismatch is the method's.
+    Two evaluations a sample.
+    """
+    pair = setting.scores(setting.level(LOW_NOISE))(torch.cat([noise, noise]))
+    return detectors.cosine_map(*pair.chunk(2))
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An entry of the registry.
+
+    Attributes:
+        formula: In the letters of ``docs/methods.md``.
+        unit: Of the number, or of a map's pixels.
+        source: Where it was published.
+        passes: Evaluations beyond the trajectory, by name in `PASSES`; shared by all that name
+            the same.
+        observer: Makes the observer; null where the method is taken when a caption is localized.
+    """
+
+    formula: str
+    unit: str
+    source: str
+    passes: tuple[str, ...] = ()
+    observer: Callable[[Setting], Observer] | None = None
+
+
+PASSES: dict[str, dict[str, int]] = {
+    "tangents": {"forward": 2, "jvp": 2},
+    "gradients": {"forward": 2, "vjp": 2},
+    "low_noise": {"forward": 2},
+    "probes": {"forward": 2, "vjp": 2},
+    "clean_probes": {"forward": 2, "vjp": 2},
+}
+"""Evaluations a draw; gradients of ``probes`` and ``clean_probes`` are for one probe."""
+
+_WEN, _KIM = "Wen et al. 2024", "Kim & Lee 2026"
+_ASTHANA, _CHEN = "Asthana & Belagiannis 2026", "Chen et al. 2025"
+_ROSS, _ANONYMOUS = "Ross et al. 2025", "anonymous, ICML 2026 submission"
+
+DETECTORS: dict[str, Method] = {
+    "wen_first": Method("||e_c - e_u||, step 0", "noise", _WEN, observer=lambda _: Wen(1)),
+    "wen_5": Method(
+        "mean over steps 0..4 of ||e_c - e_u||", "noise", _WEN, observer=lambda _: Wen(5)
+    ),
+    "wen": Method(
+        "mean over all steps of ||e_c - e_u||", "noise", _WEN, observer=lambda _: Wen(None)
+    ),
+    "sharpness": Method(
+        "||(H_c - H_u)(s_c - s_u)||^2, step 0", "1 / latent^6", "Jeon et al. 2025",
+        ("tangents",), Sharpness,
+    ),
+    "flipd": Method(
+        "D - sigma tr(de_c/dx) + ||e_c||^2, denoised", "dimensions", _ROSS, ("clean_probes",)
+    ),
+    "flipd_null": Method(
+        "D - sigma tr(de_u/dx) + ||e_u||^2, denoised", "dimensions", _ROSS, ("clean_probes",)
+    ),
+    "anisotropy": Method(
+        "||e_c - e_u|| + mean cos(e_u, e_c - e_u)", "noise", _ASTHANA, ("low_noise",), Anisotropy
+    ),
+    "metric2": Method(
+        "||J_c^T e_c - J_u^T e_u||^2, step 0", "1 / latent^2", _ANONYMOUS,
+        ("gradients",), GradientGap,
+    ),
+    "dsm": Method(
+        "||e_c(x_2) - e_c(x_1)||^2", "noise^2", _ANONYMOUS, observer=lambda _: ScoreMatching()
+    ),
+    "increment": Method(
+        "max over steps of ||x_{k+1} - x_k||", "latent", "after Broken Memories 2026",
+        observer=lambda _: Increment(),
+    ),
+    "bright_ending": Method(
+        "mean over steps of ||(e_c - e_u) m|| / mean(m)", "noise", _CHEN,
+        observer=lambda _: BrightEnding(),
+    ),
+}  # fmt: skip
+"""What ``--detectors`` accepts."""
+
+MAPS: dict[str, Method] = {
+    "delta_s": Method("sum over channels of (s_c - s_u)^2", "1 / latent^2", _KIM),
+    "delta_h": Method(
+        "sum over channels of diag(-H_c) - diag(-H_u)", "1 / latent^2", _KIM, ("probes",)
+    ),
+    "curvature": Method("sum over channels of diag(-H_c)", "1 / latent^2", _KIM, ("probes",)),
+    "anisotropy": Method("cos(e_u, e_c - e_u)", "1", _ASTHANA, ("low_noise",)),
+    "bright_ending": Method("m, attention to the end-of-text token", "1", _CHEN),
+    "combined": Method("delta_h m / mean(m)", "1 / latent^2", f"{_KIM}; {_CHEN}", ("probes",)),
+}
+"""What ``--maps`` accepts."""
+
+
+def observers(setting: Setting, names: Sequence[str]) -> dict[str, Observer]:
+    """Return fresh observers for the detectors that look at trajectories."""
+    wanted = {name: DETECTORS[name].observer for name in names}
+    return {name: make(setting) for name, make in wanted.items() if make is not None}
+
+
+def wants_attention(spec: ScanSpec) -> bool:
+    """Whether somebody asks for the end-of-text token's attention."""
+    on_maps = spec.localize != "none" and {"bright_ending", "combined"} & set(spec.maps)
+    return "bright_ending" in spec.detectors or bool(on_maps)
+
+
+def passes(spec: ScanSpec, *, localized: bool) -> set[str]:
+    """Return the names in `PASSES` that a draw needs beyond its trajectory."""
+    asked = [DETECTORS[n] for n in spec.detectors if localized or n not in WHEN_LOCALIZED]
+    if localized:
+        asked += [MAPS[name] for name in spec.maps]
+    return {name for method in asked for name in method.passes}
+
+
+def evaluations(spec: ScanSpec, *, localized: bool, probes: int) -> Counter[str]:
+    """Return what one draw costs, without a less-trained baseline.
+
+    Args:
+        spec: What is asked.
+        localized: Whether the caption gets maps.
+        probes: Products that the maps really take.
+
+    Returns:
+        ``forward``, ``vjp`` and ``jvp``, as `scanner.scan.tally.Counted` counts them.
+    """
+    total = Counter(forward=2 * spec.steps)
+    for name in passes(spec, localized=localized):
+        cost = dict(PASSES[name])
+        if name in ("probes", "clean_probes"):
+            cost["vjp"] *= probes
+        total.update(cost)
+    return total

@@ -1,0 +1,87 @@
+"""Counting what a scan costs: the evaluations that networks really made."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from scanner.errors import ConfigError
+from scanner.models.base import Attentive, Denoiser
+from scanner.numerics.schedule import Schedule
+
+
+class Counted:
+    """A denoiser that counts its evaluations, each sample of a batch as one.
+
+    ``forward``: a sample went through the network. ``vjp``: a gradient came back through it.
+    ``jvp``: a tangent went along with a forward pass, which is counted too.
+
+    Args:
+        network: The denoiser.
+        counts: Added to; may be shared by several denoisers.
+    """
+
+    def __init__(self, network: Denoiser, counts: Counter[str]) -> None:
+        self.network, self.counts = network, counts
+        self.latent_shape, self.device = network.latent_shape, network.device
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return the network's own."""
+        return self.network.schedule(steps)
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Return the network's own; text encoders are not counted."""
+        return self.network.encode(captions)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the network's own; autoencoders are not counted."""
+        return self.network.decode(latents)
+
+    def end_tokens(self, captions: Sequence[str]) -> Tensor:
+        """Return the network's own.
+
+        Raises:
+            ConfigError: If it has no cross attention.
+        """
+        return attentive(self.network).end_tokens(captions)
+
+    def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
+        """Return the network's own, counted."""
+        return self._count(x, self.network.score(x, level, condition))
+
+    def score_and_attention(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the network's own, counted as one evaluation a sample.
+
+        Raises:
+            ConfigError: If it has no cross attention.
+        """
+        network = attentive(self.network)
+        score, seen = network.score_and_attention(x, level, condition, tokens)
+        return self._count(x, score), seen
+
+    def _count(self, x: Tensor, output: Tensor) -> Tensor:
+        self.counts["forward"] += len(x)
+        if forward_ad.unpack_dual(x).tangent is not None:
+            self.counts["jvp"] += len(x)
+        if output.requires_grad and torch.is_grad_enabled():
+            output.register_hook(lambda _: self.counts.update(vjp=len(x)))
+        return output
+
+
+def attentive(denoiser: Denoiser) -> Attentive:
+    """Return a denoiser as one that tells what it looks at.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    inner = denoiser.network if isinstance(denoiser, Counted) else denoiser
+    if not isinstance(inner, Attentive) or not isinstance(denoiser, Attentive):
+        raise ConfigError(
+            "bright_ending and combined need a network with cross attention over text; this "
+            "model has none: leave them out"
+        )
+    return denoiser
