@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scanner import __version__
-from scanner.cli import inspect, scanning, testbed
+from scanner.cli import inspect, reports, scanning, testbed
 from scanner.errors import ScannerError
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command()(inspect.query)
 app.command()(inspect.show)
 app.command("eval")(inspect.evaluate)
 app.command()(inspect.runs)
+app.command()(reports.report)
 app.add_typer(testbed.app, name="testbed")
 
 
