@@ -44,6 +44,7 @@ app.command()(inspect.show)
 app.command("eval")(inspect.evaluate)
 app.command()(inspect.runs)
 app.command()(reports.report)
+app.command()(reports.diff)
 app.add_typer(testbed.app, name="testbed")
 
 

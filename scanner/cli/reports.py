@@ -1,5 +1,7 @@
 """Reading results as a whole: ``report`` and ``diff``."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -68,6 +70,34 @@ def report(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(content, encoding="utf-8")
     typer.echo(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
+
+
+def diff(
+    results: options.Results,
+    run_a: Annotated[str, typer.Argument(help="The earlier run.", show_default=False)],
+    run_b: Annotated[str, typer.Argument(help="The later run.", show_default=False)],
+    fdr: Fdr = None,
+    limit: Annotated[int, typer.Option(min=1, help="Findings shown of each state.")] = 20,
+    as_json: options.Json = False,
+) -> None:
+    r"""Compare two runs: which findings are new, worse, better or resolved, and why.
+
+    Reasons: new data (the caption was not scanned before), new model, new calibration, new
+    settings. A p-value that changes by less than a factor of two stays the same.
+
+    Example:
+        memscan diff results 058f1024cf08 9b1c22d0a7e4
+    """
+    from scanner.audit import diff as compare
+
+    store, level = opened(results), rate(fdr)
+    before, after = (compare.View(results=store, run=run, fdr=level) for run in (run_a, run_b))
+    found = compare.diff(before, after)
+    if as_json:
+        typer.echo(json.dumps(compare.as_json(found) | {"before": run_a, "after": run_b}))
+        return
+    width = shutil.get_terminal_size((140, 24)).columns
+    typer.echo(compare.as_text(found, limit, width))
 
 
 def rate(fdr: float | None) -> float | None:
