@@ -22,13 +22,15 @@ from scanner.engine.plan import Ledger
 from scanner.nightly import corpus
 from scanner.nightly.corpus import Listing
 from scanner.nightly.lease import Lease
+from scanner.nightly.remembering import BuildRemembering
 from scanner.nightly.state import State
 from scanner.spec import run_id
 
 NIGHTS = 14
 """Nights whose new findings a summary lists."""
 
-Scan = Callable[[Job, Resources, Callable[[Event], None]], Summary]
+Scan = Callable[..., Summary]
+"""`scanner.engine.scan`, or what stands in for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ def _scanned(
     todo = [u for u, s in listing.shards.items() if s is None or s.id not in whole.get(u, ())]
     if not todo and is_known:
         return 0, []
-    summary = scan(request.job, resources, progress)
+    summary = scan(request.job, resources, progress, build=BuildRemembering(run))
     samples = sum(c["samples"] for n, c in state.results.commits(run).items() if n not in commits)
     given_up = [
         f"chunk {name} was given up: {reason.partition(chr(10))[0]}"

@@ -92,9 +92,9 @@ class Week:
             page=PageOptions(images=shards.images, redact=redact), **changes,
         )  # fmt: skip
 
-        def counted(*args):
+        def counted(*args, **settings):
             self.scans += 1
-            return scan(*args)
+            return scan(*args, **settings)
 
         now = MONDAY + timedelta(days=self.nights)
         self.nights += 1
@@ -215,8 +215,8 @@ def test_an_audit_that_dies_leaves_the_last_one_and_the_next_goes_on(week):
     week.night()
     week.put("b", [mem("two")])
 
-    def dies(job, *rest):
-        scan_here(job, *rest)
+    def dies(*args, **settings):
+        scan_here(*args, **settings)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
