@@ -18,7 +18,7 @@ Images = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
 """From a shard and keys to the encoded training images that there are, by key."""
 
 SIDE, QUALITY = 224, 78
-AT_ONCE = 250
+AT_ONCE = 1000
 
 MAPS = """
 SELECT m.caption_sha256, m.metric, m.height, m.width, m.heatmap, m.mask, m.image

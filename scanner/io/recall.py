@@ -1,12 +1,10 @@
 """Scores that a run has already, found by caption: what was scanned once is not scanned again."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scanner.io.results import Results
@@ -62,15 +60,18 @@ def _prefix(sha: str) -> np.uint64:
 
 def _prefixes(file: str) -> np.ndarray:
     """Return the hash prefixes of a file's captions without a finding, each once."""
-    table = pq.read_table(file, columns=["caption_sha256", "flagged"], partitioning=None)
-    clear = table.filter(pc.invert(pc.fill_null(table["flagged"], fill_value=False)))
-    hashes = pc.unique(clear["caption_sha256"]).to_pylist()
+    with pq.ParquetFile(file) as source:
+        columns = source.read(columns=["caption_sha256", "flagged"]).to_pydict()
+    pairs = zip(columns["caption_sha256"], columns["flagged"], strict=True)
+    hashes = sorted({sha for sha, flagged in pairs if not flagged})
     return np.array([_prefix(sha) for sha in hashes], np.uint64)
 
 
-def _read(file: str, wanted: Iterable[str], first: dict[str, Caption]) -> dict[str, list[ScoreRow]]:
-    table = pq.read_table(file, partitioning=None)
-    table = table.filter(pc.is_in(table["caption_sha256"], pa.array(sorted(wanted))))
+def _read(file: str, wanted: Set[str], first: dict[str, Caption]) -> dict[str, list[ScoreRow]]:
+    with pq.ParquetFile(file) as source:
+        table = source.read()
+    hashes = table["caption_sha256"].to_pylist()
+    table = table.take([i for i, sha in enumerate(hashes) if sha in wanted])
     found: dict[str, dict[int, ScoreRow]] = defaultdict(dict)
     spoiled = set[str]()
     for row in table.to_pylist():
