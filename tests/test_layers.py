@@ -22,8 +22,9 @@ MAY_IMPORT = {
     "scan": BASE | {"numerics", "models"},
     "engine": BASE | {"", "scan", "models", "io"},
     "audit": BASE | {"io"},
+    "nightly": BASE | {"", "audit", "engine", "io", "models"},
     "testbed": BASE | {"audit", "engine", "io", "models", "scan"},
-    "cli": BASE | {"", "audit", "engine", "io", "models", "testbed"},
+    "cli": BASE | {"", "audit", "engine", "io", "models", "nightly", "testbed"},
 }
 ONLY_IN = {
     "ray": {"engine"},

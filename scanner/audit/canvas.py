@@ -1,6 +1,8 @@
 """Pieces of a picture: text, tiles, colours, outlines."""
 
+import io
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +14,7 @@ from scanner.masks import resize
 
 PAPER, INK, GREY, PALE, LINE = "#ffffff", "#1c1e21", "#6a6f76", "#f1f2f4", "#d5d8dc"
 FOUND, TRUE = (255, 214, 10), (0, 201, 255)
+OVERLAY_LEVELS = 32
 SYSTEM_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")
 
 ANCHORS = np.array(
@@ -65,6 +68,41 @@ def coloured(values: NDArray[np.float64], top: float) -> Image.Image:
     """Return a signed map in colour: black at zero and below, brightest at ``top``, log scale."""
     lit = np.clip(np.log1p(np.maximum(values, 0)) / np.log1p(top), 0, 1)
     return Image.fromarray(_palette(lit))
+
+
+def overlay(values: NDArray[np.float64], top: float) -> bytes:
+    """Return a signed map as a small PNG to lay over a picture: see-through at zero and below."""
+    lit = np.clip(np.log1p(np.maximum(values, 0)) / np.log1p(top), 0, 1)
+    steps = np.linspace(0, 1, OVERLAY_LEVELS)
+    image = Image.fromarray((lit * (OVERLAY_LEVELS - 1)).round().astype(np.uint8)).convert("P")
+    image.putpalette(_palette(steps).tobytes())
+    out = io.BytesIO()
+    alphas = bytes((np.minimum(steps * 1.5, 0.85) * 255).astype(np.uint8))
+    image.save(out, "PNG", optimize=True, transparency=alphas)
+    return out.getvalue()
+
+
+def outline_path(mask: NDArray[np.bool_]) -> str:
+    """Return the edges of a mask as an SVG path, one pixel of the mask being one unit.
+
+    Example:
+        >>> outline_path(np.array([[True]]))
+        'M0 0h1M0 1h1M0 0v1M1 0v1'
+    """
+    padded = np.pad(mask, 1)
+    across = padded[1:, 1:-1] != padded[:-1, 1:-1]
+    down = (padded[1:-1, 1:] != padded[1:-1, :-1]).T
+    horizontal = [f"M{start} {row}h{length}" for row, start, length in _stretches(across)]
+    vertical = [f"M{column} {start}v{length}" for column, start, length in _stretches(down)]
+    return "".join(horizontal + vertical)
+
+
+def _stretches(lines: NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
+    """Yield line, start and length of every run of true values."""
+    edges = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    starts, stops = np.argwhere(edges == 1), np.argwhere(edges == -1)
+    for (line, start), (_, stop) in zip(starts.tolist(), stops.tolist(), strict=True):
+        yield line, start, stop - start
 
 
 def colour_bar(width: int, height: int) -> Image.Image:

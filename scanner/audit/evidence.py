@@ -82,7 +82,7 @@ def gather(
     Raises:
         ConfigError: If no caption or more than one answers to it, naming the nearest.
     """
-    sha = _resolve(con, key_or_hash)
+    sha = resolve(con, key_or_hash)
     found = con.execute(
         "SELECT caption, shard, key, delta_s, p_value, flagged FROM captions "
         "WHERE caption_sha256 = $1",
@@ -142,7 +142,12 @@ def picture(content: bytes | None) -> Image.Image | None:
         return None
 
 
-def _resolve(con: duckdb.DuckDBPyConnection, wanted: str) -> str:
+def resolve(con: duckdb.DuckDBPyConnection, wanted: str) -> str:
+    """Return the hash of the caption that a sample's key or the start of a hash names.
+
+    Raises:
+        ConfigError: If no caption or more than one answers to it, naming the nearest.
+    """
     matches = con.execute(
         "SELECT caption_sha256, any_value(key), max(caption) FROM scores WHERE key = $1 "
         "OR (length($1) >= $2 AND starts_with(caption_sha256, lower($1))) "

@@ -11,7 +11,7 @@ may be read, so `statement` lets through what can only read.
 import json
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Timer
@@ -64,7 +64,11 @@ RUNS_TEXT_AS_SQL = {"query", "json_execute_serialized_sql"}
 
 
 def connect(
-    results: Results, *, runs: Sequence[str] | None = None, also: Sequence[str | Path] = ()
+    results: Results,
+    *,
+    runs: Sequence[str] | None = None,
+    also: Sequence[str | Path] = (),
+    shards: Collection[str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Return a locked in-memory connection with the results as views.
 
@@ -76,6 +80,7 @@ def connect(
         results: The results folder.
         runs: Which runs the views hold; all by default.
         also: Further files that may be read.
+        shards: Identities of the shards whose rows the views hold; all by default.
 
     Raises:
         ConfigError: If there is no such run.
@@ -90,7 +95,7 @@ def connect(
             f"there are: {', '.join(known) or 'none'}"
         )
     chosen = known if runs is None else list(runs)
-    files = {table: [str(f) for f in results.files(table, runs)] for table in COLUMNS}
+    files = {table: results.files(table, runs, shards=shards) for table in COLUMNS}
     con = duckdb.connect(":memory:")
     try:
         for table, paths in files.items():

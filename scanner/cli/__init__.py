@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scanner import __version__
-from scanner.cli import inspect, scanning, testbed
+from scanner.cli import inspect, nightly, reports, scanning, testbed
 from scanner.errors import ScannerError
 
 app = typer.Typer(
@@ -43,6 +43,10 @@ app.command()(inspect.query)
 app.command()(inspect.show)
 app.command("eval")(inspect.evaluate)
 app.command()(inspect.runs)
+app.command()(reports.report)
+app.command()(reports.diff)
+app.command()(nightly.audit)
+app.command()(nightly.mute)
 app.add_typer(testbed.app, name="testbed")
 
 

@@ -40,11 +40,11 @@ def query(
     width = shutil.get_terminal_size((120, 24)).columns
     if out is None or fmt == "parquet":
         run_query(
-            _results(results), sql, fmt, sys.stdout, path=out, limit=limit, width=width, runs=runs
+            opened(results), sql, fmt, sys.stdout, path=out, limit=limit, width=width, runs=runs
         )
         return
     with out.open("w", encoding="utf-8", newline="") as stream:
-        run_query(_results(results), sql, fmt, stream, limit=limit, runs=runs)
+        run_query(opened(results), sql, fmt, stream, limit=limit, runs=runs)
 
 
 def show(
@@ -70,9 +70,9 @@ def show(
     from scanner.audit import panel
     from scanner.io import shards
 
-    store = _results(results)
+    store = opened(results)
     picture = panel.panel(
-        store, run or _newest(store), key, shards.image, truth=None if truth is None else str(truth)
+        store, run or newest(store), key, shards.image, truth=None if truth is None else str(truth)
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(out, "PNG")
@@ -102,8 +102,8 @@ def evaluate(
     """
     from scanner.audit.evaluate import evaluate as measure
 
-    store = _results(results)
-    found = measure(store, run or _newest(store), truth, bootstrap=bootstrap)
+    store = opened(results)
+    found = measure(store, run or newest(store), truth, bootstrap=bootstrap)
     found = found.headlines() if brief else found
     width = shutil.get_terminal_size((140, 24)).columns
     typer.echo(found.as_json() if as_json else found.as_text(width))
@@ -117,7 +117,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     """
     from scanner.audit.text import aligned
 
-    store = _results(results)
+    store = opened(results)
     records = [store.read_run(name) | {"run": name} for name in store.runs()]
     if as_json:
         typer.echo(json.dumps(records, default=str))
@@ -137,7 +137,12 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     typer.echo(aligned(heads, rows))
 
 
-def _results(folder: Path):  # noqa: ANN202
+def opened(folder: Path):  # noqa: ANN201
+    """Return the results in a folder.
+
+    Raises:
+        ResultsError: If there are none.
+    """
     from scanner.io.results import Results
 
     store = Results(folder)
@@ -146,7 +151,12 @@ def _results(folder: Path):  # noqa: ANN202
     return store
 
 
-def _newest(store) -> str:  # noqa: ANN001
+def newest(store) -> str:  # noqa: ANN001
+    """Return the run that was started last.
+
+    Raises:
+        ConfigError: If there is none.
+    """
     names = store.runs()
     if not names:
         raise ConfigError(f"no run in {store.root}: scan into it first")

@@ -90,7 +90,7 @@ def scan(
         probes=probes,
         probe_design=probe_design,
         localize=localize,
-        baseline=_fingerprint(baseline),
+        baseline=fingerprint(baseline),
         dtype=dtype,
         threshold=threshold,
         pixel_threshold=pixel_threshold,
@@ -164,7 +164,7 @@ def calibrate(
         probes=probes,
         probe_design=probe_design,
         localize="all",
-        baseline=_fingerprint(baseline),
+        baseline=fingerprint(baseline),
         dtype=dtype,
         store_image=False,
         maps=options.names(maps, MAPS),
@@ -198,10 +198,12 @@ def run(job: "Job", resources: "Resources", title: str) -> "Summary":
     from scanner.engine import driver
 
     with progress.meter(title) as show:
-        return driver.scan(job, resources, _shown(show))
+        return driver.scan(job, resources, shown(show))
 
 
-def _shown(show: progress.Meter) -> "Callable[[Event], None]":
+def shown(show: progress.Meter) -> "Callable[[Event], None]":
+    """Return what an engine tells its progress to."""
+
     def heard(event: "Event") -> None:
         if event.kind in ("problem", "retry", "quarantine"):
             progress.note(event.text)
@@ -211,7 +213,8 @@ def _shown(show: progress.Meter) -> "Callable[[Event], None]":
     return heard
 
 
-def _fingerprint(baseline: str) -> str:
+def fingerprint(baseline: str) -> str:
+    """Return a baseline's fingerprint, empty for the unconditional branch alone."""
     return "" if baseline == "null" else models.fingerprint(baseline)
 
 

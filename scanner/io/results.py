@@ -13,7 +13,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,19 @@ class Results:
         paths = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
         return {path.stem: _read_commit(path) for path in paths}
 
-    def files(self, table: str, runs: Sequence[str] | None = None) -> list[str]:
+    def files(
+        self,
+        table: str,
+        runs: Sequence[str] | None = None,
+        *,
+        shards: Collection[str] | None = None,
+    ) -> list[str]:
         """Return the data files of a table, as absolute paths, of committed chunks only.
 
         Args:
             table: ``scores``, ``masks`` or ``rejects``.
             runs: Which runs; null for all.
+            shards: Identities of the shards whose chunks count; null for all.
 
         Raises:
             ResultsError: If a commit record is damaged.
@@ -119,7 +126,11 @@ class Results:
         if runs is None:
             runs = sorted(p.name for p in (self.root / "commits").glob("*") if p.is_dir())
         records = (record for run in runs for record in self.commits(run).values())
-        return [str(self.root / r["files"][table]["path"]) for r in records if table in r["files"]]
+        return [
+            str(self.root / record["files"][table]["path"])
+            for record in records
+            if table in record["files"] and (shards is None or record.get("shard_id") in shards)
+        ]
 
     def commit(
         self,

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +17,9 @@ from scanner.io.samples import Fragment, fragments, item
 from scanner.io.tar import FileSource, InflateSource, Source, Tar
 from scanner.records import Caption, Reject
 
-__all__ = ["Chunk", "Shard", "ShardIndex", "expand", "image", "index", "read", "stat"]
+__all__ = [
+    "Chunk", "Shard", "ShardIndex", "expand", "image", "images", "index", "read", "stat",
+]  # fmt: skip
 
 SAMPLES_PER_SHARD = 1_000_000
 
@@ -194,6 +196,28 @@ def image(url: str, key: str) -> bytes | None:
     except ShardError:
         return None
     return None
+
+
+def images(url: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield key and encoded training image of the samples that are wanted, in shard order.
+
+    One pass, which ends when nothing is wanted any more. A sample without an image, and every
+    sample of a shard that cannot be read, is not there.
+    """
+    wanted = set(keys)
+    try:
+        with _opened(stat(url)) as source:
+            for fragment in fragments(Tar(source), frozenset({"image"})) if wanted else ():
+                if fragment.key not in wanted:
+                    continue
+                wanted.discard(fragment.key)
+                part = fragment.parts.get("image")
+                if part is not None and part.content is not None:
+                    yield fragment.key, part.content
+                if not wanted:
+                    return
+    except ShardError:
+        return
 
 
 def _mark(

@@ -1,0 +1,243 @@
+"""Two views of results compared: which findings are new, resolved, worse, better, and why."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from scanner.audit.findings import Finding, fdr_cutoff, findings
+from scanner.audit.query import connect, model_of
+from scanner.audit.report import figures
+from scanner.audit.text import aligned, plain, printable
+from scanner.io.results import Results
+
+STATES = ("new", "worse", "persisting", "better", "resolved")
+FACTOR = 2.0
+"""A p-value, or a score where there is none, that changes by less stays the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is looked at: a run, or some shards of one.
+
+    Attributes:
+        results: The results folder.
+        run: The run.
+        shards: Identities of the shards that count; null for all.
+        fdr: Flag by this false-discovery rate instead of the run's own verdict.
+    """
+
+    results: Results
+    run: str
+    shards: frozenset[str] | None = None
+    fdr: float | None = None
+
+    def open(self) -> duckdb.DuckDBPyConnection:
+        """Return the view as a connection; the caller closes it."""
+        return connect(self.results, runs=[self.run], shards=self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one finding.
+
+    Attributes:
+        state: One of `STATES`.
+        reason: Why, in words; empty for what persists.
+        before: The finding as it was, if it was one.
+        after: The finding as it is, if it is one.
+    """
+
+    state: str
+    reason: str
+    before: Finding | None
+    after: Finding | None
+
+    @property
+    def finding(self) -> Finding:
+        """The finding as it is, or as it was where it is resolved.
+
+        Raises:
+            ValueError: If there is neither.
+        """
+        found = self.after or self.before
+        if found is None:
+            raise ValueError("a change must be of a finding")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What changed between two views.
+
+    Attributes:
+        changes: By state in the order of `STATES`, worst first within one.
+        causes: What differs in how the views were made: ``new model`` and such.
+        cutoff: P-value up to which the later view flags by its false-discovery rate, if it does.
+        figures: Captions, samples, rejects and shards of the later view.
+    """
+
+    changes: list[Change]
+    causes: list[str]
+    cutoff: float | None = None
+    figures: dict[str, int] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many findings are in which state."""
+        found = Counter(change.state for change in self.changes)
+        return {state: found[state] for state in STATES}
+
+
+def diff(before: View | None, after: View) -> Diff:
+    """Compare two views; against nothing, every finding is new.
+
+    Args:
+        before: The earlier view; null where there is none.
+        after: The later one.
+
+    Raises:
+        ConfigError: If a run is not there.
+        ResultsError: If the results cannot be read.
+    """
+    with closing(after.open()) as con:
+        cutoff = None if after.fdr is None else fdr_cutoff(con, after.fdr)
+        now = {f.caption_sha256: f for f in findings(con, cutoff)}
+        if before is None:
+            changes = [Change("new", "first audit", None, f) for f in now.values()]
+            return Diff(changes, [], cutoff, figures(con))
+        causes = differences(before, after)
+        with closing(before.open()) as earlier:
+            level = None if before.fdr is None else fdr_cutoff(earlier, before.fdr)
+            then = {f.caption_sha256: f for f in findings(earlier, level)}
+            seen_then = scanned(earlier, now.keys() - then.keys())
+        seen_now = scanned(con, then.keys() - now.keys())
+        why = ", ".join(causes) or "other captions moved the rate"
+        changes = [
+            *_appeared(now, then, seen_then, why),
+            *_stayed(now, then, causes),
+            *_disappeared(now, then, seen_now, why),
+        ]
+        changes.sort(key=lambda change: (STATES.index(change.state), change.finding.order))
+        return Diff(changes, causes, cutoff, figures(con))
+
+
+def scanned(con: duckdb.DuckDBPyConnection, hashes: Collection[str]) -> set[str]:
+    """Return which of these captions a view has scores of."""
+    rows = con.execute(
+        "SELECT DISTINCT caption_sha256 FROM scores "
+        "WHERE caption_sha256 IN (SELECT unnest($1::VARCHAR[]))",
+        [sorted(hashes)],
+    ).fetchall()
+    return {sha for (sha,) in rows}
+
+
+def differences(before: View, after: View) -> list[str]:
+    """Return what differs in how two views were made."""
+    if before.run == after.run and before.results.root == after.results.root:
+        return [] if before.fdr == after.fdr else ["new rate"]
+    records = [view.results.read_run(view.run) for view in (before, after)]
+    identities = [record.get("identity") or {} for record in records]
+    compared = {
+        "new model": [model_of(record) for record in records],
+        "new calibration": [identity.get("calibration") for identity in identities],
+        "new settings": [record.get("spec") for record in records],
+        "new rate": [before.fdr, after.fdr],
+    }
+    return [cause for cause, (one, other) in compared.items() if one != other]
+
+
+def _appeared(
+    now: Mapping[str, Finding], then: Mapping[str, Finding], seen: set[str], why: str
+) -> Iterator[Change]:
+    for sha in now.keys() - then.keys():
+        yield Change("new", why if sha in seen else "new data", None, now[sha])
+
+
+def _disappeared(
+    now: Mapping[str, Finding], then: Mapping[str, Finding], seen: set[str], why: str
+) -> Iterator[Change]:
+    for sha in then.keys() - now.keys():
+        yield Change("resolved", why if sha in seen else "no longer scanned", then[sha], None)
+
+
+def _stayed(
+    now: Mapping[str, Finding], then: Mapping[str, Finding], causes: list[str]
+) -> Iterator[Change]:
+    for sha in now.keys() & then.keys():
+        state, reason = _judged(then[sha], now[sha], causes)
+        yield Change(state, reason, then[sha], now[sha])
+
+
+def _judged(before: Finding, after: Finding, causes: list[str]) -> tuple[str, str]:
+    """Return state and reason of a finding that was one before: evidence, then score, then copies.
+
+    Scores of two models are on two scales: without p-values they are not compared.
+    """
+    cause = f"{', '.join(causes)}: " if causes else "new data: "
+    if before.match_rank != after.match_rank:
+        words = [finding.match or "score only" for finding in (before, after)]
+        state = "worse" if after.match_rank < before.match_rank else "better"
+        return state, f"{cause}{words[0]}, now {words[1]}"
+    if before.p_value and after.p_value:
+        ratio, name = before.p_value / after.p_value, "p-value"
+        values = before.p_value, after.p_value
+    elif before.delta_s and after.delta_s and "new model" not in causes:
+        ratio, name, values = (
+            after.delta_s / before.delta_s,
+            "score",
+            (before.delta_s, after.delta_s),
+        )
+    else:
+        ratio, name, values = 1.0, "", (0.0, 0.0)
+    if ratio >= FACTOR or ratio <= 1 / FACTOR:
+        state = "worse" if ratio > 1 else "better"
+        return state, f"{cause}{name} {values[0]:.3g}, now {values[1]:.3g}"
+    if before.copies != after.copies:
+        state = "worse" if after.copies > before.copies else "better"
+        return state, f"new data: {before.copies} copies, now {after.copies}"
+    return "persisting", ""
+
+
+def as_text(found: Diff, limit: int, width: int | None = None) -> str:
+    """Return a diff for a terminal: counts, causes, and the worst of each state but persisting."""
+    counted = ", ".join(f"{number} {state}" for state, number in found.counts().items())
+    lines = [counted, f"between the two: {', '.join(found.causes) or 'the same identity'}"]
+    for state in STATES:
+        some = [change for change in found.changes if change.state == state]
+        if not some or state == "persisting":
+            continue
+        rows = [
+            (change.finding.caption_sha256[:12], change.finding.p_value, change.finding.delta_s,
+             change.finding.match, change.finding.copies, change.reason,
+             printable(change.finding.caption))
+            for change in some[:limit]
+        ]  # fmt: skip
+        heads = ("hash", "p", "delta_s", "match", "copies", "reason", "caption")
+        more = f"\n({len(some) - limit} more)" if len(some) > limit else ""
+        lines += ["", f"{state}: {len(some)}", aligned(heads, rows, width) + more]
+    return "\n".join(lines)
+
+
+def as_json(found: Diff) -> dict[str, Any]:
+    """Return a diff for a program."""
+    return {
+        "counts": found.counts(), "causes": found.causes,
+        "changes": [change_json(change) for change in found.changes],
+    }  # fmt: skip
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    """Return one change for a program."""
+    return {
+        "state": change.state, "reason": change.reason,
+        "before": _finding_json(change.before), "after": _finding_json(change.after),
+    }  # fmt: skip
+
+
+def _finding_json(finding: Finding | None) -> dict[str, Any] | None:
+    if finding is None:
+        return None
+    return {name: plain(getattr(finding, name)) for name in Finding.__slots__}

@@ -1,0 +1,189 @@
+"""``audit`` and ``mute``."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanner.cli import options, progress, reports, scanning
+from scanner.errors import ConfigError
+
+StateFolder = Annotated[
+    Path, typer.Option("--state", help="Folder that remembers the nights.", show_default=False)
+]
+
+
+def audit(
+    corpus: options.Shards,
+    model: options.Model,
+    state: StateFolder,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="TOML: severities and what raises the alarm.", show_default=False),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="What `memscan calibrate` wrote.", show_default=False)
+    ] = None,
+    fpr: Annotated[
+        float, typer.Option(help="False-positive rate at which captions are flagged.")
+    ] = 0.01,
+    fdr: reports.Fdr = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Flag captions above this Δs instead of by calibration.", show_default=False
+        ),
+    ] = None,
+    baseline: options.Baseline = "null",
+    seeds: options.Seeds = 1,
+    steps: options.Steps = 50,
+    guidance_scale: options.Guidance = 7.5,
+    probes: options.Probes = 16,
+    probe_design: options.Design = "structured",
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence/--no-evidence", help="Compare with the shards' images, where there are any."
+        ),
+    ] = True,
+    no_images: reports.NoImages = False,
+    redact_captions: reports.Redact = False,
+    image_cap: reports.ImageCap = 32.0,
+    batch_size: options.Batch = "auto",
+    chunk_size: options.ChunkSize = 256,
+    actors: options.Actors = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    address: options.Address = None,
+    as_json: options.Json = False,
+) -> None:
+    r"""Scan what is new in a corpus, compare with the last audit, raise the alarm.
+
+    CORPUS is listed afresh every time: shards that are new or changed are scanned, the findings
+    of removed ones are retired. STATE/audits/NUMBER-DATE then holds audit.json, report.html,
+    summary.md, junit.xml, findings.sarif, removal.csv and removal.parquet.
+
+    Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
+    audit is at work), 3 something is missing or nothing was ever scanned, 4 cluster lost, 130
+    interrupted.
+
+    Example:
+        memscan audit 'corpus/*.tar' --model CompVis/stable-diffusion-v1-4 \
+            --calibration calibration.json --state audit-state
+    """
+    from scanner.audit import policy as policies
+    from scanner.audit.report import PageOptions
+    from scanner.calibration import load
+    from scanner.engine.job import Job, Resources
+    from scanner.io import shards
+    from scanner.nightly.audit import Request
+    from scanner.nightly.audit import audit as run_audit
+    from scanner.nightly.state import State
+    from scanner.spec import ScanSpec
+
+    if calibration is None and threshold is None:
+        raise ConfigError("an audit must flag something: give --calibration or --threshold")
+    if fdr is not None and calibration is None:
+        raise ConfigError("--fdr needs the p-values of a --calibration")
+    memory = State(state)
+    spec = ScanSpec(
+        seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
+        probe_design=probe_design, baseline=scanning.fingerprint(baseline), dtype=dtype,
+        threshold=threshold, fpr=fpr,
+    )  # fmt: skip
+    job = Job(
+        model=options.located(model),
+        baseline=None if baseline == "null" else options.located(baseline),
+        shards=tuple(shards.expand(corpus)), results=str(memory.results.root), spec=spec,
+        calibration=None if calibration is None else str(calibration.absolute()),
+        images=evidence, batch_size=options.batch_size(batch_size, device),
+        chunk_size=chunk_size,
+    )  # fmt: skip
+    page = PageOptions(
+        images=None if no_images else shards.images,
+        redact=redact_captions,
+        image_cap=round(image_cap * 2**20),
+        calibration=None if calibration is None else load(calibration),
+    )
+    request = Request(
+        job=job,
+        policy=policies.Policy() if policy is None else policies.load(policy),
+        fdr=reports.rate(fdr),
+        page=page,
+        command=shlex.join(["memscan", *sys.argv[1:]]),
+    )
+    with progress.meter("audit") as show:
+        resources = Resources(actors=actors, device=device, address=address)
+        done = run_audit(memory, request, resources, scanning.shown(show))
+    _report(done.folder, done.night.exit_code, as_json=as_json)
+
+
+def mute(
+    key_or_hash: Annotated[
+        str,
+        typer.Argument(
+            help="A sample's key, or the start of a caption's hash.", show_default=False
+        ),
+    ],
+    state: StateFolder,
+    reason: Annotated[
+        str, typer.Option("--reason", "-r", help="Why; it stays on record.", show_default=False)
+    ] = "",
+    undo: Annotated[bool, typer.Option("--undo", help="Let it raise alarms again.")] = False,
+) -> None:
+    r"""Keep a finding out of alarms; it stays in every report, marked as muted.
+
+    A whole hash may be muted before it is ever found.
+
+    Example:
+        memscan mute 3f9a0c11 --state audit-state --reason "licensed stock photo"
+    """
+    from datetime import UTC, datetime
+
+    from scanner.nightly.state import State
+
+    if not reason.strip() and not undo:
+        raise ConfigError("a mute must say why: give --reason")
+    memory = State(state)
+    sha = _hash(memory, key_or_hash)
+    if not undo:
+        memory.mute(sha, reason.strip(), datetime.now(UTC))
+        typer.echo(f"muted {sha[:12]} from the next audit on")
+        return
+    if not memory.unmute(sha):
+        raise ConfigError(f"{sha[:12]} must be muted to be unmuted; it is not")
+    typer.echo(f"{sha[:12]} raises alarms again from the next audit on")
+
+
+def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
+    """Return a caption's hash: as given where it is whole, else from the last audit's run."""
+    from contextlib import closing
+
+    from scanner.audit.evidence import resolve
+    from scanner.audit.query import connect
+
+    wanted = key_or_hash.lower()
+    if len(wanted) == 64 and set(wanted) <= set("0123456789abcdef"):
+        return wanted
+    names = memory.audits()
+    if not names:
+        raise ConfigError(
+            f"no audit in {memory.root}: mute after the first one, or give the whole hash"
+        )
+    last = memory.read(names[-1])
+    shards = {i for entry in last["corpus"].values() for i in entry["in_effect"]}
+    with closing(connect(memory.results, runs=[last["run"]], shards=shards)) as con:
+        return resolve(con, key_or_hash)
+
+
+def _report(folder: Path, code: int, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(json.loads((folder / "audit.json").read_text(encoding="utf-8"))))
+    else:
+        typer.echo((folder / "summary.md").read_text(encoding="utf-8"))
+        typer.echo(str(folder))
+    if code:
+        raise typer.Exit(code)

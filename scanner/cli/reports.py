@@ -1,0 +1,132 @@
+"""Reading results as a whole: ``report`` and ``diff``."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanner.cli import options
+from scanner.cli.inspect import newest, opened
+from scanner.errors import ConfigError
+
+Fdr = Annotated[
+    float | None,
+    typer.Option(
+        help="Flag by this false-discovery rate over the run's captions (Benjamini-Hochberg) "
+        "instead of by the scan's own verdict.",
+        show_default=False,
+    ),
+]
+NoImages = Annotated[bool, typer.Option("--no-images", help="Leave every picture out.")]
+Redact = Annotated[
+    bool, typer.Option("--redact-captions", help="Withhold captions; hashes and keys stay.")
+]
+ImageCap = Annotated[
+    float, typer.Option("--image-cap", min=0.0, help="MiB of pictures in the page at most.")
+]
+
+
+def report(
+    results: options.Results,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML to write.")] = Path(
+        "report.html"
+    ),
+    run: options.Run = None,
+    fdr: Fdr = None,
+    no_images: NoImages = False,
+    redact_captions: Redact = False,
+    image_cap: ImageCap = 32.0,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="The calibration of the run, for its threshold; by default the one it names.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    r"""Write one self-contained page: figures, distribution, and a gallery of findings.
+
+    It loads nothing from anywhere and runs in any browser. Training images are taken from the
+    shards, if they are still there, and made small.
+
+    Example:
+        memscan report results --out report.html
+    """
+    from scanner.audit.report import PageOptions, page
+    from scanner.io import shards
+
+    store = opened(results)
+    run = run or newest(store)
+    settings = PageOptions(
+        images=None if no_images else shards.images,
+        redact=redact_captions,
+        fdr=rate(fdr),
+        image_cap=round(image_cap * 2**20),
+        calibration=_calibration(store.read_run(run), calibration),
+    )
+    content = page(store, run, settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(content, encoding="utf-8")
+    typer.echo(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
+
+
+def diff(
+    results: options.Results,
+    run_a: Annotated[str, typer.Argument(help="The earlier run.", show_default=False)],
+    run_b: Annotated[str, typer.Argument(help="The later run.", show_default=False)],
+    fdr: Fdr = None,
+    limit: Annotated[int, typer.Option(min=1, help="Findings shown of each state.")] = 20,
+    as_json: options.Json = False,
+) -> None:
+    r"""Compare two runs: which findings are new, worse, better or resolved, and why.
+
+    Reasons: new data (the caption was not scanned before), new model, new calibration, new
+    settings. A p-value that changes by less than a factor of two stays the same.
+
+    Example:
+        memscan diff results 058f1024cf08 9b1c22d0a7e4
+    """
+    from scanner.audit import diff as compare
+
+    store, level = opened(results), rate(fdr)
+    before, after = (compare.View(results=store, run=run, fdr=level) for run in (run_a, run_b))
+    found = compare.diff(before, after)
+    if as_json:
+        typer.echo(json.dumps(compare.as_json(found) | {"before": run_a, "after": run_b}))
+        return
+    width = shutil.get_terminal_size((140, 24)).columns
+    typer.echo(compare.as_text(found, limit, width))
+
+
+def rate(fdr: float | None) -> float | None:
+    """Return a false-discovery rate.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if fdr is not None and not 0 < fdr < 1:
+        raise ConfigError(f"--fdr must lie between 0 and 1, got {fdr}")
+    return fdr
+
+
+def _calibration(record, path: Path | None):  # noqa: ANN001, ANN202
+    """Return the calibration of a run: as given, or as its record names it and it still is."""
+    from scanner.calibration import load
+
+    wanted = (record.get("identity") or {}).get("calibration")
+    if path is not None:
+        found = load(path)
+        if wanted and found.fingerprint() != wanted:
+            raise ConfigError(
+                f"{path} must be the calibration of the run ({wanted}), "
+                f"it is {found.fingerprint()}: give that one, or none"
+            )
+        return found
+    named = (record.get("config") or {}).get("calibration")
+    try:
+        found = load(named) if named and wanted else None
+    except ConfigError:
+        return None
+    return found if found is not None and found.fingerprint() == wanted else None

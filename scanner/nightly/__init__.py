@@ -1,0 +1,1 @@
+"""The nightly job: scan what is new, compare with the last audit, write it down."""

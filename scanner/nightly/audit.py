@@ -1,0 +1,230 @@
+"""One night: list, scan what is new, compare, judge, publish."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import scanner
+from scanner import calibration, models
+from scanner.audit.diff import Change, Diff, View, diff
+from scanner.audit.night import Alert, Night, as_junit, as_markdown, as_record, as_sarif
+from scanner.audit.policy import Policy
+from scanner.audit.removal import write_removal
+from scanner.audit.report import PageOptions, page
+from scanner.engine import Event, Job, Resources, Summary
+from scanner.engine import scan as scan_on_ray
+from scanner.engine.plan import Ledger
+from scanner.nightly import corpus
+from scanner.nightly.corpus import Listing
+from scanner.nightly.lease import Lease
+from scanner.nightly.remembering import BuildRemembering
+from scanner.nightly.state import State
+from scanner.spec import run_id
+
+NIGHTS = 14
+"""Nights whose new findings a summary lists."""
+
+Scan = Callable[..., Summary]
+"""`scanner.engine.scan`, or what stands in for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked of a night.
+
+    Attributes:
+        job: What to scan, into the state's results.
+        policy: Severities and alarms.
+        fdr: Flag by this false-discovery rate instead of the scan's own verdict.
+        page: What the report shows.
+        command: What was typed, for the record.
+    """
+
+    job: Job
+    policy: Policy
+    fdr: float | None = None
+    page: PageOptions
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished night.
+
+    Attributes:
+        night: What was found.
+        folder: Where it is written.
+    """
+
+    night: Night
+    folder: Path
+
+
+def audit(
+    state: State,
+    request: Request,
+    resources: Resources,
+    progress: Callable[[Event], None],
+    *,
+    scan: Scan = scan_on_ray,
+    now: datetime | None = None,
+) -> Done:
+    """Scan what is new, compare with the last audit, and write an audit's folder.
+
+    A crash at any time leaves the last audit as it was; the next one goes on where the commits
+    stop.
+
+    Args:
+        state: What earlier nights left.
+        request: What is asked.
+        resources: Where and how wide to scan.
+        progress: Told of everything that happens in the scan.
+        scan: The engine.
+        now: The time that the audit is dated with.
+
+    Raises:
+        ConfigError: If another audit is at work, or the scan cannot be served as asked.
+        ResultsError: If the state cannot be read or written.
+        ClusterError: If processes die faster than they can be replaced.
+    """
+    started, begun = now or datetime.now(UTC), time.monotonic()
+    with Lease(state.root) as lease:
+        names = state.audits()
+        last = state.read(names[-1]) if names else None
+        before: Mapping[str, Any] = last["corpus"] if last else {}
+        listing = corpus.listed(request.job.shards)
+        run, identity = _identified(request.job)
+        scanned, incomplete = _scanned(state, request, resources, progress, scan, listing, run)
+        ledger = Ledger(state.results.commits(run))
+        counts, missing = corpus.in_effect(listing, before, ledger)
+        incomplete += corpus.problems_of(ledger, {i for ids in counts.values() for i in ids})
+        told = " ".join(incomplete)
+        incomplete += [f"{url}: not scanned whole" for url in missing if url not in told]
+        view = View(
+            results=state.results, run=run, fdr=request.fdr,
+            shards=frozenset(i for ids in counts.values() for i in ids),
+        )  # fmt: skip
+        found = diff(_view_of(state, last), view)
+        night = Night(
+            name=state.next_name(started), previous=names[-1] if names else None, run=run,
+            identity=identity, alerts=_judged(found, request.policy, state.mutes()),
+            shards=corpus.compared(listing, before), incomplete=list(dict.fromkeys(incomplete)),
+            figures=found.figures, scanned=scanned, causes=found.causes, cutoff=found.cutoff,
+            history=state.history(NIGHTS), command=request.command,
+            started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
+        )  # fmt: skip
+        lease.check()
+        kept = {"corpus": corpus.remembered(listing, counts), "fdr": request.fdr}
+        folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
+    return Done(night, folder)
+
+
+def _identified(job: Job) -> tuple[str, dict[str, str]]:
+    """Return the run that a job adds to, and what it is made of.
+
+    Raises:
+        ConfigError: If the model, the baseline or the calibration cannot be used.
+    """
+    model, spec = models.fingerprint(job.model), job.spec
+    if job.baseline is not None:
+        spec = replace(spec, baseline=models.fingerprint(job.baseline))
+    null = None if job.calibration is None else calibration.load(job.calibration)
+    if null is not None:
+        null.check(model, spec)
+    name = "" if null is None else null.fingerprint()
+    identity = {"model": model, "settings": spec.fingerprint(), "calibration": name}
+    return run_id(model, spec, name), identity
+
+
+def _scanned(
+    state: State, request: Request, resources: Resources, progress: Callable[[Event], None],
+    scan: Scan, listing: Listing, run: str,
+) -> tuple[int, list[str]]:  # fmt: skip
+    """Scan if there is anything to scan; return samples scanned now and what is incomplete."""
+    commits = state.results.commits(run)
+    whole = Ledger(commits).finished()
+    is_known = run in (state.results.runs() if state.results.exists() else [])
+    todo = [u for u, s in listing.shards.items() if s is None or s.id not in whole.get(u, ())]
+    if not todo and is_known:
+        return 0, []
+    summary = scan(request.job, resources, progress, build=BuildRemembering(run))
+    samples = sum(c["samples"] for n, c in state.results.commits(run).items() if n not in commits)
+    given_up = [
+        f"chunk {name} was given up: {reason.partition(chr(10))[0]}"
+        for name, reason in summary.quarantined
+    ]
+    return samples, [*summary.incomplete, *given_up]
+
+
+def _view_of(state: State, last: Mapping[str, Any] | None) -> View | None:
+    """Return what the last audit looked at."""
+    if last is None:
+        return None
+    shards = {i for entry in last["corpus"].values() for i in entry["in_effect"]}
+    return View(
+        results=state.results, run=last["run"], shards=frozenset(shards), fdr=last.get("fdr")
+    )
+
+
+def _judged(found: Diff, policy: Policy, mutes: Mapping[str, Mapping[str, str]]) -> list[Alert]:
+    """Return every change with severity, mute and alarm, alarms first."""
+
+    def alert(change: Change) -> Alert:
+        entry = mutes.get(change.finding.caption_sha256)
+        muted = "" if entry is None else entry["reason"] or "no reason given"
+        alarms = not muted and policy.alarms(change)
+        return Alert(change, policy.severity(change.finding), muted, alarms)
+
+    return sorted(map(alert, found.changes), key=lambda a: a.order)
+
+
+def _write(
+    folder: Path, night: Night, view: View, options: PageOptions, kept: dict[str, Any]
+) -> None:
+    redact, there = options.redact, [a for a in night.alerts if a.change.after is not None]
+    with closing(view.open()) as con:
+        rows = [
+            {"sha": a.change.finding.caption_sha256, "severity": a.severity,
+             "state": a.change.state, "match": a.change.finding.match,
+             "p_value": a.change.finding.p_value, "delta_s": a.change.finding.delta_s,
+             "copies": a.change.finding.copies, "muted": a.muted or None}
+            for a in there
+        ]  # fmt: skip
+        write_removal(con, rows, folder, redact=redact)
+    files = {
+        "report.html": _page(night, view, options, there),
+        "summary.md": as_markdown(night, redact=redact),
+        "junit.xml": as_junit(night, redact=redact),
+        "findings.sarif": as_sarif(night, scanner.__version__, redact=redact),
+    }
+    record = as_record(night) | kept
+    if redact:
+        for entry in record["alerts"]:
+            for side in ("before", "after"):
+                if entry[side]:
+                    entry[side]["caption"] = None
+    files["audit.json"] = json.dumps(record, indent=1, allow_nan=False)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _page(night: Night, view: View, options: PageOptions, there: list[Alert]) -> str:
+    counts = night.counts()
+    states = ", ".join(f"{counts[state]} {state}" for state in counts)
+    shards = ", ".join(f"{len(urls)} {kind}" for kind, urls in night.shards.items())
+    facts = [("audit", f"{night.name}, {night.status} (exit code {night.exit_code})"),
+             ("findings", states), ("shards", shards), ("command", night.command)]  # fmt: skip
+    banners = [f"Missing: {text}" for text in night.incomplete[:20]]
+    if night.causes:
+        banners.insert(0, f"Since {night.previous}: {', '.join(night.causes)}.")
+    marks = {a.change.finding.caption_sha256: a.mark() for a in there}
+    settings = replace(options, title=f"Audit {night.name}", fdr=view.fdr)
+    return page(
+        view.results, view.run, settings, shards=view.shards, marks=marks, banners=banners,
+        facts=[fact for fact in facts if fact[1]],
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""The corpus of a night: which shards there are, which are new, and whose rows count."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from scanner.engine.plan import Ledger
+from scanner.errors import ShardError
+from scanner.io import shards
+from scanner.io.shards import Shard
+
+AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The shards of one night.
+
+    Attributes:
+        shards: What was found, by address; null for a shard that cannot be read.
+        problems: Why not, by address.
+    """
+
+    shards: dict[str, Shard | None]
+    problems: dict[str, str]
+
+
+def listed(addresses: Sequence[str]) -> Listing:
+    """Look up size and tag of every shard."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip(addresses, pool.map(_looked_up, addresses), strict=True))
+    return Listing(
+        {url: shard if isinstance(shard, Shard) else None for url, shard in found.items()},
+        {url: text for url, text in found.items() if isinstance(text, str)},
+    )
+
+
+def compared(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return which shards are added, changed, removed and unreadable since an audit.
+
+    Args:
+        listing: Tonight's.
+        before: The ``corpus`` of the last audit: by address, ``id`` and ``in_effect``.
+    """
+    now = listing.shards
+    return {
+        "added": [url for url in now if url not in before],
+        "changed": [
+            url for url, shard in now.items()
+            if shard is not None and url in before and before[url]["id"] not in (None, shard.id)
+        ],
+        "removed": [url for url in before if url not in now],
+        "unreadable": list(listing.problems),
+    }  # fmt: skip
+
+
+def in_effect(
+    listing: Listing, before: Mapping[str, Mapping[str, Any]], ledger: Ledger
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the identities whose rows count, by address, and what is not scanned whole.
+
+    Of a shard that was scanned whole as it is now, only that counts: what it was before is
+    superseded. Until then, and while it cannot be read, what counted last night still does, so
+    that a failed scan resolves no finding.
+    """
+    whole, counts, missing = ledger.finished(), dict[str, list[str]](), list[str]()
+    for url, shard in listing.shards.items():
+        if shard is not None and shard.id in whole.get(url, ()):
+            counts[url] = [shard.id]
+            continue
+        earlier = list(before.get(url, {}).get("in_effect", ()))
+        begun = [shard.id] if shard is not None and ledger.of_shard(shard.id) else []
+        counts[url] = list(dict.fromkeys(earlier + begun))
+        missing.append(url)
+    return counts, missing
+
+
+def remembered(listing: Listing, counts: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
+    """Return what ``audit.json`` keeps of the corpus, by address."""
+    return {
+        url: {
+            "size": None if shard is None else shard.size,
+            "etag": None if shard is None else shard.etag,
+            "id": None if shard is None else shard.id,
+            "in_effect": counts[url],
+        }
+        for url, shard in listing.shards.items()
+    }
+
+
+def samples_of(ledger: Ledger, identities: Iterable[str]) -> int:
+    """Return how many samples are committed of some shards."""
+    return sum(facts["samples"] for shard in identities for facts in ledger.of_shard(shard))
+
+
+def problems_of(ledger: Ledger, identities: Iterable[str]) -> list[str]:
+    """Return what is wrong with shards that were scanned as far as they go."""
+    found = {
+        f"{facts['shard']}: {facts['problem']}": None
+        for shard in identities
+        for facts in ledger.of_shard(shard)
+        if facts.get("problem")
+    }
+    return list(found)
+
+
+def _looked_up(url: str) -> Shard | str:
+    try:
+        return shards.stat(url)
+    except ShardError as error:
+        return str(error)

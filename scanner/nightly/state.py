@@ -1,0 +1,147 @@
+"""The folder that remembers: earlier audits, what is muted, and the results behind them.
+
+::
+
+    STATE/
+      lease.json              while an audit runs
+      mutes.json              findings that stay out of alarms
+      results/                one results folder for every night
+      audits/000001-2026-01-31/   audit.json, report.html, summary.md, junit.xml,
+                                  findings.sarif, removal.csv, removal.parquet
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scanner.errors import ResultsError
+from scanner.io.results import Results
+
+_NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
+
+
+class State:
+    """A state folder; nothing is made before the first write.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.results = Results(self.root / "results")
+
+    def audits(self) -> list[str]:
+        """Return the names of the finished audits, the latest last."""
+        folder = self.root / "audits"
+        return sorted(
+            p.name
+            for p in folder.glob("*")
+            if _NAME.fullmatch(p.name) and (p / "audit.json").is_file()
+        )
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of an audit."""
+        return self.root / "audits" / name
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return what an audit wrote of itself.
+
+        Raises:
+            ResultsError: If it is damaged.
+        """
+        path = self.folder(name) / "audit.json"
+        content = _loaded(path)
+        if not isinstance(content, dict) or "corpus" not in content or "run" not in content:
+            raise ResultsError(f"{path} is damaged: restore it, or move its folder away")
+        return content
+
+    def history(self, nights: int) -> list[int]:
+        """Return how many new findings the latest audits had, the latest last."""
+        return [int(self.read(name)["counts"]["new"]) for name in self.audits()[-nights:]]
+
+    def next_name(self, now: datetime) -> str:
+        """Return the name of the audit to come."""
+        last = [int(name[:6]) for name in self.audits()]
+        return f"{max(last, default=0) + 1:06d}-{now:%Y-%m-%d}"
+
+    def publish(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Make an audit's folder appear whole.
+
+        Args:
+            name: The audit.
+            write: Fills a folder.
+
+        Raises:
+            ResultsError: If it cannot be written.
+        """
+        final = self.folder(name)
+        partial = final.with_name(f".{name}.{os.getpid()}.partial")
+        try:
+            for left in final.parent.glob(".*.partial"):
+                shutil.rmtree(left, ignore_errors=True)
+            partial.mkdir(parents=True)
+            write(partial)
+            partial.rename(final)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise ResultsError(f"{final} cannot be written: {error}") from error
+        return final
+
+    def mutes(self) -> dict[str, dict[str, str]]:
+        """Return reason and date of what is muted, by caption hash.
+
+        Raises:
+            ResultsError: If the file is damaged.
+        """
+        path = self.root / "mutes.json"
+        if not path.exists():
+            return {}
+        content = _loaded(path)
+        if not isinstance(content, dict) or not all(
+            isinstance(entry, dict) and isinstance(entry.get("reason"), str)
+            for entry in content.values()
+        ):
+            raise ResultsError(f"{path} is damaged: restore it; a muted finding would alarm")
+        return content
+
+    def mute(self, caption_sha256: str, reason: str, now: datetime) -> None:
+        """Keep a finding out of alarms, with the reason on record.
+
+        Raises:
+            ResultsError: If the file cannot be read or written.
+        """
+        entry = {"reason": reason, "since": now.isoformat(timespec="seconds")}
+        self._write_mutes({**self.mutes(), caption_sha256: entry})
+
+    def unmute(self, caption_sha256: str) -> bool:
+        """Let a finding alarm again; False if it was not muted.
+
+        Raises:
+            ResultsError: If the file cannot be read or written.
+        """
+        before = self.mutes()
+        self._write_mutes({sha: entry for sha, entry in before.items() if sha != caption_sha256})
+        return caption_sha256 in before
+
+    def _write_mutes(self, content: dict[str, dict[str, str]]) -> None:
+        path = self.root / "mutes.json"
+        temporary = path.with_name(f".mutes.{os.getpid()}.tmp")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise ResultsError(f"{path} cannot be written: {error}") from error
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} is damaged ({error}): restore it") from error

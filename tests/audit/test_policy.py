@@ -1,0 +1,65 @@
+import pytest
+
+from scanner.audit.diff import Change
+from scanner.audit.findings import Finding
+from scanner.audit.policy import Policy, load
+from scanner.errors import ConfigError
+
+
+def finding(match=None, p_value=0.5, copies=1):
+    return Finding("0" * 64, "c", 1.0, p_value, copies, "a.tar", "k", match=match)
+
+
+def test_a_proven_copy_outranks_a_template_and_both_a_score():
+    usual = Policy()
+    assert [usual.severity(finding(*args)) for args in (
+        ("verbatim", 0.9), ("template", 1e-9), ("none", 0.001), (None, 0.002), (None, None),
+    )] == ["critical", "high", "medium", "low", "low"]  # fmt: skip
+
+
+def test_a_policy_file_replaces_what_it_names_and_keeps_the_rest(tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text(
+        '[alarm]\nseverity = "medium"\non = ["new", "worse"]\n'
+        "[severity.medium]\np_value = 0.05\ncopies = 3\n"
+    )
+    policy = load(file)
+    assert policy.severity(finding("verbatim")) == "critical"
+    assert policy.severity(finding(p_value=0.05, copies=3)) == "medium"
+    assert policy.severity(finding(p_value=0.05, copies=2)) == "low"
+    assert policy.alarms(Change("worse", "", finding("verbatim"), finding("verbatim")))
+    assert not policy.alarms(Change("new", "", None, finding()))
+
+
+def test_what_gets_worse_alarms_once_it_reaches_the_severity():
+    policy = Policy(least="high")
+    assert policy.alarms(Change("worse", "", finding(), finding("template")))
+    assert not policy.alarms(Change("worse", "", finding("template"), finding("verbatim")))
+    assert not policy.alarms(Change("resolved", "", finding("verbatim"), None))
+    assert not policy.alarms(Change("persisting", "", finding("verbatim"), finding("verbatim")))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[alarms]\n", "alarms is unknown"),
+        ('[alarm]\nseverity = "loud"\n', "alarm.severity must be one of"),
+        ('[alarm]\non = ["fresh"]\n', "alarm.on must be a list of"),
+        ("[severity.huge]\n", "severity.huge is unknown"),
+        ("[severity.high]\np_value = 2\n", "p_value must be in 0..1"),
+        ("[severity.high]\ncopies = 0\n", "copies must be at least 1"),
+        ("severity = 3\n", "severity must be a table"),
+        ("[severity.high]\nmatch = 'verbatim'\n", "match must be a list of"),
+        ("= nonsense", "is not TOML"),
+    ],
+)
+def test_what_a_policy_cannot_mean_is_refused(tmp_path, content, said):
+    file = tmp_path / "policy.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        load(file)
+
+
+def test_a_missing_policy_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none.toml")

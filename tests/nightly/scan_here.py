@@ -1,0 +1,50 @@
+"""The engine's plan, worker and commits in this process, without Ray: what many nights cost."""
+
+from scanner import calibration, models
+from scanner.engine.job import Job, Summary
+from scanner.engine.plan import Ledger, Plan
+from scanner.engine.queue import Errand
+from scanner.engine.record import RunRecord
+from scanner.engine.worker import Counts, Failure, Worker, build_scanner
+from scanner.errors import ShardError
+from scanner.io import shards
+from scanner.io.results import Results
+from scanner.spec import run_id
+
+
+def scan_here(job: Job, resources=None, progress=lambda event: None, build=build_scanner):
+    fingerprint = models.fingerprint(job.model)
+    null = "" if job.calibration is None else calibration.load(job.calibration).fingerprint()
+    run = run_id(fingerprint, job.spec, null)
+    results = Results(job.results)
+    record = RunRecord.begin(results, run, job, fingerprint, null)
+    worker = Worker(job, run, "cpu", 1, build)
+    with record:
+        plan = Plan(ledger := Ledger(results.commits(run)), job.limit)
+        opened = False
+        for url in job.shards:
+            try:
+                shard = shards.stat(url)
+                if shard.id in ledger.finished().get(url, ()):
+                    problem, pieces = plan.skip(shard.id), []
+                else:
+                    index = shards.index(shard, record.chunk_size)
+                    problem, pieces = index.problem, list(plan.pieces(index))
+            except ShardError as error:
+                record.summary.incomplete.append(str(error))
+                continue
+            if problem:
+                record.summary.incomplete.append(f"{url}: {problem}")
+            for piece in pieces:
+                opened = opened or not isinstance(worker.open(), Failure)
+                counts = worker.scan(Errand(piece, piece.start, piece.stop))
+                assert isinstance(counts, Counts), counts
+                count(record.summary, counts)
+        record.summary.chunks_skipped = len(plan.skipped)
+    return record.summary
+
+
+def count(summary: Summary, counts: Counts) -> None:
+    for name in ("samples", "scored", "flagged", "rejected"):
+        setattr(summary, name, getattr(summary, name) + getattr(counts, name))
+    summary.chunks_done += 1

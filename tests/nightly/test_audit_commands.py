@@ -1,0 +1,74 @@
+"""The command line and its exit codes: three nights and a mute, with and without Ray."""
+
+import json
+import sys
+
+import pytest
+from scan_here import scan_here
+from test_week import SETTINGS, clear, mem, null_file, write
+
+from scanner import cli
+from scanner.engine import cluster
+from scanner.nightly.audit import audit as run_audit
+
+__all__ = ["null_file"]
+
+
+def memscan(monkeypatch, capsys, *words: object) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["memscan", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return int(left.value.code or 0), capsys.readouterr().out
+
+
+def nights(tmp_path, monkeypatch, capsys, calibration):
+    (tmp_path / "corpus").mkdir()
+    write(tmp_path / "corpus" / "a.tar", [mem("one"), *clear("x", "y")])
+    state = ("--state", tmp_path / "state")
+    audit = ["audit", tmp_path / "corpus", "--model", "gaussian", *state, "--calibration",
+             calibration, "--threshold", 1000, "--actors", 1, "--device", "cpu"]  # fmt: skip
+    for name, value in SETTINGS.items():
+        audit += [f"--{name}", value]
+    code, said = memscan(monkeypatch, capsys, *audit)
+    assert (code, "1 new" in said) == (1, True)
+    two = mem("two")
+    write(tmp_path / "corpus" / "b.tar", [two])
+    code, _ = memscan(monkeypatch, capsys, "mute", "a000", *state, "--reason", "licensed")
+    assert code == 0
+    code, said = memscan(monkeypatch, capsys, *audit, "--json")
+    record = json.loads(said)
+    assert (code, record["scanned"], record["counts"]["muted"]) == (1, 1, 1)
+    assert [a["after"]["caption"] for a in record["alerts"] if a["alarms"]] == [two]
+    assert record["command"].startswith("memscan audit ")
+    assert memscan(monkeypatch, capsys, *audit)[0] == 0
+
+
+@pytest.fixture
+def calibration(request):
+    return request.getfixturevalue("null_file")
+
+
+def test_nights_end_with_the_right_code(tmp_path, monkeypatch, capsys, calibration):
+    monkeypatch.setitem(run_audit.__kwdefaults__, "scan", scan_here)
+    nights(tmp_path, monkeypatch, capsys, calibration)
+
+
+@pytest.mark.timeout(600)
+def test_nights_on_ray_end_with_the_right_code(tmp_path, monkeypatch, capsys, calibration):
+    with cluster():
+        nights(tmp_path, monkeypatch, capsys, calibration)
+
+
+def test_an_audit_that_could_flag_nothing_is_refused(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "a.tar", clear("x"))
+    words = ["audit", tmp_path / "a.tar", "--model", "gaussian", "--state", tmp_path / "s"]
+    assert memscan(monkeypatch, capsys, *words)[0] == 2
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_mute_must_say_why_and_can_be_undone(tmp_path, monkeypatch, capsys):
+    state = ("--state", tmp_path / "s")
+    assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state)[0] == 2
+    assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--reason", "mine")[0] == 0
+    assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--undo")[0] == 0
+    assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--undo")[0] == 2

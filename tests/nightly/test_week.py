@@ -1,0 +1,273 @@
+"""A week of nights on real shards whose findings are right by construction.
+
+The closed-form model memorizes a caption if a byte of its hash says so, and its scores are then
+far above the threshold: what each night must find is known before it runs.
+"""
+
+import csv
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import duckdb
+import pytest
+import webdataset
+from scan_here import scan_here
+
+from scanner.audit.calibrate import calibrate
+from scanner.audit.policy import Policy
+from scanner.audit.report import PageOptions
+from scanner.engine import Job, Resources
+from scanner.io import shards
+from scanner.io.results import Results
+from scanner.nightly.audit import Request, audit
+from scanner.nightly.state import State
+from scanner.records import caption_hash
+from scanner.spec import ScanSpec
+
+SETTINGS = {"steps": 2, "probes": 1}
+MONDAY = datetime(2026, 1, 5, 3, tzinfo=UTC)
+FILES = {"audit.json", "report.html", "summary.md", "junit.xml", "findings.sarif",
+         "removal.csv", "removal.parquet"}  # fmt: skip
+HOSTILE = ["<script>alert(1)</script>", '=HYPERLINK("http://x","y")', "\u202etxet\u2066 bidi",
+           '"quoted", \'twice\' & ]]> --', "+1 @all `code` | <!channel>"]  # fmt: skip
+
+
+def text(tag: str, *, memorized: bool) -> str:
+    candidates = (f"{tag} {n}" for n in range(1000))
+    return next(
+        c for c in candidates
+        if (hashlib.sha256(c.encode()).digest()[7] % 8 == 0) is memorized
+    )  # fmt: skip
+
+
+def mem(tag: str) -> str:
+    return text(tag, memorized=True)
+
+
+def clear(*tags: str) -> list[str]:
+    return [text(tag, memorized=False) for tag in tags]
+
+
+def write(path: Path, captions: list[str]) -> str:
+    with webdataset.TarWriter(str(path)) as tar:
+        for number, caption in enumerate(captions):
+            tar.write({"__key__": f"{path.stem}{number:03d}", "txt": caption})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def null_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("null")
+    shard = write(folder / "null.tar", clear(*(f"null{n}" for n in range(30))))
+    spec = ScanSpec(localize="all", store_image=False, **SETTINGS)
+    job = Job(model="gaussian", shards=(shard,), results=str(folder / "results"), spec=spec)
+    summary = scan_here(job)
+    calibrate(Results(folder / "results"), summary.run).save(folder / "calibration.json")
+    return folder / "calibration.json"
+
+
+class Week:
+    def __init__(self, folder: Path, null_file: Path) -> None:
+        self.corpus, self.state = folder / "corpus", State(folder / "state")
+        self.null_file, self.nights, self.scans = null_file, 0, 0
+        self.corpus.mkdir()
+
+    def put(self, name: str, captions: list[str]) -> str:
+        return write(self.corpus / f"{name}.tar", captions)
+
+    def night(
+        self, urls=None, *, threshold=1000.0, scan=scan_here, policy=None, redact=False, **changes
+    ):
+        spec = ScanSpec(threshold=threshold, **SETTINGS)
+        addresses = urls or shards.expand([str(self.corpus)])
+        job = Job(
+            model="gaussian", shards=tuple(addresses), results=str(self.state.results.root),
+            spec=spec, calibration=str(self.null_file), images=True, chunk_size=4,
+        )  # fmt: skip
+        request = Request(
+            job=job, policy=policy or Policy(),
+            page=PageOptions(images=shards.images, redact=redact), **changes,
+        )  # fmt: skip
+
+        def counted(*args, **settings):
+            self.scans += 1
+            return scan(*args, **settings)
+
+        now = MONDAY + timedelta(days=self.nights)
+        self.nights += 1
+        return audit(
+            self.state, request, Resources(device="cpu", actors=1, threads=1), lambda event: None,
+            scan=counted, now=now,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def week(tmp_path, null_file) -> Week:
+    return Week(tmp_path, null_file)
+
+
+def states(done) -> dict[str, str]:
+    return {
+        a.change.finding.caption: a.change.state
+        for a in done.night.alerts
+        if a.change.state != "persisting"
+    }
+
+
+def test_a_week(week):
+    one, two, three = mem("one"), mem("two"), mem("three")
+    week.put("a", [one, *clear("p", "q", "r"), two])
+    week.put("b", [three, *clear("s", "t")])
+
+    first = week.night()
+    assert states(first) == {one: "new", two: "new", three: "new"}
+    assert first.night.exit_code == 1
+    assert first.night.shards["added"] == [str(week.corpus / f"{n}.tar") for n in "ab"]
+    assert (first.night.scanned, first.night.figures["captions"]) == (8, 8)
+    assert first.folder.name == "000001-2026-01-05"
+    assert {p.name for p in first.folder.iterdir()} == FILES
+
+    quiet = week.night()
+    assert (quiet.night.exit_code, quiet.night.scanned, week.scans) == (0, 0, 1)
+    assert quiet.night.counts()["persisting"] == 3
+    assert quiet.night.previous == first.night.name
+
+    four = mem("four")
+    week.put("c", [four, one])
+    grown = week.night()
+    assert states(grown) == {four: "new", one: "worse"}
+    assert (grown.night.exit_code, grown.night.scanned) == (1, 2)
+    assert [a.change.finding.caption for a in grown.night.alarms] == [four]
+    assert {a.change.reason for a in grown.night.alerts} == {
+        "new data", "new data: 1 copies, now 2", "",
+    }  # fmt: skip
+
+    five = mem("five")
+    changed = week.put("b", [five, *clear("s", "t", "u")])
+    swapped = week.night()
+    assert states(swapped) == {five: "new", three: "resolved"}
+    assert swapped.night.shards["changed"] == [changed]
+    assert swapped.night.figures["captions"] == 10
+
+    six = mem("six")
+    week.state.mute(caption_hash(six), "licensed", MONDAY)
+    week.put("d", [six])
+    muted = week.night()
+    assert states(muted) == {six: "new"}
+    assert muted.night.exit_code == 0
+    assert [a.muted for a in muted.night.alerts if a.change.state == "new"] == ["licensed"]
+
+    Path(week.corpus / "a.tar").unlink()
+    retired = week.night()
+    assert states(retired) == {two: "resolved", one: "better"}
+    assert retired.night.shards["removed"] == [str(week.corpus / "a.tar")]
+    assert (retired.night.exit_code, retired.night.scanned) == (0, 0)
+
+    cut = week.put("e", [*clear("v", "w"), mem("seven")])
+    Path(cut).write_bytes(Path(cut).read_bytes()[:2600])
+    damaged = week.night()
+    assert (damaged.night.exit_code, states(damaged)) == (3, {})
+    assert [Path(cut).name in text for text in damaged.night.incomplete] == [True]
+    again = week.night()
+    assert (again.night.exit_code, again.night.scanned) == (3, 0)
+    assert week.state.audits()[-1] == "000008-2026-01-12"
+
+
+def test_what_cannot_be_read_tonight_resolves_nothing(week):
+    urls = [week.put("a", [mem("one")]), week.put("b", [mem("two"), *clear("x")])]
+    week.night(urls)
+    Path(urls[1]).unlink()
+    lost = week.night(urls)
+    assert lost.night.exit_code == 3
+    assert lost.night.counts()["persisting"] == 2
+    assert lost.night.shards["unreadable"] == [urls[1]]
+    week.put("b", [*clear("x")])
+    back = week.night(urls)
+    assert (back.night.exit_code, back.night.counts()["resolved"]) == (0, 1)
+
+
+def test_an_empty_corpus_never_passes(week):
+    url = week.put("a", [])
+    done = week.night([url])
+    assert done.night.exit_code == 3
+
+
+def test_new_settings_are_named_as_the_reason(week):
+    week.put("a", [mem("one"), *clear("x")])
+    week.night()
+    stricter = week.night(threshold=1e9)
+    assert states(stricter) == {mem("one"): "resolved"}
+    assert stricter.night.causes == ["new settings"]
+    assert stricter.night.exit_code == 0
+
+
+def test_a_policy_below_its_severity_raises_no_alarm(week):
+    week.put("a", [mem("one")])
+    done = week.night(policy=Policy(least="high"))
+    assert (done.night.exit_code, done.night.counts()["new"]) == (0, 1)
+
+
+def test_an_audit_that_dies_leaves_the_last_one_and_the_next_goes_on(week):
+    week.put("a", [mem("one")])
+    week.night()
+    week.put("b", [mem("two")])
+
+    def dies(*args, **settings):
+        scan_here(*args, **settings)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        week.night(scan=dies)
+    assert week.state.audits() == ["000001-2026-01-05"]
+    done = week.night()
+    assert states(done) == {mem("two"): "new"}
+    assert done.night.exit_code == 1
+
+
+def test_hostile_captions_stay_text_in_every_file(week):
+    captions = [mem(tag) for tag in HOSTILE]
+    week.put("a", captions)
+    done = week.night(command="memscan audit 'a`b'")
+    assert done.night.counts()["alarms"] == len(captions)
+    texts = [p for p in done.folder.iterdir() if p.suffix != ".parquet"]
+    content = {p.name: p.read_text(encoding="utf-8") for p in texts}
+    assert all("\u202e" not in content[name] for name in FILES - {"removal.parquet"})
+    assert "<script>alert" not in content["report.html"]
+    sarif = json.loads(content["findings.sarif"])["runs"][0]
+    assert len(sarif["results"]) == len(captions)
+    assert all(r["baselineState"] == "new" for r in sarif["results"])
+    tree = ET.fromstring(content["junit.xml"])
+    assert len(tree.findall(".//failure")) == len(captions) + 1
+    with (done.folder / "removal.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(captions)
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+    assert "<" not in content["summary.md"].partition("Alarms")[2]
+    stored = duckdb.read_parquet(str(done.folder / "removal.parquet")).fetchall()
+    assert sorted(row[4] for row in stored) == sorted(captions)
+
+
+def test_fingerprints_persist_and_captions_can_be_withheld(week):
+    week.put("a", [mem("secret phrase")])
+    first = week.night()
+    Path(week.corpus / "a.tar").rename(week.corpus / "moved.tar")
+    week.put("z", clear("x"))
+    second = week.night()
+
+    def prints(done):
+        run = json.loads((done.folder / "findings.sarif").read_text())["runs"][0]
+        return {r["partialFingerprints"]["memscanFinding/v1"]: r["baselineState"]
+                for r in run["results"]}  # fmt: skip
+
+    assert prints(first).keys() == prints(second).keys()
+    assert set(prints(second).values()) == {"unchanged"}
+
+
+def test_withheld_captions_are_in_no_file(week):
+    week.put("a", [mem("secret phrase")])
+    done = week.night(redact=True)
+    assert done.night.exit_code == 1
+    assert all(b"secret phrase" not in p.read_bytes() for p in done.folder.iterdir())
