@@ -50,9 +50,9 @@ class Recipe:
     """
 
     seed: int = 1
-    vae_steps: int = 6000
-    early_steps: int = 2500
-    main_steps: int = 16000
+    vae_steps: int = 4500
+    early_steps: int = 1800
+    main_steps: int = 8000
     batch: int = 32
     shares: tuple[tuple[str, float], ...] = (
         ("verbatim", 0.22), ("template", 0.26), ("name", 0.06), ("art", 0.08), ("other", 0.38),
