@@ -1,5 +1,6 @@
 """A scanner that scores only captions that its run has not seen."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -26,6 +27,11 @@ class Remembering:
     def denoiser_seconds(self) -> float:
         """Seconds in the denoiser so far."""
         return self._scanner.denoiser_seconds
+
+    @property
+    def evaluations(self) -> Counter[str]:
+        """What was spent so far; what is remembered costs nothing."""
+        return self._scanner.evaluations
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
