@@ -6,12 +6,14 @@ publishes anything.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,8 +51,8 @@ class Lease:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._create():
-                self._take_over()
+            with self._guarded():
+                self._take()
         except OSError as error:
             raise ResultsError(f"{self._path.parent} cannot be written to: {error}") from error
         self._thread.start()
@@ -61,8 +63,9 @@ class Lease:
     ) -> None:
         self._done.set()
         self._thread.join()
-        if self._is_ours():
-            self._path.unlink(missing_ok=True)
+        with self._guarded():
+            if self._is_ours():
+                self._path.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Refuse to go on if another process has taken over.
@@ -76,25 +79,14 @@ class Lease:
                 f"than {self._expires:.0f} s: this one writes nothing; what it scanned is kept"
             )
 
-    def _create(self) -> bool:
-        temporary = self._written()
-        try:
-            self._path.hardlink_to(temporary)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        return True
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Look at the lease and change it as one act, among processes and threads."""
+        with self._path.with_name(".lease.lock").open("a") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            yield
 
-    def _written(self) -> Path:
-        temporary = self._path.with_name(f".lease.{uuid.uuid4().hex[:8]}.tmp")
-        content = {"token": self._token, "host": platform.node(), "pid": os.getpid(),
-                   "renewed": time.time()}  # fmt: skip
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-        return temporary
-
-    def _take_over(self) -> None:
-        """Take an expired lease; of several that try, one does."""
+    def _take(self) -> None:
         held = _read(self._path)
         age = time.time() - float(held.get("renewed", 0.0))
         if held and age < self._expires:
@@ -103,23 +95,14 @@ class Lease:
                 f"{held.get('host')}, seen {max(0.0, age):.0f} s ago): wait for it; a lease that "
                 f"is not renewed for {self._expires:.0f} s can be taken over"
             )
-        stale = self._path.with_name(f".lease.{uuid.uuid4().hex[:8]}.stale")
-        try:
-            self._path.rename(stale)
-        except FileNotFoundError:
-            pass  # released, or someone else is taking it over: creating decides
-        else:
-            moved = _read(stale)
-            if moved.get("token") != held.get("token"):
-                self._put_back(stale)
-            stale.unlink(missing_ok=True)
-        if not self._create():
-            raise ConfigError(f"another audit has just begun in {self._path.parent}: wait for it")
+        self._write()
 
-    def _put_back(self, moved: Path) -> None:
-        """Give a lease back that was renewed or taken between reading and moving it."""
-        with contextlib.suppress(FileExistsError):
-            self._path.hardlink_to(moved)
+    def _write(self) -> None:
+        temporary = self._path.with_name(f".lease.{uuid.uuid4().hex[:8]}.tmp")
+        content = {"token": self._token, "host": platform.node(), "pid": os.getpid(),
+                   "renewed": time.time()}  # fmt: skip
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        temporary.replace(self._path)
 
     def _is_ours(self) -> bool:
         return _read(self._path).get("token") == self._token
@@ -127,9 +110,10 @@ class Lease:
     def _keep(self) -> None:
         while not self._done.wait(self._renew):
             try:
-                if not self._is_ours():
-                    return
-                self._written().replace(self._path)
+                with self._guarded():
+                    if not self._is_ours():
+                        return
+                    self._write()
             except OSError:
                 continue  # a full or absent disk: expiry and `check` decide
 
