@@ -16,6 +16,7 @@ GAUSSIAN = "gaussian"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # both warn at import about what
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # text-to-image does not use
 
+_MARKS = ("model_index.json", "config.json", "unet/config.json")
 _KEPT = {".json", ".safetensors", ".txt", ".model"}
 
 
@@ -72,11 +73,11 @@ def folder_of(model: str) -> Path:
     """
     path = Path(model).expanduser()
     if path.is_dir():
-        if (path / "model_index.json").exists() or (path / "config.json").exists():
+        if any((path / name).exists() for name in _MARKS):
             return path.resolve()
         raise ConfigError(
             f"{model} is not a model folder: it has no model_index.json (a diffusers pipeline) "
-            f"and no config.json (a U-Net)"
+            f"and no config.json, nor unet/config.json (a U-Net)"
         )
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise ConfigError(

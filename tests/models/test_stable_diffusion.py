@@ -1,5 +1,7 @@
 """The adapter against diffusers' own pipeline, on a real folder."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -44,18 +46,17 @@ def test_fifty_steps_of_stable_diffusion_end_at_timestep_one(pipeline_folder):
 
 
 def test_copies_share_a_fingerprint_and_changes_do_not(pipeline_folder, epsilon_folder, tmp_path):
-    import shutil
-
     shutil.copytree(pipeline_folder, tmp_path / "copy")
     assert models.fingerprint(str(tmp_path / "copy")) == models.fingerprint(str(pipeline_folder))
     assert models.fingerprint(str(epsilon_folder)) != models.fingerprint(str(pipeline_folder))
 
 
-def test_a_baseline_can_be_a_unet_folder_or_a_pipeline(pipeline_folder):
+def test_a_baseline_can_be_a_unet_folder_or_a_pipeline(pipeline_folder, tmp_path):
     model = models.load(str(pipeline_folder))
     condition, x = model.encode(["a"]), torch.randn(1, *model.latent_shape)
     expected = model.score(x, (1, 0.999, 0.04), condition)
-    for source in (pipeline_folder, pipeline_folder / "unet"):
+    shutil.copytree(pipeline_folder / "unet", tmp_path / "early" / "unet")
+    for source in (pipeline_folder, pipeline_folder / "unet", tmp_path / "early"):
         other = models.load_baseline(str(source), model)
         assert_close(other.score(x, (1, 0.999, 0.04), condition), expected)
     assert models.baseline_name("weights/early/unet/") == "early"
