@@ -58,6 +58,7 @@ def demo(
     typer.echo(f"results        {made.folder / 'results'}")
     typer.echo(f"evaluation     {made.folder / 'evaluation.json'}")
     typer.echo(f"contact sheet  {made.sheet}")
+    typer.echo(f"report         {made.page}")
     sql = "SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10"
     typer.echo(f"\nnext: memscan query {out / 'results'} '{sql}'")
 

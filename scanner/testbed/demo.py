@@ -10,7 +10,7 @@ from typing import Protocol
 
 from scanner import models
 from scanner.audit import calibrate as fitting
-from scanner.audit import panel
+from scanner.audit import panel, report
 from scanner.audit.evaluate import Evaluation, evaluate
 from scanner.engine import driver
 from scanner.engine.cluster import cluster
@@ -50,6 +50,7 @@ class Demo:
         evaluation: The scan against the truth.
         reproduced: Planted captions sampled anew and compared with their pictures.
         sheet: The contact sheet.
+        page: The report.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Demo:
     evaluation: Evaluation
     reproduced: list[Reproduction]
     sheet: Path
+    page: Path
 
 
 def make_corpus(folder: Path, seed: int, number: int, metered: Metered) -> None:
@@ -110,7 +112,10 @@ def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
     (out / "evaluation.json").write_text(evaluation.as_json())
     reproduced = _reproduce(pipeline, spec, metered)
     sheet = _sheet(results, summary.run, truth, out / "contact-sheet.png")
-    return Demo(out, summary, evaluation, reproduced, sheet)
+    html = out / "report.html"
+    options = report.PageOptions(images=shards.images, calibration=fitted)
+    html.write_text(report.page(Results(results), summary.run, options), encoding="utf-8")
+    return Demo(out, summary, evaluation, reproduced, sheet, html)
 
 
 def _scan(job: Job, resources: Resources, title: str, metered: Metered) -> Summary:
@@ -165,5 +170,6 @@ def as_json(demo: Demo) -> str:
             "evaluation": json.loads(demo.evaluation.as_json()),
             "folder": str(demo.folder),
             "contact_sheet": str(demo.sheet),
+            "report": str(demo.page),
         }
     )
