@@ -91,12 +91,12 @@ def audit(
     memory = State(state)
     spec = ScanSpec(
         seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
-        probe_design=probe_design, baseline=scanning.fingerprint(baseline), dtype=dtype,
+        probe_design=probe_design, dtype=dtype,
         threshold=threshold, fpr=fpr,
     )  # fmt: skip
     job = Job(
         model=options.located(model),
-        baseline=None if baseline == "null" else options.located(baseline),
+        baseline=options.network(baseline),
         shards=tuple(shards.expand(corpus)), results=str(memory.results.root), spec=spec,
         calibration=None if calibration is None else str(calibration.absolute()),
         images=evidence, batch_size=options.batch_size(batch_size, device),

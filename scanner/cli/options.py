@@ -112,3 +112,8 @@ def batch_size(text: str, device: str) -> int:
 def located(model: str) -> str:
     """Return a folder as an absolute path, which every process finds; a hub id as it is."""
     return str(Path(model).absolute()) if Path(model).is_dir() else model
+
+
+def network(baseline: str) -> str | None:
+    """Return where the less-trained network lies; null for the unconditional branch alone."""
+    return None if baseline == "null" else located(baseline)

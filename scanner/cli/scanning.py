@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanner import models
 from scanner.cli import options, progress
-from scanner.errors import ConfigError, IncompleteError
+from scanner.errors import IncompleteError
 from scanner.spec import DETECTORS, MAPS, ScanSpec
 
 if TYPE_CHECKING:
@@ -90,7 +89,6 @@ def scan(
         probes=probes,
         probe_design=probe_design,
         localize=localize,
-        baseline=fingerprint(baseline),
         dtype=dtype,
         threshold=threshold,
         pixel_threshold=pixel_threshold,
@@ -100,7 +98,7 @@ def scan(
     )
     job = Job(
         model=options.located(model),
-        baseline=None if baseline == "null" else options.located(baseline),
+        baseline=options.network(baseline),
         shards=tuple(sources.expand(shards)),
         results=str(out.absolute()),
         spec=spec,
@@ -164,7 +162,6 @@ def calibrate(
         probes=probes,
         probe_design=probe_design,
         localize="all",
-        baseline=fingerprint(baseline),
         dtype=dtype,
         store_image=False,
         maps=options.names(maps, MAPS),
@@ -172,7 +169,7 @@ def calibrate(
     work = out.with_suffix(".results")
     job = Job(
         model=options.located(model),
-        baseline=None if baseline == "null" else options.located(baseline),
+        baseline=options.network(baseline),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
         spec=spec,
@@ -213,11 +210,6 @@ def shown(show: progress.Meter) -> "Callable[[Event], None]":
     return heard
 
 
-def fingerprint(baseline: str) -> str:
-    """Return a baseline's fingerprint, empty for the unconditional branch alone."""
-    return "" if baseline == "null" else models.fingerprint(baseline)
-
-
 def _report(summary: "Summary", out: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(summary) | {"complete": summary.is_complete}))
@@ -237,13 +229,3 @@ def _missing(summary: "Summary") -> str:
     parts = [*summary.incomplete, *(f"{name}: {reason}" for name, reason in summary.quarantined)]
     more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
     return f"incomplete, what could be read is scored: {'; '.join(parts[:5])}{more}"
-
-
-def check_file(path: Path, what: str) -> None:
-    """Refuse a file that is not there.
-
-    Raises:
-        ConfigError: If it is missing.
-    """
-    if not path.is_file():
-        raise ConfigError(f"no {what} at {path}")

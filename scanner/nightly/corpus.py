@@ -89,11 +89,6 @@ def remembered(listing: Listing, counts: Mapping[str, list[str]]) -> dict[str, d
     }
 
 
-def samples_of(ledger: Ledger, identities: Iterable[str]) -> int:
-    """Return how many samples are committed of some shards."""
-    return sum(facts["samples"] for shard in identities for facts in ledger.of_shard(shard))
-
-
 def problems_of(ledger: Ledger, identities: Iterable[str]) -> list[str]:
     """Return what is wrong with shards that were scanned as far as they go."""
     found = {

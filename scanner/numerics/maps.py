@@ -39,11 +39,6 @@ def curvature(diagonal: Tensor) -> Tensor:
     return -diagonal.float().sum(dim=1)
 
 
-def spatial_mean(maps: Tensor) -> Tensor:
-    """Return one number per map: ``(B, H, W)`` to ``(B,)``."""
-    return maps.flatten(1).mean(dim=1)
-
-
 def smooth(maps: Tensor, window: int) -> Tensor:
     """Return maps under a mean filter of odd width that shrinks at the border, ``(B, H, W)``.
 

@@ -92,6 +92,7 @@ class Scanner:
             attentive(self.denoiser)
         self.calibration, self.batch_size = calibration, batch_size
         self.denoiser_seconds = 0.0
+        self._sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -239,7 +240,6 @@ class Scanner:
 
         The Δh row comes first, or else the first one, and carries picture and evidence.
         """
-        sigmas = self.denoiser.schedule(self.spec.steps).sigmas[: self.spec.steps]
         asked = [name for name in item.found if name[0] in self.spec.maps]
         order = sorted(asked, key=lambda name: name != ("delta_h", "null"))
         for number, (metric, baseline) in enumerate(order):
@@ -247,15 +247,15 @@ class Scanner:
             threshold = self._pixel_threshold(metric, baseline)
             mask = None if threshold is None else values > threshold
             verdict, error = self._evidence(caption, item, mask) if number == 0 else (None, None)
-            keep = number == 0 and self.spec.store_image and item.picture is not None
+            picture = item.picture if number == 0 and self.spec.store_image else None
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
-                sigma=sigmas[methods.LOW_NOISE if metric == "anisotropy" else -1],
+                sigma=self._sigmas[methods.LOW_NOISE if metric == "anisotropy" else -1],
                 threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),
-                image=evidence.encode_jpeg(item.picture) if keep else None,  # type: ignore[arg-type]
+                image=None if picture is None else evidence.encode_jpeg(picture),
                 match=verdict, match_mse=error,
             )  # fmt: skip
 

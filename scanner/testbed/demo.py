@@ -90,7 +90,7 @@ def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
     pipeline, early = str(WEIGHTS / "pipeline"), str(WEIGHTS / "early")
     spec = ScanSpec(
         seeds=SEEDS, steps=STEPS, guidance_scale=GUIDANCE, probes=PROBES, localize="all",
-        baseline=models.fingerprint(early), detectors=("wen_first",),
+        detectors=("wen_first",),
     )  # fmt: skip
     calibration = out / "calibration.json"
     with cluster(resources.address):
