@@ -97,7 +97,10 @@ class MaskRow:
         area: Share of the picture inside the mask, 0 to 1.
         image: The generated picture as JPEG, on one row per (caption, seed).
         match: ``verbatim``, ``template`` or ``none``; null without a training image.
-        match_mse: Mean squared error inside the mask against the training image, pixels 0..1.
+        match_mse: Mean squared error behind the match, pixels 0..1: of the whole picture, or
+            inside the mask.
+        mse_inside: The same inside the mask; null without a mask or a training image.
+        mse_outside: The same outside it.
     """
 
     caption: Caption
@@ -114,6 +117,8 @@ class MaskRow:
     image: bytes | None = None
     match: str | None = None
     match_mse: float | None = None
+    mse_inside: float | None = None
+    mse_outside: float | None = None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,5 @@
 """What is known of one caption: its pictures, maps, mask and numbers, found by key or hash."""
 
-import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from scanner import pictures
 from scanner.audit.text import printable
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs
@@ -18,7 +17,6 @@ from scanner.masks import from_heatmap, from_runs
 Images = Callable[[str, str], bytes | None]
 """From a shard and a key to the encoded training image, or none."""
 
-MAX_PIXELS = 64_000_000
 MIN_HASH_DIGITS = 6
 MAPS_FOR_SCALE = 500
 
@@ -128,17 +126,9 @@ def colour_scale(con: duckdb.DuckDBPyConnection, baseline: str = "null") -> dict
 
 def picture(content: bytes | None) -> Image.Image | None:
     """Decode an untrusted JPEG, PNG or WebP; none if it is none, broken or far too large."""
-    if not content:
-        return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP"))
-            if opened.width * opened.height > MAX_PIXELS:
-                return None
-            return opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError,
-            Image.DecompressionBombWarning):  # fmt: skip
+        return pictures.opened(content) if content else None
+    except ValueError:
         return None
 
 

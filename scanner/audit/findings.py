@@ -11,7 +11,7 @@ MATCHES = ("verbatim", "template")
 
 FOUND = """
 WITH evidence AS (
-    SELECT caption_sha256, shard, key, seed, match, match_mse, area,
+    SELECT caption_sha256, shard, key, seed, match, match_mse, mse_inside, mse_outside, area,
            row_number() OVER (
                PARTITION BY caption_sha256
                ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END,
@@ -22,7 +22,7 @@ WITH evidence AS (
 )
 SELECT c.caption_sha256, c.caption, c.delta_s, c.p_value, c.occurrences,
        coalesce(e.shard, c.shard) AS shard, coalesce(e.key, c.key) AS key,
-       e.seed, e.match, e.match_mse, e.area
+       e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside
 FROM captions AS c
 LEFT JOIN evidence AS e ON e.caption_sha256 = c.caption_sha256 AND e.place = 1
 WHERE CASE WHEN $1 IS NULL THEN c.flagged ELSE c.p_value <= $1 END
@@ -43,8 +43,10 @@ class Finding:
         key: The same.
         seed: Seed of that evidence; null where nothing was localized.
         match: ``verbatim``, ``template`` or ``none``; null without a training image.
-        match_mse: Error against the training image, pixels 0..1, squared.
+        match_mse: Error behind the match against the training image, pixels 0..1, squared.
         area: Share of the picture inside the mask, 0 to 1.
+        mse_inside: Error inside the mask: low for a verbatim copy and for a template.
+        mse_outside: Error outside it: high for a template.
     """
 
     caption_sha256: str
@@ -58,6 +60,8 @@ class Finding:
     match: str | None = None
     match_mse: float | None = None
     area: float | None = None
+    mse_inside: float | None = None
+    mse_outside: float | None = None
 
     @property
     def match_rank(self) -> int:

@@ -35,11 +35,11 @@ COLUMNS = {
     "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
     "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
     "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
-    "match_mse DOUBLE",
+    "match_mse DOUBLE, mse_inside DOUBLE, mse_outside DOUBLE",
     "rejects": "run VARCHAR, shard VARCHAR, key VARCHAR, reason VARCHAR, detail VARCHAR, "
     "caption_sha256 VARCHAR",
 }
-"""Columns of a table that has no file yet."""
+"""Columns that a table has whatever its files hold."""
 
 CAPTIONS = """
 CREATE VIEW captions AS
@@ -222,12 +222,14 @@ def quoted(text: str) -> str:
 
 
 def _source(table: str, paths: list[str]) -> str:
-    if paths:
-        listed = ", ".join(map(quoted, paths))
-        return f"FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
     columns = [column.split(" ", 1) for column in COLUMNS[table].split(", ")]
     nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns)
-    return f"SELECT {nulls} WHERE false"
+    empty = f"SELECT {nulls} WHERE false"
+    if not paths:
+        return empty
+    listed = ", ".join(map(quoted, paths))
+    files = f"FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+    return f"{files} UNION ALL BY NAME {empty}"
 
 
 def _runs(results: Results, runs: list[str]) -> str:

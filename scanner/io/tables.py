@@ -27,6 +27,7 @@ _SAMPLE = (
     _field("key", pa.string(), "The sample's key in its shard"),
 )
 _HASH = _field("caption_sha256", pa.string(), "SHA-256 of the caption's UTF-8 text, in hex")
+_SQUARED = "pixels 0 to 1, squared"
 _SEED = _field("seed", pa.int64(), "Sampling seed")
 
 SCORES = _schema(
@@ -81,10 +82,12 @@ MASKS = _schema(
         _field(
             "match_mse",
             pa.float64(),
-            "Mean squared error inside the mask against the training image",
-            "pixels 0 to 1, squared",
+            "Mean squared error behind the match: of the whole picture, or inside the mask",
+            _SQUARED,
             null=True,
         ),
+        _field("mse_inside", pa.float64(), "The same inside the mask", _SQUARED, null=True),
+        _field("mse_outside", pa.float64(), "The same outside it", _SQUARED, null=True),
     ],
 )
 REJECTS = _schema(

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scanner import masks
+from scanner import masks, pictures
 from scanner.calibration import Calibration
 from scanner.models.base import Denoiser
+from scanner.pictures import Match
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
-from scanner.scan import evidence, methods, stages
+from scanner.scan import methods, stages
 from scanner.scan.stages import Draw
 from scanner.scan.tally import Counted, attentive
 from scanner.spec import ScanSpec
@@ -246,7 +247,7 @@ class Scanner:
             values = item.found[metric, baseline]
             threshold = self._pixel_threshold(metric, baseline)
             mask = None if threshold is None else values > threshold
-            verdict, error = self._evidence(caption, item, mask) if number == 0 else (None, None)
+            found = self._evidence(caption, item, mask) if number == 0 else None
             picture = item.picture if number == 0 and self.spec.store_image else None
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
@@ -255,8 +256,11 @@ class Scanner:
                 threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),
-                image=None if picture is None else evidence.encode_jpeg(picture),
-                match=verdict, match_mse=error,
+                image=None if picture is None else pictures.encode_jpeg(picture),
+                match=None if found is None else found.verdict,
+                match_mse=None if found is None else found.error,
+                mse_inside=None if found is None else found.inside,
+                mse_outside=None if found is None else found.outside,
             )  # fmt: skip
 
     def _pixel_threshold(self, metric: str, baseline: str) -> float | None:
@@ -268,14 +272,14 @@ class Scanner:
 
     def _evidence(
         self, caption: Caption, item: _Sampled, mask: NDArray[np.bool_] | None
-    ) -> tuple[str | None, float | None]:
+    ) -> Match | None:
         if caption.image is None or item.picture is None:
-            return None, None
+            return None
         try:
-            training = evidence.decode_image(caption.image, item.picture.shape[:2])
+            training = pictures.decoded(caption.image, item.picture.shape[:2])
         except ValueError:
-            return "unreadable", None
-        return evidence.match(item.picture, training, mask)
+            return Match("unreadable")
+        return pictures.match(item.picture, training, mask)
 
 
 def _mean(values: NDArray[np.float32]) -> float:

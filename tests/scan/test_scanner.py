@@ -7,7 +7,6 @@ import torch
 from scanner import masks
 from scanner.models.gaussian import Gaussian
 from scanner.records import Caption
-from scanner.scan import evidence
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 
@@ -124,21 +123,8 @@ def test_without_calibration_nothing_is_flagged_and_a_threshold_flags():
     assert {r.stage for r in result.scores if not r.flagged} == {"detect"}
 
 
-def test_the_evidence_tells_a_copy_from_a_partial_copy_and_from_nothing():
-    rng = np.random.default_rng(0)
-    a = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    other = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    half = np.where(np.arange(32)[:, None, None] < 16, a, other)
-    mask = np.arange(8)[:, None].repeat(8, 1) < 4
-    assert evidence.match(a, a, None) == ("verbatim", 0.0)
-    assert evidence.match(half, a, mask) == ("template", 0.0)
-    assert evidence.match(other, a, mask)[0] == "none"
-
-
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
 def test_an_unreadable_image_is_evidence_of_nothing(content):
-    with pytest.raises(ValueError, match="not a readable image"):
-        evidence.decode_image(content, (8, 8))
     caption = Caption("s.tar", "k", "words", image=content)
     row = Scanner(Gaussian(), ScanSpec(steps=2, localize="all", probes=4)).scan([caption]).masks[0]
     assert (row.match, row.match_mse) == ("unreadable", None)

@@ -1,0 +1,124 @@
+"""Pictures: untrusted ones decoded safely, two compared, and many made small enough to search."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from scanner import masks
+
+MATCH_MSE = 2.5e3 / (256 * 256 * 3)
+"""Webster's (2023) threshold for a verbatim or template copy, per element of pixels in 0..1."""
+
+MAX_PIXELS = 64_000_000
+FORMATS = ("JPEG", "PNG", "WEBP")
+SKETCH = 16
+"""Rows and columns of a sketch."""
+
+# Pillow would only warn of what is refused here, and its warnings cannot be caught in threads.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a generated picture and a training image have in common.
+
+    Errors are mean squared, of pixels in 0..1. Inside low and outside high is a template; both
+    low is a verbatim copy.
+
+    Attributes:
+        verdict: ``verbatim``, ``template`` or ``none``; ``unreadable`` without a training image.
+        error: Of the whole if verbatim, inside the mask if template, else the smaller one.
+        inside: Inside the mask; null without one.
+        outside: Outside it; null where nothing is outside.
+    """
+
+    verdict: str
+    error: float | None = None
+    inside: float | None = None
+    outside: float | None = None
+
+
+def opened(content: bytes, least: tuple[int, int] | None = None) -> Image.Image:
+    """Return an untrusted encoded image as RGB.
+
+    Args:
+        content: JPEG, PNG or WebP bytes.
+        least: Height and width below which the picture is not needed: a JPEG that is much larger
+            is then decoded at a fraction of its size, which takes a fraction of the time.
+
+    Raises:
+        ValueError: If it is none of these, too large, or broken.
+    """
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many")
+        if least is not None:
+            image.draft("RGB", (least[1], least[0]))
+        return image.convert("RGB")
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a readable image: {error}") from error
+
+
+def decoded(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an untrusted encoded image as ``(height, width, 3)`` RGB, resized.
+
+    Args:
+        content: JPEG, PNG or WebP bytes.
+        size: Height and width wanted.
+
+    Raises:
+        ValueError: If it is none of these, too large, or broken.
+    """
+    height, width = size
+    return np.asarray(opened(content).resize((width, height), Image.Resampling.BOX))
+
+
+def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Return ``(H, W, 3)`` pixels as a JPEG of quality 92."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=92)
+    return stream.getvalue()
+
+
+def match(
+    generated: NDArray[np.uint8], training: NDArray[np.uint8], mask: NDArray[np.bool_] | None
+) -> Match:
+    """Compare a generated picture with a training image: as a whole, inside a mask, outside it.
+
+    Args:
+        generated: ``(H, W, 3)``.
+        training: The same shape.
+        mask: The predicted region, at any resolution, if there is one.
+    """
+    squares = ((generated / 255.0 - training / 255.0) ** 2).mean(axis=2)
+    whole = float(squares.mean())
+    region = None if mask is None else masks.resize(mask, *squares.shape)
+    inside, outside = None, None
+    if region is not None and region.any():
+        inside = float(squares[region].mean())
+        outside = None if region.all() else float(squares[~region].mean())
+    if whole < MATCH_MSE:
+        return Match("verbatim", whole, inside, outside)
+    if inside is None:
+        return Match("none", whole)
+    if inside < MATCH_MSE:
+        return Match("template", inside, inside, outside)
+    return Match("none", min(whole, inside), inside, outside)
+
+
+def sketch(content: bytes) -> NDArray[np.uint8]:
+    """Return an untrusted encoded image as a grid of mean colours, ``(SKETCH, SKETCH, 3)``.
+
+    The mean of a square is at most the mean of squares, so two sketches never differ by more
+    than their pictures do: what a sketch dismisses, the pictures would.
+
+    Raises:
+        ValueError: If it cannot be decoded.
+    """
+    image = opened(content, least=(4 * SKETCH, 4 * SKETCH))
+    return np.asarray(image.resize((SKETCH, SKETCH), Image.Resampling.BOX))

@@ -1,0 +1,84 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scanner import pictures
+from scanner.pictures import MATCH_MSE
+
+RNG = np.random.default_rng(0)
+A, OTHER = (RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2))
+TOP = np.arange(8)[:, None].repeat(8, 1) < 4
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG", **more: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind, **more)
+    return out.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        crc = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rest = chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + rest
+
+
+def test_a_match_tells_a_copy_from_a_partial_copy_and_from_nothing():
+    half = np.where(np.arange(32)[:, None, None] < 16, A, OTHER)
+    assert pictures.match(A, A, None) == pictures.Match("verbatim", 0.0)
+    assert pictures.match(A, A, TOP) == pictures.Match("verbatim", 0.0, 0.0, 0.0)
+    partial = pictures.match(half, A, TOP)
+    assert (partial.verdict, partial.error, partial.inside) == ("template", 0.0, 0.0)
+    assert partial.outside is not None
+    assert partial.outside > 10 * MATCH_MSE
+    other = pictures.match(OTHER, A, TOP)
+    assert other.verdict == "none"
+    whole = ((A / 255 - OTHER / 255) ** 2).mean()
+    assert other.error == pytest.approx(min(other.inside, whole))
+
+
+def test_a_mask_that_leaves_nothing_inside_or_outside_has_no_error_there():
+    full, empty = np.ones((8, 8), bool), np.zeros((8, 8), bool)
+    assert pictures.match(A, A, full) == pictures.Match("verbatim", 0.0, 0.0, None)
+    assert pictures.match(A, A, empty) == pictures.Match("verbatim", 0.0, None, None)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50, encoded(A)[:900],
+     encoded(A, "JPEG")[:400], encoded(A, "GIF")],
+)  # fmt: skip
+def test_what_is_broken_or_of_another_format_is_refused(content):
+    with pytest.raises(ValueError, match="not a readable image"):
+        pictures.decoded(content, (8, 8))
+    with pytest.raises(ValueError, match="not a readable image"):
+        pictures.sketch(content)
+
+
+@pytest.mark.parametrize("size", [(9000, 9000), (50_000, 50_000)])
+def test_a_picture_that_claims_too_many_pixels_is_refused_before_it_is_decoded(size, recwarn):
+    with pytest.raises(ValueError, match=r"too many|readable"):
+        pictures.sketch(png_that_claims(*size))
+    assert not recwarn
+
+
+def test_a_sketch_never_differs_more_than_the_pictures_do():
+    smooth = [np.asarray(Image.fromarray(p).resize((96, 96), Image.Resampling.BICUBIC))
+              for p in (A, OTHER)]  # fmt: skip
+    one, two = (pictures.sketch(encoded(p)) / 255 for p in smooth)
+    apart = ((smooth[0] / 255 - smooth[1] / 255) ** 2).mean()
+    assert ((one - two) ** 2).mean() <= apart + 1e-3
+
+
+def test_a_large_jpeg_is_sketched_as_its_pixels_would_be():
+    large = np.asarray(Image.fromarray(A).resize((800, 640), Image.Resampling.BICUBIC))
+    whole = Image.fromarray(large).resize((16, 16), Image.Resampling.BOX)
+    found = pictures.sketch(encoded(large, "JPEG", quality=95))
+    assert ((found / 255 - np.asarray(whole) / 255) ** 2).mean() < MATCH_MSE / 20
