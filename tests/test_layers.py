@@ -37,6 +37,7 @@ ONLY_IN = {
     "fsspec": {"io"},
     "pyarrow": {"io", "testbed"},
     "duckdb": {"audit"},
+    "matplotlib": {"audit"},
     "typer": {"cli"},
     "rich": {"cli"},
     "PIL": {"pictures", "audit", "testbed"},

@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
 from scanner.audit import overlap
 from scanner.audit.detection import detection_row
@@ -114,7 +115,7 @@ def evaluate(
     """
     with closing(connect(results, runs=[run], also=[truth_path])) as con:
         truth = truths(con, truth_path)
-        names, table = _captions(con)
+        names, table = captions(con)
         known = {row[0]: row for row in table if row[0] in truth}
         rejected = {row[0] for row in con.execute("SELECT caption_sha256 FROM rejects").fetchall()}
         missing = truth.keys() - known.keys()
@@ -132,7 +133,7 @@ def evaluate(
     return found
 
 
-def _captions(con: duckdb.DuckDBPyConnection) -> tuple[list[str], list[tuple[Any, ...]]]:
+def captions(con: duckdb.DuckDBPyConnection) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return score columns, and per caption: hash, flag, and each score's mean over seeds."""
     fixed = {column.split()[0] for column in COLUMNS["scores"].split(", ")} - {"delta_s", "screen"}
     names = [
@@ -210,14 +211,8 @@ def _flag_rates(flags: list[tuple[bool, bool | None]]) -> dict[str, float | int]
 
 
 def _localize(found: Evaluation, con: duckdb.DuckDBPyConnection, truth: dict[str, Truth]) -> None:
-    groups = con.execute("SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL").fetchall()
-    for metric, baseline in groups:
-        rows = con.execute(
-            "SELECT caption_sha256, height, width, heatmap, mask FROM masks "
-            "WHERE metric = $1 AND baseline = $2 QUALIFY row_number() OVER "
-            "(PARTITION BY caption_sha256, seed ORDER BY shard, key) = 1 ORDER BY 1, seed",
-            [metric, baseline],
-        ).fetchall()
+    for metric, baseline in metrics(con):
+        rows = maps_of(con, metric, baseline)
         known = [(truth[row[0]], *row[1:]) for row in rows if row[0] in truth]
         if len(known) < len(rows):
             found.notes.append(
@@ -235,22 +230,42 @@ def _localize(found: Evaluation, con: duckdb.DuckDBPyConnection, truth: dict[str
         )
 
 
+def metrics(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Return the maps that there are, by metric and baseline."""
+    return con.execute("SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL").fetchall()
+
+
+def maps_of(con: duckdb.DuckDBPyConnection, metric: str, baseline: str) -> list[tuple[Any, ...]]:
+    """Return hash, height, width, heatmap and mask of each caption's maps, one per seed."""
+    return con.execute(
+        "SELECT caption_sha256, height, width, heatmap, mask FROM masks "
+        "WHERE metric = $1 AND baseline = $2 QUALIFY row_number() OVER "
+        "(PARTITION BY caption_sha256, seed ORDER BY shard, key) = 1 ORDER BY 1, seed",
+        [metric, baseline],
+    ).fetchall()
+
+
+def regions(truth: Sequence[Truth], maps: Sequence[NDArray[np.float64]]) -> list[NDArray[np.bool_]]:
+    """Return the true region of each map; empty where nothing is memorized."""
+    return [
+        np.zeros(values.shape, bool) if known.mask is None else known.mask
+        for known, values in zip(truth, maps, strict=True)
+    ]
+
+
 def _measured(members: list[tuple[Any, ...]]) -> list[tuple[str, overlap.Overlap]]:
     if not members:
         return []
     maps = [from_heatmap(heat, height, width) for _, height, width, heat, _ in members]
-    truths = [
-        np.zeros(values.shape, bool) if member[0].mask is None else member[0].mask
-        for member, values in zip(members, maps, strict=True)
-    ]
+    truths = regions([member[0] for member in members], maps)
     deployed = [
         (resize(from_runs(runs, height, width), *truth.shape), truth)
         for (_, height, width, _, runs), truth in zip(members, truths, strict=True)
         if runs is not None
     ]
     methods = [
-        ("oracle", overlap.oracle(maps, truths, lambda values: values)),
-        ("smoothed", overlap.oracle(maps, truths, overlap.mean_filtered)),
+        ("oracle", overlap.sweep(maps, truths, lambda values: values).best()),
+        ("smoothed", overlap.sweep(maps, truths, overlap.mean_filtered).best()),
     ]
     if deployed:
         masks, met = zip(*deployed, strict=True)

@@ -60,17 +60,45 @@ def window(side: int) -> int:
     return 2 * round((side * WINDOW_SHARE - 1) / 2) + 1 if side * WINDOW_SHARE > 1 else 1
 
 
-def oracle(
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The published protocol's measures at each of `THRESHOLDS`, ``(101,)`` each.
+
+    Attributes:
+        maps: How many.
+        iou: Pooled intersection over pooled union.
+        miou: Mean over maps of intersection over union.
+        accuracy: Share of all pixels that agree.
+    """
+
+    maps: int
+    iou: Floats
+    miou: Floats
+    accuracy: Floats
+
+    def best(self) -> Overlap:
+        """Return each measure at its own best threshold: the oracle."""
+        best = (float(v.max()) for v in (self.iou, self.miou, self.accuracy))
+        return Overlap(self.maps, *best)
+
+
+def sweep(
     maps: Iterable[Floats], truths: Iterable[Bools], prepare: Callable[[Floats], Floats]
-) -> Overlap:
-    """Measure signed maps by the published protocol.
+) -> Sweep:
+    """Measure signed maps by the published protocol at all of its thresholds.
 
     Args:
         maps: Signed, each ``(h, w)``; gone through twice.
         truths: Each ``(H, W)``.
         prepare: What is done to a map first, such as `mean_filtered`.
+
+    Returns:
+        NaN everywhere if there are no maps.
     """
     maps, truths = list(maps), list(truths)
+    if not maps:
+        nothing = np.full(len(THRESHOLDS), np.nan)
+        return Sweep(0, nothing, nothing, nothing)
     low, high = np.inf, -np.inf
     for values, truth in zip(maps, truths, strict=True):
         lit = _lit(prepare(values), truth)
@@ -78,17 +106,10 @@ def oracle(
     inter, union, sizes, ratios = np.zeros(101), np.zeros(101), 0, np.zeros(101)
     for values, truth in zip(maps, truths, strict=True):
         scaled = (_lit(prepare(values), truth) - low) / (high - low + 1e-8)
-        both, either = _sweep(scaled, truth)
+        both, either = _overlaps(scaled, truth)
         inter, union, sizes = inter + both, union + either, sizes + truth.size
         ratios += _ratio(both, either)
-    if not maps:
-        return Overlap(0, np.nan, np.nan, np.nan)
-    return Overlap(
-        len(maps),
-        float(_ratio(inter, union).max()),
-        float((ratios / len(maps)).max()),
-        float((1 - (union - inter) / sizes).max()),
-    )
+    return Sweep(len(maps), _ratio(inter, union), ratios / len(maps), 1 - (union - inter) / sizes)
 
 
 def agreement(masks: Iterable[Bools], truths: Iterable[Bools]) -> Overlap:
@@ -108,7 +129,7 @@ def _lit(values: Floats, truth: Bools) -> Floats:
     return np.log1p(bilinear(np.maximum(values, 0), *truth.shape))
 
 
-def _sweep(scaled: Floats, truth: Bools) -> tuple[Floats, Floats]:
+def _overlaps(scaled: Floats, truth: Bools) -> tuple[Floats, Floats]:
     """Return intersection and union at every threshold, from two histograms."""
     passed = np.searchsorted(THRESHOLDS, scaled.ravel(), side="left")
     predicted = _at_least(passed)

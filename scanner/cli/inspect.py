@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scanner.cli import options
+from scanner.cli import options, progress
 from scanner.errors import ConfigError, ResultsError
 
 
@@ -89,6 +89,13 @@ def evaluate(
     brief: Annotated[
         bool, typer.Option("--brief", help="Without the rows by kind; templates alone.")
     ] = False,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for ROC, score distributions, IoU by threshold and maps, as PNG.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     r"""Compare a run with a known truth.
@@ -98,12 +105,17 @@ def evaluate(
     very maps (`oracle`, as published) and at the calibrated one (`deployed`).
 
     Example:
-        memscan eval results --truth truth.parquet
+        memscan eval results --truth truth.parquet --figures figures
     """
     from scanner.audit.evaluate import evaluate as measure
 
     store = opened(results)
-    found = measure(store, run or newest(store), truth, bootstrap=bootstrap)
+    name = run or newest(store)
+    found = measure(store, name, truth, bootstrap=bootstrap)
+    if figures is not None:
+        from scanner.audit.figures import draw
+
+        progress.note("figures: " + ", ".join(map(str, draw(store, name, truth, figures))))
     found = found.headlines() if brief else found
     width = shutil.get_terminal_size((140, 24)).columns
     typer.echo(found.as_json() if as_json else found.as_text(width))

@@ -1,11 +1,15 @@
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 from made_results import commit, mask, score, write_truth
+from PIL import Image
 
+from scanner.audit import figures
 from scanner.audit.evaluate import Evaluation, evaluate
+from scanner.audit.truth import Truth
 from scanner.errors import ConfigError
 from scanner.records import Reject, caption_hash
 
@@ -163,3 +167,44 @@ def test_further_detectors_and_maps_are_measured_like_the_first(make, tmp_path) 
             found.localization, metric=metric, baseline=baseline, method="oracle", pool="all"
         )
         assert (row["maps"], row["iou"]) == (7, 1)
+
+
+def test_figures_are_drawn_for_what_the_run_has(planted, make, tmp_path) -> None:
+    found = figures.draw(*planted[:1], "r1", planted[1], tmp_path / "figures")
+    assert [path.name for path in found] == ["roc.png", "scores.png", "iou.png", "maps.png"]
+    for path in found:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 200
+            assert len(set(np.asarray(picture.convert("L")).ravel().tolist())) > 20
+    bare = make("bare", ("r2",))
+    commit(bare, "r2", [score("copy 0", 5.0), score("scene 0", 1.0)], [], [])
+    found = figures.draw(bare, "r2", planted[1], tmp_path / "bare")
+    assert [path.name for path in found] == ["roc.png", "scores.png"]
+
+
+def test_figures_of_another_corpus_are_refused(planted, make, tmp_path) -> None:
+    other = make("other", ("r3",))
+    commit(other, "r3", [score("never planted", 5.0)], [], [])
+    with pytest.raises(ConfigError, match="truth of this corpus"):
+        figures.draw(other, "r3", planted[1], tmp_path)
+
+
+def test_figures_without_matplotlib_say_what_to_install(planted, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match=r"memscan\[figures\]"):
+        figures.draw(*planted[:1], "r1", planted[1], tmp_path)
+
+
+def test_the_roc_goes_through_every_threshold_with_ties_together() -> None:
+    rows = [(1, 5.0), (0, 5.0), (1, 4.0), (0, 3.0), (0, 3.0), (1, 2.0)]
+    pool = [(Truth("x", "x", bool(m), None), s) for m, s in rows]
+    fpr, tpr = figures._curve(pool)
+    wanted = {
+        (
+            sum(s >= level for m, s in rows if not m) / 3,
+            sum(s >= level for m, s in rows if m) / 3,
+        )
+        for level in (9.0, 5.0, 4.0, 3.0, 2.0)
+    }
+    assert set(zip(fpr.tolist(), tpr.tolist(), strict=True)) == wanted
+    assert len(figures._curve(pool[:1])[0]) == 0

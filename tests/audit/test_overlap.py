@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.audit.overlap import agreement, bilinear, mean_filtered, oracle
+from scanner.audit.overlap import agreement, bilinear, mean_filtered, sweep
 from scanner.masks import intersection_over_union
 
 RNG = np.random.default_rng(2)
@@ -35,7 +35,7 @@ def brute(maps, truths):
 def test_the_oracle_is_the_protocol_step_by_step(size) -> None:
     maps = [RNG.normal(size=(8, 8)) * 10 for _ in range(6)]
     truths = [RNG.random(size) < 0.4 for _ in range(4)] + [np.zeros(size, bool)] * 2
-    found = oracle(maps, truths, lambda m: m)
+    found = sweep(maps, truths, lambda m: m).best()
     assert (found.iou, found.miou, found.accuracy) == pytest.approx(brute(maps, truths), abs=1e-9)
 
 
@@ -65,17 +65,17 @@ def test_all_ones_reach_the_share_of_the_truth() -> None:
 def test_two_empty_masks_agree() -> None:
     nothing = [np.zeros((3, 3), bool)]
     assert agreement(nothing, nothing).miou == 1.0
-    assert oracle([np.full((3, 3), -1.0)], nothing, lambda m: m).miou == 1.0
+    assert sweep([np.full((3, 3), -1.0)], nothing, lambda m: m).best().miou == 1.0
 
 
 def test_no_maps_have_no_measure() -> None:
     assert np.isnan(agreement([], []).iou)
-    assert np.isnan(oracle([], [], lambda m: m).iou)
+    assert np.isnan(sweep([], [], lambda m: m).best().iou)
 
 
 def test_five_hundred_maps_take_seconds() -> None:
     maps = [RNG.normal(size=(64, 64)) for _ in range(500)]
     truths = [m > 1 for m in maps]
     start = time.perf_counter()
-    assert oracle(maps, truths, lambda m: m).iou > 0.9
+    assert sweep(maps, truths, lambda m: m).best().iou > 0.9
     assert time.perf_counter() - start < 30
