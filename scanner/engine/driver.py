@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 from scanner import calibration, models
 from scanner.engine.cluster import cluster
 from scanner.engine.job import Event, Job, Resources, Summary
+from scanner.engine.metrics import Metrics
 from scanner.engine.plan import Ledger, Piece, Plan
 from scanner.engine.pool import Happening, Lost, Opened, Pool, Returned
 from scanner.engine.queue import HOPELESS, Errand, Queue
@@ -92,6 +93,9 @@ class _Drive:
         urls = tuple(dict.fromkeys(job.shards))
         width = max(2, min(MOST_SURVEYS, int(have.get("CPU", 0)) // 4))
         self._survey = Survey(urls, job.chunk_size, ledger.finished(), width)
+        self._metrics = Metrics(self._run)
+        self._shards_counted, self._shards_total = 0, len(urls)
+        self._pool: Pool | None = None
         self._failed_in_row = 0
         self._seconds = self._denoiser_seconds = 0.0
 
@@ -104,6 +108,7 @@ class _Drive:
 
     def go(self, pool: Pool) -> None:
         """Run until everything is committed or given up."""
+        self._pool = pool
         try:
             self._loop(pool)
         except RayError as error:
@@ -119,6 +124,7 @@ class _Drive:
                 self._add_shard(url, answer)
             if self._plan.is_full:
                 self._survey.stop()
+                self._shards_total = self._shards_counted
             outstanding = len(self._queue) + pool.in_flight
             if not outstanding and self._survey.is_over:
                 return
@@ -134,11 +140,12 @@ class _Drive:
 
     def _add_shard(self, url: str, answer: ShardIndex | str | Failure) -> None:
         skipped = len(self._plan.skipped)
+        self._shards_counted += 1
         if isinstance(answer, Failure):
             if answer.error is ConfigError:
                 raise ConfigError(answer.text)
             text = answer.text if answer.error else f"{url} could not be counted: {answer.text}"
-            self._incomplete(text)
+            self._incomplete(text, url)
             return
         if isinstance(answer, str):
             problem = self._plan.skip(answer)
@@ -150,21 +157,22 @@ class _Drive:
             self._count(facts)
             self.summary.chunks_skipped += 1
         if problem is not None:
-            self._incomplete(problem if url in problem else f"{url}: {problem}")
-        self._tell("index", url)
+            self._incomplete(problem if url in problem else f"{url}: {problem}", url)
+        self._tell("index", url, shard=url)
 
     def _note(self, happening: Happening) -> None:
         match happening:
             case Opened(facts):
-                self._tell("worker", f"{facts.device} on {facts.node} in {facts.seconds:.1f} s")
-            case Returned(errand, Counts() as counts):
-                self._returned(errand, counts)
+                text = f"{facts.device} on {facts.node} in {facts.seconds:.1f} s"
+                self._tell("worker", text, actor=facts.name)
+            case Returned(errand, Counts() as counts, actor):
+                self._returned(errand, counts, actor)
             case Returned(errand, Failure() as failure):
                 self._refused(errand, failure)
             case Lost():
                 self._lost(happening)
 
-    def _returned(self, errand: Errand, counts: Counts) -> None:
+    def _returned(self, errand: Errand, counts: Counts, actor: str) -> None:
         if errand.proves:
             self._failed_in_row = 0
         self._seconds += counts.seconds
@@ -172,33 +180,33 @@ class _Drive:
         self.summary.denoiser_share = self._denoiser_seconds / max(self._seconds, 1e-9)
         self._queue.succeeded(errand)
         if not errand.trial:
-            self._committed(errand.piece, {n: getattr(counts, n) for n in Counts.__slots__})
+            self._committed(errand.piece, {n: getattr(counts, n) for n in Counts.__slots__}, actor)
 
-    def _committed(self, piece: Piece, facts: dict[str, Any]) -> None:
+    def _committed(self, piece: Piece, facts: dict[str, Any], actor: str) -> None:
         self._count(facts)
         self.summary.chunks_done += 1
-        self._tell("chunk", piece.name)
+        counts = {name: facts[name] for name in Counts.__slots__ if name in facts}
+        self._tell("chunk", piece.name, **_about(piece), actor=actor, counts=counts)
 
     def _refused(self, errand: Errand, failure: Failure) -> None:
         if failure.error is None:
             self._failed(errand, f"{failure.text}\n{failure.details}".strip())
         elif failure.error is ShardError:
             if not self._queue.unreadable(errand):
-                self._incomplete(failure.text)
+                self._incomplete(failure.text, errand.piece.chunk.shard.url)
         else:
             raise failure.error(failure.text)
 
     def _lost(self, lost: Lost) -> None:
         """Sort out what a lost actor had: committed after all, to blame, or not begun."""
-        if not lost.errands:
-            self._tell("retry", f"a worker was lost while it waited: {lost.reason}")
-            return
+        doing = f"with {lost.errands[0].piece.name}" if lost.errands else "while it waited"
+        self._tell("lost", f"a worker was lost {doing}: {lost.reason}", actor=lost.actor)
         commits = self._results.commits(self._run)
         left = list[Errand]()
         for errand in lost.errands:
             if not errand.trial and errand.piece.name in commits:
                 self._queue.succeeded(errand)
-                self._committed(errand.piece, commits[errand.piece.name])
+                self._committed(errand.piece, commits[errand.piece.name], lost.actor)
             else:
                 left.append(errand)
         if left and lost.blames:
@@ -219,22 +227,34 @@ class _Drive:
         self._queue.failed(errand, reason)
         self.summary.quarantined = list(self._queue.quarantined)
         kind = "retry" if len(self._queue.quarantined) == given_up else "quarantine"
-        self._tell(kind, f"{errand.piece.name}: {line}")
+        self.summary.retries += kind == "retry"
+        self._tell(kind, f"{errand.piece.name}: {line}", **_about(errand.piece))
 
     def _count(self, facts: Any) -> None:
-        for name in ("samples", "scored", "flagged", "rejected"):
+        for name in ("samples", "scored", "localized", "flagged", "rejected"):
             setattr(self.summary, name, getattr(self.summary, name) + facts.get(name, 0))
 
-    def _incomplete(self, text: str) -> None:
+    def _incomplete(self, text: str, shard: str) -> None:
         if text not in self.summary.incomplete:
             self.summary.incomplete.append(text)
-            self._tell("problem", text)
+            self._tell("problem", text, shard=shard)
 
-    def _tell(self, kind: str, text: str) -> None:
+    def _tell(self, kind: str, text: str, **facts: Any) -> None:
         done = self.summary
-        self._progress(
-            Event(kind, done.samples, self._plan.total, done.flagged, done.rejected, text)
-        )
+        event = Event(
+            kind, done.samples, self._plan.total, done.flagged, done.rejected, text,
+            run=self._run, scored=done.scored, localized=done.localized, retries=done.retries,
+            quarantined=len(done.quarantined), shards_counted=self._shards_counted,
+            shards_total=self._shards_total, waiting=len(self._queue),
+            running=self._pool.in_flight if self._pool else 0,
+            **facts,
+        )  # fmt: skip
+        self._metrics(event)
+        self._progress(event)
+
+
+def _about(piece: Piece) -> dict[str, str]:
+    return {"shard": piece.chunk.shard.url, "chunk": piece.name}
 
 
 def placement(

@@ -1,7 +1,10 @@
 """What is asked of the engine, what it tells on the way, and what it answers."""
 
 import os
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from scanner.errors import ConfigError
 from scanner.spec import ScanSpec
@@ -90,15 +93,34 @@ class Resources:
 class Event:
     """One thing that happened, with the counts at that moment.
 
+    Live view, event log and metrics are all made of these. Counts include what earlier scans of
+    the run had committed, ``retries`` apart, which are this scan's own.
+
     Attributes:
         kind: ``index`` (a shard is counted), ``problem`` (a shard is unreadable or cut),
-            ``worker`` (a process is ready), ``chunk`` (one more is committed), ``retry`` (one
-            failed and is tried again), ``quarantine`` (one is given up) or ``end``.
-        samples_done: Samples committed, those of earlier runs included.
+            ``worker`` (an actor is ready), ``lost`` (an actor is gone), ``chunk`` (one more is
+            committed), ``retry`` (one failed and is tried again), ``quarantine`` (one is given
+            up) or ``end``.
+        samples_done: Samples committed.
         samples_total: Samples known so far; grows while shards are being counted.
         flagged: Samples flagged so far.
         rejected: Samples rejected so far.
         text: What happened, for a person.
+        run: The run.
+        shard: Address of the shard that it is about, or ``""``.
+        chunk: Name of the chunk that it is about, or ``""``.
+        actor: The actor that did it, as ``node/pid``, or ``""``.
+        scored: Samples with scores so far.
+        localized: Samples with maps so far.
+        retries: Attempts that failed and were repeated.
+        quarantined: Chunks given up.
+        shards_counted: Shards whose samples are known.
+        shards_total: Shards of the scan; those that a limit leaves out do not count.
+        waiting: Errands that no actor has yet.
+        running: Errands that actors have.
+        counts: Of a ``chunk``: its samples, scored, localized, flagged and rejected, ``reasons``
+            of rejection, ``seconds`` and ``denoiser_seconds``.
+        time: When, in seconds since 1970.
     """
 
     kind: str
@@ -107,6 +129,20 @@ class Event:
     flagged: int
     rejected: int
     text: str = ""
+    run: str = ""
+    shard: str = ""
+    chunk: str = ""
+    actor: str = ""
+    scored: int = 0
+    localized: int = 0
+    retries: int = 0
+    quarantined: int = 0
+    shards_counted: int = 0
+    shards_total: int = 0
+    waiting: int = 0
+    running: int = 0
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    time: float = field(default_factory=time.time)
 
 
 @dataclass(slots=True)
@@ -121,6 +157,8 @@ class Summary:
         scored: Samples with scores.
         flagged: Samples flagged under any seed.
         rejected: Samples that could not be scored.
+        localized: Samples with maps.
+        retries: Attempts of this scan that failed and were repeated.
         chunks_done: Chunks committed now.
         chunks_skipped: Chunks that were committed before.
         incomplete: Shards that are unreadable, cut short or changed, with the reason.
@@ -134,6 +172,8 @@ class Summary:
     scored: int = 0
     flagged: int = 0
     rejected: int = 0
+    localized: int = 0
+    retries: int = 0
     chunks_done: int = 0
     chunks_skipped: int = 0
     incomplete: list[str] = field(default_factory=list)

@@ -32,6 +32,7 @@ class Returned:
 
     errand: Errand
     answer: Counts | Failure
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,13 @@ class Lost:
         errands: What it had, in order: the first was running, the others had not begun.
         reason: What is known of it, one line.
         blames: Whether the first errand may be what killed it.
+        actor: Its name, if it ever opened.
     """
 
     errands: tuple[Errand, ...]
     reason: str
     blames: bool = True
+    actor: str = ""
 
 
 Happening = Opened | Returned | Lost
@@ -59,6 +62,7 @@ class _Actor:
     since: float
     flight: deque[tuple[ray.ObjectRef, Errand]] = field(default_factory=deque)
     verdict: str = ""
+    name: str = ""
 
 
 class Pool:
@@ -88,6 +92,11 @@ class Pool:
     def in_flight(self) -> int:
         """Errands that actors have."""
         return sum(len(a.flight) for a in self._actors)
+
+    @property
+    def opened(self) -> int:
+        """Actors that have their model."""
+        return sum(a.opening is None for a in self._actors)
 
     def grow(self, outstanding: int) -> None:
         """Start actors until there is one for every outstanding errand, or all there may be."""
@@ -161,6 +170,7 @@ class Pool:
             return
         actor.opening, self._losses_at_opening = None, 0
         self.facts.append(answer)
+        actor.name = answer.name
         yield Opened(answer)
 
     def _lost_at_opening(self, actor: _Actor, reason: str, details: str) -> Lost:
@@ -181,14 +191,14 @@ class Pool:
             return
         actor.flight.popleft()
         actor.since = time.monotonic()
-        yield Returned(errand, answer)
+        yield Returned(errand, answer, actor.name)
         if isinstance(answer, Failure) and not answer.usable:
             yield self._remove(actor, "its device failed on the errand before", blames=False)
 
     def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> Lost:
         self._actors.remove(actor)
         ray.kill(actor.handle)
-        return Lost(tuple(errand for _, errand in actor.flight), reason, blames)
+        return Lost(tuple(errand for _, errand in actor.flight), reason, blames, actor.name)
 
 
 def _reason(error: RayError) -> str:

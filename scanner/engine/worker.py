@@ -4,8 +4,9 @@ import os
 import platform
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +46,11 @@ class Facts:
     threads: int
     seconds: float
 
+    @property
+    def name(self) -> str:
+        """What the actor is called in events and metrics."""
+        return f"{self.node}/{self.pid}"
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -57,6 +63,8 @@ class Counts:
         rejected: Samples rejected.
         seconds: Time of the errand.
         denoiser_seconds: Time of it in the denoiser.
+        localized: Samples that got maps.
+        reasons: Samples rejected, by reason.
     """
 
     samples: int
@@ -65,6 +73,8 @@ class Counts:
     rejected: int
     seconds: float
     denoiser_seconds: float
+    localized: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,8 @@ class Worker:
             flagged=len({row.caption.key for row in result.scores if row.flagged}),
             seconds=time.perf_counter() - start,
             denoiser_seconds=self._scanner.denoiser_seconds - before,
+            localized=len({row.caption.key for row in result.scores if row.stage == "localize"}),
+            reasons=dict(Counter(reject.reason for reject in result.rejects)),
         )  # fmt: skip
         if not errand.trial:
             facts: dict[str, Any] = errand.piece.facts()

@@ -172,3 +172,27 @@ def test_this_process_reads_no_shard_and_loads_no_network():
     source = Path(scan.__code__.co_filename).read_text()
     assert "shards.read" not in source
     assert "torch" not in source
+
+
+def test_events_tell_counts_actor_and_place_of_every_chunk(corpus, undisturbed):
+    root, summary, events = undisturbed
+    chunks = [event for event in events if event.kind == "chunk"]
+    assert {event.run for event in events} == {summary.run}
+    assert {event.shard for event in chunks} == {str(path) for path in corpus}
+    actors = {event.actor for event in events if event.kind == "worker"}
+    assert {event.actor for event in chunks} <= actors
+    for name in ("samples", "scored", "localized", "flagged", "rejected"):
+        assert sum(event.counts[name] for event in chunks) == getattr(summary, name), name
+    assert all(0 < e.counts["denoiser_seconds"] <= e.counts["seconds"] for e in chunks)
+    assert summary.localized == len(set(keys(root, "masks")))
+    assert [event.time for event in events] == sorted(event.time for event in events)
+    last = events[-1]
+    assert (last.shards_counted, last.shards_total, last.waiting, last.running) == (3, 3, 0, 0)
+
+
+def test_events_tell_why_samples_are_rejected_and_what_a_limit_leaves_out(corpus, tmp_path):
+    shard, events = write_shard(tmp_path / "s.tar", ["one", " ", "three"]), []
+    run(job_of([shard, *corpus], tmp_path / "r", limit=3), actors=1, progress=events.append)
+    (chunk,) = [event for event in events if event.kind == "chunk"]
+    assert chunk.counts["reasons"] == {"empty_caption": 1}
+    assert events[-1].shards_counted == events[-1].shards_total < 4
