@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scanner.cli import options, progress, reports, scanning
+from scanner.cli import options, reports
 from scanner.errors import ConfigError
 
 StateFolder = Annotated[
@@ -58,6 +58,7 @@ def audit(
     device: options.Device = "auto",
     dtype: options.Dtype = "float32",
     address: options.Address = None,
+    events: options.Events = None,
     as_json: options.Json = False,
 ) -> None:
     r"""Scan what is new in a corpus, compare with the last audit, raise the alarm.
@@ -77,6 +78,7 @@ def audit(
     from scanner.audit import policy as policies
     from scanner.audit.report import PageOptions
     from scanner.calibration import load
+    from scanner.cli.live import watching
     from scanner.engine.job import Job, Resources
     from scanner.io import shards
     from scanner.nightly.audit import Request
@@ -115,9 +117,9 @@ def audit(
         page=page,
         command=shlex.join(["memscan", *sys.argv[1:]]),
     )
-    with progress.meter("audit") as show:
+    with watching("audit", events) as heard:
         resources = Resources(actors=actors, device=device, address=address)
-        done = run_audit(memory, request, resources, scanning.shown(show))
+        done = run_audit(memory, request, resources, heard)
     _report(done.folder, done.night.exit_code, as_json=as_json)
 
 

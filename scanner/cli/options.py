@@ -76,6 +76,13 @@ Address = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Scan so many samples at most.", show_default=False)
 ]
+Events = Annotated[
+    Path | None,
+    typer.Option(
+        help="Append everything that happens to this file, a line of JSON each.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
 Results = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
 Run = Annotated[

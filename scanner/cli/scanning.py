@@ -1,7 +1,6 @@
 """``scan`` and ``calibrate``."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from scanner.errors import IncompleteError
 from scanner.spec import DETECTORS, MAPS, ScanSpec
 
 if TYPE_CHECKING:
-    from scanner.engine.job import Event, Job, Resources, Summary
+    from scanner.engine.job import Job, Resources, Summary
 
 
 def scan(
@@ -69,6 +68,7 @@ def scan(
     dtype: options.Dtype = "float32",
     address: options.Address = None,
     limit: options.Limit = None,
+    events: options.Events = None,
     as_json: options.Json = False,
 ) -> None:
     r"""Score every caption of SHARDS, localize the flagged ones, write Parquet to a folder.
@@ -112,7 +112,7 @@ def scan(
         progress.note(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
-    summary = run(job, Resources(actors=actors, device=device, address=address), "scan")
+    summary = run(job, Resources(actors=actors, device=device, address=address), "scan", events)
     _report(summary, out, as_json=as_json)
 
 
@@ -139,6 +139,7 @@ def calibrate(
     dtype: options.Dtype = "float32",
     address: options.Address = None,
     limit: options.Limit = None,
+    events: options.Events = None,
 ) -> None:
     r"""Learn from null captions what scores and maps look like without memorization.
 
@@ -177,7 +178,8 @@ def calibrate(
         chunk_size=chunk_size,
         limit=limit,
     )
-    summary = run(job, Resources(actors=actors, device=device, address=address), "calibrate")
+    resources = Resources(actors=actors, device=device, address=address)
+    summary = run(job, resources, "calibrate", events)
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
     fitted = fitting.calibrate(Results(work), summary.run, pixel_fpr=pixel_fpr)
@@ -190,24 +192,13 @@ def calibrate(
         typer.echo(f"  false-positive rate {rate:g}: {said}")
 
 
-def run(job: "Job", resources: "Resources", title: str) -> "Summary":
-    """Scan with a progress bar; problems are printed as they are found."""
+def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
+    """Scan, and show it."""
+    from scanner.cli.live import watching
     from scanner.engine import driver
 
-    with progress.meter(title) as show:
-        return driver.scan(job, resources, shown(show))
-
-
-def shown(show: progress.Meter) -> "Callable[[Event], None]":
-    """Return what an engine tells its progress to."""
-
-    def heard(event: "Event") -> None:
-        if event.kind in ("problem", "retry", "quarantine"):
-            progress.note(event.text)
-        word = f"{event.flagged} flagged, {event.rejected} rejected"
-        show(event.samples_done, event.samples_total, word)
-
-    return heard
+    with watching(title, events) as heard:
+        return driver.scan(job, resources, heard)
 
 
 def _report(summary: "Summary", out: Path, *, as_json: bool) -> None:

@@ -33,12 +33,12 @@ def demo(
     Example:
         memscan demo
     """
+    from scanner.cli.live import watching
     from scanner.engine.job import Resources
     from scanner.testbed import demo as demonstration
 
-    made = demonstration.run(
-        out, negatives, Resources(actors=actors, address=address, device="auto"), progress.meter
-    )
+    resources = Resources(actors=actors, address=address, device="auto")
+    made = demonstration.run(out, negatives, resources, progress.meter, watching)
     if as_json:
         typer.echo(demonstration.as_json(made))
         return

@@ -34,6 +34,9 @@ class Show(Protocol):
 Metered = Callable[[str], AbstractContextManager[Show]]
 """From a title to a context in which progress is shown."""
 
+Watched = Callable[[str], AbstractContextManager[Callable[[Event], None]]]
+"""From a title to a context in which a scan's events are shown."""
+
 STEPS, GUIDANCE, PROBES = 20, 2.5, 4
 """What suits so small a model: 7.5 is too strong for it, and fewer steps cost nothing."""
 
@@ -75,7 +78,7 @@ def make_corpus(folder: Path, seed: int, number: int, metered: Metered) -> None:
         make.write_truth(items, truth)
 
 
-def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
+def run(out: Path, number: int, resources: Resources, metered: Metered, watched: Watched) -> Demo:
     """Run it all into a folder; what is there already is not done again.
 
     Args:
@@ -83,6 +86,7 @@ def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
         number: Fresh negatives in the evaluation, and as many in the calibration.
         resources: Where to run.
         metered: Shows progress.
+        watched: Shows a scan.
     """
     out = out.resolve()
     corpus, results = out / "corpus", out / "results"
@@ -98,7 +102,7 @@ def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
             model=pipeline, baseline=early, results=str(out / "calibration.results"), spec=spec,
             shards=tuple(shards.expand([str(corpus / "calibration-*.tar")])), chunk_size=32,
         )  # fmt: skip
-        done = _scan(null, resources, "calibrate", metered)
+        done = _scan(null, resources, "calibrate", watched)
         fitted = fitting.calibrate(Results(null.results), done.run)
         fitted.save(calibration)
         job = Job(
@@ -106,7 +110,7 @@ def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
             shards=tuple(shards.expand([str(corpus / "evaluation-*.tar")])), chunk_size=32,
             calibration=str(calibration),
         )  # fmt: skip
-        summary = _scan(job, resources, "scan", metered)
+        summary = _scan(job, resources, "scan", watched)
     truth = corpus / "evaluation-truth.parquet"
     evaluation = evaluate(Results(results), summary.run, truth)
     (out / "evaluation.json").write_text(evaluation.as_json())
@@ -118,12 +122,8 @@ def run(out: Path, number: int, resources: Resources, metered: Metered) -> Demo:
     return Demo(out, summary, evaluation, reproduced, sheet, html)
 
 
-def _scan(job: Job, resources: Resources, title: str, metered: Metered) -> Summary:
-    with metered(title) as show:
-
-        def heard(event: Event) -> None:
-            show(event.samples_done, event.samples_total, f"{event.flagged} flagged")
-
+def _scan(job: Job, resources: Resources, title: str, watched: Watched) -> Summary:
+    with watched(title) as heard:
         return driver.scan(job, resources, heard)
 
 

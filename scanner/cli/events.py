@@ -1,0 +1,82 @@
+"""The event log: a line of JSON for everything that happens in a scan."""
+
+import json
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scanner.cli import progress
+from scanner.engine.job import Event
+from scanner.errors import ConfigError
+
+VERSION = 1
+"""Of the fields; ``docs/monitoring.md`` lists them. A new field does not change it."""
+
+
+class EventLog:
+    """Appends events to a file, each in one write, so that a crash leaves whole lines.
+
+    A log that can no longer be written is given up with one line on the standard error: the
+    scan is worth more.
+
+    Args:
+        path: The file; what is there stays.
+
+    Raises:
+        ConfigError: If it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._begin_a_line(self._file)
+        except OSError as error:
+            raise ConfigError(f"--events {path} cannot be written to ({error.strerror})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def __call__(self, event: Event) -> None:
+        """Append an event."""
+        if self._file is None:
+            return
+        try:
+            _append(self._file, line(event))
+        except OSError as error:
+            progress.note(f"{self._path} gets no more events: {error.strerror}; the scan goes on")
+            self._close()
+
+    @staticmethod
+    def _begin_a_line(file: int) -> None:
+        """End the line that a power cut left half written."""
+        size = os.fstat(file).st_size
+        if size and os.pread(file, 1, size - 1) != b"\n":
+            _append(file, b"\n")
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def line(event: Event) -> bytes:
+    """Return an event as a line of JSON."""
+    facts = asdict(event)
+    at = datetime.fromtimestamp(facts.pop("time"), UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"version": VERSION, "time": at} | facts).encode() + b"\n"
+
+
+def _append(file: int, content: bytes) -> None:
+    if os.write(file, content) != len(content):
+        os.write(file, b"\n")
+        raise OSError(0, "a line did not fit")

@@ -1,0 +1,238 @@
+"""A scan as it runs: a picture on a terminal, a line a minute elsewhere. On the standard error.
+
+Imports the engine, so a command imports this when it runs.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from scanner.cli import progress
+from scanner.cli.events import EventLog
+from scanner.engine.job import Event
+from scanner.engine.pace import Pace
+
+SECONDS_BETWEEN_LINES = 60.0
+SECONDS_TO_FIRST_LINE = 10.0
+MOST_ACTORS = 8
+"""Rows of actors; of more, the slowest are shown."""
+
+TROUBLE = ("problem", "lost", "retry", "quarantine")
+"""Kinds of events that are printed as they come."""
+
+Listener = Callable[[Event], None]
+
+
+@contextmanager
+def watching(title: str, events: Path | None = None) -> Iterator[Listener]:
+    """Show a scan, and log its events to a file if one is given.
+
+    Raises:
+        ConfigError: If the file cannot be written.
+    """
+    view = View(title)
+    shown = _picture(view) if sys.stderr.isatty() else _lines(view)
+    with nullcontext() if events is None else EventLog(events) as log, shown as say:
+
+        def heard(event: Event) -> None:
+            view.hear(event)
+            if log is not None:
+                log(event)
+            if event.kind in TROUBLE:
+                say(event.text)
+
+        yield heard
+
+
+class View:
+    """What there is to see of a scan."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.begun = title, time.time()
+        self.last: Event | None = None
+        self.pace: Pace | None = None
+        self.actors: dict[str, _Actor] = {}
+        self.chunks = 0
+
+    def hear(self, event: Event) -> None:
+        """Take an event in."""
+        self.last = event
+        if self.pace is None and event.kind in ("worker", "chunk"):
+            self.pace = Pace(event.time)
+        if event.kind == "worker":
+            self.actors[event.actor] = _Actor(Pace(event.time))
+        elif event.kind == "lost":
+            self.actors.pop(event.actor, None)
+        elif event.kind == "chunk":
+            self.chunks += 1
+            if self.pace is not None:
+                self.pace.add(event.counts.get("samples", 0), event.time)
+            if event.actor in self.actors:
+                self.actors[event.actor].add(event)
+
+    def rate(self, now: float) -> float:
+        """Return captions per second over the last two minutes."""
+        return 0.0 if self.pace is None else self.pace.per_second(now)
+
+    def total(self) -> int:
+        """Return how many samples there will be: known, or as far as they are counted."""
+        seen = self.last
+        if seen is None or not seen.shards_counted:
+            return 0
+        return round(seen.samples_total * max(1.0, seen.shards_total / seen.shards_counted))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether every shard's samples are known."""
+        return self.last is not None and self.last.shards_counted >= self.last.shards_total
+
+    def left(self, now: float) -> str:
+        """Return the time left, ``""`` if nobody can tell."""
+        rate = self.rate(now)
+        if self.last is None or not rate or self.last.kind == "end":
+            return ""
+        seconds = (self.total() - self.last.samples_done) / rate
+        return f"{'' if self.is_counted else '~'}{span(max(0.0, seconds))} left"
+
+    def line(self, now: float) -> str:
+        """Return all of it on one line."""
+        seen = self.last
+        if seen is None:
+            return f"{self.title}: starting"
+        parts = [
+            f"{seen.samples_done}/{'' if self.is_counted else '~'}{self.total()} captions",
+            f"{self.rate(now):.1f}/s",
+            self.left(now) or f"after {span(now - self.begun)}",
+            f"{seen.flagged} flagged",
+            f"{seen.localized} localized",
+            f"{seen.rejected} rejected",
+        ]
+        if seen.retries or seen.quarantined:
+            parts.append(f"{seen.retries} retries, {seen.quarantined} chunks given up")
+        if not self.is_counted:
+            parts.append(f"{seen.shards_counted}/{seen.shards_total} shards counted")
+        if not self.actors and seen.kind != "end":
+            parts.append("no worker yet")
+        return f"{self.title}: {', '.join(filter(None, parts))}"
+
+    def __rich__(self) -> RenderableType:
+        now, seen = time.time(), self.last
+        if seen is None:
+            return Text(f"{self.title}  starting, {span(now - self.begun)}")
+        if seen.kind == "end":
+            now = seen.time
+        return Group(self._bar(seen, now), self._stages(seen), *self._workers(now))
+
+    def _bar(self, seen: Event, now: float) -> RenderableType:
+        grid = Table.grid(padding=(0, 1), expand=False)
+        total = self.total()
+        share = min(1.0, seen.samples_done / total) if total else 0.0
+        grid.add_row(
+            Text(self.title, "bold"), ProgressBar(1.0, share, width=22), f"{share:4.0%}",
+            f"{seen.samples_done:,} of {'' if self.is_counted else '~'}{total:,}",
+            f"{self.rate(now):.1f}/s", self.left(now), Text(f"({span(now - self.begun)})", "dim"),
+        )  # fmt: skip
+        return grid
+
+    def _stages(self, seen: Event) -> RenderableType:
+        first, second = Text(), Text()
+        for text, name, value, style in (
+            (first, "detected", seen.scored, ""),
+            (first, "localized", seen.localized, ""),
+            (first, "flagged", seen.flagged, "bold red" if seen.flagged else ""),
+            (first, "rejected", seen.rejected, "yellow" if seen.rejected else ""),
+            (second, "chunks", self.chunks, ""),
+            (second, "waiting", seen.waiting + seen.running, ""),
+            (second, "retries", seen.retries, "yellow" if seen.retries else ""),
+            (second, "given up", seen.quarantined, "bold red" if seen.quarantined else ""),
+        ):
+            text.append(f"  {name} ", "dim").append(f"{value:,}", style)
+        counted = f"{seen.shards_counted:,} of {seen.shards_total:,}"
+        second.append("  shards counted ", "dim").append(counted)
+        return Group(first, second)
+
+    def _workers(self, now: float) -> Iterator[RenderableType]:
+        if not self.actors:
+            yield Text("  no worker has its model yet", "dim")
+            return
+        slowest = sorted(self.actors.items(), key=lambda item: item[1].pace.per_second(now))
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        table.add_column("worker")
+        for name in ("captions/s", "in denoiser", "done"):
+            table.add_column(name, justify="right")
+        for name, actor in slowest[:MOST_ACTORS]:
+            rate, done = f"{actor.pace.per_second(now):.1f}", f"{actor.pace.total:,.0f}"
+            share = f"{actor.share:.0%}" if actor.seconds else ""
+            table.add_row(Text(name[-32:]), rate, share, done)
+        yield table
+        if len(slowest) > MOST_ACTORS:
+            middle = slowest[len(slowest) // 2][1].pace.per_second(now)
+            more = len(slowest) - MOST_ACTORS
+            yield Text(f"  and {more} faster ones; median of all {middle:.1f}/s", "dim")
+
+
+class _Actor:
+    def __init__(self, pace: Pace) -> None:
+        self.pace, self.seconds, self.denoiser_seconds = pace, 0.0, 0.0
+
+    def add(self, event: Event) -> None:
+        self.pace.add(event.counts.get("samples", 0), event.time)
+        self.seconds += event.counts.get("seconds", 0.0)
+        self.denoiser_seconds += event.counts.get("denoiser_seconds", 0.0)
+
+    @property
+    def share(self) -> float:
+        return self.denoiser_seconds / self.seconds
+
+
+def span(seconds: float) -> str:
+    """Return a length of time for a person, such as ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole / 86400:.1f} days"
+
+
+@contextmanager
+def _picture(view: View) -> Iterator[Callable[[str], None]]:
+    console = Console(stderr=True, highlight=False)
+    with Live(view, console=console, refresh_per_second=2) as live:
+
+        def say(text: str) -> None:
+            live.console.print(text, markup=False, soft_wrap=True)
+
+        yield say
+
+
+@contextmanager
+def _lines(view: View) -> Iterator[Callable[[str], None]]:
+    """Print a line soon, one a minute from then on whatever happens, and one at the end."""
+    over = threading.Event()
+
+    def tick() -> None:
+        pause = SECONDS_TO_FIRST_LINE
+        while not over.wait(pause):
+            progress.note(view.line(time.time()))
+            pause = SECONDS_BETWEEN_LINES
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield progress.note
+    finally:
+        over.set()
+        ticker.join()
+        progress.note(view.line(time.time()))
