@@ -175,8 +175,8 @@ def test_an_unknown_job_is_a_bad_request(jobs):
             asked("raysubmit_none")
 
 
-def test_a_scan_is_sent_left_alone_stopped_and_sent_again(address, jobs, tmp_path):
-    shard = write_shard(tmp_path / "0.tar", [f"caption {n}" for n in range(12)])
+def test_a_scan_is_sent_left_alone_and_stopped(address, jobs, tmp_path):
+    shard = write_shard(tmp_path / "0.tar", [f"caption {n}" for n in range(2000)])
     results = tmp_path / "results"
     scan = ["scan", shard, "--model", "gaussian", "--out", results, "--chunk-size", 2,
             "--actors", 1, "--batch-size", 1]  # fmt: skip
