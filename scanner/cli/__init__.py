@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scanner import __version__
-from scanner.cli import inspect, jobs, nightly, reports, scanning, testbed
+from scanner.cli import inspect, jobs, nightly, reports, scanning, shards, testbed
 from scanner.errors import ScannerError
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.command()(nightly.audit)
 app.command()(nightly.mute)
 app.command()(jobs.submit)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(shards.app, name="shards")
 app.add_typer(testbed.app, name="testbed")
 
 
