@@ -17,6 +17,18 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP")
 SKETCH = 16
 """Rows and columns of a sketch."""
+ALIGN_SIDE = 64
+"""Rows and columns at which crops are tried."""
+
+_Crop = tuple[float, float, float, float]
+
+CROPS: tuple[_Crop, ...] = tuple(
+    (loss * x, loss * y, 1 - loss * (1 - x), 1 - loss * (1 - y))
+    for loss in (0.04, 0.08)
+    for x in (0.0, 0.5, 1.0)
+    for y in (0.0, 0.5, 1.0)
+)
+"""Left, top, right and bottom edges of what is left after a crop of 4 or 8%, in nine places."""
 
 # Pillow would only warn of what is refused here, and its warnings cannot be caught in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -122,3 +134,52 @@ def sketch(content: bytes) -> NDArray[np.uint8]:
     """
     image = opened(content, least=(4 * SKETCH, 4 * SKETCH))
     return np.asarray(image.resize((SKETCH, SKETCH), Image.Resampling.BOX))
+
+
+def sketch_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the sketch of ``(H, W, 3)`` pixels."""
+    small = Image.fromarray(pixels).resize((SKETCH, SKETCH), Image.Resampling.BOX)
+    return np.asarray(small)
+
+
+def nearest(pixels: NDArray[np.uint8], image: Image.Image, mask: NDArray[np.bool_] | None) -> Match:
+    """Compare a picture with another that may be cropped a little: as they are, then aligned.
+
+    Where they do not match as they are, `CROPS` of either are laid over the other, small, and
+    the best of them is compared as it is.
+
+    Args:
+        pixels: ``(H, W, 3)``.
+        image: What may be a copy of it, of any size.
+        mask: The region of ``pixels`` that counts, at any resolution, if there is one.
+    """
+    height, width = pixels.shape[:2]
+    found = match(pixels, _cropped(image, (0.0, 0.0, 1.0, 1.0), (height, width)), mask)
+    if found.verdict != "none":
+        return found
+    picture = Image.fromarray(pixels)
+    region = None if mask is None else Image.fromarray(masks.resize(mask, height, width))
+
+    def laid(crop: _Crop, of: str, size: tuple[int, int]) -> Match:
+        whole = (0.0, 0.0, 1.0, 1.0)
+        mine, other = (crop, whole) if of == "picture" else (whole, crop)
+        part = (
+            None if region is None else _cropped(region, mine, size, Image.Resampling.NEAREST) > 0
+        )
+        return match(_cropped(picture, mine, size), _cropped(image, other, size), part)
+
+    small = (min(height, ALIGN_SIDE), min(width, ALIGN_SIDE))
+    tried = [(laid(crop, of, small), crop, of) for crop in CROPS for of in ("picture", "image")]
+    _, crop, of = min(tried, key=lambda one: one[0].error or 0.0)
+    return laid(crop, of, (height, width))
+
+
+def _cropped(
+    image: Image.Image, crop: _Crop, size: tuple[int, int],
+    how: Image.Resampling = Image.Resampling.BOX,
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Return a part of a picture, its edges as shares of width and height, at a size."""
+    left, top, right, bottom = crop
+    w, h = image.size
+    box = (left * w, top * h, right * w, bottom * h)
+    return np.asarray(image.resize((size[1], size[0]), how, box=box))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from scanner.audit.copies import Group, told_of
 from scanner.audit.diff import STATES, Change, change_json
 from scanner.audit.policy import LEVELS
 from scanner.audit.report import Mark
@@ -17,6 +18,8 @@ SCHEMA = 1
 MOST_ENTRIES = 1000
 """SARIF results and JUnit cases at most: viewers refuse or choke on more."""
 MOST_LINES = 10
+MOST_RELATED = 20
+"""Images that a SARIF result points at."""
 SARIF_LEVEL = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 BASELINE = {"new": "new", "worse": "updated", "better": "updated", "persisting": "unchanged",
             "resolved": "absent"}  # fmt: skip
@@ -36,12 +39,14 @@ class Alert:
         severity: Its level.
         muted: The reason that it was muted with, or ``""``.
         alarms: Whether it raises the alarm; a muted one never does.
+        images: The images of the corpus that copy it; null where none were looked for.
     """
 
     change: Change
     severity: str
     muted: str = ""
     alarms: bool = False
+    images: Group | None = None
 
     def mark(self) -> Mark:
         """Return what a page shows of it."""
@@ -122,9 +127,10 @@ def as_record(night: Night) -> dict[str, Any]:
     own = {name: getattr(night, name) for name in Night.__slots__ if name != "alerts"}
     alerts = [
         change_json(a.change)
-        | {"severity": a.severity, "muted": a.muted or None, "alarms": a.alarms}
+        | {"severity": a.severity, "muted": a.muted or None, "alarms": a.alarms,
+           "images": None if a.images is None else a.images.as_json()}
         for a in night.alerts
-    ]
+    ]  # fmt: skip
     return {
         "schema_version": SCHEMA, "status": night.status, "exit_code": night.exit_code,
         "counts": night.counts(), **own, "alerts": alerts,
@@ -167,24 +173,34 @@ def fingerprint(caption_sha256: str) -> str:
 def _sarif_result(alert: Alert, *, redact: bool) -> dict[str, Any]:
     found, change = alert.change.finding, alert.change
     rule = found.match if found.match in RULES else "score"
-    address = printable(found.shard)
     result: dict[str, Any] = {
         "ruleId": f"memscan/{rule}",
         "level": SARIF_LEVEL[alert.severity],
         "message": {"text": f"{_told(alert, redact=redact)} {change.state}, {_numbers(alert)}"},
         "baselineState": BASELINE[change.state],
-        "locations": [{
-            "physicalLocation": {"artifactLocation": {"uri": _uri(address)}},
-            "logicalLocations": [{"name": printable(found.key), "kind": "sample"}],
-        }],
+        "locations": [_location(found.shard, found.key)],
         "partialFingerprints": {"memscanFinding/v1": fingerprint(found.caption_sha256)},
         "properties": {"severity": alert.severity, "captionSha256": found.caption_sha256,
                        "copies": found.copies, "alarms": alert.alarms},
     }  # fmt: skip
+    if alert.images is not None:
+        result["properties"]["images"] = len(alert.images.copies)
+        result["relatedLocations"] = [
+            _location(copy.shard, copy.key, f"{copy.match or 'same image'}, error {copy.mse:.2g}")
+            for copy in alert.images.copies[:MOST_RELATED]
+        ]
     if alert.muted:
         justification = printable(alert.muted)
         result["suppressions"] = [{"kind": "external", "justification": justification}]
     return result
+
+
+def _location(shard: str, key: str, text: str = "") -> dict[str, Any]:
+    place: dict[str, Any] = {
+        "physicalLocation": {"artifactLocation": {"uri": _uri(printable(shard))}},
+        "logicalLocations": [{"name": printable(key), "kind": "sample"}],
+    }
+    return place | {"message": {"text": text}} if text else place
 
 
 def as_junit(night: Night, *, redact: bool) -> str:
@@ -280,6 +296,8 @@ def _numbers(alert: Alert) -> str:
     if found.p_value is not None:
         parts.append(f"p {found.p_value:.3g}")
     parts.append(f"{found.copies} {'copy' if found.copies == 1 else 'copies'} in the corpus")
+    if alert.images is not None:
+        parts.append(told_of(alert.images))
     return ", ".join(parts) + (f"; {alert.change.reason}" if alert.change.reason else "")
 
 

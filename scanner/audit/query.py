@@ -154,6 +154,7 @@ def run_query(
     width: int | None = None,
     timeout_s: float | None = None,
     runs: Sequence[str] | None = None,
+    shards: Collection[str] | None = None,
 ) -> int:
     """Run one SELECT over the results and write what comes of it.
 
@@ -168,6 +169,7 @@ def run_query(
         width: Terminal columns that a table may take; no limit by default.
         timeout_s: Stop the query after so long.
         runs: Which runs the views hold; all by default.
+        shards: Identities of the shards whose rows the views hold; all by default.
 
     Returns:
         How many rows were written.
@@ -180,7 +182,7 @@ def run_query(
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {fmt!r}")
     if (path if fmt == "parquet" else out) is None:
         raise ConfigError(f"format {fmt} needs {'a file' if fmt == 'parquet' else 'an output'}")
-    with closing(connect(results, runs=runs)) as con:
+    with closing(connect(results, runs=runs, shards=shards)) as con:
         query = statement(con, sql)
         timer = Timer(timeout_s, con.interrupt) if timeout_s else None
         if timer:

@@ -1,4 +1,4 @@
-"""The list of samples that carry a finding's caption: what a data owner would take out."""
+"""The samples that carry a finding's caption or picture: what a data owner would take out."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,42 @@ from typing import Any
 
 import duckdb
 
+from scanner.audit.copies import Group
 from scanner.audit.output import write_parquet
 from scanner.audit.text import FORMULA_STARTS, plain, printable
 
 COLUMNS = ("shard", "key", "url", "caption_sha256", "caption", "severity", "state", "match",
-           "p_value", "delta_s", "copies", "muted")  # fmt: skip
+           "p_value", "delta_s", "copies", "muted", "finding", "because", "image_match",
+           "image_mse")  # fmt: skip
 WIDE_STARTS = ("＝", "＋", "－", "＠")
 """Full-width forms that some spreadsheets also take for the start of a formula."""
 
 SAMPLES = """
-SELECT DISTINCT s.shard, s.key, s.url, s.caption_sha256, {caption} AS caption,
-       r.severity, r.state, r.match, r.p_value, r.delta_s, r.copies, r.muted
-FROM scores AS s JOIN removal AS r ON r.sha = s.caption_sha256
-ORDER BY r.place, s.shard, s.key
+WITH samples AS (SELECT DISTINCT shard, key, url, caption_sha256, caption FROM scores),
+carrying AS (SELECT s.*, r.sha FROM samples AS s JOIN removal AS r ON r.sha = s.caption_sha256)
+SELECT coalesce(c.shard, h.shard) AS shard, coalesce(c.key, h.key) AS key,
+       coalesce(c.url, h.url) AS url,
+       coalesce(c.caption_sha256, h.caption_sha256) AS caption_sha256,
+       {caption} AS caption,
+       r.severity, r.state, r.match, r.p_value, r.delta_s, r.copies, r.muted, r.sha AS finding,
+       CASE WHEN h.key IS NULL THEN 'caption' WHEN c.key IS NULL THEN 'image'
+            ELSE 'caption and image' END AS because,
+       h.match AS image_match, h.mse AS image_mse
+FROM carrying AS c
+FULL JOIN held AS h ON c.sha = h.sha AND c.shard = h.shard AND c.key = h.key
+JOIN removal AS r ON r.sha = coalesce(c.sha, h.sha)
+LEFT JOIN samples AS s ON c.key IS NULL AND s.shard = h.shard AND s.key = h.key
+ORDER BY r.place, c.key IS NULL, 1, 2
 """
+_REMOVAL = {
+    "sha": "VARCHAR", "severity": "VARCHAR", "state": "VARCHAR", "match": "VARCHAR",
+    "p_value": "DOUBLE", "delta_s": "DOUBLE", "copies": "BIGINT", "muted": "VARCHAR",
+    "place": "BIGINT",
+}  # fmt: skip
+_HELD = {
+    "sha": "VARCHAR", "shard": "VARCHAR", "key": "VARCHAR", "url": "VARCHAR",
+    "caption_sha256": "VARCHAR", "match": "VARCHAR", "mse": "DOUBLE",
+}  # fmt: skip
 
 
 def write_removal(
@@ -29,6 +51,7 @@ def write_removal(
     folder: Path,
     *,
     redact: bool,
+    groups: Mapping[str, Group] | None = None,
 ) -> int:
     """Write ``removal.csv`` and ``removal.parquet`` and return how many samples they list.
 
@@ -41,18 +64,16 @@ def write_removal(
             ``p_value``, ``delta_s``, ``copies`` and ``muted``.
         folder: Where to.
         redact: Whether captions are withheld.
+        groups: The images that copy a finding, by its hash; of findings in ``rows``.
     """
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE removal (sha VARCHAR, severity VARCHAR, state VARCHAR, "
-        "match VARCHAR, p_value DOUBLE, delta_s DOUBLE, copies BIGINT, muted VARCHAR, "
-        "place BIGINT)"
-    )
-    names = ("sha", "severity", "state", "match", "p_value", "delta_s", "copies", "muted")
-    kinds = ("VARCHAR",) * 4 + ("DOUBLE", "DOUBLE", "BIGINT", "VARCHAR", "BIGINT")
-    lists = [[row[name] for row in rows] for name in names] + [list(range(len(rows)))]
-    unnested = ", ".join(f"unnest(${i}::{kind}[])" for i, kind in enumerate(kinds, 1))
-    con.execute(f"INSERT INTO removal SELECT {unnested}", lists)
-    query = SAMPLES.format(caption="NULL::VARCHAR" if redact else "s.caption")
+    _fill(con, "removal", _REMOVAL, [{**row, "place": n} for n, row in enumerate(rows)])
+    copies = ((row["sha"], copy) for row in rows
+              for copy in (groups or {}).get(row["sha"], Group()).copies)  # fmt: skip
+    held = [{name: sha if name == "sha" else getattr(copy, name) for name in _HELD}
+            for sha, copy in copies]  # fmt: skip
+    _fill(con, "held", _HELD, held)
+    caption = "NULL::VARCHAR" if redact else "coalesce(c.caption, s.caption)"
+    query = SAMPLES.format(caption=caption)
     with (folder / "removal.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -60,6 +81,17 @@ def write_removal(
         while (row := cursor.fetchone()) is not None:
             writer.writerow([spreadsheet_cell(cell) for cell in row])
     return write_parquet(con, query, folder / "removal.parquet", None)
+
+
+def _fill(
+    con: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:  # fmt: skip
+    listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {name} ({listed})")
+    unnested = ", ".join(f"unnest(${i}::{kind}[])" for i, kind in enumerate(columns.values(), 1))
+    lists = [[row[column] for row in rows] for column in columns]
+    con.execute(f"INSERT INTO {name} SELECT {unnested}", lists)
 
 
 def spreadsheet_cell(value: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 
+from scanner.audit.copies import Group, told_of
 from scanner.audit.findings import Finding, fdr_cutoff, findings
 from scanner.audit.histogram import Histogram, as_svg, histogram, ticks
 from scanner.audit.query import connect, model_of
@@ -30,6 +31,7 @@ IMAGE_CAP = 32 * 1024 * 1024
 MOST_FINDINGS = 20_000
 MOST_SHARDS = 200
 MOST_CHARACTERS = 2000
+MOST_COPIES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ def page(
     marks: Mapping[str, Mark] | None = None,
     banners: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
+    copies: Mapping[str, Group] | None = None,
 ) -> str:
     """Return the page of one run as HTML.
 
@@ -90,6 +93,7 @@ def page(
         marks: What an audit says of findings, by caption hash.
         banners: Sentences that stand on top.
         facts: Further rows of the table of particulars.
+        copies: Images of the corpus that copy a finding, by caption hash.
 
     Raises:
         ConfigError: If there is no such run.
@@ -111,6 +115,8 @@ def page(
     items = [_item(f, (marks or {}).get(f.caption_sha256), options) for f in found]
     for item in items:
         item["i"] = item["id"] in pictures.pictures
+        if item["id"] in (copies or {}):
+            item |= _copies((copies or {})[item["id"]])
     headline = [
         ("captions scanned", f"{counts['captions']:,}"),
         ("flagged", f"{len(every):,}"),
@@ -219,8 +225,17 @@ def _item(finding: Finding, mark: Mark | None, options: PageOptions) -> dict[str
         "id": finding.caption_sha256, "c": caption, "d": finding.delta_s, "p": finding.p_value,
         "n": finding.copies, "s": printable(finding.shard), "k": printable(finding.key),
         "m": finding.match, "e": finding.match_mse, "a": finding.area,
+        "ei": finding.mse_inside, "eo": finding.mse_outside,
         **(asdict(mark) if mark else {}),
     }  # fmt: skip
+
+
+def _copies(group: Group) -> dict[str, Any]:
+    listed = [
+        [printable(copy.key), printable(copy.shard), copy.match or "same image", copy.mse]
+        for copy in group.copies[:MOST_COPIES]
+    ]
+    return {"v": told_of(group), "w": listed}
 
 
 def _distribution(shown: Histogram | None) -> str:

@@ -25,8 +25,11 @@ def query(
         int | None, typer.Option(min=1, help="At most so many rows.", show_default=False)
     ] = None,
     run: options.Run = None,
+    everything: options.Everything = False,
 ) -> None:
     r"""Run one SELECT over the results with DuckDB, read-only.
+
+    Of an audit's results, the views hold the run and the shards that the last audit counted.
 
     Views: `scores`, `masks`, `rejects`, `runs`, `captions` (a row per distinct caption) and
     `findings` (flagged captions with their masks, worst first).
@@ -36,15 +39,24 @@ def query(
     """
     from scanner.audit.query import run_query
 
-    runs = None if run is None else [run]
+    store, chosen, shards = looked_at(results, run, everything=everything)
+    runs = None if chosen is None else [chosen]
     width = shutil.get_terminal_size((120, 24)).columns
     if out is None or fmt == "parquet":
         run_query(
-            opened(results), sql, fmt, sys.stdout, path=out, limit=limit, width=width, runs=runs
+            store,
+            sql,
+            fmt,
+            sys.stdout,
+            path=out,
+            limit=limit,
+            width=width,
+            runs=runs,
+            shards=shards,
         )
         return
     with out.open("w", encoding="utf-8", newline="") as stream:
-        run_query(opened(results), sql, fmt, stream, limit=limit, runs=runs)
+        run_query(store, sql, fmt, stream, limit=limit, runs=runs, shards=shards)
 
 
 def show(
@@ -150,17 +162,36 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
 
 
 def opened(folder: Path):  # noqa: ANN201
-    """Return the results in a folder.
+    """Return the results in a folder, which may be the state folder of an audit.
 
     Raises:
         ResultsError: If there are none.
     """
     from scanner.io.results import Results
+    from scanner.nightly.state import State
 
-    store = Results(folder)
+    state = State.around(folder)
+    store = Results(folder) if state is None else state.results
     if not store.exists():
         raise ResultsError(f"no results in {folder}: scan into it first")
     return store
+
+
+def looked_at(folder: Path, run: str | None, *, everything: bool):  # noqa: ANN201
+    """Return results, run and shards to look at; null stands for all.
+
+    Of an audit's results these are what the last audit counted, unless everything is asked for.
+
+    Raises:
+        ResultsError: If there are no results.
+    """
+    from scanner.nightly.state import State
+
+    store, state = opened(folder), State.around(folder)
+    if state is None or everything:
+        return store, run, None
+    current, shards = state.current()
+    return store, run or current, shards
 
 
 def newest(store) -> str:  # noqa: ANN001

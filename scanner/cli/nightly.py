@@ -3,12 +3,14 @@
 import json
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scanner.cli import options, reports
+from scanner.cli import options, progress, reports
+from scanner.cli.live import Listener, watching
 from scanner.errors import ConfigError
 
 StateFolder = Annotated[
@@ -49,6 +51,7 @@ def audit(
             "--evidence/--no-evidence", help="Compare with the shards' images, where there are any."
         ),
     ] = True,
+    copies: reports.Copies = True,
     no_images: reports.NoImages = False,
     redact_captions: reports.Redact = False,
     image_cap: reports.ImageCap = 32.0,
@@ -78,7 +81,6 @@ def audit(
     from scanner.audit import policy as policies
     from scanner.audit.report import PageOptions
     from scanner.calibration import load
-    from scanner.cli.live import watching
     from scanner.engine.job import Job, Resources
     from scanner.io import shards
     from scanner.nightly.audit import Request
@@ -116,10 +118,12 @@ def audit(
         fdr=reports.rate(fdr),
         page=page,
         command=shlex.join(["memscan", *sys.argv[1:]]),
+        copies=copies,
     )
-    with watching("audit", events) as heard:
-        resources = Resources(actors=actors, device=device, address=address)
-        done = run_audit(memory, request, resources, heard)
+    resources = Resources(actors=actors, device=device, address=address)
+    with ExitStack() as shown:
+        heard, told = _shown(shown, events)
+        done = run_audit(memory, request, resources, heard, told=told)
     _report(done.folder, done.night.exit_code, as_json=as_json)
 
 
@@ -170,15 +174,26 @@ def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
     wanted = key_or_hash.lower()
     if len(wanted) == 64 and set(wanted) <= set("0123456789abcdef"):
         return wanted
-    names = memory.audits()
-    if not names:
+    if not memory.audits():
         raise ConfigError(
             f"no audit in {memory.root}: mute after the first one, or give the whole hash"
         )
-    last = memory.read(names[-1])
-    shards = {i for entry in last["corpus"].values() for i in entry["in_effect"]}
-    with closing(connect(memory.results, runs=[last["run"]], shards=shards)) as con:
+    run, shards = memory.current()
+    with closing(connect(memory.results, runs=[run], shards=shards)) as con:
         return resolve(con, key_or_hash)
+
+
+def _shown(shown: ExitStack, events: Path | None) -> tuple[Listener, progress.Meter]:
+    """Return what shows a scan, and what closes that and shows the search for copies."""
+    meters: list[progress.Meter] = []
+
+    def told(done: int, total: int, word: str = "") -> None:
+        if not meters:
+            shown.close()
+            meters.append(shown.enter_context(progress.meter("copies")))
+        meters[0](done, total, word)
+
+    return shown.enter_context(watching("audit", events)), told
 
 
 def _report(folder: Path, code: int, *, as_json: bool) -> None:

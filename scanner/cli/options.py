@@ -84,7 +84,17 @@ Events = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
-Results = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
+Everything = Annotated[
+    bool,
+    typer.Option(
+        "--everything",
+        help="After an audit: every run, and shards that were superseded or removed, too.",
+    ),
+]
+Results = Annotated[
+    Path,
+    typer.Argument(help="A results folder, or the state folder of an audit.", show_default=False),
+]
 Run = Annotated[
     str | None, typer.Option("--run", help="Which run; default the newest.", show_default=False)
 ]

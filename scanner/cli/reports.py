@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scanner.cli import options
-from scanner.cli.inspect import newest, opened
+from scanner.cli.inspect import looked_at, newest, opened
 from scanner.errors import ConfigError
 
 Fdr = Annotated[
@@ -22,6 +22,13 @@ Fdr = Annotated[
 NoImages = Annotated[bool, typer.Option("--no-images", help="Leave every picture out.")]
 Redact = Annotated[
     bool, typer.Option("--redact-captions", help="Withhold captions; hashes and keys stay.")
+]
+Copies = Annotated[
+    bool,
+    typer.Option(
+        "--copies/--no-copies",
+        help="Look for every image of the shards that copies a finding; reads each shard once.",
+    ),
 ]
 ImageCap = Annotated[
     float, typer.Option("--image-cap", min=0.0, help="MiB of pictures in the page at most.")
@@ -45,11 +52,13 @@ def report(
             show_default=False,
         ),
     ] = None,
+    everything: options.Everything = False,
 ) -> None:
     r"""Write one self-contained page: figures, distribution, and a gallery of findings.
 
     It loads nothing from anywhere and runs in any browser. Training images are taken from the
-    shards, if they are still there, and made small.
+    shards, if they are still there, and made small. Of an audit's results, it is about the run
+    and the shards that the last audit counted.
 
     Example:
         memscan report results --out report.html
@@ -57,8 +66,8 @@ def report(
     from scanner.audit.report import PageOptions, page
     from scanner.io import shards
 
-    store = opened(results)
-    run = run or newest(store)
+    store, chosen, counted = looked_at(results, run, everything=everything)
+    run = chosen or newest(store)
     settings = PageOptions(
         images=None if no_images else shards.images,
         redact=redact_captions,
@@ -66,7 +75,7 @@ def report(
         image_cap=round(image_cap * 2**20),
         calibration=_calibration(store.read_run(run), calibration),
     )
-    content = page(store, run, settings)
+    content = page(store, run, settings, shards=counted)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(content, encoding="utf-8")
     typer.echo(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")

@@ -11,6 +11,8 @@ from typing import Any
 
 import scanner
 from scanner import calibration, models
+from scanner.audit import copies
+from scanner.audit.copies import Group
 from scanner.audit.diff import Change, Diff, View, diff
 from scanner.audit.night import Alert, Night, as_junit, as_markdown, as_record, as_sarif
 from scanner.audit.policy import Policy
@@ -19,11 +21,12 @@ from scanner.audit.report import PageOptions, page
 from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.plan import Ledger
+from scanner.io import shards
 from scanner.nightly import corpus
 from scanner.nightly.corpus import Listing
 from scanner.nightly.lease import Lease
 from scanner.nightly.remembering import BuildRemembering
-from scanner.nightly.state import State
+from scanner.nightly.state import State, in_effect
 from scanner.spec import run_id
 
 NIGHTS = 14
@@ -31,6 +34,8 @@ NIGHTS = 14
 
 Scan = Callable[..., Summary]
 """`scanner.engine.scan`, or what stands in for it."""
+
+Told = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class Request:
         fdr: Flag by this false-discovery rate instead of the scan's own verdict.
         page: What the report shows.
         command: What was typed, for the record.
+        copies: Whether to look for the images of the corpus that copy a finding.
     """
 
     job: Job
@@ -50,6 +56,7 @@ class Request:
     fdr: float | None = None
     page: PageOptions
     command: str = ""
+    copies: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ def audit(
     *,
     scan: Scan = scan_on_ray,
     now: datetime | None = None,
+    told: Told = lambda done, total, word: None,
 ) -> Done:
     """Scan what is new, compare with the last audit, and write an audit's folder.
 
@@ -86,6 +94,7 @@ def audit(
         progress: Told of everything that happens in the scan.
         scan: The engine.
         now: The time that the audit is dated with.
+        told: Told how far the look at the corpus' images is.
 
     Raises:
         ConfigError: If another audit is at work, or the scan cannot be served as asked.
@@ -103,16 +112,19 @@ def audit(
         ledger = Ledger(state.results.commits(run))
         counts, missing = corpus.in_effect(listing, before, ledger)
         incomplete += corpus.problems_of(ledger, {i for ids in counts.values() for i in ids})
-        told = " ".join(incomplete)
-        incomplete += [f"{url}: not scanned whole" for url in missing if url not in told]
+        named = " ".join(incomplete)
+        incomplete += [f"{url}: not scanned whole" for url in missing if url not in named]
         view = View(
             results=state.results, run=run, fdr=request.fdr,
             shards=frozenset(i for ids in counts.values() for i in ids),
         )  # fmt: skip
         found = diff(_view_of(state, last), view)
+        alerts = _judged(found, request.policy, state.mutes())
+        if request.copies and request.job.images:
+            alerts = _with_copies(alerts, state, view, listing, told)
         night = Night(
             name=state.next_name(started), previous=names[-1] if names else None, run=run,
-            identity=identity, alerts=_judged(found, request.policy, state.mutes()),
+            identity=identity, alerts=alerts,
             shards=corpus.compared(listing, before), incomplete=list(dict.fromkeys(incomplete)),
             figures=found.figures, scanned=scanned, causes=found.causes, cutoff=found.cutoff,
             history=state.history(NIGHTS), command=request.command,
@@ -165,10 +177,7 @@ def _view_of(state: State, last: Mapping[str, Any] | None) -> View | None:
     """Return what the last audit looked at."""
     if last is None:
         return None
-    shards = {i for entry in last["corpus"].values() for i in entry["in_effect"]}
-    return View(
-        results=state.results, run=last["run"], shards=frozenset(shards), fdr=last.get("fdr")
-    )
+    return View(results=state.results, run=last["run"], shards=in_effect(last), fdr=last.get("fdr"))
 
 
 def _judged(found: Diff, policy: Policy, mutes: Mapping[str, Mapping[str, str]]) -> list[Alert]:
@@ -183,6 +192,29 @@ def _judged(found: Diff, policy: Policy, mutes: Mapping[str, Mapping[str, str]])
     return sorted(map(alert, found.changes), key=lambda a: a.order)
 
 
+def _with_copies(
+    alerts: list[Alert], state: State, view: View, listing: Listing, told: Told
+) -> list[Alert]:
+    """Return the alerts with the images of the corpus that copy what is a finding now."""
+    there = [a.change.after for a in alerts if a.change.after is not None]
+    if not there:
+        return alerts
+    corpus_now = [shard for shard in listing.shards.values() if shard is not None]
+    state.catalogue.fill(corpus_now, images=True, progress=told)
+    with closing(view.open()) as con:
+        groups = copies.search(con, there, corpus_now, state.catalogue, shards.images, told)
+    state.catalogue.forget(but={shard.id for shard in corpus_now})
+    return [
+        replace(a, images=groups.get(a.change.finding.caption_sha256))
+        if a.change.after is not None else a
+        for a in alerts
+    ]  # fmt: skip
+
+
+def _groups(alerts: list[Alert]) -> dict[str, Group]:
+    return {a.change.finding.caption_sha256: a.images for a in alerts if a.images is not None}
+
+
 def _write(
     folder: Path, night: Night, view: View, options: PageOptions, kept: dict[str, Any]
 ) -> None:
@@ -195,7 +227,7 @@ def _write(
              "copies": a.change.finding.copies, "muted": a.muted or None}
             for a in there
         ]  # fmt: skip
-        write_removal(con, rows, folder, redact=redact)
+        write_removal(con, rows, folder, redact=redact, groups=_groups(there))
     files = {
         "report.html": _page(night, view, options, there),
         "summary.md": as_markdown(night, redact=redact),
@@ -226,5 +258,5 @@ def _page(night: Night, view: View, options: PageOptions, there: list[Alert]) ->
     settings = replace(options, title=f"Audit {night.name}", fdr=view.fdr)
     return page(
         view.results, view.run, settings, shards=view.shards, marks=marks, banners=banners,
-        facts=[fact for fact in facts if fact[1]],
+        copies=_groups(there), facts=[fact for fact in facts if fact[1]],
     )  # fmt: skip

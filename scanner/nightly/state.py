@@ -6,6 +6,7 @@
       lease.json              while an audit runs
       mutes.json              findings that stay out of alarms
       results/                one results folder for every night
+      catalogue/              keys, caption hashes and sketches of the corpus, by shard
       audits/000001-2026-01-31/   audit.json, report.html, summary.md, junit.xml,
                                   findings.sarif, removal.csv, removal.parquet
 """
@@ -14,12 +15,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from scanner.errors import ResultsError
+from scanner.io.catalogue import Catalogue
 from scanner.io.results import Results
 
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
@@ -35,6 +37,7 @@ class State:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().absolute()
         self.results = Results(self.root / "results")
+        self.catalogue = Catalogue(self.root / "catalogue")
 
     def audits(self) -> list[str]:
         """Return the names of the finished audits, the latest last."""
@@ -44,6 +47,28 @@ class State:
             for p in folder.glob("*")
             if _NAME.fullmatch(p.name) and (p / "audit.json").is_file()
         )
+
+    @classmethod
+    def around(cls, folder: str | Path) -> Self | None:
+        """Return the state that a folder is, or whose results it is; null if it is neither."""
+        here = Path(folder).expanduser().absolute()
+        for root in (here, here.parent if here.name == "results" else here):
+            state = cls(root)
+            if state.audits() and state.results.exists():
+                return state
+        return None
+
+    def current(self) -> tuple[str, frozenset[str]]:
+        """Return the run of the last audit and the identities of the shards in effect.
+
+        Raises:
+            ResultsError: If there is no audit, or it is damaged.
+        """
+        names = self.audits()
+        if not names:
+            raise ResultsError(f"no audit in {self.root}: run one first")
+        last = self.read(names[-1])
+        return last["run"], in_effect(last)
 
     def folder(self, name: str) -> Path:
         """Return the folder of an audit."""
@@ -138,6 +163,11 @@ class State:
             temporary.replace(path)
         except OSError as error:
             raise ResultsError(f"{path} cannot be written: {error}") from error
+
+
+def in_effect(audit: Mapping[str, Any]) -> frozenset[str]:
+    """Return the identities of the shards that an audit counted."""
+    return frozenset(i for entry in audit["corpus"].values() for i in entry["in_effect"])
 
 
 def _loaded(path: Path) -> Any:

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 from scan_here import scan_here
-from test_week import SETTINGS, clear, mem, null_file, write
+from test_week import SETTINGS, clear, mem, null_file, week, write
 
 from scanner import cli
 from scanner.engine import cluster
 from scanner.nightly.audit import audit as run_audit
 
-__all__ = ["null_file"]
+__all__ = ["null_file", "week"]
 
 
 def memscan(monkeypatch, capsys, *words: object) -> tuple[int, str]:
@@ -72,3 +72,32 @@ def test_a_mute_must_say_why_and_can_be_undone(tmp_path, monkeypatch, capsys):
     assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--reason", "mine")[0] == 0
     assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--undo")[0] == 0
     assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--undo")[0] == 2
+
+
+def test_query_and_report_show_what_the_last_audit_counted(tmp_path, monkeypatch, capsys, week):
+    week.put("a", [mem("one"), *clear("x")])
+    week.put("b", [mem("two")])
+    week.night()
+    (week.corpus / "a.tar").unlink()
+    week.put("b", [mem("two"), mem("three"), *clear("y")])
+    week.night()
+    week.night(threshold=1e9)
+    week.night()
+    state, sql = week.state.root, "SELECT count(*) AS n FROM captions"
+
+    def count(*words) -> int:
+        code, said = memscan(monkeypatch, capsys, "query", *words, sql, "--format", "json")
+        assert code == 0
+        return json.loads(said)[0]["n"]
+
+    assert count(state) == count(state / "results") == 3
+    assert count(state, "--everything") == 5 + 3
+    assert count(state, "--run", week.night().night.run) == 3
+    shown = {}
+    for name, more in (("now", ()), ("all", ("--everything", "--run", week.night().night.run))):
+        page = tmp_path / f"{name}.html"
+        assert memscan(monkeypatch, capsys, "report", state, "--out", page, *more)[0] == 0
+        shown[name] = page.read_text(encoding="utf-8")
+    assert mem("one") in shown["all"]
+    assert mem("one") not in shown["now"]
+    assert mem("three") in shown["now"]

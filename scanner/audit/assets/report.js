@@ -87,6 +87,13 @@
     if (item.muted) box.append(make("span", "badge", "muted: " + item.muted));
     return box;
   };
+  const copies = (item) => {
+    const box = make("details"), list = make("ul");
+    box.append(make("summary", "", "Images that copy it"), list);
+    for (const [key, shard, match, error] of item.w)
+      list.append(make("li", "", `${key} in ${shard}: ${match}, error ${short(error)}`));
+    return box;
+  };
   const card = (item) => {
     const node = make("article", "card");
     const withheld = item.c === null;
@@ -101,6 +108,8 @@
     ];
     if (item.reason) rows.unshift([item.state, item.reason]);
     if (item.e !== null) rows.splice(2, 0, ["error to training image", short(item.e)]);
+    if (item.ei !== null) rows.splice(3, 0, ["inside, outside the mask", short(item.ei) + ", " + short(item.eo)]);
+    if (item.v) rows.push(["images", item.v]);
     for (const [name, value] of rows) numbers.append(make("dt", "", name), make("dd", "", value));
     node.append(badges(item), caption);
     if (!withheld && item.c.length > 220) {
@@ -109,6 +118,7 @@
       node.append(whole);
     }
     node.append(pictures(item), numbers);
+    if (item.w?.length) node.append(copies(item));
     return node;
   };
 
