@@ -5,13 +5,15 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scanner.cli import options, progress, reports
-from scanner.cli.live import Listener, watching
 from scanner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scanner.cli.live import Listener
 
 StateFolder = Annotated[
     Path, typer.Option("--state", help="Folder that remembers the nights.", show_default=False)
@@ -183,8 +185,10 @@ def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
         return resolve(con, key_or_hash)
 
 
-def _shown(shown: ExitStack, events: Path | None) -> tuple[Listener, progress.Meter]:
+def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.Meter]":
     """Return what shows a scan, and what closes that and shows the search for copies."""
+    from scanner.cli.live import watching
+
     meters: list[progress.Meter] = []
 
     def told(done: int, total: int, word: str = "") -> None:
