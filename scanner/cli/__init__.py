@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scanner import __version__
-from scanner.cli import inspect, jobs, nightly, reports, scanning, shards, testbed
+from scanner.cli import checks, inspect, jobs, nightly, reports, scanning, shards, testbed
 from scanner.errors import ScannerError
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ app.command()(reports.report)
 app.command()(reports.diff)
 app.command()(nightly.audit)
 app.command()(nightly.mute)
+app.command()(checks.doctor)
+app.command()(checks.inspect)
 app.command()(jobs.submit)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(shards.app, name="shards")

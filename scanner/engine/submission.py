@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import requests
 import yaml
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
@@ -158,6 +159,18 @@ class Jobs:
         with self._answering(), _address_wins(head.address), _quiet():
             self._client = JobSubmissionClient(head.address, headers=headers, verify=verify)
             self._client.list_jobs()  # the version is told to anyone; this asks for the token
+
+    @property
+    def ray_version(self) -> str:
+        """The cluster's Ray, ``""`` if it does not say."""
+        return getattr(self._client, "_server_ray_version", None) or ""
+
+    def is_open(self) -> bool:
+        """Whether the cluster takes jobs from anyone who reaches it, without a token."""
+        address = f"{self._head.address.rstrip('/')}/api/jobs/"
+        verify = self._head.verify if self._head.ca_file is None else self._head.ca_file
+        with self._answering():
+            return requests.get(address, verify=verify, timeout=30).status_code == 200
 
     def submit(self, what: Submission) -> str:
         """Package, send, and return the job's id."""

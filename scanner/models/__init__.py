@@ -1,6 +1,7 @@
 """From the name of a model to a denoiser. Importing this does not import torch."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,18 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # both warn at import 
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # text-to-image does not use
 
 _MARKS = ("model_index.json", "config.json", "unet/config.json")
+_OTHERS = {
+    "XL": "it has two text encoders and conditions on sizes",
+    "StableDiffusion3": "it learns a flow, with a transformer",
+    "Flux": "it learns a flow, with a transformer",
+    "PixArt": "its network is a transformer",
+    "Sana": "its network is a transformer",
+    "Kandinsky": "it goes through image embeddings",
+    "Inpaint": "its network takes a mask and a picture too",
+    "Upscale": "its network takes a picture too",
+    "Depth2Img": "its network takes a depth map too",
+}
+"""Parts of pipeline classes that people bring, and why they cannot be audited."""
 _KEPT = {".json", ".safetensors", ".txt", ".model"}
 
 
@@ -37,7 +50,36 @@ def load(model: str, *, device: str = "cpu", dtype: str = "float32") -> "Denoise
         return Gaussian(device)
     from scanner.models import stable_diffusion
 
-    return stable_diffusion.load(str(folder_of(model)), device, dtype)
+    folder = folder_of(model)
+    _refuse_others(model, folder)
+    return stable_diffusion.load(str(folder), device, dtype)
+
+
+def _refuse_others(model: str, folder: Path) -> None:
+    """Say what a model is that memscan does not know, before a library fails at it.
+
+    Raises:
+        ConfigError: If it is of another class, or its weights are pickled.
+    """
+    index = folder / "model_index.json"
+    try:
+        found = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{index} cannot be read: {error}") from error
+    kind = found.get("_class_name", "") if isinstance(found, dict) else ""
+    reason = next((reason for part, reason in _OTHERS.items() if part in kind), None)
+    if reason is not None:
+        raise ConfigError(
+            f"{model} is a {kind}: {reason}; memscan audits Stable Diffusion 1 and 2 and their kin"
+        )
+    for part in ("unet", "vae", "text_encoder"):
+        files = [p.suffix for p in (folder / part).glob("*")]
+        if ".bin" in files and ".safetensors" not in files:
+            raise ConfigError(
+                f"{model} has pickled weights in {part}/, which run code when they are loaded: "
+                f"convert them (pipeline.save_pretrained with safe_serialization) where you "
+                f"trust them"
+            )
 
 
 def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":

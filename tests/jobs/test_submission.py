@@ -9,10 +9,11 @@ from pathlib import Path
 
 import jobs_api
 import pytest
+import ray
 from ray.job_submission import JobDetails
 from webdataset import TarWriter
 
-from scanner.engine import submission
+from scanner.engine import checkup, submission
 from scanner.engine.submission import Head, Jobs, Submission
 from scanner.errors import ClusterError, ConfigError
 from scanner.io.results import Results
@@ -215,3 +216,9 @@ def test_a_scan_says_what_is_missing_and_the_entry_points_are_plain_ray_jobs(add
     assert code == 3, said
     assert "incomplete, what could be read is scored" in said
     assert "FAILED, exit code 3" in said
+
+
+def test_a_doctor_asks_the_cluster(address, monkeypatch):
+    assert checkup.jobs_api(address) == (f"Ray {ray.__version__}, answers {address}", "")
+    monkeypatch.setattr(Jobs, "is_open", lambda jobs: True)
+    assert "RAY_AUTH_MODE=token" in checkup.jobs_api(address)[1]
