@@ -105,7 +105,7 @@ def audit(
         baseline=options.network(baseline),
         shards=tuple(shards.expand(corpus)), results=str(memory.results.root), spec=spec,
         calibration=None if calibration is None else str(calibration.absolute()),
-        images=evidence, batch_size=options.batch_size(batch_size, device),
+        images=evidence, batch_size=options.batch_size(batch_size),
         chunk_size=chunk_size,
     )  # fmt: skip
     page = PageOptions(

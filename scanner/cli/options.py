@@ -55,7 +55,12 @@ Maps = Annotated[
     ),
 ]
 Batch = Annotated[
-    str, typer.Option("--batch-size", help="Samplings at a time on a device: `auto` or a number.")
+    str,
+    typer.Option(
+        "--batch-size",
+        help="Samplings at a time on a device: a number, or "
+        "`auto`: what memory allows. Halved whenever memory runs out.",
+    ),
 ]
 ChunkSize = Annotated[int, typer.Option(min=1, help="Samples per commit: what a crash can cost.")]
 Actors = Annotated[
@@ -113,14 +118,14 @@ def names(text: str, every: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def batch_size(text: str, device: str) -> int:
-    """Return the batch size that was asked for.
+def batch_size(text: str) -> int | None:
+    """Return the batch size that was asked for; null for ``auto``.
 
     Raises:
         ConfigError: If it is neither a positive number nor ``auto``.
     """
     if text == "auto":
-        return 32 if device == "cuda" else 16
+        return None
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--batch-size must be auto or a positive number, got {text!r}")
     return int(text)

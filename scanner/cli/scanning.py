@@ -104,7 +104,7 @@ def scan(
         spec=spec,
         calibration=None if calibration is None else str(calibration.absolute()),
         images=evidence,
-        batch_size=options.batch_size(batch_size, device),
+        batch_size=options.batch_size(batch_size),
         chunk_size=chunk_size,
         limit=limit,
     )
@@ -174,7 +174,7 @@ def calibrate(
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
         spec=spec,
-        batch_size=options.batch_size(batch_size, device),
+        batch_size=options.batch_size(batch_size),
         chunk_size=chunk_size,
         limit=limit,
     )

@@ -12,11 +12,12 @@ import ray
 from ray.exceptions import RayError
 
 from scanner import calibration, models
+from scanner.engine import memory
 from scanner.engine.cluster import cluster
 from scanner.engine.job import Event, Job, Resources, Summary
 from scanner.engine.metrics import Metrics
 from scanner.engine.plan import Ledger, Piece, Plan
-from scanner.engine.pool import Happening, Lost, Opened, Pool, Returned
+from scanner.engine.pool import IN_FLIGHT, Happening, Lost, Opened, Pool, Returned
 from scanner.engine.queue import HOPELESS, Errand, Queue
 from scanner.engine.record import RunRecord
 from scanner.engine.survey import Survey
@@ -87,6 +88,7 @@ class _Drive:
         self._run = self.summary.run
         have = ray.cluster_resources()
         self.device, self.size, self._share, self._threads = placement(resources, have)
+        self._memory: Any = None
         self._queue = Queue()
         ledger = Ledger(results.commits(self._run))
         self._plan = Plan(ledger, job.limit)
@@ -100,11 +102,21 @@ class _Drive:
         self._seconds = self._denoiser_seconds = 0.0
 
     def starter(self, build: Build, fingerprint: str) -> Callable[[], Any]:
-        """Return what starts one actor."""
-        actor = ray.remote(Worker).options(**self._share, max_restarts=0, max_task_retries=0)
-        return lambda: actor.remote(
-            self._job, self._run, self.device, self._threads, build, fingerprint
+        """Return what starts one actor, and with the first the memory that all of them ask."""
+        actor = ray.remote(Worker).options(
+            **self._share, max_restarts=0, max_task_retries=0, max_concurrency=IN_FLIGHT
         )
+
+        def start() -> Any:
+            if self._memory is None:
+                like = memory.runs_like(self._results, self._run, self._record.identity)
+                self._memory = memory.start(self._job.results, like)
+            return actor.remote(
+                self._job, self._run, self.device, self._threads, build, fingerprint,
+                memory.Asked(self._memory),
+            )  # fmt: skip
+
+        return start
 
     def go(self, pool: Pool) -> None:
         """Run until everything is committed or given up."""
@@ -115,6 +127,8 @@ class _Drive:
             raise ClusterError(f"Ray went away ({error}): run again to resume") from error
         finally:
             pool.close()
+            if self._memory is not None:
+                ray.kill(self._memory)
             self._survey.stop()
         self._tell("end", f"{self.summary.samples} samples committed")
 
@@ -129,13 +143,13 @@ class _Drive:
             if not outstanding and self._survey.is_over:
                 return
             pool.grow(outstanding)
-            pool.hand_out(self._queue.take)
+            pool.hand_out(self._queue)
             refs = pool.refs + self._survey.refs
             if refs and ray.wait(refs, timeout=1.0)[0]:
                 ready = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
                 for happening in pool.happenings(ready):
                     self._note(happening)
-                    self._record.facts = pool.facts
+                    self._record.actors = list(zip(pool.facts, pool.efforts, strict=True))
             pool.stop_stalled()
 
     def _add_shard(self, url: str, answer: ShardIndex | str | Failure) -> None:
@@ -180,16 +194,18 @@ class _Drive:
         self.summary.denoiser_share = self._denoiser_seconds / max(self._seconds, 1e-9)
         self._queue.succeeded(errand)
         if not errand.trial:
-            self._committed(errand.piece, {n: getattr(counts, n) for n in Counts.__slots__}, actor)
+            self._committed(errand.piece, counts.facts(), actor)
 
     def _committed(self, piece: Piece, facts: dict[str, Any], actor: str) -> None:
         self._count(facts)
         self.summary.chunks_done += 1
-        counts = {name: facts[name] for name in Counts.__slots__ if name in facts}
+        counts = {name: facts[name] for name in Counts.names() if name in facts}
         self._tell("chunk", piece.name, **_about(piece), actor=actor, counts=counts)
 
     def _refused(self, errand: Errand, failure: Failure) -> None:
-        if failure.error is None:
+        if not failure.usable and not errand.alone:
+            self._suspect([errand], failure.text)
+        elif failure.error is None:
             self._failed(errand, f"{failure.text}\n{failure.details}".strip())
         elif failure.error is ShardError:
             if not self._queue.unreadable(errand):
@@ -209,20 +225,40 @@ class _Drive:
                 self._committed(errand.piece, commits[errand.piece.name], lost.actor)
             else:
                 left.append(errand)
-        if left and lost.blames:
-            self._failed(left.pop(0), lost.reason)
-        for errand in reversed(left):
-            if not self._queue.is_over(errand):
+        left = [errand for errand in left if not self._queue.is_over(errand)]
+        if lost.blames and len(left) == 1 == len(lost.errands):
+            self._failed(left[0], lost.reason)
+        elif lost.blames and left:
+            self._suspect(left, lost.reason)
+        else:
+            for errand in reversed(left):
                 self._queue.give_back(errand)
 
-    def _failed(self, errand: Errand, reason: str) -> None:
+    def _suspect(self, errands: list[Errand], reason: str) -> None:
+        """Have errands tried alone, of which one may have ended its actor."""
+        self._fail(reason, errands[0].piece.name)
+        for errand in reversed(errands):
+            self._queue.give_back(errand, suspect=True)
+        names = ", ".join(errand.piece.name for errand in errands)
+        self.summary.retries += len(errands)
+        self._tell("retry", f"{reason.partition(chr(10))[0]}; each is tried alone: {names}")
+
+    def _fail(self, reason: str, name: str) -> None:
+        """Count an attempt that came to nothing.
+
+        Raises:
+            ClusterError: If there were too many in a row.
+        """
         self._failed_in_row += 1
-        line = reason.partition("\n")[0]
         if self._failed_in_row > HOPELESS + 4 + 2 * self.size:
             raise ClusterError(
-                f"{self._failed_in_row} attempts failed in a row, the last at "
-                f"{errand.piece.name} ({line}): what is committed is kept; run again to resume"
+                f"{self._failed_in_row} attempts failed in a row, the last at {name} "
+                f"({reason.partition(chr(10))[0]}): what is committed is kept; run again to resume"
             )
+
+    def _failed(self, errand: Errand, reason: str) -> None:
+        self._fail(reason, errand.piece.name)
+        line = reason.partition("\n")[0]
         given_up = len(self._queue.quarantined)
         self._queue.failed(errand, reason)
         self.summary.quarantined = list(self._queue.quarantined)
@@ -231,7 +267,7 @@ class _Drive:
         self._tell(kind, f"{errand.piece.name}: {line}", **_about(errand.piece))
 
     def _count(self, facts: Any) -> None:
-        for name in ("samples", "scored", "localized", "flagged", "rejected"):
+        for name in ("samples", "scored", "localized", "flagged", "rejected", "recalled"):
             setattr(self.summary, name, getattr(self.summary, name) + facts.get(name, 0))
 
     def _incomplete(self, text: str, shard: str) -> None:

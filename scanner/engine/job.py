@@ -24,7 +24,7 @@ class Job:
         spec: What decides the numbers.
         calibration: Path of a calibration file, or null.
         images: Whether training images are read for evidence.
-        batch_size: Draws at a time on a device.
+        batch_size: Draws at a time on a device; null finds out what it can take.
         chunk_size: Samples per commit. A run keeps the size that it was begun with.
         limit: At most this many samples, the first in shard order; null takes all.
     """
@@ -36,7 +36,7 @@ class Job:
     baseline: str | None = None
     calibration: str | None = None
     images: bool = False
-    batch_size: int = 16
+    batch_size: int | None = None
     chunk_size: int = 256
     limit: int | None = None
 
@@ -158,6 +158,7 @@ class Summary:
         flagged: Samples flagged under any seed.
         rejected: Samples that could not be scored.
         localized: Samples with maps.
+        recalled: Samples scored whose rows are those of a copy that was scored before.
         retries: Attempts of this scan that failed and were repeated.
         chunks_done: Chunks committed now.
         chunks_skipped: Chunks that were committed before.
@@ -173,6 +174,7 @@ class Summary:
     flagged: int = 0
     rejected: int = 0
     localized: int = 0
+    recalled: int = 0
     retries: int = 0
     chunks_done: int = 0
     chunks_skipped: int = 0

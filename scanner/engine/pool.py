@@ -1,7 +1,6 @@
 """The actors: started, handed errands, watched, replaced."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +8,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from scanner.engine.queue import Errand
-from scanner.engine.worker import Counts, Facts, Failure
+from scanner.engine.queue import Errand, Queue
+from scanner.engine.worker import Counts, Effort, Facts, Failure
 from scanner.errors import ClusterError, ConfigError
 
-IN_FLIGHT = 2
-"""Errands per actor: one that runs and one that waits for it."""
+IN_FLIGHT = 6
+"""Errands per actor: one is read or waits for the device, one is scanned, two may be held until
+their draws fill a batch, one is written, and one is on its way."""
 START_SECONDS = 1800.0
 """How long to wait while a cluster gives no actor a place, or none has loaded its model."""
 
@@ -40,9 +40,9 @@ class Lost:
     """An actor died, was stopped or could not open.
 
     Attributes:
-        errands: What it had, in order: the first was running, the others had not begun.
+        errands: What it had. If it is one, that is what it was at; of several, any may be.
         reason: What is known of it, one line.
-        blames: Whether the first errand may be what killed it.
+        blames: Whether an errand may be what killed it.
         actor: Its name, if it ever opened.
     """
 
@@ -60,15 +60,26 @@ class _Actor:
     handle: Any
     opening: ray.ObjectRef | None
     since: float
-    flight: deque[tuple[ray.ObjectRef, Errand]] = field(default_factory=deque)
+    flight: list[tuple[ray.ObjectRef, Errand]] = field(default_factory=list)
     verdict: str = ""
     name: str = ""
+    number: int = -1
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it may be given more, if there is room."""
+        is_alone = any(errand.alone for _, errand in self.flight)
+        return self.opening is None and not self.verdict and not is_alone
 
 
 class Pool:
     """Up to ``size`` actors, started as there is work for them.
 
     An actor that dies is not restarted by Ray; the pool starts another while there is work.
+
+    Attributes:
+        facts: Every actor that was opened.
+        efforts: What each of them last told of its time.
 
     Args:
         start: Starts one actor.
@@ -78,6 +89,7 @@ class Pool:
 
     def __init__(self, start: Callable[[], Any], size: int, stall_seconds: float) -> None:
         self.facts: list[Facts] = []
+        self.efforts: list[Effort] = []
         self._start, self._size, self._stall_seconds = start, size, stall_seconds
         self._actors: list[_Actor] = []
         self._losses_at_opening = 0
@@ -104,18 +116,24 @@ class Pool:
             handle = self._start()
             self._actors.append(_Actor(handle, handle.open.remote(), time.monotonic()))
 
-    def hand_out(self, take: Callable[[], Errand | None]) -> None:
-        """Give errands to the open actors, evenly, until each has enough or none is left."""
+    def hand_out(self, queue: Queue) -> None:
+        """Give errands to the open actors, evenly, until each has enough or none is left.
+
+        For every errand that must be alone, the actor with the least to do gets nothing more
+        until it has nothing at all, and then that.
+        """
+        free = sorted((a for a in self._actors if a.is_free), key=lambda a: len(a.flight))
+        draining, others = free[: queue.apart], free[queue.apart :]
+        for actor in draining:
+            if not actor.flight and (errand := queue.take()) is not None:
+                self._send(actor, errand)
         for depth in range(1, IN_FLIGHT + 1):
-            for actor in self._actors:
-                if actor.opening is not None or len(actor.flight) >= depth or actor.verdict:
+            for actor in others:
+                if len(actor.flight) >= depth:
                     continue
-                errand = take()
-                if errand is None:
+                if (errand := queue.take(alone=False)) is None:
                     return
-                if not actor.flight:
-                    actor.since = time.monotonic()
-                actor.flight.append((actor.handle.scan.remote(errand), errand))
+                self._send(actor, errand)
 
     def happenings(self, ready: set[ray.ObjectRef]) -> Iterator[Happening]:
         """Yield what the ready references say.
@@ -127,8 +145,7 @@ class Pool:
         for actor in list(self._actors):
             if actor.opening is not None and actor.opening in ready:
                 yield from self._opened(actor, actor.opening)
-            while actor in self._actors and actor.flight and actor.flight[0][0] in ready:
-                yield from self._returned(actor)
+            yield from self._returned(actor, ready)
 
     def stop_stalled(self) -> None:
         """Stop the actors whose errand runs too long; they are reported lost in due course.
@@ -169,8 +186,10 @@ class Pool:
             yield self._lost_at_opening(actor, answer.text, answer.text)
             return
         actor.opening, self._losses_at_opening = None, 0
+        actor.number = len(self.facts)
         self.facts.append(answer)
         actor.name = answer.name
+        self.efforts.append(Effort())
         yield Opened(answer)
 
     def _lost_at_opening(self, actor: _Actor, reason: str, details: str) -> Lost:
@@ -182,18 +201,31 @@ class Pool:
             )
         return self._remove(actor, reason)
 
-    def _returned(self, actor: _Actor) -> Iterator[Happening]:
-        ref, errand = actor.flight[0]
-        try:
-            answer: Counts | Failure = ray.get(ref)
-        except RayError as error:
-            yield self._remove(actor, actor.verdict or _reason(error))
-            return
-        actor.flight.popleft()
-        actor.since = time.monotonic()
-        yield Returned(errand, answer, actor.name)
-        if isinstance(answer, Failure) and not answer.usable:
-            yield self._remove(actor, "its device failed on the errand before", blames=False)
+    def _send(self, actor: _Actor, errand: Errand) -> None:
+        if not actor.flight:
+            actor.since = time.monotonic()
+        actor.flight.append((actor.handle.scan.remote(errand), errand))
+
+    def _returned(self, actor: _Actor, ready: set[ray.ObjectRef]) -> Iterator[Happening]:
+        """Yield the answers of an actor; its death last, so that what it answered counts."""
+        died, usable = "", True
+        for ref, errand in [pair for pair in actor.flight if pair[0] in ready]:
+            try:
+                answer: Counts | Failure = ray.get(ref)
+            except RayError as error:
+                died = actor.verdict or _reason(error)
+                continue
+            actor.flight.remove((ref, errand))
+            actor.since = time.monotonic()
+            if isinstance(answer, Failure):
+                usable = usable and answer.usable
+            else:
+                self.efforts[actor.number] = answer.effort
+            yield Returned(errand, answer, actor.name)
+        if died:
+            yield self._remove(actor, died)
+        elif not usable:
+            yield self._remove(actor, "its device failed", blames=False)
 
     def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> Lost:
         self._actors.remove(actor)

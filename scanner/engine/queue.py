@@ -1,7 +1,7 @@
 """Which chunk is tried next, how often, and what is to blame. Knows no Ray."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scanner.engine.plan import Piece
 
@@ -23,6 +23,7 @@ class Errand:
         stop: One past the last.
         trial: Scans without a commit, to see whether these samples can be scanned.
         poison: Samples not to scan but to reject, by position in the chunk, with the reason.
+        alone: Given to an actor that has nothing else, so that what kills the actor is known.
     """
 
     piece: Piece
@@ -30,6 +31,7 @@ class Errand:
     stop: int
     trial: bool = False
     poison: tuple[tuple[int, str], ...] = ()
+    alone: bool = False
 
     @property
     def proves(self) -> bool:
@@ -54,6 +56,10 @@ class _Case:
 class Queue:
     """Errands to run, in order, with the memory of what failed.
 
+    An actor has several errands at a time. If it dies with more than one, none is blamed: each
+    is a suspect, tried again alone. What failed before is tried alone too. So what takes its
+    company along is found out, and no errand is blamed for another.
+
     A piece that fails `ATTEMPTS` times is bisected by trials until the samples that fail by
     themselves are known; the piece is then committed whole, with those as rejects. Bisecting
     never makes a second commit, so two drivers at once cannot split a chunk differently.
@@ -62,24 +68,44 @@ class Queue:
     def __init__(self) -> None:
         self.quarantined: list[tuple[str, str]] = []
         self._waiting: deque[Errand] = deque()
+        self._apart: deque[Errand] = deque()
         self._cases: dict[str, _Case] = {}
         self._successes = 0
 
     def __len__(self) -> int:
         """Errands waiting."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._apart)
+
+    @property
+    def apart(self) -> int:
+        """Errands waiting that must be alone with an actor."""
+        return len(self._apart)
 
     def add(self, piece: Piece) -> None:
         """Put a piece at the end."""
         self._waiting.append(Errand(piece, piece.start, piece.stop))
 
-    def take(self) -> Errand | None:
-        """Return the next errand, or null if none waits."""
+    def take(self, *, alone: bool = True) -> Errand | None:
+        """Return the next errand, or null if none waits.
+
+        Args:
+            alone: Whether it would be alone; if not, those that must be are passed over.
+        """
+        if alone and self._apart:
+            return self._apart.popleft()
         return self._waiting.popleft() if self._waiting else None
 
-    def give_back(self, errand: Errand) -> None:
-        """Put back an errand that was never tried, to be the next."""
-        self._waiting.appendleft(errand)
+    def give_back(self, errand: Errand, *, suspect: bool = False) -> None:
+        """Put back an errand that is not to blame for anything yet, to be the next.
+
+        Args:
+            errand: The errand.
+            suspect: Whether it may have killed its actor.
+        """
+        if suspect or errand.alone:
+            self._apart.appendleft(replace(errand, alone=True))
+        else:
+            self._waiting.appendleft(errand)
 
     def succeeded(self, errand: Errand) -> None:
         """Note that an errand came back."""
@@ -98,7 +124,7 @@ class Queue:
             return
         case.failures += 1
         if case.failures < ATTEMPTS:
-            self._waiting.append(errand)
+            self._again(errand)
         elif case.tried_apart:
             self._give_up(errand.piece, case)
         elif errand.stop - errand.start == 1:
@@ -125,11 +151,14 @@ class Queue:
         case = self._cases.get(errand.piece.name)
         return case is not None and case.given_up
 
+    def _again(self, errand: Errand) -> None:
+        self._apart.append(replace(errand, alone=True))
+
     def _try_apart(self, errand: Errand, case: _Case) -> None:
         """Queue trials of both halves."""
         middle = (errand.start + errand.stop) // 2
         for start, stop in ((errand.start, middle), (middle, errand.stop)):
-            self._waiting.append(Errand(errand.piece, start, stop, trial=True))
+            self._again(Errand(errand.piece, start, stop, trial=True))
         case.open_trials += 2
 
     def _trial_failed(self, errand: Errand, case: _Case) -> None:
@@ -144,7 +173,7 @@ class Queue:
         else:
             case.alone[errand.start] = case.alone.get(errand.start, 0) + 1
             if case.alone[errand.start] < CONFIRMATIONS:
-                self._waiting.append(errand)
+                self._again(errand)
             else:
                 case.poison[errand.start] = case.reason
                 self._close_trial(errand.piece, case)
@@ -158,7 +187,7 @@ class Queue:
             self._give_up(piece, case)
         else:
             poison = tuple(sorted(case.poison.items()))
-            self._waiting.append(Errand(piece, piece.start, piece.stop, poison=poison))
+            self._again(Errand(piece, piece.start, piece.stop, poison=poison))
 
     def _give_up(self, piece: Piece, case: _Case) -> None:
         case.given_up = True
@@ -167,3 +196,4 @@ class Queue:
 
     def _forget_trials(self, name: str) -> None:
         self._waiting = deque(errand for errand in self._waiting if errand.piece.name != name)
+        self._apart = deque(errand for errand in self._apart if errand.piece.name != name)

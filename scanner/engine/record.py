@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import scanner
 from scanner.engine.job import Job, Summary
-from scanner.engine.worker import Facts
+from scanner.engine.worker import Effort, Facts
 from scanner.errors import ResultsError
 from scanner.io.results import Results
 
@@ -25,13 +25,15 @@ class RunRecord:
 
     Attributes:
         summary: What the scan fills in.
-        facts: Every actor that was opened.
+        actors: Every actor that was opened, and how it spent its time.
         chunk_size: Samples per chunk: the run's own, if it was begun with another.
+        identity: Fingerprints of what decides the rows.
     """
 
     def __init__(self, results: Results, summary: Summary, content: dict[str, Any]) -> None:
-        self.summary, self.facts = summary, list[Facts]()
+        self.summary, self.actors = summary, list[tuple[Facts, Effort]]()
         self.chunk_size: int = content["config"]["chunk_size"]
+        self.identity: dict[str, str] = content["identity"]
         self._results, self._content = results, content
         self._earlier_seconds: float = content["timings"]["total_seconds"]
         self._start = time.monotonic()
@@ -56,7 +58,10 @@ class RunRecord:
         config = asdict(job)
         spec = config.pop("spec")
         config["chunk_size"] = before.get("config", config)["chunk_size"]
-        identity = {"model": model, "spec": job.spec.fingerprint(), "calibration": calibration}
+        identity = {
+            "model": model, "spec": job.spec.fingerprint(),
+            "scores": job.spec.score_fingerprint(), "calibration": calibration,
+        }  # fmt: skip
         content = {
             "run": run, "status": "running", "identity": identity, "spec": spec,
             "config": config, "versions": _versions(),
@@ -101,9 +106,18 @@ class RunRecord:
                 "total_seconds": self._earlier_seconds + seconds,
                 "denoiser_share": share,
             },
-            "actors": [asdict(facts) for facts in self.facts],
+            "actors": [_actor(facts, effort) for facts, effort in self.actors],
         }
         self._results.write_run(self.summary.run, self._content)
+
+
+def _actor(facts: Facts, effort: Effort) -> dict[str, Any]:
+    spent = {
+        "busy_seconds": effort.seconds, "denoiser_seconds": effort.denoiser_seconds,
+        "denoiser_share": effort.share, "batch_sizes": effort.batch_sizes,
+        "memory_shortages": effort.shortages,
+    }  # fmt: skip
+    return asdict(facts) | spent
 
 
 def _now() -> str:

@@ -5,22 +5,25 @@ import platform
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scanner import calibration, models
+from scanner.engine.compute import Compute, Ticket
 from scanner.engine.job import Job
 from scanner.engine.queue import Errand
 from scanner.errors import ConfigError, ResultsError, ShardError
 from scanner.io import shards
+from scanner.io.recall import Finder, Recall
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
-from scanner.records import Caption, ChunkResult, Reject
+from scanner.records import Caption, Reject
 
 if TYPE_CHECKING:
-    from scanner.scan.scanner import Scanner
+    from scanner.scan.rows import Images
+    from scanner.scan.scanner import Loaded, Scanner
 
 T = TypeVar("T")
 
@@ -38,6 +41,8 @@ class Facts:
         device: The device's name.
         threads: Threads for work on the CPU.
         seconds: Time to load the model.
+        gpu: What no other GPU is called: its UUID, or the node and Ray's number of it; ``""``
+            where none was asked for.
     """
 
     pid: int
@@ -45,11 +50,34 @@ class Facts:
     device: str
     threads: int
     seconds: float
+    gpu: str = ""
 
     @property
     def name(self) -> str:
         """What the actor is called in events and metrics."""
         return f"{self.node}/{self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How an actor spent its time so far.
+
+    Attributes:
+        seconds: Wall time from its first errand's receipt to the last one's end.
+        denoiser_seconds: Of that, in the denoiser.
+        batch_sizes: Draws at a time at present, by stage.
+        shortages: Times that memory ran out and a batch was halved.
+    """
+
+    seconds: float = 0.0
+    denoiser_seconds: float = 0.0
+    batch_sizes: dict[str, int] = field(default_factory=dict)
+    shortages: int = 0
+
+    @property
+    def share(self) -> float:
+        """Share of the wall time that was spent in the denoiser, 0 to 1."""
+        return self.denoiser_seconds / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +89,14 @@ class Counts:
         scored: Samples with scores.
         flagged: Samples flagged under any seed.
         rejected: Samples rejected.
-        seconds: Time of the errand.
-        denoiser_seconds: Time of it in the denoiser.
+        seconds: Time of the actor's device: waiting for this errand, and at work on it. Errands
+            overlap, these times do not.
+        denoiser_seconds: Of that, in the denoiser.
         localized: Samples that got maps.
         reasons: Samples rejected, by reason.
+        recalled: Samples whose rows are a copy's, scored before.
+        redone: Samples whose numbers are float32's, because the scan's own precision gave none.
+        effort: The actor's own, up to here.
     """
 
     samples: int
@@ -75,6 +107,18 @@ class Counts:
     denoiser_seconds: float
     localized: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    recalled: int = 0
+    redone: int = 0
+    effort: Effort = field(default_factory=Effort)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return what a commit records of them."""
+        return [name for name in cls.__slots__ if name != "effort"]
+
+    def facts(self) -> dict[str, Any]:
+        """Return the same with the numbers."""
+        return {name: getattr(self, name) for name in self.names()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +146,28 @@ def build_scanner(job: Job, device: str) -> "Scanner":
     """
     from scanner.scan.scanner import Scanner
 
-    denoiser = models.load(job.model, device=device, dtype=job.spec.dtype)
-    baseline = None
-    if job.baseline is not None:
-        network = models.load_baseline(job.baseline, denoiser, job.spec.dtype)
-        baseline = (models.baseline_name(job.baseline), network)
+    def load(dtype: str) -> "Loaded":
+        denoiser = models.load(job.model, device=device, dtype=dtype)
+        if job.baseline is None:
+            return denoiser, None
+        network = models.load_baseline(job.baseline, denoiser, dtype)
+        return denoiser, (models.baseline_name(job.baseline), network)
+
+    denoiser, baseline = load(job.spec.dtype)
     null = None if job.calibration is None else calibration.load(job.calibration)
     return Scanner(
-        denoiser, job.spec, baseline=baseline, calibration=null, batch_size=job.batch_size
-    )
+        denoiser, job.spec, baseline=baseline, calibration=null, batch_size=job.batch_size,
+        precise=lambda: load("float32"),
+    )  # fmt: skip
 
 
 class Worker:
-    """Loads the model once and scans what it is handed, one errand after the other.
+    """Loads the model once and scans what it is handed.
+
+    `scan` may be called from several threads at once: each reads its errand's shard, waits for
+    the one thread that has the device, and encodes and commits the rows, so that the device has
+    the next errand while the last one is written. What they hold at a time are captions without
+    images, and the maps of localized ones; images are read one by one, after that.
 
     Args:
         job: The scan.
@@ -123,15 +176,19 @@ class Worker:
         threads: Threads for work on the CPU.
         build: Makes the scanner.
         fingerprint: What the model must be, or ``""`` to take it on trust.
+        finder: Knows which captions are scored already; null knows none.
     """
 
     def __init__(
-        self, job: Job, run: str, device: str, threads: int, build: Build, fingerprint: str = ""
-    ) -> None:
+        self, job: Job, run: str, device: str, threads: int, build: Build, fingerprint: str = "",
+        finder: Finder | None = None,
+    ) -> None:  # fmt: skip
         self._job, self._run, self._device, self._threads = job, run, device, threads
         self._build, self._fingerprint = build, fingerprint
         self._scanner: Scanner | None = None
+        self._compute: Compute | None = None
         self._results = Results(job.results)
+        self._recall = None if finder is None else Recall(self._results, finder)
 
     def open(self) -> Facts | Failure:
         """Load the model."""
@@ -152,39 +209,44 @@ class Worker:
                 f"has ({self._fingerprint}): put the same files on every node"
             )
         self._scanner = self._build(self._job, self._device)
-
-        import torch
-
-        torch.set_num_threads(self._threads)
-        name = torch.cuda.get_device_name() if self._device == "cuda" else self._device
+        self._compute = Compute(self._scanner, self._threads)
+        name, gpu = _device(self._device)
         seconds = time.perf_counter() - start
-        return Facts(os.getpid(), platform.node(), name, self._threads, seconds)
+        return Facts(os.getpid(), platform.node(), name, self._threads, seconds, gpu)
 
     def _scan(self, errand: Errand) -> Counts:
-        if self._scanner is None:
+        if self._scanner is None or self._compute is None:
             raise RuntimeError("a worker was handed an errand before it was opened")
-        start, before = time.perf_counter(), self._scanner.denoiser_seconds
-        spent = self._scanner.evaluations.copy()
-        captions, rejects = _sorted_out(errand, images=self._job.images)
-        result = self._scanner.scan(captions) if captions else ChunkResult()
+        received = time.perf_counter()
+        captions, rejects = _sorted_out(errand)
+        known = {} if self._recall is None else self._recall.rows(list(captions.values()))
+        work = self._compute.scan(Ticket(list(captions.values()), known, errand.alone, received))
+        images = _images(errand, captions) if self._job.images else _no_images
+        result = self._scanner.rows(work, images)
         result.rejects.extend(rejects)
         samples, rejected = errand.stop - errand.start, len(result.rejects)
         counts = Counts(
             samples=samples, scored=samples - rejected, rejected=rejected,
             flagged=len({row.caption.key for row in result.scores if row.flagged}),
-            seconds=time.perf_counter() - start,
-            denoiser_seconds=self._scanner.denoiser_seconds - before,
+            seconds=work.cost.seconds, denoiser_seconds=work.cost.denoiser_seconds,
             localized=len({row.caption.key for row in result.scores if row.stage == "localize"}),
             reasons=dict(Counter(reject.reason for reject in result.rejects)),
+            recalled=work.samples(work.recalled), redone=work.samples(work.redone),
+            effort=self._effort(self._scanner, self._compute),
         )  # fmt: skip
         if not errand.trial:
-            facts: dict[str, Any] = errand.piece.facts()
-            facts |= {name: getattr(counts, name) for name in Counts.__slots__}
-            spent = {name: n - spent[name] for name, n in self._scanner.evaluations.items()}
-            facts["evaluations"] = spent
+            facts = errand.piece.facts() | counts.facts()
+            facts["evaluations"] = dict(work.cost.evaluations)
             extra = list(self._scanner.extra_columns)
             self._results.commit(self._run, errand.piece.name, result, extra=extra, facts=facts)
+            if self._recall is not None:
+                self._recall.add(self._run, errand.piece.name, work.verdicts.keys())
         return counts
+
+    def _effort(self, scanner: "Scanner", compute: Compute) -> Effort:
+        sizes = {name: size.size for name, size in scanner.sizes.items()}
+        shortages = sum(size.shortages for size in scanner.sizes.values())
+        return Effort(compute.seconds, scanner.denoiser_seconds, sizes, shortages)
 
 
 def survey(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | str | Failure:
@@ -197,30 +259,48 @@ def survey(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | 
     return _answered(look)
 
 
-def _sorted_out(errand: Errand, *, images: bool) -> tuple[list[Caption], list[Reject]]:
-    """Read an errand's samples: what to scan, and what is rejected already.
+def _sorted_out(errand: Errand) -> tuple[dict[int, Caption], list[Reject]]:
+    """Read an errand's samples: what to scan, by position in the chunk, and what is rejected.
 
     Raises:
         ShardError: If the shard has fewer samples than when it was counted.
     """
-    items = islice(shards.read(errand.piece.chunk, images=images), errand.start, errand.stop)
-    captions, rejects, poison = list[Caption](), list[Reject](), dict(errand.poison)
-    position = errand.start
-    for position, item in enumerate(items, errand.start + 1):
+    items = islice(shards.read(errand.piece.chunk, images=False), errand.start, errand.stop)
+    captions, rejects, poison = dict[int, Caption](), list[Reject](), dict(errand.poison)
+    end = errand.start
+    for position, item in enumerate(items, errand.start):
+        end = position + 1
         if isinstance(item, Reject):
             rejects.append(item)
-        elif (reason := poison.get(position - 1)) is not None:
+        elif (reason := poison.get(position)) is not None:
             rejects.append(
                 Reject(item.shard, item.key, "poison", reason.partition("\n")[0], item.sha256)
             )
         else:
-            captions.append(item)
-    if position != errand.stop:
+            captions[position] = item
+    if end != errand.stop:
         raise ShardError(
             f"{errand.piece.chunk.shard.url} has changed since it was counted: "
-            f"chunk {errand.piece.chunk.number} ends after {position} samples, not {errand.stop}"
+            f"chunk {errand.piece.chunk.number} ends after {end} samples, not {errand.stop}"
         )
     return captions, rejects
+
+
+def _images(errand: Errand, captions: Mapping[int, Caption]) -> "Images":
+    """Return what reads the images of captions, which it is given as numbers in their order."""
+    positions = list(captions)
+
+    def images(wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        numbers = {positions[number]: number for number in wanted}
+        keys = {position: captions[position].key for position in numbers}
+        for position, content in shards.pictures(errand.piece.chunk, keys):
+            yield numbers[position], content
+
+    return images
+
+
+def _no_images(_: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    yield from ()
 
 
 def _answered(work: Callable[[], T]) -> T | Failure:
@@ -232,6 +312,21 @@ def _answered(work: Callable[[], T]) -> T | Failure:
         return Failure(kind, str(error))
     except Exception as error:  # the edge of the process: what is not caught here is lost
         return Failure(None, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _device(device: str) -> tuple[str, str]:
+    """Return the name of this process's device, and what tells its GPU from all others."""
+    import ray
+    import torch
+
+    if device == "cuda":
+        facts = torch.cuda.get_device_properties(torch.cuda.current_device())
+        if (uuid := getattr(facts, "uuid", None)) is not None:
+            return facts.name, str(uuid)
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    given = ray.get_runtime_context().get_accelerator_ids() if ray.is_initialized() else {}
+    numbers = ",".join(given.get("GPU", ()))
+    return name, f"{platform.node()}:{numbers}" if numbers else ""
 
 
 def _cuda_works() -> bool:

@@ -1,85 +1,172 @@
-"""Scores that a run has already, found by caption: what was scanned once is not scanned again."""
+"""Scores that are there already, found by caption: what was scored once is not scored again."""
 
 from collections import defaultdict
-from collections.abc import Sequence, Set
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any, Protocol
 
 import numpy as np
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from scanner.errors import ResultsError
 from scanner.io.results import Results
 from scanner.io.tables import SCORES
 from scanner.records import Caption, ScoreRow
 
+AT_ONCE = 16
+"""Files read at a time: a store answers slowly, but many at once."""
 
-class Recall:
-    """The captions that a run has scored and found nothing at.
+Place = tuple[str, str]
+"""Run and chunk."""
 
-    A flagged caption is not recalled: its evidence is about the image beside it, which is
-    another one at every copy. Of the rest, a row is the same for every copy, bit by bit.
 
-    The index takes twelve bytes a caption: the first eight of its hash, and its file.
+class Finder(Protocol):
+    """Says which chunk holds the rows of a caption."""
 
-    Args:
-        results: The results folder.
-        run: The run.
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[Place, list[int]]]:
+        """Return places, each with the positions in ``prefixes`` of what it may hold."""
+        ...
 
-    Raises:
-        ResultsError: If a commit record is damaged.
+    def add(self, place: Place, prefixes: NDArray[np.uint64]) -> None:
+        """Note that a chunk is committed."""
+        ...
+
+
+class Index:
+    """The captions of committed chunks: twelve bytes each, the first eight of the hash and a place.
+
+    Sorted parts, each at least twice as long as the next: a look-up is a binary search in a
+    few of them, and what is added is merged when there is as much of it. While two parts are
+    merged they take their room twice. Safe to use from several threads.
     """
 
-    def __init__(self, results: Results, run: str) -> None:
-        self._files = results.files("scores", [run])
-        prefixes = [_prefixes(file) for file in self._files]
-        sizes = [len(part) for part in prefixes]
-        joined = np.concatenate(prefixes) if prefixes else np.zeros(0, np.uint64)
-        owners = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-        order = np.argsort(joined, kind="stable")
-        self._prefixes, self._owners = joined[order], owners[order]
+    def __init__(self) -> None:
+        self._places: list[Place] = []
+        self._parts: list[tuple[NDArray[np.uint64], NDArray[np.int32]]] = []
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        """Captions, copies not counted."""
+        return sum(len(prefixes) for prefixes, _ in self._parts)
+
+    @property
+    def bytes(self) -> int:
+        """What the captions take."""
+        return sum(prefixes.nbytes + owners.nbytes for prefixes, owners in self._parts)
+
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[Place, list[int]]]:
+        """Return places, each with the positions in ``prefixes`` of what it may hold.
+
+        Two captions may share a prefix: who reads the rows compares the whole hash.
+        """
+        with self._lock:
+            owners, places = self._owners(prefixes), self._places
+        found: dict[Place, list[int]] = defaultdict(list)
+        for position in np.flatnonzero(owners >= 0).tolist():
+            found[places[owners[position]]].append(position)
+        return list(found.items())
+
+    def add(self, place: Place, prefixes: NDArray[np.uint64]) -> None:
+        """Note the captions of a committed chunk; what is known already stays where it is."""
+        with self._lock:
+            new = np.unique(prefixes)
+            new = new[self._owners(new) < 0]
+            if not len(new):
+                return
+            self._parts.append((new, np.full(len(new), len(self._places), np.int32)))
+            self._places.append(place)
+            while len(self._parts) > 1 and len(self._parts[-2][0]) < 2 * len(self._parts[-1][0]):
+                (more, their), (some, own) = self._parts[-2:]
+                where = np.searchsorted(more, some)
+                self._parts[-2:] = [(np.insert(more, where, some), np.insert(their, where, own))]
+
+    def load(self, results: Results, runs: Iterable[str]) -> None:
+        """Add what is committed of some runs.
+
+        Raises:
+            ResultsError: If a commit record is damaged.
+        """
+        for run in runs:
+            chunks = results.commits(run)
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                hashes = pool.map(lambda chunk: _hashes(results, chunk), chunks.values())
+                for name, found in zip(chunks, hashes, strict=True):
+                    self.add((run, name), prefixes_of(found))
+
+    def _owners(self, prefixes: NDArray[np.uint64]) -> NDArray[np.int32]:
+        owners = np.full(len(prefixes), -1, np.int32)
+        for part, places in self._parts:
+            where = np.minimum(np.searchsorted(part, prefixes), len(part) - 1)
+            is_there = part[where] == prefixes
+            owners[is_there] = places[where[is_there]]
+        return owners
+
+
+class Recall:
+    """The rows of captions that were scored before.
+
+    A row is the same for every copy of a caption, bit by bit, but for the shard, the key and the
+    address beside it, and the verdict, which is the scan's.
+
+    Args:
+        results: Where the rows are.
+        finder: Knows in which chunks.
+    """
+
+    def __init__(self, results: Results, finder: Finder) -> None:
+        self._results, self._finder = results, finder
 
     def rows(self, captions: Sequence[Caption]) -> dict[str, list[ScoreRow]]:
         """Return the score rows of the captions that are known, by hash, one row per seed.
 
-        Each row stands for the first of the captions given that has its hash.
+        Each row stands for the first of the captions given that has its hash. Rows that cannot be
+        read are not known: to score a caption again costs time, and nothing else.
         """
         first = {caption.sha256: caption for caption in reversed(captions)}
-        by_file: dict[int, set[str]] = defaultdict(set)
-        for sha in first:
-            place = int(np.searchsorted(self._prefixes, _prefix(sha)))
-            if place < len(self._prefixes) and self._prefixes[place] == _prefix(sha):
-                by_file[int(self._owners[place])].add(sha)
+        hashes = list(first)
+        places = self._finder.find(prefixes_of(hashes)) if hashes else []
         found: dict[str, list[ScoreRow]] = {}
-        for number, wanted in by_file.items():
-            found |= _read(self._files[number], wanted, first)
+        if places:
+            with ThreadPoolExecutor(min(AT_ONCE, len(places))) as pool:
+                for rows in pool.map(
+                    lambda at: self._read(at[0], {hashes[p] for p in at[1]}, first), places
+                ):
+                    found |= rows
         return found
 
+    def add(self, run: str, chunk: str, hashes: Collection[str]) -> None:
+        """Note that a chunk is committed."""
+        if hashes:
+            self._finder.add((run, chunk), prefixes_of(hashes))
 
-def _prefix(sha: str) -> np.uint64:
-    return np.uint64(int(sha[:16], 16))
+    def _read(
+        self, place: Place, wanted: set[str], first: dict[str, Caption]
+    ) -> dict[str, list[ScoreRow]]:
+        try:
+            record = self._results.read_commit(*place)
+            file = "" if record is None else record["files"]["scores"]["path"]
+            rows = self._results.rows(file, wanted) if file else []
+        except ResultsError:
+            return {}
+        found: dict[str, dict[int, ScoreRow]] = defaultdict(dict)
+        for row in rows:
+            sha = row["caption_sha256"]
+            found[sha].setdefault(row["seed"], _row(row, first[sha]))
+        return {sha: list(by_seed.values()) for sha, by_seed in found.items()}
 
 
-def _prefixes(file: str) -> np.ndarray:
-    """Return the hash prefixes of a file's captions without a finding, each once."""
-    with pq.ParquetFile(file) as source:
-        columns = source.read(columns=["caption_sha256", "flagged"]).to_pydict()
-    pairs = zip(columns["caption_sha256"], columns["flagged"], strict=True)
-    hashes = sorted({sha for sha, flagged in pairs if not flagged})
-    return np.array([_prefix(sha) for sha in hashes], np.uint64)
+def prefixes_of(hashes: Collection[str]) -> NDArray[np.uint64]:
+    """Return the first eight bytes of every hash as a number."""
+    return np.array([int(sha[:16], 16) for sha in hashes], np.uint64)
 
 
-def _read(file: str, wanted: Set[str], first: dict[str, Caption]) -> dict[str, list[ScoreRow]]:
-    with pq.ParquetFile(file) as source:
-        table = source.read()
-    hashes = table["caption_sha256"].to_pylist()
-    table = table.take([i for i, sha in enumerate(hashes) if sha in wanted])
-    found: dict[str, dict[int, ScoreRow]] = defaultdict(dict)
-    spoiled = set[str]()
-    for row in table.to_pylist():
-        sha = row["caption_sha256"]
-        if row["flagged"] or row["stage"] != "detect":
-            spoiled.add(sha)
-        found[sha].setdefault(row["seed"], _row(row, first[sha]))
-    return {sha: list(rows.values()) for sha, rows in found.items() if sha not in spoiled}
+def _hashes(results: Results, record: dict[str, Any]) -> set[str]:
+    """Return the captions of a chunk; none if its file cannot be read, which `verify` reports."""
+    try:
+        return set(results.hashes(record["files"]["scores"]["path"]))
+    except (ResultsError, KeyError):
+        return set()
 
 
 def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scanner.errors import ConfigError, ResultsError
@@ -103,6 +104,41 @@ class Results:
         folder = self.root / "commits" / _checked_name(run)
         paths = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
         return {path.stem: _read_commit(path) for path in paths}
+
+    def read_commit(self, run: str, chunk: str) -> dict[str, Any] | None:
+        """Return the commit record of one chunk, null if it is not committed.
+
+        Raises:
+            ResultsError: If the record is damaged.
+        """
+        path = self.root / "commits" / _checked_name(run) / f"{_checked_name(chunk)}.json"
+        return _read_commit(path) if path.exists() else None
+
+    def hashes(self, path: str) -> list[str]:
+        """Return the caption hashes of a scores file, as a commit record names it.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+        table = self._scores(path, columns=["caption_sha256"])
+        return table["caption_sha256"].to_pylist()
+
+    def rows(self, path: str, hashes: Collection[str]) -> list[dict[str, Any]]:
+        """Return the rows of some captions from a scores file, as a commit record names it.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+        table = self._scores(path)
+        is_wanted = pc.is_in(table["caption_sha256"], value_set=pa.array(list(hashes)))
+        return table.filter(is_wanted).to_pylist()
+
+    def _scores(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        try:
+            with pq.ParquetFile(self.root / path) as file:
+                return file.read(columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(f"{self.root / path} cannot be read ({error})") from error
 
     def files(
         self,

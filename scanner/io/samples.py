@@ -6,7 +6,7 @@ loaded, as text, JSON or opaque image bytes; nothing here decodes an image or ex
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -97,7 +97,9 @@ class Fragment:
             self.rivals = (other.name, part.name)
 
 
-def fragments(tar: Tar, load: frozenset[str]) -> Iterator[Fragment]:
+def fragments(
+    tar: Tar, load: frozenset[str], keys: Collection[str] | None = None
+) -> Iterator[Fragment]:
     """Yield the fragments of a tar in order; at most two hold their content at a time.
 
     Where a fragment begins depends only on the members from there on, so that reading may start
@@ -106,12 +108,15 @@ def fragments(tar: Tar, load: frozenset[str]) -> Iterator[Fragment]:
     Args:
         tar: Read from where it stands.
         load: What to load: ``text``, ``json``, ``image``.
+        keys: Of which samples; null for all.
     """
     current: Fragment | None = None
 
     def wants(name: str, size: int) -> bool:
         part = _part(name)
         if part is None or part.kind not in load or size > _LIMITS[part.kind]:
+            return False
+        if keys is not None and part.key not in keys:
             return False
         if current is None or not _continues(current, part):
             return True

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +18,8 @@ from scanner.io.tar import FileSource, InflateSource, Source, Tar
 from scanner.records import Caption, Reject
 
 __all__ = [
-    "Chunk", "Shard", "ShardIndex", "expand", "image", "images", "index", "read", "stat",
+    "Chunk", "Shard", "ShardIndex", "expand", "image", "images", "index", "pictures", "read",
+    "stat",
 ]  # fmt: skip
 
 SAMPLES_PER_SHARD = 1_000_000
@@ -182,6 +183,25 @@ def read(chunk: Chunk, *, images: bool) -> Iterator[Caption | Reject]:
         )
 
 
+def pictures(chunk: Chunk, keys: Mapping[int, str]) -> Iterator[tuple[int, bytes]]:
+    """Yield position and encoded training image of some of a chunk's samples, one at a time.
+
+    Args:
+        chunk: One of `index`'s.
+        keys: The samples' keys, by position in the chunk.
+
+    Raises:
+        ShardError: If the shard cannot be read or is no longer as it was indexed.
+    """
+    with _opened(chunk.shard) as source:
+        source.skip(chunk.offset)
+        found = fragments(Tar(source), frozenset({"image"}), set(keys.values()))
+        for position, fragment in enumerate(islice(found, max(keys, default=-1) + 1)):
+            part = fragment.parts.get("image")
+            if position in keys and part is not None and part.content is not None:
+                yield position, part.content
+
+
 def image(url: str, key: str) -> bytes | None:
     """Return the encoded training image of one sample, or null if it is not to be had.
 
@@ -189,7 +209,7 @@ def image(url: str, key: str) -> bytes | None:
     """
     try:
         with _opened(stat(url)) as source:
-            for fragment in fragments(Tar(source), frozenset({"image"})):
+            for fragment in fragments(Tar(source), frozenset({"image"}), {key}):
                 if fragment.key == key:
                     part = fragment.parts.get("image")
                     return None if part is None else part.content
@@ -207,7 +227,7 @@ def images(url: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
     wanted = set(keys)
     try:
         with _opened(stat(url)) as source:
-            for fragment in fragments(Tar(source), frozenset({"image"})) if wanted else ():
+            for fragment in fragments(Tar(source), frozenset({"image"}), wanted) if wanted else ():
                 if fragment.key not in wanted:
                     continue
                 wanted.discard(fragment.key)

@@ -25,7 +25,6 @@ from scanner.io import shards
 from scanner.nightly import corpus
 from scanner.nightly.corpus import Listing
 from scanner.nightly.lease import Lease
-from scanner.nightly.remembering import BuildRemembering
 from scanner.nightly.state import State, in_effect
 from scanner.spec import run_id
 
@@ -164,7 +163,7 @@ def _scanned(
     todo = [u for u, s in listing.shards.items() if s is None or s.id not in whole.get(u, ())]
     if not todo and is_known:
         return 0, []
-    summary = scan(request.job, resources, progress, build=BuildRemembering(run))
+    summary = scan(request.job, resources, progress)
     samples = sum(c["samples"] for n, c in state.results.commits(run).items() if n not in commits)
     given_up = [
         f"chunk {name} was given up: {reason.partition(chr(10))[0]}"

@@ -1,61 +1,39 @@
 """Captions to records: detect all, flag by calibration, localize what the spec asks for."""
 
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from scanner import masks, pictures
 from scanner.calibration import Calibration
 from scanner.models.base import Denoiser
-from scanner.pictures import Match
-from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
+from scanner.records import Caption, ChunkResult, ScoreRow
 from scanner.scan import methods, stages
+from scanner.scan.batches import BatchSize, CudaGauge
+from scanner.scan.rows import Images, Rows
 from scanner.scan.stages import Draw
 from scanner.scan.tally import Counted, attentive
-from scanner.spec import ScanSpec
+from scanner.scan.work import Cost, Fault, Kept, Latents, Sampled, Verdict, Work
+from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 T = TypeVar("T")
 
-_MEANS = ("delta_h", "delta_s", "curvature")
-"""Metrics of which a score column holds the spatial mean."""
+Loaded = tuple[Denoiser, tuple[str, Denoiser] | None]
+"""The model, and name and network of a less-trained baseline, if any."""
+
+_NOT_FINITE = "a score was NaN or infinite"
 
 
-@dataclass(slots=True)
-class _Sampled:
-    """One draw on its way: after detection, and after localization if it got there."""
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    """What evaluates draws, counted."""
 
-    draw: Draw
-    point: Tensor
-    final: Tensor
-    found: dict[tuple[str, str], NDArray[np.float32]]
-    extra: dict[str, float] = field(default_factory=dict)
-    clean: Tensor | None = None
-    localized: bool = False
-    picture: NDArray[np.uint8] | None = None
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether every number so far is one."""
-        return all(map(math.isfinite, self.extra.values())) and all(
-            np.isfinite(values).all() for values in self.found.values()
-        )
-
-
-@dataclass(slots=True)
-class _Verdict:
-    """What the seeds of one caption say together."""
-
-    p_value: float | None
-    flagged: bool | None
-    draws: list[_Sampled] = field(default_factory=list)
+    denoiser: Counted
+    baseline: tuple[str, Counted] | None
 
 
 class Scanner:
@@ -65,16 +43,23 @@ class Scanner:
     and samples of a batch do not interact. A caption that stands several times among the
     samples is scored once and fanned out.
 
+    A chunk goes through `detect`, `localize`, `finish` and `rows`; `scan` is all of them. Draws
+    of several chunks may be localized together. All but `rows` must come from one thread.
+
     Args:
         denoiser: The model under audit.
         spec: What is asked.
         baseline: Name and network of a less-trained baseline, if any.
         calibration: Null distribution and pixel thresholds, if any.
-        batch_size: Draws at a time; changes speed and memory only.
+        batch_size: Draws at a time, changing speed and memory only; null finds it out.
+        precise: Loads the same networks in float32, for captions whose numbers are not finite in
+            the spec's precision. Without it, and where that is float32 already, they are
+            rejected at once: the same networks would say the same again.
 
     Attributes:
         evaluations: What was spent so far: ``draws`` sampled, and the ``forward``, ``vjp`` and
             ``jvp`` evaluations of networks that they and their maps took.
+        sizes: The batch size of ``detect`` and of ``localize``.
 
     Raises:
         ConfigError: If a method needs cross attention and the model has none.
@@ -82,18 +67,22 @@ class Scanner:
 
     def __init__(
         self, denoiser: Denoiser, spec: ScanSpec, *, baseline: tuple[str, Denoiser] | None = None,
-        calibration: Calibration | None = None, batch_size: int = 16,
+        calibration: Calibration | None = None, batch_size: int | None = None,
+        precise: Callable[[], Loaded] | None = None,
     ) -> None:  # fmt: skip
         self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
-        self.denoiser, self.spec = Counted(denoiser, self.evaluations), spec
-        self.baseline = None
-        if baseline is not None:
-            self.baseline = (baseline[0], Counted(baseline[1], self.evaluations))
+        self.spec, self.calibration, self.denoiser_seconds = spec, calibration, 0.0
+        self._networks = self._counted(denoiser, baseline)
         if methods.wants_attention(spec):
-            attentive(self.denoiser)
-        self.calibration, self.batch_size = calibration, batch_size
-        self.denoiser_seconds = 0.0
-        self._sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
+            attentive(self._networks.denoiser)
+        gauge = CudaGauge() if denoiser.device.type == "cuda" else None
+        self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
+        self._one = BatchSize(1, proven=True)
+        self._load_precise = None if spec.dtype == "float32" else precise
+        self._precise: _Networks | None = None
+        self._kept = Kept()
+        sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
+        self._rows = Rows(spec, calibration, sigmas)
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -102,9 +91,9 @@ class Scanner:
         if self.spec.localize != "none":
             asked = self.spec.maps
             named = tuple(name for name in ("delta_h", "curvature") if name in asked)
-            if self.baseline is not None:
+            if (baseline := self._networks.baseline) is not None:
                 pair = (name for name in ("delta_h", "delta_s") if name in asked)
-                named += tuple(f"{name}_{self.baseline[0]}" for name in pair)
+                named += tuple(f"{name}_{baseline[0]}" for name in pair)
         return named + self.spec.detectors
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
@@ -112,175 +101,261 @@ class Scanner:
 
         Returns:
             One score row per (caption, seed), one mask row per map, and a reject for every
-            sample whose scores are not finite.
+            sample whose scores are not finite or do not fit into memory.
         """
-        texts = {caption.sha256: caption.text for caption in captions}
-        draws = [Draw(text, sha, seed) for sha, text in texts.items() for seed in self.spec.seeds]
-        sampled = [item for batch in self._batches(draws) for item in self._detect(batch)]
-        verdicts, broken = self._judge(sampled)
-        wanted = [s for verdict in verdicts.values() if self._wants(verdict) for s in verdict.draws]
-        for batch in self._batches(wanted):
-            broken |= self._localize(batch)
-        result = ChunkResult()
-        for caption in captions:
-            if caption.sha256 in broken:
-                detail = "a score was NaN or infinite"
-                result.rejects.append(
-                    Reject(caption.shard, caption.key, "not_finite", detail, caption.sha256)
-                )
-                continue
-            verdict = verdicts[caption.sha256]
-            result.scores += [self._score_row(caption, verdict, s) for s in verdict.draws]
-            for item in verdict.draws:
-                if item.localized:
-                    result.masks += self._mask_rows(caption, item)
-        return result
+        work = self.detect(captions)
+        self.localize(work.waiting)
+        self.finish(work)
+        return self.rows(work)
 
-    def _batches(self, items: list[T]) -> Iterator[list[T]]:
-        for start in range(0, len(items), self.batch_size):
-            yield items[start : start + self.batch_size]
+    def detect(
+        self, captions: Sequence[Caption], known: Mapping[str, Sequence[ScoreRow]] | None = None
+    ) -> Work:
+        """Sample captions and judge them; what is to be localized waits in the result.
 
-    def _timed(self, work: Callable[[], T]) -> T:
-        start = time.perf_counter()
-        value = work()
-        if self.denoiser.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.denoiser_seconds += time.perf_counter() - start
-        return value
-
-    def _detect(self, draws: list[Draw]) -> list[_Sampled]:
-        seen = self._timed(lambda: stages.detect(self.denoiser, draws, self.spec))
-        self.evaluations["draws"] += len(draws)
-        found = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
-        found |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
-        scores = {name: values.tolist() for name, values in seen.scores.items()}
-        return [
-            _Sampled(
-                draw, seen.point[i], seen.final[i], {name: m[i] for name, m in found.items()},
-                {name: values[i] for name, values in scores.items()},
-                None if seen.clean is None else seen.clean[i],
-            )
-            for i, draw in enumerate(draws)
-        ]  # fmt: skip
-
-    def _judge(self, sampled: list[_Sampled]) -> tuple[dict[str, _Verdict], set[str]]:
-        """Return each caption's verdict over its seeds, and the captions without a finite score."""
-        by_caption: dict[str, list[_Sampled]] = {}
-        for item in sampled:
-            by_caption.setdefault(item.draw.sha256, []).append(item)
-        verdicts, broken = dict[str, _Verdict](), set[str]()
-        for sha, items in by_caption.items():
-            score = float(np.mean([_mean(item.found["delta_s", "null"]) for item in items]))
-            if np.isfinite(score) and all(item.is_finite for item in items):
-                verdicts[sha] = _Verdict(*self._flag(score), draws=items)
+        Args:
+            captions: A chunk's.
+            known: Rows of captions that were scored before with this model and the settings that
+                decide scores, by hash, one row per seed. Verdicts are this scan's own. A caption
+                that is to be localized is sampled again all the same.
+        """
+        start, work, fresh = time.perf_counter(), Work(list(captions)), list[Draw]()
+        first = {caption.sha256: caption for caption in reversed(work.captions)}
+        for sha, caption in first.items():
+            verdict = self._kept.get(sha) or self._recalled((known or {}).get(sha, ()))
+            if verdict is not None:
+                work.verdicts[sha] = verdict
+                work.recalled.add(sha)
             else:
-                broken.add(sha)
-        return verdicts, broken
+                fresh += [Draw(caption.text, sha, seed) for seed in self.spec.seeds]
+        for sha, items in self._sampled(work, fresh).items():
+            if all(item.is_finite for item in items):
+                self._judge(work, first[sha], items)
+            else:
+                self._redo(work, [item.draw for item in items])
+        work.cost.seconds += time.perf_counter() - start
+        return work
 
-    def _flag(self, score: float) -> tuple[float | None, bool | None]:
+    def localize(self, items: Sequence[Sampled]) -> None:
+        """Add maps and pictures to draws, of whatever chunks; note on each that failed why."""
+        refused = self.sizes["localize"].each(items, self._localize_shared, self._relieve)
+        for item, said in refused:
+            item.fault, item.latents = _too_large(item, said), None
+
+    def finish(self, work: Work) -> None:
+        """Close a chunk whose draws are all localized, before its rows are made."""
+        start = time.perf_counter()
+        for sha in {item.draw.sha256: None for item in work.waiting}:
+            verdict = work.verdicts.pop(sha)
+            faults = [item.fault for item in verdict.draws if item.fault is not None]
+            if not faults:
+                work.verdicts[sha] = verdict
+                self._kept.add(sha, verdict)
+            elif all(fault.reason == "not_finite" for fault in faults):
+                self._redo(work, [item.draw for item in verdict.draws])
+            else:
+                work.faults[sha] = next(f for f in faults if f.reason != "not_finite")
+        work.cost.seconds += time.perf_counter() - start
+
+    def rows(self, work: Work, images: Images | None = None) -> ChunkResult:
+        """Return a finished chunk's rows and rejects; needs no device.
+
+        Args:
+            work: The chunk.
+            images: Where training images come from, one at a time; null takes the captions' own.
+        """
+        return self._rows.of(work, images)
+
+    def _counted(self, denoiser: Denoiser, baseline: tuple[str, Denoiser] | None) -> _Networks:
+        name_and_network = baseline and (baseline[0], Counted(baseline[1], self.evaluations))
+        return _Networks(Counted(denoiser, self.evaluations), name_and_network)
+
+    def _recalled(self, rows: Sequence[ScoreRow]) -> Verdict | None:
+        """Return today's verdict on rows of another day; null if they do not do for today."""
+        by_seed, columns = {row.seed: row for row in rows}, self._columns_of_detection()
+        own = [by_seed[seed] for seed in self.spec.seeds if seed in by_seed]
+        scores = [row.delta_s for row in own if row.delta_s is not None]
+        if len(scores) < len(self.spec.seeds) or any(columns - set(row.extra) for row in own):
+            return None
+        verdict = Verdict(*self._flag(scores))
+        if self._wants(verdict):
+            return None
+        verdict.rows = [
+            ScoreRow(
+                row.caption, row.seed, "detect", row.delta_s, None, verdict.p_value,
+                verdict.flagged, {name: row.extra[name] for name in sorted(columns)},
+            )
+            for row in own
+        ]  # fmt: skip
+        return verdict
+
+    def _columns_of_detection(self) -> set[str]:
+        return set(self.spec.detectors) - set(WHEN_LOCALIZED)
+
+    def _sampled(self, work: Work, draws: list[Draw]) -> dict[str, list[Sampled]]:
+        """Sample draws; return them by caption, without the captions that do not fit."""
+        items = list[Sampled]()
+        refused = self.sizes["detect"].each(
+            draws,
+            lambda batch: items.extend(self._detect(self._networks, batch, work.cost)),
+            self._relieve,
+        )
+        for draw, said in refused:
+            work.faults[draw.sha256] = Fault("out_of_memory", f"not even one draw fits: {said}")
+        by_caption: dict[str, list[Sampled]] = {}
+        for item in items:
+            if item.draw.sha256 not in work.faults:
+                by_caption.setdefault(item.draw.sha256, []).append(item)
+        return by_caption
+
+    def _verdict(self, items: list[Sampled]) -> Verdict:
+        return Verdict(*self._flag([item.delta_s for item in items]), draws=items)
+
+    def _flag(self, scores: Sequence[float]) -> tuple[float | None, bool | None]:
+        """Return p-value and flag of a caption from its seeds' scores."""
+        score = float(np.mean(scores))
         p_value = None if self.calibration is None else self.calibration.p_value(score)
         if self.spec.threshold is not None:
             return p_value, score > self.spec.threshold
         return p_value, None if p_value is None else p_value <= self.spec.fpr
 
-    def _wants(self, verdict: _Verdict) -> bool:
+    def _wants(self, verdict: Verdict) -> bool:
         return self.spec.localize == "all" or (
             self.spec.localize == "flagged" and bool(verdict.flagged)
         )
 
-    def _localize(self, items: list[_Sampled]) -> set[str]:
-        """Add maps and pictures to items; return the captions whose maps are not finite."""
-        draws = [item.draw for item in items]
-        seen = self._together(items)
-        found = self._timed(
-            lambda: stages.localize(self.denoiser, self.baseline, draws, seen, self.spec)
+    def _judge(self, work: Work, caption: Caption, items: list[Sampled]) -> None:
+        """Let draws wait for their maps, or make their rows and forget the rest."""
+        sha = items[0].draw.sha256
+        verdict = work.verdicts[sha] = self._verdict(items)
+        if self._wants(verdict):
+            work.waiting += items
+        else:
+            verdict.rows = list(self._rows.scores(caption, verdict))
+            verdict.draws = []
+            self._kept.add(sha, verdict)
+
+    def _redo(self, work: Work, draws: list[Draw]) -> None:
+        """Do a caption again in float32, alone; reject it if that gives no number either."""
+        sha = draws[0].sha256
+        if self._load_precise is None:
+            work.faults[sha] = Fault("not_finite", _NOT_FINITE)
+            return
+        items = list[Sampled]()
+
+        def detect(batch: list[Draw]) -> None:
+            items.extend(self._detect(self._in_float32(), batch, work.cost))
+
+        def localize(batch: list[Sampled]) -> None:
+            self._localize(self._in_float32(), batch)
+
+        said = [text for _, text in self._one.each(draws, detect, self._relieve)]
+        if not said and all(item.is_finite for item in items):
+            verdict = self._verdict(items)
+            if self._wants(verdict):
+                said = [text for _, text in self._one.each(items, localize, self._relieve)]
+            if not said and all(item.is_finite for item in items):
+                work.verdicts[sha] = verdict
+                work.redone.add(sha)
+                return
+        more = f", which does not fit into memory ({said[0]})" if said else " too"
+        work.faults[sha] = Fault(
+            "not_finite", f"{_NOT_FINITE} in {self.spec.dtype}, and in float32{more}"
+        )
+
+    def _in_float32(self) -> _Networks:
+        """Return the networks in float32, which stay until memory is short."""
+        if self._precise is None:
+            if self._load_precise is None:
+                raise ValueError("there is nothing to load float32 networks with")
+            self._precise = self._counted(*self._load_precise())
+        return self._precise
+
+    def _relieve(self) -> None:
+        """Give back what can be loaded again."""
+        self._precise = None
+
+    def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
+        start = time.perf_counter()
+        value = work()
+        if self._networks.denoiser.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        self.denoiser_seconds += seconds
+        return value, seconds
+
+    def _detect(self, networks: _Networks, draws: list[Draw], cost: Cost) -> list[Sampled]:
+        before = self.evaluations.copy()
+        seen, seconds = self._timed(lambda: stages.detect(networks.denoiser, draws, self.spec))
+        self.evaluations["draws"] += len(draws)
+        cost.denoiser_seconds += seconds
+        cost.evaluations.update(_difference(self.evaluations, before))
+        found = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
+        found |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
+        scores = {name: values.tolist() for name, values in seen.scores.items()}
+        clean = [None] * len(draws) if seen.clean is None else list(seen.clean)
+        return [
+            Sampled(
+                draw, {name: m[i] for name, m in found.items()},
+                {name: values[i] for name, values in scores.items()},
+                Latents(seen.point[i], seen.final[i], clean[i]), cost,
+            )
+            for i, draw in enumerate(draws)
+        ]  # fmt: skip
+
+    def _localize_shared(self, items: list[Sampled]) -> None:
+        start = time.perf_counter()
+        self._localize(self._networks, items)
+        for item in items:
+            item.cost.seconds += (time.perf_counter() - start) / len(items)
+
+    def _localize(self, networks: _Networks, items: list[Sampled]) -> None:
+        before = self.evaluations.copy()
+        draws, seen = [item.draw for item in items], self._together(networks, items)
+        found, seconds = self._timed(
+            lambda: stages.localize(networks.denoiser, networks.baseline, draws, seen, self.spec)
         )
         arrays = {name: m.cpu().numpy() for name, m in found.maps.items()}
         scores = {name: values.tolist() for name, values in found.scores.items()}
-        pictures = self.denoiser.decode(seen.final).numpy()
-        broken = set[str]()
+        # One at a time: an autoencoder takes more memory than the denoiser does.
+        pictures = [networks.denoiser.decode(latent).numpy()[0] for latent in seen.final.split(1)]
         for i, item in enumerate(items):
             item.found |= {name: m[i] for name, m in arrays.items()}
             item.extra |= {name: values[i] for name, values in scores.items()}
-            item.picture, item.localized = pictures[i], True
+            item.picture, item.localized, item.latents = pictures[i], True, None
             if not item.is_finite:
-                broken.add(item.draw.sha256)
-        return broken
+                item.fault = Fault("not_finite", _NOT_FINITE)
+        spent = _difference(self.evaluations, before)
+        for item in items:
+            item.cost.denoiser_seconds += seconds / len(items)
+            item.cost.evaluations.update({name: n // len(items) for name, n in spent.items()})
 
-    def _together(self, items: list[_Sampled]) -> stages.Detection:
+    def _together(self, networks: _Networks, items: list[Sampled]) -> stages.Detection:
         """Return draws as one batch again."""
         maps = {
             name: torch.from_numpy(np.stack([item.found[name] for item in items])).to(
-                self.denoiser.device
+                networks.denoiser.device
             )
             for name in items[0].found
         }
-        clean = [item.clean for item in items if item.clean is not None]
+        latents = [item.latents for item in items if item.latents is not None]
+        clean = [latent.clean for latent in latents if latent.clean is not None]
         return stages.Detection(
-            torch.stack([item.point for item in items]),
-            torch.stack([item.final for item in items]),
+            torch.stack([latent.point for latent in latents]),
+            torch.stack([latent.final for latent in latents]),
             maps.pop(("delta_s", "null")), maps=maps,
             clean=torch.stack(clean) if clean else None,
         )  # fmt: skip
 
-    def _score_row(self, caption: Caption, verdict: _Verdict, item: _Sampled) -> ScoreRow:
-        extra = dict(item.extra)
-        for (metric, baseline), values in item.found.items():
-            if metric in _MEANS and (metric, baseline) != ("delta_s", "null"):
-                column = metric if baseline in ("null", "none") else f"{metric}_{baseline}"
-                extra[column] = _mean(values)
-        return ScoreRow(
-            caption=caption, seed=item.draw.seed,
-            stage="localize" if item.localized else "detect",
-            delta_s=_mean(item.found["delta_s", "null"]), p_value=verdict.p_value,
-            flagged=verdict.flagged, extra=extra,
-        )  # fmt: skip
 
-    def _mask_rows(self, caption: Caption, item: _Sampled) -> Iterator[MaskRow]:
-        """Yield one row per map that was asked for.
-
-        The Δh row comes first, or else the first one, and carries picture and evidence.
-        """
-        asked = [name for name in item.found if name[0] in self.spec.maps]
-        order = sorted(asked, key=lambda name: name != ("delta_h", "null"))
-        for number, (metric, baseline) in enumerate(order):
-            values = item.found[metric, baseline]
-            threshold = self._pixel_threshold(metric, baseline)
-            mask = None if threshold is None else values > threshold
-            found = self._evidence(caption, item, mask) if number == 0 else None
-            picture = item.picture if number == 0 and self.spec.store_image else None
-            yield MaskRow(
-                caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
-                height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
-                sigma=self._sigmas[methods.LOW_NOISE if metric == "anisotropy" else -1],
-                threshold=threshold,
-                mask=None if mask is None else masks.to_runs(mask),
-                area=None if mask is None else float(mask.mean()),
-                image=None if picture is None else pictures.encode_jpeg(picture),
-                match=None if found is None else found.verdict,
-                match_mse=None if found is None else found.error,
-                mse_inside=None if found is None else found.inside,
-                mse_outside=None if found is None else found.outside,
-            )  # fmt: skip
-
-    def _pixel_threshold(self, metric: str, baseline: str) -> float | None:
-        if self.spec.pixel_threshold is not None and metric == "delta_h":
-            return self.spec.pixel_threshold
-        if self.calibration is None:
-            return None
-        return self.calibration.pixel_thresholds.get(f"{metric}/{baseline}")
-
-    def _evidence(
-        self, caption: Caption, item: _Sampled, mask: NDArray[np.bool_] | None
-    ) -> Match | None:
-        if caption.image is None or item.picture is None:
-            return None
-        try:
-            training = pictures.decoded(caption.image, item.picture.shape[:2])
-        except ValueError:
-            return Match("unreadable")
-        return pictures.match(item.picture, training, mask)
+def _difference(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    return {name: n - before[name] for name, n in now.items()}
 
 
-def _mean(values: NDArray[np.float32]) -> float:
-    return float(values.astype(np.float64).mean())
+def _too_large(item: Sampled, said: str) -> Fault:
+    """Return the fault of a draw whose maps do not fit, which tells its score for all that."""
+    return Fault(
+        "out_of_memory",
+        f"it is to be localized (delta_s {item.delta_s:.6g} under seed {item.draw.seed}), and "
+        f"its maps do not fit into memory even alone: {said}",
+    )

@@ -59,13 +59,13 @@ def slow_build(folder: Path, seconds: float):
     def build(job, device):
         (folder / str(os.getpid())).touch()
         scanner = build_scanner(job, device)
-        scan_at_once = scanner.scan
+        detect_at_once = scanner.detect
 
-        def scan_slowly(captions):
+        def detect_slowly(captions, known=None):
             time.sleep(seconds)
-            return scan_at_once(captions)
+            return detect_at_once(captions, known)
 
-        scanner.scan = scan_slowly
+        scanner.detect = detect_slowly
         return scanner
 
     return build
@@ -76,14 +76,14 @@ def striking_build(text: str, strike):
 
     def build(job, device):
         scanner = build_scanner(job, device)
-        scan_calmly = scanner.scan
+        detect_calmly = scanner.detect
 
-        def scan_or_strike(captions):
+        def detect_or_strike(captions, known=None):
             if any(caption.text == text for caption in captions):
                 strike()
-            return scan_calmly(captions)
+            return detect_calmly(captions, known)
 
-        scanner.scan = scan_or_strike
+        scanner.detect = detect_or_strike
         return scanner
 
     return build

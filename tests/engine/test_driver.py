@@ -120,10 +120,10 @@ def test_results_that_cannot_be_written_stop_the_scan(corpus, tmp_path):
 
         scanner = build_scanner(job, device)
 
-        def scan(captions):
+        def detect(captions, known):
             raise ResultsError("no space left on device")
 
-        scanner.scan = scan
+        scanner.detect = detect
         return scanner
 
     with pytest.raises(ResultsError, match="no space left"):

@@ -1,6 +1,8 @@
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scanner.engine.plan import Piece
 from scanner.engine.queue import ATTEMPTS, HOPELESS, Queue
@@ -92,3 +94,61 @@ def test_an_unreadable_piece_is_tried_again_and_then_left_without_blame():
     assert [queue.unreadable(queue.take()) for _ in range(ATTEMPTS)] == [True, True, False]
     assert queue.take() is None
     assert not queue.quarantined
+
+
+def test_what_must_be_alone_is_passed_over_by_an_actor_that_has_company():
+    queue = Queue()
+    queue.add(piece("a", 2))
+    queue.add(piece("b", 2))
+    queue.give_back(queue.take(), suspect=True)
+    assert queue.apart == 1
+    assert queue.take(alone=False).piece.name == "b"
+    assert queue.take(alone=False) is None
+    errand = queue.take()
+    assert (errand.piece.name, errand.alone) == ("a", True)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=9),
+    bad=st.sets(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=3),
+    depth=st.integers(1, 6),
+    seed=st.randoms(use_true_random=False),
+)
+def test_company_of_what_kills_is_never_blamed(sizes, bad, depth, seed):
+    """An actor with several errands dies if any of them is deadly; the driver's rules, no Ray."""
+    queue, committed, flight, started = Queue(), {}, [], 0
+    queue.add(piece("fine", 1))
+    for number, size in enumerate(sizes):
+        queue.add(piece(str(number), size))
+    deadly = {(str(n), p) for n, p in bad if n < len(sizes) and p < sizes[n]}
+    while len(queue) or flight:
+        started += 1
+        assert started < 2000
+        while len(flight) < depth and not any(errand.alone for errand in flight):
+            if (errand := queue.take(alone=not flight)) is None:
+                break
+            flight.append(errand)
+        doomed = [
+            errand for errand in flight
+            if any(
+                (errand.piece.name, p) in deadly and p not in dict(errand.poison)
+                for p in range(errand.start, errand.stop)
+            )
+        ]  # fmt: skip
+        if doomed and len(flight) == 1:
+            queue.failed(flight.pop(), "it died")
+        elif doomed:
+            for errand in reversed(flight):
+                queue.give_back(errand, suspect=True)
+            flight = []
+        else:
+            errand = flight.pop(seed.randrange(len(flight)))
+            queue.succeeded(errand)
+            if not errand.trial:
+                committed[errand.piece.name] = {p for p, _ in errand.poison}
+    given_up = {name for name, _ in queue.quarantined}
+    names = {"fine", *(str(n) for n in range(len(sizes)))}
+    assert set(committed) | given_up == names
+    for name, poison in committed.items():
+        assert {(name, p) for p in poison} == {one for one in deadly if one[0] == name}
+    assert given_up <= {name for name, _ in deadly}

@@ -75,8 +75,10 @@ def test_sigterm_marks_the_run_interrupted_and_it_resumes(corpus, undisturbed, t
         if event.kind == "chunk":
             os.kill(os.getpid(), signal.SIGTERM)
 
+    (pids := tmp_path / "pids").mkdir()
+    build = slow_build(pids, 0.4)
     with pytest.raises(KeyboardInterrupt):
-        run(job_of(corpus, tmp_path), actors=1, progress=terminate)
+        run(job_of(corpus, tmp_path), actors=1, progress=terminate, build=build)
     assert signal.getsignal(signal.SIGTERM) is before
     results = Results(str(tmp_path))
     (name,) = results.runs()
@@ -144,14 +146,14 @@ def test_a_chunk_of_which_nothing_comes_back_is_quarantined_with_its_traceback(t
         from scanner.engine.worker import build_scanner
 
         scanner = build_scanner(job, device)
-        calm = scanner.scan
+        calm = scanner.detect
 
-        def scan(captions):
+        def detect(captions, known=None):
             if captions[0].text.startswith("bad"):
                 raise ValueError("no such luck")
-            return calm(captions)
+            return calm(captions, known)
 
-        scanner.scan = scan
+        scanner.detect = detect
         return scanner
 
     good = write_shard(tmp_path / "good.tar", ["a", "b"])
@@ -172,7 +174,7 @@ def test_where_nothing_works_at_all_the_scan_stops_and_says_so(corpus, tmp_path)
         from scanner.engine.worker import build_scanner
 
         scanner = build_scanner(job, device)
-        scanner.scan = lambda captions: 1 / 0
+        scanner.detect = lambda captions, known: 1 / 0
         return scanner
 
     with pytest.raises(ClusterError, match=r"attempts failed in a row.*ZeroDivisionError"):

@@ -1,11 +1,18 @@
 """What an actor does, without Ray around it."""
 
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow.parquet as pq
 import pytest
-from engine_harness import SPEC, job_of, write_shard
+import webdataset
+from engine_harness import SPEC, job_of, rows, striking_build, write_shard
+from PIL import Image
 
 from scanner.engine.plan import Piece
 from scanner.engine.queue import Errand
-from scanner.engine.worker import Counts, Worker, build_scanner
+from scanner.engine.worker import Counts, Failure, Worker, build_scanner
 from scanner.io import shards
 from scanner.io.results import Results
 
@@ -16,7 +23,8 @@ def ray_for_all():
 
 
 def test_a_commit_holds_the_evaluations_of_its_own_chunk(tmp_path):
-    url = str(write_shard(tmp_path / "a.tar", [f"caption {i % 3}" for i in range(8)]))
+    texts = [f"caption {i // 4 % 2} {i % 3}" for i in range(12)]  # the third chunk is the first
+    url = str(write_shard(tmp_path / "a.tar", texts))
     job = job_of([tmp_path / "a.tar"], tmp_path / "results")
     worker = Worker(job, "r1", "cpu", 1, build_scanner)
     worker.open()
@@ -26,6 +34,80 @@ def test_a_commit_holds_the_evaluations_of_its_own_chunk(tmp_path):
         assert isinstance(worker.scan(Errand(piece, 0, chunk.samples)), Counts)
     commits = Results(job.results).commits("r1")
     spent = [commits[chunk.name]["evaluations"] for chunk in index.chunks]
+    nothing = {"draws": 0, "forward": 0, "vjp": 0, "jvp": 0}
     # Three distinct captions a chunk, localized with one probe (Hutchinson's: 1 < 4 channels).
     each = 3 * (2 * SPEC.steps + 2)
-    assert spent == [{"draws": 3, "forward": each, "vjp": 3 * 2, "jvp": 0}] * 2
+    assert spent == [{"draws": 3, "forward": each, "vjp": 3 * 2, "jvp": 0}] * 2 + [nothing]
+    assert [commits[chunk.name]["recalled"] for chunk in index.chunks] == [0, 0, 4]
+
+
+def table(root, name):
+    results = Results(str(root))
+    files = results.files(name, results.runs() or ["r1"])
+    return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+
+def errands_of(url, size):
+    index = shards.index(shards.stat(url), size)
+    pieces = [Piece(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
+    return [Errand(piece, piece.start, piece.stop) for piece in pieces]
+
+
+def test_errands_overlap_and_each_answers_for_itself(tmp_path):
+    """Five threads at once: the rows are those of one after the other, a failure stays its own."""
+    texts = [f"caption {i}" for i in range(20)]
+    url = str(write_shard(tmp_path / "a.tar", texts))
+    errands = errands_of(url, 4)
+    for name, threads in (("one", 1), ("many", 5)):
+        job = job_of([tmp_path / "a.tar"], tmp_path / name, batch_size=16)
+        worker = Worker(job, "r1", "cpu", 1, striking_build("caption 9", lambda: 1 / 0))
+        worker.open()
+        with ThreadPoolExecutor(threads) as pool:
+            answers = list(pool.map(worker.scan, errands))
+        assert [type(answer) for answer in answers] == [Counts, Counts, Failure, Counts, Counts]
+        assert "ZeroDivisionError" in answers[2].text
+        assert "caption 9" not in "".join(rows(tmp_path / name))
+    assert rows(tmp_path / "one") == rows(tmp_path / "many")
+    assert rows(tmp_path / "one", "masks") == rows(tmp_path / "many", "masks")
+
+
+def test_what_errands_take_adds_up_to_the_time_of_the_device(tmp_path):
+    url = str(write_shard(tmp_path / "a.tar", [f"caption {i}" for i in range(20)]))
+    worker = Worker(job_of([tmp_path / "a.tar"], tmp_path / "r"), "r1", "cpu", 1, build_scanner)
+    worker.open()
+    start = time.perf_counter()
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(worker.scan, errands_of(url, 4)))
+    wall = time.perf_counter() - start
+    last = max((answer.effort for answer in answers), key=lambda effort: effort.seconds)
+    assert 0 < last.denoiser_seconds <= last.seconds <= wall
+    assert sum(answer.denoiser_seconds for answer in answers) == pytest.approx(
+        last.denoiser_seconds
+    )
+    assert all(answer.denoiser_seconds <= answer.seconds for answer in answers)
+    assert sum(answer.seconds for answer in answers) <= last.seconds * (1 + 1e-6)
+    assert last.batch_sizes == {"detect": 4, "localize": 4}
+
+
+def test_images_are_read_of_localized_captions_only_one_at_a_time(tmp_path, monkeypatch):
+    texts, picture = [*(f"dull {i}" for i in range(3)), "striking"], io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(picture, "PNG")
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as tar:
+        for number, text in enumerate(texts):
+            tar.write({"__key__": f"{number}", "txt": text, "png": picture.getvalue()})
+    worker = Worker(
+        job_of([tmp_path / "a.tar"], tmp_path / "r", images=True), "r1", "cpu", 1, build_scanner
+    )
+    worker.open()
+    monkeypatch.setattr(
+        worker._scanner, "_wants", lambda verdict: verdict.draws[0].draw.text == "striking"
+    )
+    read = []
+    pictures = shards.pictures
+    monkeypatch.setattr(
+        shards, "pictures", lambda chunk, keys: read.append(dict(keys)) or pictures(chunk, keys)
+    )
+    assert isinstance(worker.scan(*errands_of(str(tmp_path / "a.tar"), 4)), Counts)
+    assert read == [{3: "3"}]
+    (row,) = {(r["key"], r["match"]) for r in table(tmp_path / "r", "masks") if r["match"]}
+    assert row == ("3", "none")

@@ -2,12 +2,14 @@
 
 from scanner import calibration, models
 from scanner.engine.job import Job, Summary
+from scanner.engine.memory import runs_like
 from scanner.engine.plan import Ledger, Plan
 from scanner.engine.queue import Errand
 from scanner.engine.record import RunRecord
 from scanner.engine.worker import Counts, Failure, Worker, build_scanner
 from scanner.errors import ShardError
 from scanner.io import shards
+from scanner.io.recall import Index
 from scanner.io.results import Results
 from scanner.spec import run_id
 
@@ -18,7 +20,8 @@ def scan_here(job: Job, resources=None, progress=lambda event: None, build=build
     run = run_id(fingerprint, job.spec, null)
     results = Results(job.results)
     record = RunRecord.begin(results, run, job, fingerprint, null)
-    worker = Worker(job, run, "cpu", 1, build)
+    (index := Index()).load(results, runs_like(results, run, record.identity))
+    worker = Worker(job, run, "cpu", 1, build, finder=index)
     with record:
         plan = Plan(ledger := Ledger(results.commits(run)), job.limit)
         opened = False
@@ -45,6 +48,6 @@ def scan_here(job: Job, resources=None, progress=lambda event: None, build=build
 
 
 def count(summary: Summary, counts: Counts) -> None:
-    for name in ("samples", "scored", "flagged", "rejected"):
+    for name in ("samples", "scored", "flagged", "rejected", "recalled"):
         setattr(summary, name, getattr(summary, name) + getattr(counts, name))
     summary.chunks_done += 1

@@ -1,0 +1,105 @@
+"""The one thread of an actor that uses the device, fed by those that read and write."""
+
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scanner.records import Caption, ScoreRow
+
+if TYPE_CHECKING:
+    from scanner.scan.gathering import Done
+    from scanner.scan.scanner import Scanner
+    from scanner.scan.work import Work
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A chunk that is read and waits for the device.
+
+    Attributes:
+        captions: What to scan.
+        known: Rows of captions that were scored before, by hash.
+        alone: Whether it must not share a batch.
+        received: When the actor was handed it; from then on, a device that waits waits for it.
+        done: The scanned chunk, ready for its rows to be made.
+    """
+
+    captions: Sequence[Caption]
+    known: Mapping[str, Sequence[ScoreRow]]
+    alone: bool
+    received: float = field(default_factory=time.perf_counter)
+    done: "Future[Work]" = field(default_factory=Future)
+
+
+class Compute:
+    """Scans chunks in the order in which they come; never waits while it holds one.
+
+    Args:
+        scanner: What it scans with.
+        threads: Threads for work on the CPU.
+    """
+
+    def __init__(self, scanner: "Scanner", threads: int) -> None:
+        from scanner.scan.gathering import Gathering
+
+        self._scanner, self._threads = scanner, threads
+        self._gathering = Gathering(scanner)
+        self._tickets: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
+        self._given: dict[Work, Ticket] = {}
+        self._first: float | None = None
+        self._last = 0.0
+        threading.Thread(target=self._run, name="compute", daemon=True).start()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time from the first chunk's receipt to the last one's end."""
+        return 0.0 if self._first is None else max(0.0, self._last - self._first)
+
+    def scan(self, ticket: Ticket) -> "Work":
+        """Hand a chunk over and wait until it needs no more of the device.
+
+        Raises:
+            Exception: Whatever its captions, and no others', led to.
+        """
+        self._tickets.put(ticket)
+        return ticket.done.result()
+
+    def _run(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._threads)  # counts for the thread that says it
+        while True:
+            try:
+                ticket = self._tickets.get(block=not len(self._gathering))
+            except queue.Empty:
+                self._answer(self._gathering.flush())
+            else:
+                self._take(ticket)
+
+    def _take(self, ticket: Ticket) -> None:
+        waited = time.perf_counter() - max(self._last, ticket.received)
+        self._first = ticket.received if self._first is None else self._first
+        try:
+            work = self._scanner.detect(ticket.captions, ticket.known)
+        except Exception as error:  # handed to the thread that waits for it
+            self._last = time.perf_counter()
+            ticket.done.set_exception(error)
+            return
+        work.cost.seconds += waited
+        self._given[work] = ticket
+        self._answer(self._gathering.add(work))
+        if ticket.alone:
+            self._answer(self._gathering.flush())
+
+    def _answer(self, done: "Done") -> None:
+        self._last = time.perf_counter()
+        for work, error in done:
+            ticket = self._given.pop(work)
+            if error is None:
+                ticket.done.set_result(work)
+            else:
+                ticket.done.set_exception(error)

@@ -1,0 +1,165 @@
+"""How many draws a device takes at a time: found out, kept to, and halved when memory runs out."""
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+USUAL = 16
+"""Draws at a time where memory is not measured; docs/performance.md has the measurement."""
+FIRST = 8
+"""Draws of the batch that is measured."""
+MOST = 256
+"""Draws at a time, at most: beyond it a device gains nothing."""
+MEASURED = 3
+"""Batches that are measured, each at most four times the one before."""
+SAFE = 0.8
+"""Share of the free memory that is planned with."""
+PATIENCE = 64
+"""Batches that must fit before a halved size is doubled again; twice as many each time."""
+
+_SAID = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
+
+
+class Gauge(Protocol):
+    """Tells what a device's memory has to give."""
+
+    def begin(self) -> None:
+        """Start to watch a batch."""
+        ...
+
+    def peak(self) -> int:
+        """Return the bytes that the batch took beyond what was there, at most."""
+        ...
+
+    def free(self) -> int:
+        """Return the bytes that a batch could take."""
+        ...
+
+
+class CudaGauge:
+    """The current CUDA device, shared with whoever else is on it."""
+
+    def begin(self) -> None:
+        """Start to watch a batch."""
+        torch.cuda.reset_peak_memory_stats()
+        self._before = torch.cuda.memory_allocated()
+
+    def peak(self) -> int:
+        """Return the most that tensors took beyond what was there."""
+        return torch.cuda.max_memory_allocated() - self._before
+
+    def free(self) -> int:
+        """Return what the device has free, and what torch holds without using it."""
+        held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + held
+
+
+class BatchSize:
+    """The size of one stage's batches, and what becomes of a batch that does not fit.
+
+    Args:
+        size: Draws at a time; null measures it, or takes `USUAL` without a gauge.
+        gauge: What to measure with.
+        proven: Whether one draw is known to fit.
+
+    Attributes:
+        size: At present.
+        shortages: Times that memory ran out.
+    """
+
+    def __init__(
+        self, size: int | None, gauge: Gauge | None = None, *, proven: bool = False
+    ) -> None:
+        self._gauge = gauge if size is None else None
+        self._to_measure = MEASURED if self._gauge else 0
+        self._wanted = size or (FIRST if self._gauge else USUAL)
+        self.size, self.shortages = self._wanted, 0
+        self._fitted_in_row, self._patience, self._proven = 0, PATIENCE, proven
+
+    def each(
+        self, items: Sequence[T], work: Callable[[list[T]], None], relief: Callable[[], None]
+    ) -> list[tuple[T, str]]:
+        """Call ``work`` on batch after batch; one that does not fit is tried again in halves.
+
+        Args:
+            items: What to work on.
+            work: Must leave no trace when it raises.
+            relief: Called when memory ran out, to give back what can be spared.
+
+        Returns:
+            The items that do not fit even alone, with what was said.
+
+        Raises:
+            RuntimeError: If an item does not fit alone, and none ever did: then it is the device
+                that is too small, or taken, and not the item that is to blame.
+        """
+        refused, start = list[tuple[T, str]](), 0
+        while start < len(items):
+            batch = list(items[start : start + self.size])
+            if self._to_measure and self._gauge:
+                self._gauge.begin()
+            said = _shortage(work, batch)
+            if said is None:
+                self._fitted(len(batch))
+                start += len(batch)
+                continue
+            relief()
+            release()
+            if len(batch) > 1:
+                self._halve(len(batch))
+            elif self._proven:
+                refused.append((batch[0], said))
+                start += 1
+            else:
+                raise RuntimeError(f"not even one draw fits into memory: {said}")
+        return refused
+
+    def _fitted(self, number: int) -> None:
+        self._proven = True
+        if self._to_measure and self._gauge:
+            self._to_measure -= 1
+            each = max(1, self._gauge.peak() // number)
+            room = int(SAFE * self._gauge.free()) // each
+            self._wanted = self.size = max(1, min(room, 4 * number, MOST))
+            return
+        self._fitted_in_row += 1
+        if self.size < self._wanted and self._fitted_in_row >= self._patience:
+            self.size = min(2 * self.size, self._wanted)
+            self._fitted_in_row = 0
+
+    def _halve(self, number: int) -> None:
+        self.size = max(1, number // 2)
+        self.shortages += 1
+        if self.shortages > 1:
+            self._patience *= 2
+        self._fitted_in_row = self._to_measure = 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; the CPU's allocator has no class of its own."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(said in text for said in _SAID)
+
+
+def release() -> None:
+    """Give memory back that is only held for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _shortage(work: Callable[[list[T]], None], batch: list[T]) -> str | None:
+    """Work on a batch; return what was said if memory ran out, its frames already let go."""
+    try:
+        work(batch)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None

@@ -1,0 +1,96 @@
+"""Full batches for localization: the few flagged draws of several chunks go together."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scanner.scan.scanner import Scanner
+from scanner.scan.work import Sampled, Work
+
+PATIENCE = 2
+"""Further chunks that a chunk waits for, at most, while its draws fill no batch."""
+
+Done = list[tuple[Work, Exception | None]]
+"""Chunks that need no more of the device, and what went wrong with each, if anything."""
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    work: Work
+    age: int = 0
+    error: Exception | None = None
+
+
+class Gathering:
+    """Holds detected chunks until their draws are localized.
+
+    Args:
+        scanner: Localizes and finishes.
+    """
+
+    def __init__(self, scanner: Scanner) -> None:
+        self._scanner, self._held = scanner, deque[_Held]()
+
+    def __len__(self) -> int:
+        """Chunks held."""
+        return len(self._held)
+
+    def add(self, work: Work) -> Done:
+        """Take a detected chunk in; return those that are done."""
+        for held in self._held:
+            held.age += 1
+        self._held.append(_Held(work))
+        while len(waiting := self._waiting()) >= self._batch:
+            self._localize(waiting[: self._batch])
+        while self._held and self._held[0].age >= PATIENCE and _waiting(self._held[0]):
+            self._localize(self._waiting()[: self._batch])
+        return self._leaving()
+
+    def flush(self) -> Done:
+        """Localize whatever waits; return all chunks."""
+        while waiting := self._waiting():
+            self._localize(waiting[: self._batch])
+        return self._leaving()
+
+    @property
+    def _batch(self) -> int:
+        return self._scanner.sizes["localize"].size
+
+    def _waiting(self) -> list[Sampled]:
+        return [item for held in self._held for item in _waiting(held)]
+
+    def _localize(self, items: Sequence[Sampled]) -> None:
+        """Localize a batch; if that fails, its chunks apart, so that none answers for another."""
+        try:
+            self._scanner.localize(items)
+        except Exception:  # whatever it is, it comes again below and is answered for there
+            wanted = {id(item) for item in items}
+            for held in self._held:
+                if any(id(item) in wanted for item in _waiting(held)):
+                    self._localize_apart(held)
+
+    def _localize_apart(self, held: _Held) -> None:
+        try:
+            self._scanner.localize(_waiting(held))
+        except Exception as error:  # the chunk's own, handed to whoever waits for it
+            held.error = error
+
+    def _leaving(self) -> Done:
+        done: Done = []
+        for held in list(self._held):
+            if _waiting(held):
+                continue
+            self._held.remove(held)
+            if held.error is None:
+                try:
+                    self._scanner.finish(held.work)
+                except Exception as error:  # the chunk's own, handed to whoever waits for it
+                    held.error = error
+            done.append((held.work, held.error))
+        return done
+
+
+def _waiting(held: _Held) -> list[Sampled]:
+    if held.error is not None:
+        return []
+    return [item for item in held.work.waiting if not item.localized and item.fault is None]

@@ -1,0 +1,147 @@
+"""From what was found to rows: no network, no device, any thread."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner import masks, pictures
+from scanner.calibration import Calibration
+from scanner.pictures import Match
+from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
+from scanner.scan import methods
+from scanner.scan.work import Sampled, Verdict, Work, columns_of
+from scanner.spec import ScanSpec
+
+Images = Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
+"""From positions among the captions to the encoded training images that are there."""
+
+
+class Rows:
+    """Makes the rows of a chunk.
+
+    Args:
+        spec: What is asked.
+        calibration: Pixel thresholds, if any.
+        sigmas: Noise scales of the steps.
+    """
+
+    def __init__(
+        self, spec: ScanSpec, calibration: Calibration | None, sigmas: Sequence[float]
+    ) -> None:
+        self._spec, self._calibration, self._sigmas = spec, calibration, sigmas
+
+    def of(self, work: Work, images: Images | None = None) -> ChunkResult:
+        """Return the rows and rejects of a finished chunk, in the order of its captions.
+
+        Args:
+            work: The chunk.
+            images: Where training images come from, one at a time; null takes the captions' own.
+        """
+        result, maps = ChunkResult(), dict[str, list[list[MaskRow]]]()
+        matches = self._matches(work, images or _own(work.captions))
+        for position, caption in enumerate(work.captions):
+            sha = caption.sha256
+            if (fault := work.faults.get(sha)) is not None:
+                result.rejects.append(Reject(caption.shard, caption.key, *fault, sha))
+                continue
+            verdict = work.verdicts[sha]
+            result.scores += self.scores(caption, verdict)
+            if sha not in maps:
+                maps[sha] = [list(self._maps(caption, d)) for d in verdict.draws if d.localized]
+            for number, rows in enumerate(maps[sha]):
+                match = matches.get((position, number))
+                result.masks += _as_of(caption, rows, match)
+        return result
+
+    def scores(self, caption: Caption, verdict: Verdict) -> Iterator[ScoreRow]:
+        """Yield a caption's score rows, one per seed."""
+        for row in verdict.rows:
+            yield replace(row, caption=caption)
+        for item in verdict.draws:
+            yield ScoreRow(
+                caption=caption, seed=item.draw.seed,
+                stage="localize" if item.localized else "detect",
+                delta_s=item.delta_s, p_value=verdict.p_value,
+                flagged=verdict.flagged, extra=item.extra | dict(columns_of(item.found)),
+            )  # fmt: skip
+
+    def _order(self, item: Sampled) -> list[tuple[str, str]]:
+        """Return the maps that were asked for, the one that carries picture and evidence first.
+
+        That is Δh, or else the first.
+        """
+        asked = [name for name in item.found if name[0] in self._spec.maps]
+        return sorted(asked, key=lambda name: name != ("delta_h", "null"))
+
+    def _maps(self, caption: Caption, item: Sampled) -> Iterator[MaskRow]:
+        for number, (metric, baseline) in enumerate(self._order(item)):
+            values = item.found[metric, baseline]
+            threshold = self._threshold(metric, baseline)
+            mask = None if threshold is None else values > threshold
+            picture = item.picture if number == 0 and self._spec.store_image else None
+            yield MaskRow(
+                caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
+                height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
+                sigma=self._sigmas[methods.LOW_NOISE if metric == "anisotropy" else -1],
+                threshold=threshold,
+                mask=None if mask is None else masks.to_runs(mask),
+                area=None if mask is None else float(mask.mean()),
+                image=None if picture is None else pictures.encode_jpeg(picture),
+            )  # fmt: skip
+
+    def _matches(self, work: Work, images: Images) -> dict[tuple[int, int], Match]:
+        """Return the evidence by position and number of the localized draw."""
+        found = dict[tuple[int, int], Match]()
+        localized = {
+            position: [draw for draw in verdict.draws if draw.localized]
+            for position, caption in enumerate(work.captions)
+            if (verdict := work.verdicts.get(caption.sha256)) is not None
+        }
+        wanted = [position for position, draws in localized.items() if draws]
+        for position, content in images(wanted) if wanted else ():
+            for number, draw in enumerate(localized[position]):
+                found[position, number] = self._match(content, draw)
+        return found
+
+    def _match(self, content: bytes, item: Sampled) -> Match:
+        if item.picture is None:
+            raise ValueError("a localized draw must have its picture")
+        mask: NDArray[np.bool_] | None = None
+        if order := self._order(item):
+            threshold = self._threshold(*order[0])
+            mask = None if threshold is None else item.found[order[0]] > threshold
+        try:
+            training = pictures.decoded(content, item.picture.shape[:2])
+        except ValueError:
+            return Match("unreadable")
+        return pictures.match(item.picture, training, mask)
+
+    def _threshold(self, metric: str, baseline: str) -> float | None:
+        if self._spec.pixel_threshold is not None and metric == "delta_h":
+            return self._spec.pixel_threshold
+        if self._calibration is None:
+            return None
+        return self._calibration.pixel_thresholds.get(f"{metric}/{baseline}")
+
+
+def _own(captions: Sequence[Caption]) -> Images:
+    def images(wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        for position in wanted:
+            if (content := captions[position].image) is not None:
+                yield position, content
+
+    return images
+
+
+def _as_of(caption: Caption, rows: list[MaskRow], match: Match | None) -> Iterator[MaskRow]:
+    """Yield a draw's map rows as one caption's, the evidence on the first."""
+    for number, row in enumerate(rows):
+        own = replace(row, caption=caption)
+        if number == 0 and match is not None:
+            own = replace(
+                own, match=match.verdict, match_mse=match.error,
+                mse_inside=match.inside, mse_outside=match.outside,
+            )  # fmt: skip
+        yield own

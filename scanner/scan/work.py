@@ -1,0 +1,194 @@
+"""A chunk on its way through the stages, and what is kept of localized captions."""
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scanner.records import Caption, ScoreRow
+from scanner.scan.stages import Draw
+
+MEANS = ("delta_h", "delta_s", "curvature")
+"""Metrics of which a score column holds the spatial mean."""
+KEPT_BYTES = 128 * 2**20
+"""What rows, maps and pictures of captions may take while they wait for a copy."""
+ROW_BYTES = 2000
+"""What a row takes, about, without its caption."""
+
+
+class Fault(NamedTuple):
+    """Why a caption is rejected: reason and detail of a `scanner.records.Reject`."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a chunk took; of a batch that it shared, its draws' part.
+
+    Attributes:
+        seconds: Time of the device's thread.
+        denoiser_seconds: Of that, in the stages.
+        evaluations: ``draws``, ``forward``, ``vjp`` and ``jvp``.
+    """
+
+    seconds: float = 0.0
+    denoiser_seconds: float = 0.0
+    evaluations: Counter[str] = field(
+        default_factory=lambda: Counter(draws=0, forward=0, vjp=0, jvp=0)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """What localization needs of a draw: ``(C, H, W)`` each, as in `scanner.scan.stages`."""
+
+    point: Tensor
+    final: Tensor
+    clean: Tensor | None
+
+
+@dataclass(slots=True, eq=False)
+class Sampled:
+    """One draw, after detection, and after localization if it got there.
+
+    Attributes:
+        draw: What was drawn.
+        found: Maps by (metric, baseline), ``(H, W)``.
+        extra: Further scores by name.
+        latents: Until the draw is localized, or is known not to be.
+        cost: Of the chunk that it is charged to.
+        picture: The generated picture.
+        fault: Why localization gave nothing.
+        localized: Whether it has its maps.
+    """
+
+    draw: Draw
+    found: dict[tuple[str, str], NDArray[np.float32]]
+    extra: dict[str, float]
+    latents: Latents | None
+    cost: Cost
+    picture: NDArray[np.uint8] | None = None
+    fault: Fault | None = None
+    localized: bool = False
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number so far is one."""
+        return all(map(math.isfinite, self.extra.values())) and all(
+            np.isfinite(values).all() for values in self.found.values()
+        )
+
+    @property
+    def delta_s(self) -> float:
+        """The mean of the map against the unconditional branch."""
+        return mean(self.found["delta_s", "null"])
+
+    @property
+    def bytes(self) -> int:
+        """What maps and picture take."""
+        arrays = [*self.found.values(), *([] if self.picture is None else [self.picture])]
+        return sum(array.nbytes for array in arrays)
+
+
+@dataclass(slots=True, eq=False)
+class Verdict:
+    """What the seeds of one caption say together.
+
+    Attributes:
+        p_value: Null without a calibration.
+        flagged: Null without a threshold.
+        draws: One per seed, where the caption was sampled by this process.
+        rows: One per seed instead, where there is nothing but scores.
+    """
+
+    p_value: float | None
+    flagged: bool | None
+    draws: list[Sampled] = field(default_factory=list)
+    rows: list[ScoreRow] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """The captions of one chunk on their way to rows.
+
+    Attributes:
+        captions: In order.
+        cost: What they took so far.
+        verdicts: By hash.
+        faults: The captions without a verdict, by hash.
+        waiting: Draws that are to be localized.
+        recalled: Hashes of the captions that cost nothing: scored before.
+        redone: Hashes of the captions whose numbers are float32's, because the scan's own
+            precision gave none.
+    """
+
+    captions: list[Caption]
+    cost: Cost = field(default_factory=Cost)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    faults: dict[str, Fault] = field(default_factory=dict)
+    waiting: list[Sampled] = field(default_factory=list)
+    recalled: set[str] = field(default_factory=set)
+    redone: set[str] = field(default_factory=set)
+
+    @property
+    def is_localized(self) -> bool:
+        """Whether no draw waits any more."""
+        return all(item.localized or item.fault for item in self.waiting)
+
+    def samples(self, hashes: set[str]) -> int:
+        """Return how many of the captions have one of these hashes."""
+        return sum(caption.sha256 in hashes for caption in self.captions)
+
+
+class Kept:
+    """Captions that this process has scored, the least used leaving first.
+
+    A copy of one costs nothing, a copy of a localized one its evidence alone.
+
+    Args:
+        room: Bytes for rows, maps and pictures.
+    """
+
+    def __init__(self, room: int = KEPT_BYTES) -> None:
+        self._room, self._taken = room, 0
+        self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
+
+    def get(self, sha: str) -> Verdict | None:
+        """Return a caption's verdict, or null."""
+        if sha in self._verdicts:
+            self._verdicts.move_to_end(sha)
+        return self._verdicts.get(sha)
+
+    def add(self, sha: str, verdict: Verdict) -> None:
+        """Keep a caption that needs no more of the device."""
+        if sha in self._verdicts:
+            return
+        self._verdicts[sha] = verdict
+        self._taken += _bytes(verdict)
+        while self._taken > self._room:
+            self._taken -= _bytes(self._verdicts.popitem(last=False)[1])
+
+
+def columns_of(found: dict[tuple[str, str], NDArray[np.float32]]) -> Iterator[tuple[str, float]]:
+    """Yield the score columns that maps give: name and spatial mean."""
+    for (metric, baseline), values in found.items():
+        if metric in MEANS and (metric, baseline) != ("delta_s", "null"):
+            name = metric if baseline in ("null", "none") else f"{metric}_{baseline}"
+            yield name, mean(values)
+
+
+def mean(values: NDArray[np.float32]) -> float:
+    """Return the mean, summed in float64."""
+    return float(values.astype(np.float64).mean())
+
+
+def _bytes(verdict: Verdict) -> int:
+    rows = sum(ROW_BYTES + 4 * len(row.caption.text) for row in verdict.rows)
+    return rows + sum(item.bytes for item in verdict.draws)

@@ -1,0 +1,191 @@
+"""Batch sizes, memory that runs out, and numbers that are none."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from scanner.models.gaussian import Gaussian
+from scanner.records import Caption
+from scanner.scan import batches
+from scanner.scan.batches import BatchSize, is_out_of_memory
+from scanner.scan.scanner import Scanner
+from scanner.spec import ScanSpec
+
+SPEC = ScanSpec(seeds=(0, 1), steps=3, localize="all", probes=4)
+CAPTIONS = [Caption("s.tar", f"k{i}", f"caption number {i}") for i in range(6)]
+
+
+def rows(result):
+    return {(row.caption.key, row.seed): row for row in result.scores}
+
+
+class Small(Gaussian):
+    """Holds so many samples at a time, twice as many where no gradient is wanted."""
+
+    def __init__(self, room, error=None):
+        super().__init__()
+        self.error = error or torch.cuda.OutOfMemoryError("CUDA out of memory. Tried")
+        self.room, self.largest = room, 0
+
+    def score(self, x, level, condition):
+        if len(x) * (2 if x.requires_grad or torch.is_grad_enabled() else 1) > self.room:
+            raise self.error
+        self.largest = max(self.largest, len(x))
+        return super().score(x, level, condition)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("too much"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        RuntimeError("MPS backend out of memory"),
+        RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_memory_that_runs_out_halves_the_batch_and_changes_no_row(error):
+    model = Small(8, error)
+    scanner = Scanner(model, SPEC, batch_size=16)
+    result = scanner.scan(CAPTIONS)
+    plain = Scanner(Gaussian(), SPEC, batch_size=16).scan(CAPTIONS)
+    assert rows(result) == rows(plain)
+    assert result.masks == plain.masks
+    assert not result.rejects
+    assert (scanner.sizes["detect"].size, scanner.sizes["detect"].shortages) == (3, 2)
+    assert (scanner.sizes["localize"].size, scanner.sizes["localize"].shortages) == (1, 3)
+    assert model.largest == 6
+
+
+def test_another_runtime_error_is_no_shortage_of_memory():
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        Scanner(Small(0, RuntimeError("shapes differ")), SPEC).scan(CAPTIONS)
+
+
+class Picky(Gaussian):
+    """Has no room for one caption: neither to sample it, or only not to localize it."""
+
+    def __init__(self, text, *, when_localized):
+        super().__init__()
+        self.mark, self.when_localized = self.encode([text])[0, 0, 0, 0, 0], when_localized
+
+    def score(self, x, level, condition):
+        is_it = (condition[:, 0, 0, 0, 0] == self.mark).any()
+        if is_it and torch.is_grad_enabled() >= self.when_localized:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return super().score(x, level, condition)
+
+
+@pytest.mark.parametrize("when_localized", [False, True])
+def test_one_that_does_not_fit_alone_is_a_reject_and_the_rest_is_scored(when_localized):
+    model = Picky(CAPTIONS[2].text, when_localized=when_localized)
+    result = Scanner(model, SPEC, batch_size=8).scan(CAPTIONS)
+    (reject,) = result.rejects
+    assert (reject.key, reject.reason) == ("k2", "out_of_memory")
+    assert "Tried to allocate 20 GiB" in reject.detail
+    assert ("delta_s" in reject.detail) is when_localized
+    plain = rows(Scanner(Gaussian(), SPEC).scan(CAPTIONS))
+    assert rows(result) == {key: row for key, row in plain.items() if key[0] != "k2"}
+
+
+def test_where_nothing_ever_fits_no_caption_is_blamed():
+    with pytest.raises(RuntimeError, match="not even one draw fits into memory: CUDA out of mem"):
+        Scanner(Small(1), SPEC).scan(CAPTIONS)
+
+
+def test_a_halved_size_grows_again_and_ever_later(monkeypatch):
+    monkeypatch.setattr(batches, "PATIENCE", 4)
+    size, room, seen = BatchSize(8), 5, []
+
+    def work(batch):
+        if len(batch) > room:
+            raise MemoryError
+        seen.append(len(batch))
+
+    size.each(range(200), work, lambda: None)
+    tried_again = size.shortages - 1
+    assert seen.count(4) > 4 * tried_again >= 4  # each time it waits twice as long
+    assert sum(seen) == 200
+    room = 8
+    size.each(range(1000), work, lambda: None)
+    assert (size.size, size.shortages) == (8, 1 + tried_again)
+
+
+class Measure:
+    """A device of so many bytes, of which every draw takes ten."""
+
+    def __init__(self, room):
+        self.room, self.number = room, 0
+
+    def begin(self):
+        self.number = 0
+
+    def peak(self):
+        return 10 * self.number
+
+    def free(self):
+        return self.room
+
+
+@pytest.mark.parametrize(("room", "expected"), [(800, 64), (10, 1), (10**9, batches.MOST)])
+def test_an_automatic_size_is_what_the_free_memory_holds(room, expected):
+    gauge, seen = Measure(room), []
+    size = BatchSize(None, gauge)
+
+    def work(batch):
+        gauge.number = len(batch)
+        seen.append(len(batch))
+
+    size.each(range(2000), work, lambda: None)
+    assert size.size == expected
+    assert seen[0] == batches.FIRST
+    assert all(after <= 4 * before for before, after in pairwise(seen))
+
+
+class Half(Gaussian):
+    """What overflows in half precision: some captions have no number there."""
+
+    def __init__(self, *marked):
+        super().__init__()
+        self.marked = [self.encode([text])[0, 0, 0, 0, 0] for text in marked]
+
+    def score(self, x, level, condition):
+        value = super().score(x, level, condition)
+        for mark in self.marked:
+            value[condition[:, 0, 0, 0, 0] == mark] = torch.inf
+        return value
+
+
+def test_numbers_that_are_none_are_taken_in_float32_once_more():
+    spec = ScanSpec(seeds=(0, 1), steps=3, localize="all", probes=4, dtype="bfloat16")
+    broken = [CAPTIONS[1].text, CAPTIONS[4].text]
+    loads = []
+
+    def precise():
+        loads.append(1)
+        return Half(CAPTIONS[4].text), None
+
+    scanner = Scanner(Half(*broken), spec, precise=precise)
+    work = scanner.detect([*CAPTIONS, Caption("t.tar", "copy", CAPTIONS[1].text)])
+    scanner.localize(work.waiting)
+    scanner.finish(work)
+    result = scanner.rows(work)
+    assert [(r.key, r.reason) for r in result.rejects] == [("k4", "not_finite")]
+    assert "in bfloat16, and in float32 too" in result.rejects[0].detail
+    assert work.samples(work.redone) == 2
+    plain = rows(Scanner(Gaussian(), spec).scan(CAPTIONS))
+    own = {key: row for key, row in rows(result).items() if key[0] not in ("copy", "k4")}
+    assert own == {key: row for key, row in plain.items() if key[0] != "k4"}
+    assert {row.caption.key for row in result.masks} == {"k0", "k1", "k2", "k3", "k5", "copy"}
+    assert len(loads) == 1
+
+
+def test_a_float32_scan_has_nothing_more_precise_to_turn_to():
+    def precise():
+        raise AssertionError("the same networks would say the same again")
+
+    result = Scanner(Half(CAPTIONS[0].text), SPEC, precise=precise).scan(CAPTIONS[:2])
+    assert [(r.key, r.reason) for r in result.rejects] == [("k0", "not_finite")]
