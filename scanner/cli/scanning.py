@@ -211,6 +211,12 @@ def _report(summary: "Summary", out: Path, *, as_json: bool) -> None:
             f"{summary.flagged} flagged, {summary.rejected} rejected, "
             f"in {summary.seconds:.1f} s{again}"
         )
+        if summary.recalled:
+            typer.echo(f"{summary.recalled} samples were copies of captions scored before")
+        if summary.actors:
+            shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
+            more = ", ..." if len(summary.actors) > 16 else ""
+            typer.echo(f"{len(summary.actors)} actors, time in the denoiser: {shares}{more}")
         typer.echo(f"results in {out}")
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))

@@ -72,7 +72,7 @@ def scan(
         job = replace(job, chunk_size=record.chunk_size)
         drive = _Drive(job, resources, progress, results, record)
         start = drive.starter(build, fingerprint if resources.joins else "")
-        drive.go(Pool(start, drive.size, stall_seconds))
+        drive.go(Pool(start, drive.size, stall_seconds, one_gpu_each=drive.one_gpu_each))
     return drive.summary
 
 
@@ -100,6 +100,11 @@ class _Drive:
         self._pool: Pool | None = None
         self._failed_in_row = 0
         self._seconds = self._denoiser_seconds = 0.0
+
+    @property
+    def one_gpu_each(self) -> bool:
+        """Whether every actor has a GPU of its own."""
+        return self._share.get("num_gpus", 0.0) >= 1
 
     def starter(self, build: Build, fingerprint: str) -> Callable[[], Any]:
         """Return what starts one actor, and with the first the memory that all of them ask."""
@@ -149,7 +154,7 @@ class _Drive:
                 ready = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
                 for happening in pool.happenings(ready):
                     self._note(happening)
-                    self._record.actors = list(zip(pool.facts, pool.efforts, strict=True))
+                    self._note_actors(pool)
             pool.stop_stalled()
 
     def _add_shard(self, url: str, answer: ShardIndex | str | Failure) -> None:
@@ -185,6 +190,13 @@ class _Drive:
                 self._refused(errand, failure)
             case Lost():
                 self._lost(happening)
+
+    def _note_actors(self, pool: Pool) -> None:
+        self._record.actors = list(zip(pool.facts, pool.efforts, strict=True))
+        self.summary.actors = [
+            {"name": f.name, "device": f.device, "gpu": f.gpu, "denoiser_share": effort.share}
+            for f, effort in self._record.actors
+        ]
 
     def _returned(self, errand: Errand, counts: Counts, actor: str) -> None:
         if errand.proves:

@@ -166,6 +166,8 @@ class Summary:
         quarantined: Chunks given up, by name and reason.
         seconds: Wall time.
         denoiser_share: Share of the actors' scanning time spent in the denoiser, 0 to 1.
+        actors: Of every actor that was opened: ``name``, ``device``, ``gpu``, and the
+            ``denoiser_share`` of its wall time.
     """
 
     run: str
@@ -182,6 +184,7 @@ class Summary:
     quarantined: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     denoiser_share: float = 0.0
+    actors: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:

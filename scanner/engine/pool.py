@@ -85,14 +85,18 @@ class Pool:
         start: Starts one actor.
         size: The most at a time.
         stall_seconds: An errand that runs longer is taken away, and its actor stopped.
+        one_gpu_each: Whether two actors on one GPU are a mistake.
     """
 
-    def __init__(self, start: Callable[[], Any], size: int, stall_seconds: float) -> None:
+    def __init__(
+        self, start: Callable[[], Any], size: int, stall_seconds: float, *,
+        one_gpu_each: bool = False,
+    ) -> None:  # fmt: skip
         self.facts: list[Facts] = []
         self.efforts: list[Effort] = []
         self._start, self._size, self._stall_seconds = start, size, stall_seconds
         self._actors: list[_Actor] = []
-        self._losses_at_opening = 0
+        self._one_gpu_each, self._losses_at_opening = one_gpu_each, 0
 
     @property
     def refs(self) -> list[ray.ObjectRef]:
@@ -139,7 +143,8 @@ class Pool:
         """Yield what the ready references say.
 
         Raises:
-            ConfigError: If the model cannot be opened and never was; the text says why.
+            ConfigError: If the model cannot be opened and never was, or two actors that should
+                have a GPU each share one; the text says why.
             ClusterError: If actors die at opening again and again.
         """
         for actor in list(self._actors):
@@ -185,12 +190,23 @@ class Pool:
                 raise ConfigError(f"{what}{answer.text}")
             yield self._lost_at_opening(actor, answer.text, answer.text)
             return
+        self._check_gpu(answer)
         actor.opening, self._losses_at_opening = None, 0
         actor.number = len(self.facts)
         self.facts.append(answer)
         actor.name = answer.name
         self.efforts.append(Effort())
         yield Opened(answer)
+
+    def _check_gpu(self, new: Facts) -> None:
+        there = [self.facts[a.number] for a in self._actors if a.opening is None]
+        for other in there if self._one_gpu_each and new.gpu else ():
+            if other.gpu == new.gpu:
+                raise ConfigError(
+                    f"every actor must have a GPU of its own, but {other.name} and {new.name} both "
+                    f"have {new.gpu}: let Ray set CUDA_VISIBLE_DEVICES, and unset "
+                    f"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
+                )
 
     def _lost_at_opening(self, actor: _Actor, reason: str, details: str) -> Lost:
         self._losses_at_opening += 1

@@ -94,6 +94,7 @@ class RunRecord:
     def _write(self) -> None:
         counts = asdict(self.summary)
         seconds, share = counts.pop("seconds"), counts.pop("denoiser_share")
+        del counts["actors"]
         self._content |= {
             "updated": _now(),
             "incomplete": counts.pop("incomplete"),

@@ -1,0 +1,156 @@
+"""What scanning costs beyond the denoiser, with the shipped model: one actor, and two.
+
+Measures, in one run on one machine: the wall time of `scan` with one actor of one thread; the
+time of the bare denoiser calls that it made, of the same shapes and in the same number, in a
+process of one thread with nothing around them; and `scan` with two actors of one thread.
+
+    python benchmarks/overhead.py [--captions N] [--out overhead.json]
+
+Excluded in the second figures, and shown in the first: starting actors and loading the model,
+until the first errand is handed out. Ray itself is started before any clock.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scanner.spec import ScanSpec
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+CHUNK, BATCH = 64, 16
+
+
+def corpus(folder: Path, captions: int) -> str:
+    import webdataset
+
+    path = folder / "captions.tar"
+    with webdataset.TarWriter(str(path)) as tar:
+        for n in range(captions):
+            tar.write({"__key__": f"{n:05d}", "txt": f"a small picture of thing number {n}"})
+    return str(path)
+
+
+def spec_of() -> "ScanSpec":
+    from scanner.spec import ScanSpec
+    from scanner.testbed.demo import GUIDANCE, PROBES, STEPS
+
+    return ScanSpec(steps=STEPS, guidance_scale=GUIDANCE, probes=PROBES, threshold=1e9)
+
+
+def scan(shard: str, results: Path, actors: int) -> dict[str, float]:
+    from scanner.engine import Event, Job, Resources
+    from scanner.engine import scan as run
+    from scanner.io.results import Results
+    from scanner.testbed import WEIGHTS
+
+    ready: list[float] = []
+
+    def heard(event: Event) -> None:
+        if event.kind == "worker":
+            ready.append(time.perf_counter())
+
+    job = Job(
+        model=str(WEIGHTS / "pipeline"), shards=(shard,), results=str(results), spec=spec_of(),
+        chunk_size=CHUNK, batch_size=BATCH,
+    )  # fmt: skip
+    start = time.perf_counter()
+    summary = run(job, Resources(actors=actors, device="cpu", threads=1), heard)
+    end = time.perf_counter()
+    told = Results(results).read_run(summary.run)["actors"]
+    return {
+        "seconds": end - start,
+        "seconds_from_ready": end - max(ready),
+        "captions": summary.samples,
+        "flagged": summary.flagged,
+        "denoiser_share": min(actor["denoiser_share"] for actor in told),
+    }
+
+
+def bare(captions: int) -> float:
+    """Return the seconds of the scan's denoiser calls, and of nothing else."""
+    import torch
+
+    from scanner import models
+    from scanner.testbed import WEIGHTS
+
+    torch.set_num_threads(1)
+    model, spec = models.load(str(WEIGHTS / "pipeline")), spec_of()
+    schedule = model.schedule(spec.steps)
+    levels = list(zip(schedule.timesteps, schedule.alphas, schedule.sigmas, strict=False))
+    seconds, left = 0.0, captions
+    with torch.no_grad():
+        while left:
+            for size in chunked(min(left, CHUNK)):
+                x = torch.randn(2 * size, *model.latent_shape)
+                condition = model.encode(["a picture"] * (2 * size))
+                start = time.perf_counter()
+                for level in levels[: spec.steps]:
+                    model.score(x, level, condition)
+                seconds += time.perf_counter() - start
+            left -= min(left, CHUNK)
+    return seconds
+
+
+def chunked(samples: int) -> list[int]:
+    return [min(BATCH, samples - at) for at in range(0, samples, BATCH)]
+
+
+def bare_apart(captions: int) -> float:
+    command = [sys.executable, __file__, "--bare", str(captions)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--captions", type=int, default=512)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.bare:
+        print(bare(asked.bare))
+        return
+    from scanner.engine import cluster
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shard = corpus(folder, asked.captions)
+        calls = [bare_apart(asked.captions)]
+        with cluster():
+            one = scan(shard, folder / "one", 1)
+        calls.append(bare_apart(asked.captions))  # before and after: a machine warms up and slows
+        with cluster():
+            two = scan(shard, folder / "two", 2)
+    least = sum(calls) / len(calls)
+    found = {
+        "captions": asked.captions,
+        "bare_denoiser_seconds": calls,
+        "one_actor": one,
+        "two_actors": two,
+        "overhead": one["seconds_from_ready"] / least,
+        "overhead_with_start": one["seconds"] / least,
+        "speedup": one["seconds_from_ready"] / two["seconds_from_ready"],
+        "speedup_with_start": one["seconds"] / two["seconds"],
+    }
+    print(f"{asked.captions} captions, bare denoiser calls {calls[0]:.1f} s and {calls[1]:.1f} s")
+    print(f"{'':24}{'from ready':>12}{'with start':>12}{'share in denoiser':>20}")
+    for name, row in (("one actor, s", one), ("two actors, s", two)):
+        print(
+            f"{name:24}{row['seconds_from_ready']:12.1f}{row['seconds']:12.1f}"
+            f"{row['denoiser_share']:20.3f}"
+        )
+    print(f"{'one / bare':24}{found['overhead']:12.3f}{found['overhead_with_start']:12.3f}")
+    print(f"{'one / two':24}{found['speedup']:12.2f}{found['speedup_with_start']:12.2f}")
+    if asked.out:
+        asked.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
