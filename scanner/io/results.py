@@ -130,8 +130,7 @@ class Results:
             ResultsError: If it cannot be read.
         """
         table = self._scores(path)
-        is_wanted = pc.is_in(table["caption_sha256"], value_set=pa.array(list(hashes)))
-        return table.filter(is_wanted).to_pylist()
+        return table.filter(pc.field("caption_sha256").isin(list(hashes))).to_pylist()
 
     def _scores(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
         try:
