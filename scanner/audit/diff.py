@@ -91,12 +91,13 @@ class Diff:
         return {state: found[state] for state in STATES}
 
 
-def diff(before: View | None, after: View) -> Diff:
+def diff(before: View | None, after: View, gone: Mapping[str, str] | None = None) -> Diff:
     """Compare two views; against nothing, every finding is new.
 
     Args:
         before: The earlier view; null where there is none.
         after: The later one.
+        gone: Why what a shard held may be gone, by its address.
 
     Raises:
         ConfigError: If a run is not there.
@@ -118,7 +119,7 @@ def diff(before: View | None, after: View) -> Diff:
         changes = [
             *_appeared(now, then, seen_then, why),
             *_stayed(now, then, causes),
-            *_disappeared(now, then, seen_now, why),
+            *_disappeared(now, then, seen_now, why, gone or {}),
         ]
         changes.sort(key=lambda change: (STATES.index(change.state), change.finding.order))
         return Diff(changes, causes, cutoff, figures(con))
@@ -157,10 +158,12 @@ def _appeared(
 
 
 def _disappeared(
-    now: Mapping[str, Finding], then: Mapping[str, Finding], seen: set[str], why: str
-) -> Iterator[Change]:
+    now: Mapping[str, Finding], then: Mapping[str, Finding], seen: set[str], why: str,
+    gone: Mapping[str, str],
+) -> Iterator[Change]:  # fmt: skip
     for sha in then.keys() - now.keys():
-        yield Change("resolved", why if sha in seen else "no longer scanned", then[sha], None)
+        reason = why if sha in seen else gone.get(then[sha].shard, "no longer scanned")
+        yield Change("resolved", reason, then[sha], None)
 
 
 def _stayed(

@@ -69,12 +69,13 @@ class Policy:
         """
         if change.after is None:
             return False
-        is_severe = self._reaches(change.after)
+        is_severe = self.reaches(change.after)
         if change.state == "worse" and change.before is not None:
-            return is_severe and ("worse" in self.states or not self._reaches(change.before))
+            return is_severe and ("worse" in self.states or not self.reaches(change.before))
         return is_severe and change.state in self.states
 
-    def _reaches(self, finding: Finding) -> bool:
+    def reaches(self, finding: Finding) -> bool:
+        """Whether a finding is severe enough for an alarm."""
         return LEVELS.index(self.severity(finding)) <= LEVELS.index(self.least)
 
 

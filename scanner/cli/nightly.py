@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,26 +141,37 @@ def mute(
     reason: Annotated[
         str, typer.Option("--reason", "-r", help="Why; it stays on record.", show_default=False)
     ] = "",
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="The last day of the mute; for ever by default.",
+            show_default=False,
+        ),
+    ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Let it raise alarms again.")] = False,
 ) -> None:
     r"""Keep a finding out of alarms; it stays in every report, marked as muted.
 
-    A whole hash may be muted before it is ever found.
+    A whole hash may be muted before it is ever found. A mute that runs out lets its finding
+    alarm once more.
 
     Example:
         memscan mute 3f9a0c11 --state audit-state --reason "licensed stock photo"
     """
-    from datetime import UTC, datetime
-
     from scanner.nightly.state import State
 
     if not reason.strip() and not undo:
         raise ConfigError("a mute must say why: give --reason")
+    now = datetime.now(UTC)
+    if until is not None and until.date() < now.date():
+        raise ConfigError(f"--until must not be past, got {until:%Y-%m-%d}")
     memory = State(state)
     sha = _hash(memory, key_or_hash)
     if not undo:
-        memory.mute(sha, reason.strip(), datetime.now(UTC))
-        typer.echo(f"muted {sha[:12]} from the next audit on")
+        memory.mute(sha, reason.strip(), now, None if until is None else until.date())
+        end = "" if until is None else f", up to {until:%Y-%m-%d}"
+        typer.echo(f"muted {sha[:12]} from the next audit on{end}")
         return
     if not memory.unmute(sha):
         raise ConfigError(f"{sha[:12]} must be muted to be unmuted; it is not")

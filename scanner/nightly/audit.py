@@ -117,14 +117,17 @@ def audit(
             results=state.results, run=run, fdr=request.fdr,
             shards=frozenset(i for ids in counts.values() for i in ids),
         )  # fmt: skip
-        found = diff(_view_of(state, last), view)
-        alerts = _judged(found, request.policy, state.mutes())
+        changed = corpus.compared(listing, before)
+        gone = {url: f"{kind} shard" for kind in ("removed", "changed") for url in changed[kind]}
+        found = diff(_view_of(state, last), view, gone)
+        then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
+        alerts = _judged(found, request.policy, state.mutes(), then, today)
         if request.copies and request.job.images:
             alerts = _with_copies(alerts, state, view, listing, told)
         night = Night(
             name=state.next_name(started), previous=names[-1] if names else None, run=run,
             identity=identity, alerts=alerts,
-            shards=corpus.compared(listing, before), incomplete=list(dict.fromkeys(incomplete)),
+            shards=changed, incomplete=list(dict.fromkeys(incomplete)),
             figures=found.figures, scanned=scanned, causes=found.causes, cutoff=found.cutoff,
             history=state.history(NIGHTS), command=request.command,
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
@@ -179,13 +182,31 @@ def _view_of(state: State, last: Mapping[str, Any] | None) -> View | None:
     return View(results=state.results, run=last["run"], shards=in_effect(last), fdr=last.get("fdr"))
 
 
-def _judged(found: Diff, policy: Policy, mutes: Mapping[str, Mapping[str, str]]) -> list[Alert]:
-    """Return every change with severity, mute and alarm, alarms first."""
+def _judged(
+    found: Diff, policy: Policy, mutes: Mapping[str, Mapping[str, str]], last: str, today: str
+) -> list[Alert]:
+    """Return every change with severity, mute and alarm, alarms first.
+
+    A mute that ran out after the last audit lets its finding alarm once, whatever its state.
+
+    Args:
+        found: The changes.
+        policy: What alarms.
+        mutes: Every mute, by caption hash.
+        last: Date of the last audit, or ``""``.
+        today: Date of this one.
+    """
 
     def alert(change: Change) -> Alert:
-        entry = mutes.get(change.finding.caption_sha256)
-        muted = "" if entry is None else entry["reason"] or "no reason given"
-        alarms = not muted and policy.alarms(change)
+        entry = mutes.get(change.finding.caption_sha256, {})
+        until = entry.get("until", "9999")
+        is_muted, ran_out = bool(entry) and today <= until, last <= until < today
+        muted = (entry["reason"] or "no reason given") if is_muted else ""
+        if ran_out and change.after is not None:
+            reason = "; ".join(filter(None, (change.reason, f"its mute ran out on {until}")))
+            change = replace(change, reason=reason)
+        is_back = ran_out and change.after is not None and policy.reaches(change.after)
+        alarms = not is_muted and (policy.alarms(change) or is_back)
         return Alert(change, policy.severity(change.finding), muted, alarms)
 
     return sorted(map(alert, found.changes), key=lambda a: a.order)

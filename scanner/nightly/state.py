@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -119,7 +119,7 @@ class State:
         return final
 
     def mutes(self) -> dict[str, dict[str, str]]:
-        """Return reason and date of what is muted, by caption hash.
+        """Return ``reason``, ``since`` and perhaps ``until`` of every mute, by caption hash.
 
         Raises:
             ResultsError: If the file is damaged.
@@ -135,13 +135,23 @@ class State:
             raise ResultsError(f"{path} is damaged: restore it; a muted finding would alarm")
         return content
 
-    def mute(self, caption_sha256: str, reason: str, now: datetime) -> None:
+    def mute(
+        self, caption_sha256: str, reason: str, now: datetime, until: date | None = None
+    ) -> None:
         """Keep a finding out of alarms, with the reason on record.
+
+        Args:
+            caption_sha256: The finding.
+            reason: Why.
+            now: Since when.
+            until: The last day of the mute; null for ever.
 
         Raises:
             ResultsError: If the file cannot be read or written.
         """
         entry = {"reason": reason, "since": now.isoformat(timespec="seconds")}
+        if until is not None:
+            entry["until"] = until.isoformat()
         self._write_mutes({**self.mutes(), caption_sha256: entry})
 
     def unmute(self, caption_sha256: str) -> bool:

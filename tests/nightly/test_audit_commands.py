@@ -72,6 +72,11 @@ def test_a_mute_must_say_why_and_can_be_undone(tmp_path, monkeypatch, capsys):
     assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--reason", "mine")[0] == 0
     assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--undo")[0] == 0
     assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state, "--undo")[0] == 2
+    mute = ("mute", "0" * 64, *state, "--reason", "mine", "--until")
+    assert memscan(monkeypatch, capsys, *mute, "2020-01-01")[0] == 2
+    assert memscan(monkeypatch, capsys, *mute, "soon")[0] == 2
+    code, said = memscan(monkeypatch, capsys, *mute, "2999-12-31")
+    assert (code, "up to 2999-12-31" in said) == (0, True)
 
 
 def test_query_and_report_show_what_the_last_audit_counted(tmp_path, monkeypatch, capsys, week):

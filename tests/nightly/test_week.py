@@ -160,8 +160,11 @@ def test_a_week(week):
     assert muted.night.exit_code == 0
     assert [a.muted for a in muted.night.alerts if a.change.state == "new"] == ["licensed"]
 
+    assert swapped.night.alerts[-1].change.reason == "changed shard"
+
     Path(week.corpus / "a.tar").unlink()
     retired = week.night()
+    assert retired.night.alerts[-1].change.reason == "removed shard"
     assert states(retired) == {two: "resolved", one: "better"}
     assert retired.night.shards["removed"] == [str(week.corpus / "a.tar")]
     assert (retired.night.exit_code, retired.night.scanned) == (0, 0)
@@ -225,6 +228,23 @@ def test_an_audit_that_dies_leaves_the_last_one_and_the_next_goes_on(week):
     done = week.night()
     assert states(done) == {mem("two"): "new"}
     assert done.night.exit_code == 1
+
+
+def test_a_mute_that_runs_out_lets_its_finding_alarm_once(week):
+    one, two = mem("one"), mem("two")
+    week.put("a", [one, two, *clear("x")])
+    week.state.mute(caption_hash(one), "until tuesday", MONDAY, (MONDAY + timedelta(1)).date())
+    week.state.mute(caption_hash(two), "for ever", MONDAY)
+    nights = [week.night().night for _ in range(4)]
+    muted = [sorted(a.muted for a in night.alerts) for night in nights]
+    assert muted == 2 * [["for ever", "until tuesday"]] + 2 * [["", "for ever"]]
+    alarms = [[a.change.finding.caption for a in night.alarms] for night in nights]
+    assert alarms == [[], [], [one], []]
+    (alert,) = nights[2].alarms
+    assert (alert.change.state, alert.change.reason) == (
+        "persisting", "its mute ran out on 2026-01-06",
+    )  # fmt: skip
+    assert [night.exit_code for night in nights] == [0, 0, 1, 0]
 
 
 def test_hostile_captions_stay_text_in_every_file(week):
