@@ -208,6 +208,11 @@ class Worker:
                 f"{self._job.model} on {platform.node()} is not the model that the driver "
                 f"has ({self._fingerprint}): put the same files on every node"
             )
+        if self._fingerprint and self._run not in self._results.runs():
+            raise ConfigError(
+                f"{self._job.results} on {platform.node()} does not show the run that the driver "
+                f"began there: results must lie on storage that every node shares"
+            )
         self._scanner = self._build(self._job, self._device)
         self._compute = Compute(self._scanner, self._threads)
         name, gpu = _device(self._device)

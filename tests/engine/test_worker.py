@@ -10,9 +10,11 @@ import webdataset
 from engine_harness import SPEC, job_of, rows, striking_build, write_shard
 from PIL import Image
 
+from scanner import models
 from scanner.engine.plan import Piece
 from scanner.engine.queue import Errand
 from scanner.engine.worker import Counts, Failure, Worker, build_scanner
+from scanner.errors import ConfigError
 from scanner.io import shards
 from scanner.io.results import Results
 
@@ -111,3 +113,15 @@ def test_images_are_read_of_localized_captions_only_one_at_a_time(tmp_path, monk
     assert read == [{3: "3"}]
     (row,) = {(r["key"], r["match"]) for r in table(tmp_path / "r", "masks") if r["match"]}
     assert row == ("3", "none")
+
+
+def test_results_that_a_node_does_not_share_are_refused(tmp_path):
+    write_shard(tmp_path / "a.tar", ["a caption"])
+    job = job_of([tmp_path / "a.tar"], tmp_path / "results")
+    fingerprint = models.fingerprint(job.model)
+    answer = Worker(job, "r1", "cpu", 1, build_scanner, fingerprint).open()
+    assert isinstance(answer, Failure)
+    assert answer.error is ConfigError
+    assert "must lie on storage that every node shares" in answer.text
+    Results(job.results).write_run("r1", {})
+    assert not isinstance(Worker(job, "r1", "cpu", 1, build_scanner, fingerprint).open(), Failure)
