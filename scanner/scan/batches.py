@@ -9,7 +9,7 @@ import torch
 T = TypeVar("T")
 
 USUAL = 16
-"""Draws at a time where memory is not measured; docs/performance.md has the measurement."""
+"""Draws at a time where memory is not measured."""
 FIRST = 8
 """Draws of the batch that is measured."""
 MOST = 256
