@@ -76,6 +76,8 @@ class Night:
         causes: What differs from the previous audit besides the corpus.
         cutoff: P-value up to which the false-discovery rate flags, if one was asked for.
         history: New findings of earlier nights, the latest last.
+        partial: The budget that left something for later nights, in words, or ``""``.
+        coverage: With a budget, distinct ``captions`` of the corpus and how many are ``scanned``.
         command: What was typed.
         started: ISO 8601.
         seconds: Wall time.
@@ -93,6 +95,8 @@ class Night:
     causes: list[str] = field(default_factory=list)
     cutoff: float | None = None
     history: list[int] = field(default_factory=list)
+    partial: str = ""
+    coverage: dict[str, int] = field(default_factory=dict)
     command: str = ""
     started: str = ""
     seconds: float = 0.0
@@ -104,15 +108,25 @@ class Night:
 
     @property
     def exit_code(self) -> int:
-        """1 with an alarm, else 3 if something is missing or nothing was ever scanned, else 0."""
+        """1 with an alarm, 3 if something is missing, 5 if only a budget left something, else 0."""
         if self.alarms:
             return 1
-        return 3 if self.incomplete or not self.figures.get("captions") else 0
+        if self.incomplete or not self.figures.get("captions"):
+            return 3
+        return 5 if self.partial else 0
 
     @property
     def status(self) -> str:
         """The exit code as a word."""
-        return {0: "clear", 1: "alarm", 3: "incomplete"}[self.exit_code]
+        return {0: "clear", 1: "alarm", 3: "incomplete", 5: "partial"}[self.exit_code]
+
+    def scope(self) -> str:
+        """Return in words how much of the corpus is scanned, where a budget was set."""
+        if not self.coverage:
+            return ""
+        scanned, captions = self.coverage["scanned"], self.coverage["captions"]
+        share = f"{scanned} of {captions} captions scanned ({scanned / max(1, captions):.1%})"
+        return f"partial by budget ({self.partial}): {share}" if self.partial else share
 
     def counts(self) -> dict[str, int]:
         """Return how many findings are in which state, and how many alarm and are muted."""
@@ -152,7 +166,7 @@ def as_sarif(night: Night, version: str, *, redact: bool) -> str:
             "toolExecutionNotifications": [
                 {"level": "error", "message": {"text": printable(text)}}
                 for text in night.incomplete[:MOST_ENTRIES]
-            ],
+            ] + [{"level": "note", "message": {"text": night.scope()}}] * bool(night.partial),
         }],
         "results": [_sarif_result(alert, redact=redact) for alert in shown],
         "properties": {"audit": night.name, "leftOut": len(night.alerts) - len(shown)},
@@ -216,6 +230,8 @@ def as_junit(night: Night, *, redact: bool) -> str:
     if missing := [printable(text) for text in (*night.incomplete, *nothing)]:
         error = ET.SubElement(whole, "error", message=missing[0], type="incomplete")
         error.text = "\n".join(missing[:MOST_ENTRIES])
+    elif night.partial:
+        ET.SubElement(whole, "skipped", message=night.scope())
     none = ET.SubElement(suite, "testcase", classname="memscan.audit", name="no alarm")
     if night.alarms:
         ET.SubElement(none, "failure", message=f"{len(night.alarms)} alarms", type="alarm")
@@ -235,7 +251,7 @@ def as_junit(night: Night, *, redact: bool) -> str:
     suite.set("errors", str(int(bool(missing))))
     failures = sum(not alert.muted for alert in shown) + bool(night.alarms)
     suite.set("failures", str(failures))
-    suite.set("skipped", str(sum(bool(alert.muted) for alert in shown)))
+    suite.set("skipped", str(sum(bool(a.muted) for a in shown) + len(whole.findall("skipped"))))
     suite.set("hostname", "")
     if len(told) > len(shown):
         ET.SubElement(suite, "system-out").text = f"{len(told) - len(shown)} more are left out"
@@ -257,6 +273,8 @@ def as_markdown(night: Night, *, redact: bool) -> str:
         + f"; {night.scanned} samples scanned tonight, {figures.get('captions', 0)} captions "
         "in all",
     ]
+    if night.scope():
+        lines.append(f"- {night.scope()}")
     if night.causes:
         lines.append(f"- **changed since {night.previous}: {', '.join(night.causes)}**")
     if night.history:

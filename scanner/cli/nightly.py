@@ -55,6 +55,18 @@ def audit(
         ),
     ] = True,
     copies: reports.Copies = True,
+    max_captions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default=False,
+            help="Scan so many samples this night at most; the next night goes on.",
+        ),
+    ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(help="Begin no further chunk after so long.", show_default=False),
+    ] = None,
     no_images: reports.NoImages = False,
     redact_captions: reports.Redact = False,
     image_cap: reports.ImageCap = 32.0,
@@ -74,8 +86,8 @@ def audit(
     summary.md, junit.xml, findings.sarif, removal.csv and removal.parquet.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
-    audit is at work), 3 something is missing or nothing was ever scanned, 4 cluster lost, 130
-    interrupted.
+    audit is at work), 3 something is missing or nothing was ever scanned, 4 cluster lost, 5 clear
+    as far as the budget reached, 130 interrupted.
 
     Example:
         memscan audit 'corpus/*.tar' --model CompVis/stable-diffusion-v1-4 \
@@ -123,7 +135,9 @@ def audit(
         command=shlex.join(["memscan", *sys.argv[1:]]),
         copies=copies,
     )
-    resources = Resources(actors=actors, device=device, address=address)
+    resources = Resources(
+        actors=actors, device=device, address=address, most_samples=max_captions, hours=max_hours
+    )
     with ExitStack() as shown:
         heard, told = _shown(shown, events)
         done = run_audit(memory, request, resources, heard, told=told)

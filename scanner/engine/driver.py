@@ -1,7 +1,9 @@
 """One scan from start to end: plans, hands out, counts, records. Holds no caption."""
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -91,7 +93,9 @@ class _Drive:
         self._memory: Any = None
         self._queue = Queue()
         ledger = Ledger(results.commits(self._run))
-        self._plan = Plan(ledger, job.limit)
+        self._plan = Plan(ledger, job.limit, resources.most_samples)
+        hours = math.inf if resources.hours is None else resources.hours
+        self._deadline = time.monotonic() + 3600 * hours
         urls = tuple(dict.fromkeys(job.shards))
         width = max(2, min(MOST_SURVEYS, int(have.get("CPU", 0)) // 4))
         self._survey = Survey(urls, job.chunk_size, ledger.finished(), width)
@@ -144,6 +148,9 @@ class _Drive:
             if self._plan.is_full:
                 self._survey.stop()
                 self._shards_total = self._shards_counted
+            if time.monotonic() > self._deadline:
+                self._survey.stop()
+                self._queue.clear()
             outstanding = len(self._queue) + pool.in_flight
             if not outstanding and self._survey.is_over:
                 return

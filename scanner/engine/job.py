@@ -63,12 +63,16 @@ class Resources:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threads: Threads of one actor; null shares the CPUs among the actors.
         address: A Ray cluster to join; null starts a local one.
+        most_samples: Scan so many samples now at most; what is left is for the next scan.
+        hours: Begin no further chunk after so long; those at work are finished.
     """
 
     actors: int | None = None
     device: str = "auto"
     threads: int | None = None
     address: str | None = None
+    most_samples: int | None = None
+    hours: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -78,7 +82,9 @@ class Resources:
         """
         if self.device not in DEVICES:
             raise ConfigError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
-        for name in ("actors", "threads"):
+        if self.hours is not None and self.hours <= 0:
+            raise ConfigError(f"hours must be more than 0, got {self.hours}")
+        for name in ("actors", "threads", "most_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")

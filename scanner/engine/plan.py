@@ -74,22 +74,24 @@ class Ledger:
 
 
 class Plan:
-    """Turns indexed shards into pieces, in shard order, up to a limit.
+    """Turns indexed shards into pieces, in shard order, up to a limit and a budget.
+
+    The limit is of all samples, the budget of those that are not committed yet.
 
     Attributes:
         skipped: What earlier commits hold of the shards seen so far.
         total: Samples of those shards within the limit, committed or not.
     """
 
-    def __init__(self, ledger: Ledger, limit: int | None) -> None:
+    def __init__(self, ledger: Ledger, limit: int | None, budget: int | None = None) -> None:
         self.skipped: list[Mapping[str, Any]] = []
         self.total = 0
-        self._ledger, self._left = ledger, limit
+        self._ledger, self._left, self._budget = ledger, limit, budget
 
     @property
     def is_full(self) -> bool:
-        """Whether the limit leaves nothing for a further shard."""
-        return self._left is not None and self._left <= 0
+        """Whether limit or budget leaves nothing for a further shard."""
+        return any(left is not None and left <= 0 for left in (self._left, self._budget))
 
     def skip(self, shard_id: str) -> str | None:
         """Count a shard that is committed whole; return its problem, if it had one."""
@@ -109,9 +111,18 @@ class Plan:
             commits = self._ledger.of_chunk(chunk.shard.id, chunk.number)
             self.skipped += commits
             self.total += sum(facts["stop"] - facts["start"] for facts in commits)
-            for start, stop in _gaps(commits, wanted):
-                self.total += stop - start
-                yield Piece(chunk, start, stop, len(index.chunks), index.problem)
+            for start, end in _gaps(commits, wanted):
+                stop = start + self._afforded(end - start)
+                if start < stop:
+                    self.total += stop - start
+                    yield Piece(chunk, start, stop, len(index.chunks), index.problem)
+
+    def _afforded(self, samples: int) -> int:
+        if self._budget is None:
+            return samples
+        afforded = min(samples, self._budget)
+        self._budget -= afforded
+        return afforded
 
     def _wanted(self, samples: int) -> int:
         if self._left is None:

@@ -95,6 +95,10 @@ class Queue:
             return self._apart.popleft()
         return self._waiting.popleft() if self._waiting else None
 
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._waiting.clear()
+
     def give_back(self, errand: Errand, *, suspect: bool = False) -> None:
         """Put back an errand that is not to blame for anything yet, to be the next.
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import scanner
 from scanner import calibration, models
 from scanner.audit import copies
@@ -107,12 +109,17 @@ def audit(
         before: Mapping[str, Any] = last["corpus"] if last else {}
         listing = corpus.listed(request.job.shards)
         run, identity = _identified(request.job)
-        scanned, incomplete = _scanned(state, request, resources, progress, scan, listing, run)
+        scanned, incomplete = _scanned(
+            state, request, resources, progress, scan, listing, before, run
+        )
         ledger = Ledger(state.results.commits(run))
         counts, missing = corpus.in_effect(listing, before, ledger)
         incomplete += corpus.problems_of(ledger, {i for ids in counts.values() for i in ids})
         named = " ".join(incomplete)
-        incomplete += [f"{url}: not scanned whole" for url in missing if url not in named]
+        missing = [url for url in missing if url not in named]
+        budget = _budget(resources)
+        if not budget:
+            incomplete += [f"{url}: not scanned whole" for url in missing]
         view = View(
             results=state.results, run=run, fdr=request.fdr,
             shards=frozenset(i for ids in counts.values() for i in ids),
@@ -129,7 +136,9 @@ def audit(
             identity=identity, alerts=alerts,
             shards=changed, incomplete=list(dict.fromkeys(incomplete)),
             figures=found.figures, scanned=scanned, causes=found.causes, cutoff=found.cutoff,
-            history=state.history(NIGHTS), command=request.command,
+            history=state.history(NIGHTS), partial=budget if missing else "",
+            coverage=_coverage(state, listing, found.figures) if budget else {},
+            command=request.command,
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
         )  # fmt: skip
         lease.check()
@@ -157,7 +166,7 @@ def _identified(job: Job) -> tuple[str, dict[str, str]]:
 
 def _scanned(
     state: State, request: Request, resources: Resources, progress: Callable[[Event], None],
-    scan: Scan, listing: Listing, run: str,
+    scan: Scan, listing: Listing, before: Mapping[str, Any], run: str,
 ) -> tuple[int, list[str]]:  # fmt: skip
     """Scan if there is anything to scan; return samples scanned now and what is incomplete."""
     commits = state.results.commits(run)
@@ -166,13 +175,54 @@ def _scanned(
     todo = [u for u, s in listing.shards.items() if s is None or s.id not in whole.get(u, ())]
     if not todo and is_known:
         return 0, []
-    summary = scan(request.job, resources, progress)
+    job = replace(request.job, shards=_ordered(state, request.job, listing, before)) if _budget(
+        resources) else request.job  # fmt: skip
+    summary = scan(job, resources, progress)
     samples = sum(c["samples"] for n, c in state.results.commits(run).items() if n not in commits)
     given_up = [
         f"chunk {name} was given up: {reason.partition(chr(10))[0]}"
         for name, reason in summary.quarantined
     ]
     return samples, [*summary.incomplete, *given_up]
+
+
+def _budget(resources: Resources) -> str:
+    """Return in words what bounds a night, or ``""``."""
+    samples, hours = resources.most_samples, resources.hours
+    told = [f"{samples} samples" if samples else "", f"{hours:g} hours" if hours else ""]
+    return ", ".join(filter(None, told))
+
+
+def _ordered(
+    state: State, job: Job, listing: Listing, before: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the shards in the order in which a budget is spent.
+
+    New and changed ones come first, then those whose captions come most often in the corpus.
+    """
+    readable = [shard for shard in listing.shards.values() if shard is not None]
+    state.catalogue.fill(readable, images=False)
+    prefixes = {e.shard.url: e.prefixes for e in state.catalogue.entries(readable)}
+    every = np.concatenate([*prefixes.values(), np.zeros(0, np.uint64)])
+    values, counts = np.unique(every[every > 0], return_counts=True)
+
+    def urgency(url: str) -> tuple[bool, float]:
+        shard, own = listing.shards[url], prefixes.get(url, np.zeros(0, np.uint64))
+        is_known = shard is not None and before.get(url, {}).get("id") == shard.id
+        often = counts[np.searchsorted(values, own[own > 0])]
+        return is_known, -float(often.mean()) if len(often) else 0.0
+
+    return tuple(sorted(job.shards, key=urgency))
+
+
+def _coverage(state: State, listing: Listing, figures: Mapping[str, int]) -> dict[str, int]:
+    """Return how many distinct captions the corpus has and how many of them are scanned."""
+    readable = [shard for shard in listing.shards.values() if shard is not None]
+    state.catalogue.fill(readable, images=False)
+    parts = [entries.prefixes for entries in state.catalogue.entries(readable)]
+    every = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]))
+    captions = int((every > 0).sum())
+    return {"captions": captions, "scanned": min(captions, figures["captions"])}
 
 
 def _view_of(state: State, last: Mapping[str, Any] | None) -> View | None:
@@ -270,7 +320,8 @@ def _page(night: Night, view: View, options: PageOptions, there: list[Alert]) ->
     states = ", ".join(f"{counts[state]} {state}" for state in counts)
     shards = ", ".join(f"{len(urls)} {kind}" for kind, urls in night.shards.items())
     facts = [("audit", f"{night.name}, {night.status} (exit code {night.exit_code})"),
-             ("findings", states), ("shards", shards), ("command", night.command)]  # fmt: skip
+             ("coverage", night.scope()), ("findings", states), ("shards", shards),
+             ("command", night.command)]  # fmt: skip
     banners = [f"Missing: {text}" for text in night.incomplete[:20]]
     if night.causes:
         banners.insert(0, f"Since {night.previous}: {', '.join(night.causes)}.")

@@ -23,7 +23,8 @@ def scan_here(job: Job, resources=None, progress=lambda event: None, build=build
     (index := Index()).load(results, runs_like(results, run, record.identity))
     worker = Worker(job, run, "cpu", 1, build, finder=index)
     with record:
-        plan = Plan(ledger := Ledger(results.commits(run)), job.limit)
+        budget = None if resources is None else resources.most_samples
+        plan = Plan(ledger := Ledger(results.commits(run)), job.limit, budget)
         opened = False
         for url in job.shards:
             try:

@@ -79,7 +79,15 @@ class Week:
         return write(self.corpus / f"{name}.tar", captions)
 
     def night(
-        self, urls=None, *, threshold=1000.0, scan=scan_here, policy=None, redact=False, **changes
+        self,
+        urls=None,
+        *,
+        threshold=1000.0,
+        scan=scan_here,
+        policy=None,
+        redact=False,
+        most=None,
+        **changes,
     ):
         spec = ScanSpec(threshold=threshold, **SETTINGS)
         addresses = urls or shards.expand([str(self.corpus)])
@@ -98,9 +106,9 @@ class Week:
 
         now = MONDAY + timedelta(days=self.nights)
         self.nights += 1
+        resources = Resources(device="cpu", actors=1, threads=1, most_samples=most)
         return audit(
-            self.state, request, Resources(device="cpu", actors=1, threads=1), lambda event: None,
-            scan=counted, now=now,
+            self.state, request, resources, lambda event: None, scan=counted, now=now,
         )  # fmt: skip
 
 
@@ -245,6 +253,31 @@ def test_a_mute_that_runs_out_lets_its_finding_alarm_once(week):
         "persisting", "its mute ran out on 2026-01-06",
     )  # fmt: skip
     assert [night.exit_code for night in nights] == [0, 0, 1, 0]
+
+
+def test_a_budget_is_spent_on_what_is_new_and_repeated_and_the_nights_add_up(week):
+    week.put("a", clear("p", "q", "r"))
+    week.night()
+    often = [*clear("s"), mem("one")]
+    week.put("b", clear("t", "u", "v"))
+    week.put("c", [*often, *often])
+    first = week.night(most=4)
+    assert states(first) == {mem("one"): "new"}
+    assert (first.night.exit_code, first.night.scanned) == (1, 4)
+    second = week.night(most=2).night
+    assert (second.exit_code, second.status, second.scanned) == (5, "partial", 2)
+    assert second.coverage == {"captions": 8, "scanned": 7}
+    assert second.incomplete == []
+    assert "partial by budget (2 samples): 7 of 8 captions scanned" in second.scope()
+    third = week.night(most=2)
+    assert (third.night.exit_code, third.night.scanned, third.night.partial) == (0, 1, "")
+    assert "8 of 8 captions" in (third.folder / "summary.md").read_text()
+    tree = ET.parse(week.state.folder(second.name) / "junit.xml")
+    assert [c.get("name") for c in tree.iter("testcase") if c.find("skipped") is not None] == [
+        "the corpus is whole"
+    ]
+    week.put("d", [])
+    assert week.night(most=2).night.exit_code == 3
 
 
 def test_hostile_captions_stay_text_in_every_file(week):
