@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from scanner import __version__
-from scanner.cli import checks, inspect, jobs, nightly, reports, scanning, shards, testbed
+from scanner.cli import (
+    checks,
+    inspect,
+    jobs,
+    nightly,
+    planning,
+    reports,
+    scanning,
+    shards,
+    testbed,
+)
 from scanner.errors import ScannerError
 
 app = typer.Typer(
@@ -37,6 +47,7 @@ def root(
 
 
 app.command()(testbed.demo)
+app.command()(planning.plan)
 app.command()(scanning.scan)
 app.command()(scanning.calibrate)
 app.command()(inspect.query)

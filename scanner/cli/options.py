@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+from collections.abc import Callable, Collection
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +108,19 @@ Run = Annotated[
 
 
 MAPS_DEFAULT = ",".join(DEFAULT_MAPS)
+
+
+def with_options_of(
+    other: Callable[..., None], command: Callable[..., None], without: Collection[str]
+) -> Signature:
+    """Return a signature with a command's own options and those of another, but for some.
+
+    A command that takes ``**asked`` so has every option that the other one has or will have.
+    """
+    theirs, own = (signature(c, eval_str=True).parameters for c in (other, command))
+    merged = {name: p for name, p in theirs.items() if name not in without}
+    merged |= {name: p for name, p in own.items() if p.kind is not Parameter.VAR_KEYWORD}
+    return Signature([p.replace(kind=Parameter.KEYWORD_ONLY) for p in merged.values()])
 
 
 def names(text: str, every: tuple[str, ...]) -> tuple[str, ...]:

@@ -79,35 +79,10 @@ def scan(
     Example:
         memscan scan 'shards/{00000..00041}.tar' --model CompVis/stable-diffusion-v1-4 --out results
     """
-    from scanner.engine.job import Job, Resources
-    from scanner.io import shards as sources
+    job = job_of(**locals())
 
-    spec = ScanSpec(
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        guidance_scale=guidance_scale,
-        probes=probes,
-        probe_design=probe_design,
-        localize=localize,
-        dtype=dtype,
-        threshold=threshold,
-        pixel_threshold=pixel_threshold,
-        fpr=fpr,
-        detectors=options.names(detectors, DETECTORS),
-        maps=options.names(maps, MAPS),
-    )
-    job = Job(
-        model=options.located(model),
-        baseline=options.network(baseline),
-        shards=tuple(sources.expand(shards)),
-        results=str(out.absolute()),
-        spec=spec,
-        calibration=None if calibration is None else str(calibration.absolute()),
-        images=evidence,
-        batch_size=options.batch_size(batch_size),
-        chunk_size=chunk_size,
-        limit=limit,
-    )
+    from scanner.engine.job import Resources
+
     if calibration is None and threshold is None and localize == "flagged":
         progress.note(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
@@ -190,6 +165,45 @@ def calibrate(
         level = fitted.threshold(rate)
         said = f"Δs > {level:.4g}" if rate >= fitted.min_p else "needs more null captions"
         typer.echo(f"  false-positive rate {rate:g}: {said}")
+
+
+def job_of(
+    *, shards: list[str], model: str, out: Path | None, baseline: str, seeds: int, steps: int,
+    guidance_scale: float, probes: int, probe_design: str, calibration: Path | None, fpr: float,
+    threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
+    maps: str, evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
+    limit: int | None, **_: object,
+) -> "Job":  # fmt: skip
+    """Return the job that the options of `scan` ask for."""
+    from scanner.engine.job import Job
+    from scanner.io import shards as sources
+
+    spec = ScanSpec(
+        seeds=tuple(range(seeds)),
+        steps=steps,
+        guidance_scale=guidance_scale,
+        probes=probes,
+        probe_design=probe_design,
+        localize=localize,
+        dtype=dtype,
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+        fpr=fpr,
+        detectors=options.names(detectors, DETECTORS),
+        maps=options.names(maps, MAPS),
+    )
+    return Job(
+        model=options.located(model),
+        baseline=options.network(baseline),
+        shards=tuple(sources.expand(shards)),
+        results="" if out is None else str(out.absolute()),
+        spec=spec,
+        calibration=None if calibration is None else str(calibration.absolute()),
+        images=evidence,
+        batch_size=options.batch_size(batch_size),
+        chunk_size=chunk_size,
+        limit=limit,
+    )
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":

@@ -13,9 +13,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from scanner import calibration, models
 from scanner.engine import memory
 from scanner.engine.cluster import cluster
+from scanner.engine.identity import identify
 from scanner.engine.job import Event, Job, Resources, Summary
 from scanner.engine.metrics import Metrics
 from scanner.engine.plan import Ledger, Piece, Plan
@@ -27,7 +27,6 @@ from scanner.engine.worker import Build, Counts, Failure, Worker, build_scanner
 from scanner.errors import ClusterError, ConfigError, ShardError
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
-from scanner.spec import run_id
 
 STALL_SECONDS = 1800.0
 """An errand that runs longer is taken away from its actor and tried elsewhere."""
@@ -60,20 +59,12 @@ def scan(
         ClusterError: If processes die faster than they can be replaced.
         KeyboardInterrupt: On SIGINT or SIGTERM, after the run is marked interrupted.
     """
-    fingerprint = models.fingerprint(job.model)
-    if job.baseline is not None:
-        job = replace(job, spec=replace(job.spec, baseline=models.fingerprint(job.baseline)))
-    null = None if job.calibration is None else calibration.load(job.calibration)
-    if null is not None:
-        null.check(fingerprint, job.spec)
-    null_fingerprint = "" if null is None else null.fingerprint()
-    run = run_id(fingerprint, job.spec, null_fingerprint)
-    results = Results(job.results)
-    record = RunRecord.begin(results, run, job, fingerprint, null_fingerprint)
+    who, results = identify(job), Results(job.results)
+    record = RunRecord.begin(results, who.run, who.job, who.model, who.calibration)
     with record, cluster(resources.address), _interruptible():
-        job = replace(job, chunk_size=record.chunk_size)
+        job = replace(who.job, chunk_size=record.chunk_size)
         drive = _Drive(job, resources, progress, results, record)
-        start = drive.starter(build, fingerprint if resources.joins else "")
+        start = drive.starter(build, who.model if resources.joins else "")
         drive.go(Pool(start, drive.size, stall_seconds, one_gpu_each=drive.one_gpu_each))
     return drive.summary
 

@@ -50,6 +50,14 @@ def probes(
     return (signs * classes).flatten(0, 1)
 
 
+def num_probes(channels: int, number: int, design: str) -> int:
+    """Return how many probes `probes` gives where ``number`` are asked for."""
+    grid = math.isqrt(number // channels)
+    if design == "rademacher" or grid == 0:
+        return number
+    return number // (channels * grid**2) * channels * grid**2
+
+
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator).float() * 2 - 1
 

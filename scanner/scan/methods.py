@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scanner.models.base import Denoiser
-from scanner.numerics import detectors
+from scanner.numerics import detectors, noise
 from scanner.numerics.schedule import Schedule
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
@@ -359,18 +359,34 @@ def passes(spec: ScanSpec, *, localized: bool) -> set[str]:
     return {name for method in asked for name in method.passes}
 
 
-def evaluations(spec: ScanSpec, *, localized: bool, probes: int) -> Counter[str]:
-    """Return what one draw costs, without a less-trained baseline.
+def probes_taken(spec: ScanSpec, channels: int) -> int:
+    """Return how many products a map takes: of structured probes only whole rounds fit.
+
+    Args:
+        spec: What is asked.
+        channels: Of a latent.
+    """
+    return noise.num_probes(channels, spec.probes, spec.probe_design)
+
+
+def evaluations(
+    spec: ScanSpec, *, localized: bool, probes: int, baseline: bool = False
+) -> Counter[str]:
+    """Return what one draw costs.
 
     Args:
         spec: What is asked.
         localized: Whether the caption gets maps.
         probes: Products that the maps really take.
+        baseline: Whether there is a less-trained network beside the model.
 
     Returns:
         ``forward``, ``vjp`` and ``jvp``, as `scanner.scan.tally.Counted` counts them.
     """
     total = Counter(forward=2 * spec.steps)
+    if localized and baseline:
+        maps = "probes" in passes(spec, localized=True)
+        total.update({"forward": 1, "vjp": probes} if maps else {"forward": 2})
     for name in passes(spec, localized=localized):
         cost = dict(PASSES[name])
         if name in ("probes", "clean_probes"):

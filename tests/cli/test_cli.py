@@ -190,3 +190,27 @@ def test_a_cut_shard_gives_its_whole_samples_and_exit_three(shards, tmp_path):
     sql = "SELECT count(DISTINCT key) AS n FROM scores WHERE shard LIKE '%cut.tar'"
     scored = json.loads(memscan("query", tmp_path / "r", sql, "-f", "json").stdout)[0]["n"]
     assert scored in (6, 7)
+
+
+def test_a_plan_has_the_options_of_a_scan_and_says_what_it_would_take(results, shards, tmp_path):
+    every = dict(commands())
+    there = {p.name for p in every["scan"].params} - {p.name for p in every["plan"].params}
+    assert there == {"evidence", "address", "events"}
+    options = ["--model", "gaussian", "--steps", "10", "--probes", "4", "--localize", "all"]
+    said = memscan("plan", shards, *options, "--rate", "1000", "--json")
+    assert said.returncode == 0, said.stderr
+    found = json.loads(said.stdout)
+    assert (found["shards"], found["captions"], found["distinct"]) == (2, 28, 27)
+    assert found["hours"] > 0
+    again = memscan(
+        "plan", shards, *options, "--calibration", results / "calibration.json", "--fpr", "0.1",
+        "--out", results / "results",
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "28 samples in 6 chunks" in again.stdout
+    assert "left        nothing" in again.stdout
+    (tmp_path / "broken.tar").write_bytes(b"x" * 2000)
+    done = memscan("plan", tmp_path, *options, "--rate", "10")
+    assert (done.returncode, "broken.tar" in done.stderr) == (3, True)
+    done = memscan("plan", shards, "--model", "gaussian", "--rate", "0")
+    assert done.returncode == 2

@@ -155,6 +155,18 @@ def test_asking_for_everything_costs_one_trajectory_and_each_methods_own_extra(s
     }
 
 
+@pytest.mark.parametrize("maps", [("delta_s", "delta_h"), ("delta_s",)])
+@pytest.mark.parametrize("design", ["structured", "rademacher"])
+def test_a_baseline_costs_what_is_said(maps, design):
+    asked = ScanSpec(steps=6, localize="all", probes=18, probe_design=design, maps=maps)
+    scanner = Scanner(Gaussian(), asked, baseline=("early", Gaussian()))
+    scanner.scan(CAPTIONS[:1])
+    taken = methods.probes_taken(asked, Gaussian.latent_shape[0])
+    assert taken == (18 if design == "rademacher" else 16)
+    expected = methods.evaluations(asked, localized=True, probes=taken, baseline=True)
+    assert {n: scanner.evaluations[n] for n in NUMBERS[1:]} == {n: expected[n] for n in NUMBERS[1:]}
+
+
 @pytest.mark.parametrize("name", [*CLOSED, "none"])
 def test_each_method_alone_costs_what_the_registry_says(name):
     asked = ScanSpec(

@@ -1,0 +1,134 @@
+"""``plan``: what a scan would take."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scanner.cli import options, progress, scanning
+from scanner.errors import IncompleteError
+
+if TYPE_CHECKING:
+    from scanner.engine.forecast import Forecast
+
+
+def plan(
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", show_default=False,
+            help="The results folder of the scan: what it has already is not counted again.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6, show_default=False,
+            help="Network evaluations per second of one device. Default: the model is loaded and "
+            "a few are timed here. With it and without --out the model is not looked at.",
+        ),
+    ] = None,
+    flagged: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, show_default=False,
+            help="Share of the captions that you expect to be flagged and localized; default the "
+            "false-positive rate.",
+        ),
+    ] = None,
+    as_json: options.Json = False,
+    **asked: Any,
+) -> None:  # fmt: skip
+    r"""Say what a scan would take, before it takes it: shards, captions, evaluations, hours.
+
+    Give it what you would give `memscan scan`. Every shard is read once for its captions (not
+    its images), by as many processes as there are CPUs; nothing is written and no Ray started.
+    Exit code 3 if something is wrong with a shard.
+
+    Example:
+        memscan plan 'laion/{00000..00041}.tar' --model CompVis/stable-diffusion-v1-4 --rate 400
+    """
+    from scanner.engine.forecast import forecast
+
+    job = scanning.job_of(**asked, out=out)
+    with progress.meter("count shards") as show:
+        found = forecast(job, rate=rate, flagged=flagged, device=asked["device"], progress=show)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        for name, text in _lines(found, asked["actors"]):
+            typer.echo(f"{name:12}{text}")
+    if found.problems:
+        more = f" and {len(found.problems) - 5} more" if len(found.problems) > 5 else ""
+        raise IncompleteError(f"a scan would be incomplete: {'; '.join(found.problems[:5])}{more}")
+
+
+vars(plan)["__signature__"] = options.with_options_of(
+    scanning.scan, plan, without=("evidence", "address", "events")
+)
+
+
+def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
+    size = _size(found.bytes)
+    if found.unsized_shards:
+        size += f" and {found.unsized_shards} shards of unknown size"
+    yield "shards", f"{found.shards:,}, {size}; from {found.first} to {found.last}"
+    if found.run:
+        yield "run", found.run
+    if found.done_chunks:
+        yield (
+            "committed",
+            f"{found.done_samples:,} samples in {found.done_chunks:,} chunks, skipped by a scan; "
+            f"{found.done_shards:,} whole shards",
+        )
+    if not found.samples:
+        yield "left", "nothing"
+        return
+    rejected = ", ".join(f"{n:,} {reason}" for reason, n in found.rejected.items())
+    yield "left", f"{found.samples:,} samples, {found.captions:,} with a caption to score"
+    if rejected:
+        yield "rejected", rejected
+    error = f", give or take {2 * found.distinct_error:.1%}" if found.distinct_error else ""
+    again = found.captions - found.distinct
+    yield "distinct", f"{found.distinct:,} captions{error}; {again:,} copies, not scored again"
+    yield "samplings", f"{found.draws:,}"
+    yield "evaluations", f"{_evaluations(found.detection)} to detect"
+    share = f"if {found.flagged_share:.2%} of the captions are flagged (an assumption)"
+    share = {0.0: "nothing is localized", 1.0: "of every caption"}.get(found.flagged_share, share)
+    yield "", f"{_evaluations(found.localization)} to localize, {share}"
+    yield from _time(found, actors)
+
+
+def _time(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
+    if found.speed is None or found.hours is None:
+        return
+    speed, device = found.speed, found.speed.device or "device"
+    how = f"measured here at {speed.batch_size} a batch" if speed.device else "as given"
+    text = f"{1 / speed.forward:.4g} evaluations/s on one {device}, {how}"
+    yield "speed", f"{text}; a gradient takes as long as {speed.vjp / speed.forward:.1f}"
+    width = f", {_hours(found.hours / actors)} on {actors}" if actors and actors > 1 else ""
+    text = f"{_hours(found.hours)} of one {device} in the network{width}"
+    yield "estimate", f"{text}; reading and writing come on top"
+
+
+def _evaluations(counts: dict[str, int]) -> str:
+    names = {"forward": "forward", "vjp": "gradients", "jvp": "tangents"}
+    parts = [f"{n:,} {names[name]}" for name, n in counts.items() if n]
+    return ", ".join(parts) or "0"
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:,.4g} TiB"
+
+
+def _hours(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.2g} s"
+    return f"{hours * 60:.2g} min" if hours < 1 else f"{hours:,.3g} h"
