@@ -17,7 +17,17 @@ from scanner.scan.batches import BatchSize, CudaGauge
 from scanner.scan.rows import Images, Rows
 from scanner.scan.stages import Draw
 from scanner.scan.tally import Counted, attentive
-from scanner.scan.work import Cost, Fault, Kept, Latents, Sampled, Verdict, Work
+from scanner.scan.work import (
+    KEPT_BYTES,
+    RECENT_BYTES,
+    Cost,
+    Fault,
+    Kept,
+    Latents,
+    Sampled,
+    Verdict,
+    Work,
+)
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 T = TypeVar("T")
@@ -80,7 +90,7 @@ class Scanner:
         self._one = BatchSize(1, proven=True)
         self._load_precise = None if spec.dtype == "float32" else precise
         self._precise: _Networks | None = None
-        self._kept = Kept()
+        self._kept, self._recent = Kept(KEPT_BYTES), Kept(RECENT_BYTES)
         sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
         self._rows = Rows(spec, calibration, sigmas)
 
@@ -122,7 +132,9 @@ class Scanner:
         start, work, fresh = time.perf_counter(), Work(list(captions)), list[Draw]()
         first = {caption.sha256: caption for caption in reversed(work.captions)}
         for sha, caption in first.items():
-            verdict = self._kept.get(sha) or self._recalled((known or {}).get(sha, ()))
+            verdict = self._kept.get(sha) or self._recent.get(sha)
+            if verdict is None:
+                verdict = self._recalled((known or {}).get(sha, ()))
             if verdict is not None:
                 work.verdicts[sha] = verdict
                 work.recalled.add(sha)
@@ -233,7 +245,7 @@ class Scanner:
         else:
             verdict.rows = list(self._rows.scores(caption, verdict))
             verdict.draws = []
-            self._kept.add(sha, verdict)
+            self._recent.add(sha, verdict)
 
     def _redo(self, work: Work, draws: list[Draw]) -> None:
         """Do a caption again in float32, alone; reject it if that gives no number either."""

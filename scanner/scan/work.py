@@ -15,10 +15,12 @@ from scanner.scan.stages import Draw
 
 MEANS = ("delta_h", "delta_s", "curvature")
 """Metrics of which a score column holds the spatial mean."""
-KEPT_BYTES = 128 * 2**20
-"""What rows, maps and pictures of captions may take while they wait for a copy."""
+KEPT_BYTES = 64 * 2**20
+"""What maps and pictures of localized captions may take while they wait for a copy."""
+RECENT_BYTES = 8 * 2**20
+"""What rows of other captions may take; those that had to leave are recalled from the results."""
 ROW_BYTES = 2000
-"""What a row takes, about, without its caption."""
+"""What a row or a draw takes, about, without its caption and its maps."""
 
 
 class Fault(NamedTuple):
@@ -156,7 +158,7 @@ class Kept:
         room: Bytes for rows, maps and pictures.
     """
 
-    def __init__(self, room: int = KEPT_BYTES) -> None:
+    def __init__(self, room: int) -> None:
         self._room, self._taken = room, 0
         self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
 
@@ -191,4 +193,4 @@ def mean(values: NDArray[np.float32]) -> float:
 
 def _bytes(verdict: Verdict) -> int:
     rows = sum(ROW_BYTES + 4 * len(row.caption.text) for row in verdict.rows)
-    return rows + sum(item.bytes for item in verdict.draws)
+    return rows + sum(ROW_BYTES + item.bytes for item in verdict.draws)
