@@ -1,15 +1,27 @@
-"""What a scan takes from null captions: p-values, and thresholds for scores and pixels."""
+"""What a scan takes from null captions: p-values, and thresholds for scores and pixels.
+
+A p-value of at least ``1 / (n + 1)`` is conformal: it holds for any distribution of the scores, if
+the caption is exchangeable with the n null captions. A smaller one is the tail model's.
+"""
 
 import hashlib
 import json
 import math
 from bisect import bisect_left
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scanner.errors import ConfigError
 from scanner.spec import ScanSpec
+from scanner.tail import Tail
+
+SCHEMA_VERSION = 2
+"""1 had no tail, no scores by seed and no settings; it is still read."""
+_NOT_DECIDING = {"created", "captions", "tail_note", "settings"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,11 @@ class Calibration:
         pixel_fpr: That share.
         captions: How many null captions there were.
         created: When it was fitted, ISO 8601.
+        seed_scores: By seed, each null caption's delta_s under that seed alone, ascending; empty
+            where there is one seed, whose scores are the null scores.
+        tail: Model of the scores beyond all null scores, or null.
+        tail_note: How the tail came about, or why there is none.
+        settings: What ``score_fingerprint`` is the digest of; empty in old files.
     """
 
     model: str
@@ -34,6 +51,10 @@ class Calibration:
     pixel_fpr: float
     captions: int
     created: str
+    seed_scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    tail: Tail | None = None
+    tail_note: str = "none was fitted"
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -41,9 +62,9 @@ class Calibration:
         Raises:
             ConfigError: If the scores are not ascending and finite, or a rate is out of range.
         """
-        scores = self.null_scores
-        if not scores or not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
-            raise ConfigError("null_scores must be finite, ascending and at least one")
+        for scores in (self.null_scores, *self.seed_scores.values()):
+            if not scores or not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
+                raise ConfigError("null_scores must be finite, ascending and at least one")
         if not all(map(math.isfinite, self.pixel_thresholds.values())):
             raise ConfigError(f"pixel_thresholds must be finite, got {self.pixel_thresholds}")
         if not 0 < self.pixel_fpr < 1:
@@ -51,43 +72,73 @@ class Calibration:
 
     @property
     def min_p(self) -> float:
-        """The smallest p-value that this many null captions can give: ``1 / (1 + n)``."""
+        """The smallest conformal p-value of so many null captions: ``1 / (1 + n)``."""
         return 1 / (1 + len(self.null_scores))
+
+    @property
+    def least_p(self) -> float:
+        """The smallest p-value of all: `min_p`, or how far down the tail is followed."""
+        return self.min_p if self.tail is None else min(self.min_p, self.tail.floor)
 
     def fingerprint(self) -> str:
         """Twelve hex digits of everything that decides a number; the date does not."""
-        decided = {k: v for k, v in asdict(self).items() if k not in {"created", "captions"}}
+        decided = {k: v for k, v in asdict(self).items() if k not in _NOT_DECIDING}
+        for name in ("seed_scores", "tail"):  # so that old files keep their names
+            if not decided[name]:
+                del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def p_value(self, score: float) -> float:
-        """Return the conformal p-value ``(1 + #{null >= score}) / (1 + n)``.
+        """Return the conformal p-value ``(1 + #{null >= score}) / (1 + n)``, or the tail's.
 
         If the caption is exchangeable with the null captions, it is at most ``a`` with
-        probability at most ``a``, whatever the distribution of the scores.
+        probability at most ``a`` for every ``a`` from `min_p` up, whatever the distribution of
+        the scores. Only above all null scores can the tail make it smaller: `kind` tells.
 
         Raises:
             ValueError: If the score is not a number.
         """
-        if math.isnan(score):
-            raise ValueError("a score that is not a number has no p-value")
-        at_least = len(self.null_scores) - bisect_left(self.null_scores, score)
-        return (1 + at_least) / (1 + len(self.null_scores))
+        p_value = _conformal(self.null_scores, score)
+        if self.tail is None or score <= self.null_scores[-1]:
+            return p_value
+        return min(p_value, self.tail.p_value(score))
+
+    def seed_p_value(self, seed: int, score: float) -> float:
+        """Return the conformal p-value of one seed's score among null scores under that seed.
+
+        It is of that seed alone. The least of several seeds' is no p-value of the caption.
+
+        Raises:
+            ValueError: If the score is not a number, or the seed has no null scores.
+        """
+        scores = self.seed_scores.get(seed) if self.seed_scores else self.null_scores
+        if scores is None:
+            raise ValueError(f"seed {seed} must be among {sorted(self.seed_scores)}")
+        return _conformal(scores, score)
+
+    def kind(self, p_value: float) -> str:
+        """Return where a p-value comes from: ``conformal`` or ``tail``."""
+        return "conformal" if p_value >= self.min_p else "tail"
 
     def threshold(self, fpr: float) -> float:
         """Return the score above which the p-value is at most ``fpr``, and only there.
 
         ``score > threshold(fpr)`` and ``p_value(score) <= fpr`` say the same. Infinite where
-        even the highest score is not significant: where ``fpr < min_p``.
+        even the highest score is not significant: where ``fpr < least_p``.
 
         Example:
             >>> c = Calibration("m", "s", (1.0, 2.0, 3.0), {}, 0.01, 3, "")
             >>> c.threshold(0.25), c.threshold(0.5), c.threshold(0.2)
             (3.0, 2.0, inf)
         """
+        if fpr < self.min_p:
+            beyond = math.inf if self.tail is None else self.tail.score_at(fpr)
+            return max(beyond, self.null_scores[-1])
         # A score above null number i (from the highest, 0) has at most i nulls at or above it.
-        allowed = sum((1 + i) / (1 + len(self.null_scores)) <= fpr for i in self._ranks())
-        return self.null_scores[-allowed] if allowed else math.inf
+        number = len(self.null_scores)
+        allowed = sum((1 + i) / (1 + number) <= fpr for i in range(number))
+        return self.null_scores[-allowed]
 
     def check(self, model: str, spec: ScanSpec) -> None:
         """Refuse a model or a spec whose scores are not comparable with the null scores.
@@ -100,22 +151,50 @@ class Calibration:
                 f"the calibration must be of the model that is scanned: it is of {self.model}, "
                 f"the scan is of {model}; run calibrate with this model"
             )
-        if spec.score_fingerprint() != self.score_fingerprint:
-            raise ConfigError(
-                "the calibration must be made with the scan's settings: seeds, steps, guidance "
-                "scale, probes, baseline or dtype differ (settings of the calibration "
-                f"{self.score_fingerprint}, of the scan {spec.score_fingerprint()}: seeds "
-                f"{list(spec.seeds)}, steps {spec.steps}, guidance scale {spec.guidance_scale}, "
-                f"probes {spec.probes} {spec.probe_design}, baseline {spec.baseline or 'none'}, "
-                f"dtype {spec.dtype}); calibrate with these"
-            )
+        if spec.score_fingerprint() == self.score_fingerprint:
+            return
+        asked = spec.score_settings()
+        differing = [
+            f"{name} (calibration {_shown(self.settings[name])}, scan {_shown(value)})"
+            for name, value in asked.items()
+            if name in self.settings and self.settings[name] != value
+        ]
+        settings = ", ".join(f"{name} {_shown(value)}" for name, value in asked.items())
+        raise ConfigError(
+            "the calibration must be made with the scan's settings; "
+            + (f"different: {', '.join(differing)}" if differing else f"the scan's: {settings}")
+            + "; calibrate with the scan's, or scan with the calibration's"
+        )
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON; `load` returns an equal one."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        content = {"schema_version": SCHEMA_VERSION, "conformal_from": self.min_p, **asdict(self)}
+        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def _ranks(self) -> range:
-        return range(len(self.null_scores))
+
+def benjamini_hochberg(p_values: NDArray[np.float64], q: float) -> float:
+    """Return the largest p-value that Benjamini and Hochberg reject at rate ``q``.
+
+    It is the largest sorted ``p[k]`` (k from 1) with ``p[k] <= k q / n``, so never above ``q``.
+    Among the captions up to it, the expected share of false ones is at most ``q`` if the p-values
+    are independent or positively dependent, as conformal p-values against one calibration set
+    are (Bates et al. 2023).
+
+    Returns:
+        The cut-off; -1 if nothing is rejected.
+
+    Raises:
+        ValueError: If ``q`` is not between 0 and 1.
+
+    Example:
+        >>> benjamini_hochberg(np.array([0.001, 0.02, 0.03, 0.9]), 0.05)
+        0.03
+    """
+    if not 0 < q < 1:
+        raise ValueError(f"q must lie between 0 and 1, got {q}")
+    ordered = np.sort(p_values)
+    passed = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))
+    return float(ordered[passed[-1]]) if len(passed) else -1.0
 
 
 def load(path: str | Path) -> Calibration:
@@ -137,6 +216,9 @@ def load(path: str | Path) -> Calibration:
 
 
 def _calibration(content: dict[str, Any]) -> Calibration:
+    if (version := int(content.get("schema_version", 1))) > SCHEMA_VERSION:
+        raise ConfigError(f"it is of version {version}, this memscan reads up to {SCHEMA_VERSION}")
+    tail = content.get("tail")
     return Calibration(
         model=str(content["model"]),
         score_fingerprint=str(content["score_fingerprint"]),
@@ -145,4 +227,32 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         pixel_fpr=float(content["pixel_fpr"]),
         captions=int(content["captions"]),
         created=str(content["created"]),
+        seed_scores={
+            int(seed): tuple(float(x) for x in scores)
+            for seed, scores in content.get("seed_scores", {}).items()
+        },
+        tail=None if tail is None else _tail(tail),
+        tail_note=str(content.get("tail_note", "an old calibration: calibrate again for one")),
+        settings=dict(content.get("settings", {})),
     )
+
+
+def _tail(content: dict[str, Any]) -> Tail:
+    bounds = tuple((float(shape), float(scale)) for shape, scale in content["bounds"])
+    tail = Tail(**{**content, "bounds": bounds})
+    numbers = (tail.threshold, tail.shape, tail.scale, *(x for pair in bounds for x in pair))
+    if not bounds or not all(map(math.isfinite, numbers)) or min(b for _, b in bounds) <= 0:
+        raise ConfigError("tail must have finite numbers and bounds with positive scales")
+    return tail
+
+
+def _conformal(nulls: tuple[float, ...], score: float) -> float:
+    if math.isnan(score):
+        raise ValueError("a score that is not a number has no p-value")
+    return (1 + len(nulls) - bisect_left(nulls, score)) / (1 + len(nulls))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f"{value[0]}..{value[-1]}" if len(value) > 3 else " ".join(map(str, value))
+    return "none" if value == "" else str(value)

@@ -64,9 +64,12 @@ class ScoreRow:
         delta_s: Spatial mean of the channel-summed squared score difference; null where the
             caption stopped at the screen.
         screen: The screen's score, null if there was no screen.
-        p_value: Conformal p-value of the caption over its seeds, null without calibration.
-        flagged: Whether the caption is flagged; null without a threshold.
+        p_value: The caption's p-value over its seeds, null without calibration.
+        flagged: Whether the caption is flagged, or may be once a false-discovery rate is settled;
+            null without a threshold.
         extra: Further detectors' scores by column name.
+        p_kind: Where ``p_value`` comes from: ``conformal`` (guaranteed) or ``tail`` (a model).
+        seed_p_value: Conformal p-value of this seed's score alone.
     """
 
     caption: Caption
@@ -77,6 +80,8 @@ class ScoreRow:
     p_value: float | None = None
     flagged: bool | None = None
     extra: dict[str, float] = field(default_factory=dict)
+    p_kind: str | None = None
+    seed_p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class ScanSpec:
         threshold: A caption is flagged above this delta_s; null leaves it to the calibration.
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
         fpr: Nominal false-positive rate at which a calibration's threshold is applied.
+        fdr: False-discovery rate over all captions of a run instead, or null. What may pass is
+            localized; which of it does is settled when the p-values are known.
         store_image: Whether localized rows carry the generated picture.
         detectors: Scores beside delta_s, from `DETECTORS`; the order does not matter.
         maps: Metrics of which localized captions get maps, from `MAPS`; the same.
@@ -65,6 +67,7 @@ class ScanSpec:
     store_image: bool = True
     detectors: tuple[str, ...] = ()
     maps: tuple[str, ...] = DEFAULT_MAPS
+    fdr: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -78,8 +81,11 @@ class ScanSpec:
             raise ConfigError(f"steps must be in 1..1000, got {self.steps}")
         if self.probes < 1:
             raise ConfigError(f"probes must be at least 1, got {self.probes}")
-        if not 0 < self.fpr < 1:
-            raise ConfigError(f"fpr must lie between 0 and 1, got {self.fpr}")
+        for name, rate in (("fpr", self.fpr), ("fdr", self.fdr)):
+            if rate is not None and not 0 < rate < 1:
+                raise ConfigError(f"{name} must lie between 0 and 1, got {rate}")
+        if self.fdr is not None and self.threshold is not None:
+            raise ConfigError("fdr and threshold exclude each other: give one of them")
         for name, value, allowed in (
             ("localize", self.localize, LOCALIZE),
             ("dtype", self.dtype, DTYPES),
@@ -121,6 +127,8 @@ class ScanSpec:
             del asked["detectors"]
         if self.maps == DEFAULT_MAPS:
             del asked["maps"]
+        if self.fdr is None:
+            del asked["fdr"]
         return _digest(asked)
 
     def score_fingerprint(self) -> str:
@@ -129,10 +137,12 @@ class ScanSpec:
         A calibration holds for every spec that shares it: thresholds, which captions get maps,
         and which further scores and maps are asked for, are free.
         """
-        decided = {
-            "seeds", "steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype",
-        }  # fmt: skip
-        return _digest({k: v for k, v in asdict(self).items() if k in decided})
+        return _digest(self.score_settings())
+
+    def score_settings(self) -> dict[str, object]:
+        """Return what `score_fingerprint` is the digest of."""
+        names = ("steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype")
+        return {"seeds": list(self.seeds)} | {name: getattr(self, name) for name in names}
 
 
 def run_id(model: str, spec: ScanSpec, calibration: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner import tail
 from scanner.audit.query import connect, model_of
 from scanner.calibration import Calibration
 from scanner.errors import ConfigError
@@ -17,10 +18,13 @@ NUM_CODES = 1 << 16
 """Bit patterns of a float16: a heatmap's pixels are counted by pattern, exactly, in little room."""
 
 
-def calibrate(results: Results, run: str, *, pixel_fpr: float = 0.01) -> Calibration:
+def calibrate(
+    results: Results, run: str, *, pixel_fpr: float = 0.01, with_tail: bool = True
+) -> Calibration:
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
-    A caption's score is its mean delta_s over seeds. A pixel threshold is the value that a share
+    A caption's score is its mean delta_s over seeds; where there are several seeds, each one's
+    own null scores are kept too. A pixel threshold is the value that a share
     ``pixel_fpr`` of all pixels of all maps of that metric and baseline exceeds, or the next
     higher value that occurs.
 
@@ -28,6 +32,7 @@ def calibrate(results: Results, run: str, *, pixel_fpr: float = 0.01) -> Calibra
         results: The results folder.
         run: The run over the null captions.
         pixel_fpr: Share of null pixels that may lie in a mask, 0 to 1.
+        with_tail: Whether to model p-values below ``1 / (n + 1)``, if the scores bear it.
 
     Raises:
         ConfigError: If the run has no scores, or not one for every caption, or a map with
@@ -45,6 +50,10 @@ def calibrate(results: Results, run: str, *, pixel_fpr: float = 0.01) -> Calibra
                 f"every null caption must have a delta_s: run {run} has {len(scores)} captions, "
                 f"{unscored} of them without; calibrate on a scan without a screen"
             )
+        by_seed = con.execute(
+            "SELECT seed, list(s ORDER BY s) FROM (SELECT seed, caption_sha256, "
+            "any_value(delta_s) AS s FROM scores GROUP BY ALL) GROUP BY seed ORDER BY seed"
+        ).fetchall()
         thresholds = {}
         for metric, baseline in con.execute(
             "SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL"
@@ -56,14 +65,21 @@ def calibrate(results: Results, run: str, *, pixel_fpr: float = 0.01) -> Calibra
             )
             thresholds[f"{metric}/{baseline}"] = _pixel_threshold(maps, pixel_fpr)
     record = results.read_run(run)
+    model, spec = _model(record, run), _spec(record, run)
+    null_scores = tuple(float(s) for (s,) in scores)
+    fitted, note = tail.fit(null_scores) if with_tail else (None, "none was asked for")
     return Calibration(
-        model=_model(record, run),
-        score_fingerprint=_score_fingerprint(record, run),
-        null_scores=tuple(float(s) for (s,) in scores),
+        model=model,
+        score_fingerprint=spec.score_fingerprint(),
+        null_scores=null_scores,
         pixel_thresholds=thresholds,
         pixel_fpr=pixel_fpr,
         captions=len(scores),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed_scores={seed: tuple(own) for seed, own in by_seed} if len(by_seed) > 1 else {},
+        tail=fitted,
+        tail_note=note,
+        settings=spec.score_settings(),
     )
 
 
@@ -104,12 +120,11 @@ def _model(record: dict[str, Any], run: str) -> str:
     return model
 
 
-def _score_fingerprint(record: dict[str, Any], run: str) -> str:
+def _spec(record: dict[str, Any], run: str) -> ScanSpec:
     settings = record.get("spec")
     if not isinstance(settings, dict):
         raise ConfigError(f"the record of run {run} has no spec; scan again")
     try:
-        spec = ScanSpec(**{**settings, "seeds": tuple(settings.get("seeds", (0,)))})
+        return ScanSpec(**{**settings, "seeds": tuple(settings.get("seeds", (0,)))})
     except TypeError as error:
         raise ConfigError(f"the spec of run {run} is of another version: {error}") from error
-    return spec.score_fingerprint()

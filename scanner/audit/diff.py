@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from scanner.audit.findings import Finding, fdr_cutoff, findings
+from scanner.audit.findings import Finding, cutoff_of, findings
 from scanner.audit.query import connect, model_of
 from scanner.audit.report import figures
 from scanner.audit.text import aligned, plain, printable
@@ -27,7 +27,7 @@ class View:
         results: The results folder.
         run: The run.
         shards: Identities of the shards that count; null for all.
-        fdr: Flag by this false-discovery rate instead of the run's own verdict.
+        fdr: Flag by this false-discovery rate instead of the run's own rule.
     """
 
     results: Results
@@ -37,7 +37,7 @@ class View:
 
     def open(self) -> duckdb.DuckDBPyConnection:
         """Return the view as a connection; the caller closes it."""
-        return connect(self.results, runs=[self.run], shards=self.shards)
+        return connect(self.results, runs=[self.run], shards=self.shards, fdr=self.fdr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +104,15 @@ def diff(before: View | None, after: View, gone: Mapping[str, str] | None = None
         ResultsError: If the results cannot be read.
     """
     with closing(after.open()) as con:
-        cutoff = None if after.fdr is None else fdr_cutoff(con, after.fdr)
-        now = {f.caption_sha256: f for f in findings(con, cutoff)}
+        rate = cutoff_of(con)
+        cutoff = None if rate is None else rate[1]
+        now = {f.caption_sha256: f for f in findings(con)}
         if before is None:
             changes = [Change("new", "first audit", None, f) for f in now.values()]
             return Diff(changes, [], cutoff, figures(con))
         causes = differences(before, after)
         with closing(before.open()) as earlier:
-            level = None if before.fdr is None else fdr_cutoff(earlier, before.fdr)
-            then = {f.caption_sha256: f for f in findings(earlier, level)}
+            then = {f.caption_sha256: f for f in findings(earlier)}
             seen_then = scanned(earlier, now.keys() - then.keys())
         seen_now = scanned(con, then.keys() - now.keys())
         why = ", ".join(causes) or "other captions moved the rate"
@@ -137,15 +137,18 @@ def scanned(con: duckdb.DuckDBPyConnection, hashes: Collection[str]) -> set[str]
 
 def differences(before: View, after: View) -> list[str]:
     """Return what differs in how two views were made."""
-    if before.run == after.run and before.results.root == after.results.root:
-        return [] if before.fdr == after.fdr else ["new rate"]
     records = [view.results.read_run(view.run) for view in (before, after)]
+    specs = [dict(record.get("spec") or {}) for record in records]
+    rates = [spec.pop("fdr", None) for spec in specs]
+    rates = [v.fdr or rate for v, rate in zip((before, after), rates, strict=True)]
+    if before.run == after.run and before.results.root == after.results.root:
+        return [] if rates[0] == rates[1] else ["new rate"]
     identities = [record.get("identity") or {} for record in records]
     compared = {
         "new model": [model_of(record) for record in records],
         "new calibration": [identity.get("calibration") for identity in identities],
-        "new settings": [record.get("spec") for record in records],
-        "new rate": [before.fdr, after.fdr],
+        "new settings": specs,
+        "new rate": rates,
     }
     return [cause for cause, (one, other) in compared.items() if one != other]
 

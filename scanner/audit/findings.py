@@ -1,10 +1,13 @@
 """Findings: the flagged captions of a run, one row each, with the strongest evidence there is."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import duckdb
-import numpy as np
-from numpy.typing import NDArray
+
+from scanner.audit.query import connect
+from scanner.audit.verdict import Verdict
+from scanner.io.results import Results
 
 MATCHES = ("verbatim", "template")
 """Copies that a comparison with the training image has shown, the worst first."""
@@ -22,10 +25,10 @@ WITH evidence AS (
 )
 SELECT c.caption_sha256, c.caption, c.delta_s, c.p_value, c.occurrences,
        coalesce(e.shard, c.shard) AS shard, coalesce(e.key, c.key) AS key,
-       e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside
+       e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside, c.p_kind
 FROM captions AS c
 LEFT JOIN evidence AS e ON e.caption_sha256 = c.caption_sha256 AND e.place = 1
-WHERE CASE WHEN $1 IS NULL THEN c.flagged ELSE c.p_value <= $1 END
+WHERE c.flagged
 """
 
 
@@ -47,6 +50,7 @@ class Finding:
         area: Share of the picture inside the mask, 0 to 1.
         mse_inside: Error inside the mask: low for a verbatim copy and for a template.
         mse_outside: Error outside it: high for a template.
+        p_kind: Where the p-value comes from: ``conformal`` (guaranteed) or ``tail`` (a model).
     """
 
     caption_sha256: str
@@ -62,6 +66,7 @@ class Finding:
     area: float | None = None
     mse_inside: float | None = None
     mse_outside: float | None = None
+    p_kind: str | None = None
 
     @property
     def match_rank(self) -> int:
@@ -75,50 +80,40 @@ class Finding:
         return self.match_rank, p_value, -(self.delta_s or 0.0), self.caption_sha256
 
 
-def findings(con: duckdb.DuckDBPyConnection, cutoff: float | None = None) -> list[Finding]:
-    """Return the findings of one run, worst first.
-
-    Args:
-        con: Views of one run.
-        cutoff: Take the captions whose p-value is at most this, instead of the flagged ones.
-    """
-    rows = con.execute(FOUND, [cutoff]).fetchall()
+def findings(con: duckdb.DuckDBPyConnection) -> list[Finding]:
+    """Return the findings in a view of one run, worst first."""
+    rows = con.execute(FOUND).fetchall()
     return sorted((Finding(*row) for row in rows), key=lambda finding: finding.order)
 
 
-def fdr_cutoff(con: duckdb.DuckDBPyConnection, q: float) -> float:
-    """Return the p-value up to which captions are flagged at a false-discovery rate.
+def cutoff_of(con: duckdb.DuckDBPyConnection) -> tuple[float, float] | None:
+    """Return the false-discovery rate of a view of one run and the p-value up to which it flags.
 
-    Args:
-        con: Views of one run.
-        q: The rate, 0 to 1.
-
-    Returns:
-        `benjamini_hochberg` over the run's distinct captions; -1 if it flags none.
+    The p-value is -1 where it flags none; null where the run flags by another rule.
     """
-    rows = con.execute("SELECT p_value FROM captions WHERE p_value IS NOT NULL").fetchnumpy()
-    return benjamini_hochberg(np.asarray(rows["p_value"], np.float64), q)
+    rows = con.execute("SELECT fdr, cutoff FROM runs WHERE fdr IS NOT NULL").fetchall()
+    return rows[0] if rows else None
 
 
-def benjamini_hochberg(p_values: NDArray[np.float64], q: float) -> float:
-    """Return the largest p-value that Benjamini and Hochberg reject at rate ``q``.
+def settle(results: Results, run: str) -> Verdict | None:
+    """Decide a run's false-discovery rate over all that is committed, and keep it in its record.
 
-    It is the largest sorted ``p[k]`` (k from 1) with ``p[k] <= k q / n``. Among the captions up
-    to it, the expected share of false ones is at most ``q`` if the p-values are independent or
-    positively dependent, as conformal p-values against one calibration set are.
+    Views decide it for themselves where the record's is of fewer chunks; the record is for
+    readers without them.
 
     Returns:
-        The cutoff; -1 if nothing is rejected.
+        The verdict; null where the run flags by another rule.
 
     Raises:
-        ValueError: If ``q`` is not between 0 and 1.
-
-    Example:
-        >>> benjamini_hochberg(np.array([0.001, 0.02, 0.03, 0.9]), 0.05)
-        0.03
+        ResultsError: If the results cannot be read or written.
     """
-    if not 0 < q < 1:
-        raise ValueError(f"q must lie between 0 and 1, got {q}")
-    ordered = np.sort(p_values)
-    passed = np.flatnonzero(ordered <= q * np.arange(1, len(ordered) + 1) / max(1, len(ordered)))
-    return float(ordered[passed[-1]]) if len(passed) else -1.0
+    with closing(connect(results, runs=[run])) as con:
+        rate = cutoff_of(con)
+        if rate is None:
+            return None
+        captions, flagged = con.execute(
+            "SELECT count(p_value), count(*) FILTER (flagged) FROM captions"
+        ).fetchall()[0]
+    verdict = Verdict(*rate, captions, flagged, len(results.files("scores", [run])))
+    results.write_run(run, results.read_run(run) | {"verdict": verdict.as_json()})
+    return verdict

@@ -38,20 +38,16 @@ class Histogram:
         return math.log10(max(score, 1e-300)) if self.is_log else score
 
 
-def histogram(
-    con: duckdb.DuckDBPyConnection, threshold: float | None, cutoff: float | None = None
-) -> Histogram | None:
+def histogram(con: duckdb.DuckDBPyConnection, threshold: float | None) -> Histogram | None:
     """Count a run's captions by mean score; null if none has one.
 
     Args:
         con: Views of one run.
         threshold: Score above which captions are flagged, where it is known.
-        cutoff: Take captions up to this p-value for flagged, instead of the run's own verdict.
     """
     rows = con.execute(
-        "SELECT delta_s, coalesce(CASE WHEN $1 IS NULL THEN flagged ELSE p_value <= $1 END, false) "
-        "AS flagged FROM captions WHERE delta_s IS NOT NULL",
-        [cutoff],
+        "SELECT delta_s, coalesce(flagged, false) AS flagged FROM captions "
+        "WHERE delta_s IS NOT NULL"
     ).fetchnumpy()
     scores, flagged = np.asarray(rows["delta_s"], float), np.asarray(rows["flagged"], bool)
     if not len(scores):

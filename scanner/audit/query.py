@@ -11,7 +11,7 @@ may be read, so `statement` lets through what can only read.
 import json
 import secrets
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Timer
@@ -20,6 +20,7 @@ from typing import Any, TextIO, cast
 import duckdb
 
 from scanner.audit.output import write_parquet, write_text
+from scanner.audit.verdict import Verdict, settled, verdicts
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Results
 
@@ -31,7 +32,7 @@ MAX_THREADS = 8
 COLUMNS = {
     "scores": "run VARCHAR, shard VARCHAR, key VARCHAR, caption VARCHAR, caption_sha256 VARCHAR, "
     "url VARCHAR, seed BIGINT, stage VARCHAR, screen DOUBLE, delta_s DOUBLE, p_value DOUBLE, "
-    "flagged BOOLEAN",
+    "flagged BOOLEAN, p_kind VARCHAR, seed_p_value DOUBLE",
     "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
     "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
     "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
@@ -46,12 +47,13 @@ CREATE VIEW captions AS
 SELECT run, caption_sha256, max(caption) AS caption,
        count(DISTINCT (shard, key)) AS occurrences, count(DISTINCT seed) AS seeds,
        max(delta_s) AS worst, avg(delta_s) AS delta_s, min(p_value) AS p_value,
+       arg_min(p_kind, p_value) AS p_kind, min(seed_p_value) AS least_seed_p_value,
        bool_or(flagged) AS flagged, min((shard, key))[1] AS shard, min((shard, key))[2] AS key
 FROM scores GROUP BY run, caption_sha256
 """
 FINDINGS = """
 CREATE VIEW findings AS
-SELECT c.run, c.caption, c.caption_sha256, c.occurrences, c.worst, c.delta_s, c.p_value,
+SELECT c.run, c.caption, c.caption_sha256, c.occurrences, c.worst, c.delta_s, c.p_value, c.p_kind,
        coalesce(m.shard, c.shard) AS shard, coalesce(m.key, c.key) AS key,
        m.* EXCLUDE (run, shard, key, caption_sha256)
 FROM captions AS c LEFT JOIN masks AS m USING (run, caption_sha256)
@@ -69,18 +71,21 @@ def connect(
     runs: Sequence[str] | None = None,
     also: Sequence[str | Path] = (),
     shards: Collection[str] | None = None,
+    fdr: float | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Return a locked in-memory connection with the results as views.
 
     Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, status, model, record as
-    JSON), ``captions`` (a row per distinct caption of a run) and ``findings`` (flagged captions
-    with their masks, worst first).
+    JSON, false-discovery rate and the p-value up to which it flags), ``captions`` (a row per
+    distinct caption of a run) and ``findings`` (flagged captions with their masks, worst first).
 
     Args:
         results: The results folder.
         runs: Which runs the views hold; all by default.
         also: Further files that may be read.
         shards: Identities of the shards whose rows the views hold; all by default.
+        fdr: Flag by this false-discovery rate over each run's captions in the views; by default
+            every run by its own rule.
 
     Raises:
         ConfigError: If there is no such run.
@@ -98,12 +103,16 @@ def connect(
     files = {table: results.files(table, runs, shards=shards) for table in COLUMNS}
     con = duckdb.connect(":memory:")
     try:
-        for table, paths in files.items():
-            con.execute(f"CREATE VIEW {table} AS {_source(table, paths)}")
-        con.execute(f"CREATE VIEW runs AS {_runs(results, chosen)}")
+        _lock(con, [path for paths in files.values() for path in paths] + [str(p) for p in also])
+        sources = {table: _source(table, paths) for table, paths in files.items()}
+        records = {run: results.read_run(run) for run in chosen}
+        found = verdicts(con, sources["scores"], records, files["scores"], fdr=fdr, shards=shards)
+        sources["scores"] = settled(sources["scores"], found)
+        for table, source in sources.items():
+            con.execute(f"CREATE VIEW {table} AS {source}")
+        con.execute(f"CREATE VIEW runs AS {_runs(records, found)}")
         con.execute(CAPTIONS)
         con.execute(FINDINGS)
-        _lock(con, [path for paths in files.values() for path in paths] + [str(p) for p in also])
     except duckdb.Error as error:
         con.close()
         raise ResultsError(
@@ -234,14 +243,15 @@ def _source(table: str, paths: list[str]) -> str:
     return f"{files} UNION ALL BY NAME {empty}"
 
 
-def _runs(results: Results, runs: list[str]) -> str:
-    names, rows = ("run", "started", "status", "model", "record"), []
-    for run in runs:
-        record = results.read_run(run)
-        cells = (run, record.get("started"), record.get("status"), model_of(record), record)
+def _runs(records: Mapping[str, dict[str, Any]], found: Mapping[str, Verdict]) -> str:
+    names, rows = ("run", "started", "status", "model", "record", "fdr", "cutoff"), []
+    for run, record in records.items():
+        rate = (found[run].rate, found[run].cutoff) if run in found else (None, None)
+        cells = (run, record.get("started"), record.get("status"), model_of(record), record, *rate)
         rows.append(f"({', '.join(_cell(cell) for cell in cells)})")
-    body = ", ".join(rows) or "(NULL, NULL, NULL, NULL, NULL)"
-    casts = ", ".join(f"CAST({c} AS VARCHAR) AS {c}" for c in names)
+    body = ", ".join(rows) or f"({', '.join(['NULL'] * len(names))})"
+    kinds = {"fdr": "DOUBLE", "cutoff": "DOUBLE"}
+    casts = ", ".join(f"CAST({c} AS {kinds.get(c, 'VARCHAR')}) AS {c}" for c in names)
     where = "" if rows else " WHERE false"
     return f"SELECT {casts} FROM (VALUES {body}) AS r({', '.join(names)}){where}"  # noqa: S608
 

@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 
 from scanner.audit.copies import Group, told_of
-from scanner.audit.findings import Finding, fdr_cutoff, findings
+from scanner.audit.findings import Finding, cutoff_of, findings
 from scanner.audit.histogram import Histogram, as_svg, histogram, ticks
 from scanner.audit.query import connect, model_of
 from scanner.audit.text import printable
@@ -41,7 +41,7 @@ class PageOptions:
     Attributes:
         images: Where training images come from; null leaves every picture out.
         redact: Whether captions are withheld; hashes and keys stay.
-        fdr: Flag by this false-discovery rate instead of the run's own verdict.
+        fdr: Flag by this false-discovery rate instead of the run's own rule.
         image_cap: The most bytes of pictures.
         calibration: What the run was scanned with, for the threshold.
         title: Heading.
@@ -100,13 +100,12 @@ def page(
         ResultsError: If the results cannot be read.
     """
     record = results.read_run(run)
-    with closing(connect(results, runs=[run], shards=shards)) as con:
-        cutoff = None if options.fdr is None else fdr_cutoff(con, options.fdr)
-        every = findings(con, cutoff)
+    with closing(connect(results, runs=[run], shards=shards, fdr=options.fdr)) as con:
+        rate, every = cutoff_of(con), findings(con)
         found = sorted(every, key=lambda f: _first((marks or {}).get(f.caption_sha256), f))
         found = found[:MOST_FINDINGS]
         counts = figures(con)
-        shown = histogram(con, _threshold(con, record, options, cutoff), cutoff)
+        shown = histogram(con, _threshold(con, record, options, rate))
         pictures = Gallery()
         if options.images is not None:
             pictures = gallery(
@@ -123,7 +122,7 @@ def page(
         ("rejected samples", f"{counts['rejected']:,}"),
         ("incomplete shards", f"{len(record.get('incomplete', ())):,}"),
     ]
-    rows = [*_particulars(record, run, counts, options, cutoff), *facts]
+    rows = [*_particulars(record, run, counts, options, rate), *facts]
     notes = _notes(record, len(every) - len(found), pictures, options)
     return _assembled(
         options.title, headline, rows, [*banners, *notes], _distribution(shown), items, pictures
@@ -147,26 +146,22 @@ def _first(mark: Mark | None, finding: Finding) -> tuple[Any, ...]:
 
 def _threshold(
     con: duckdb.DuckDBPyConnection, record: dict[str, Any], options: PageOptions,
-    cutoff: float | None,
+    rate: tuple[float, float] | None,
 ) -> float | None:  # fmt: skip
     """Return the score above which captions are flagged, from the first place that knows it."""
     spec = record.get("spec") or {}
-    if cutoff is None and spec.get("threshold") is not None:
+    if rate is None and spec.get("threshold") is not None:
         return float(spec["threshold"])
-    if cutoff is None and options.calibration is not None and "fpr" in spec:
+    if rate is None and options.calibration is not None and "fpr" in spec:
         level = options.calibration.threshold(float(spec["fpr"]))
         return level if math.isfinite(level) else None
-    highest = con.execute(
-        "SELECT max(delta_s) FROM captions "
-        "WHERE NOT CASE WHEN $1 IS NULL THEN flagged ELSE p_value <= $1 END",
-        [cutoff],
-    ).fetchall()[0][0]
+    highest = con.execute("SELECT max(delta_s) FROM captions WHERE NOT flagged").fetchall()[0][0]
     return None if highest is None else float(highest)
 
 
 def _particulars(
     record: dict[str, Any], run: str, counts: dict[str, int], options: PageOptions,
-    cutoff: float | None,
+    rate: tuple[float, float] | None,
 ) -> list[tuple[str, str]]:  # fmt: skip
     identity, config = record.get("identity") or {}, record.get("config") or {}
     spec = record.get("spec") or {}
@@ -180,9 +175,9 @@ def _particulars(
         ("last written", str(record.get("updated", "unknown"))),
         ("versions", ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items())),
     ]
-    if options.fdr is not None and cutoff is not None:
-        level = f"p ≤ {cutoff:.3g}" if cutoff >= 0 else "no caption passes"
-        rows.insert(3, ("flagged by", f"false-discovery rate {options.fdr:g}: {level}"))
+    if rate is not None:
+        level = f"p ≤ {rate[1]:.3g}" if rate[1] >= 0 else "no caption passes"
+        rows.insert(3, ("flagged by", f"false-discovery rate {rate[0]:g}: {level}"))
     return [(name, value) for name, value in rows if value]
 
 
@@ -190,9 +185,13 @@ def _calibration(identity: dict[str, Any], options: PageOptions) -> str:
     said = str(identity.get("calibration") or "none: no p-values")
     if options.calibration is None:
         return said
+    least = options.calibration.min_p
+    below = "there are no smaller ones"
+    if options.calibration.tail is not None:
+        below = f"smaller ones, from {options.calibration.least_p:.2g}, are model-based"
     return (
-        f"{said}, {options.calibration.captions:,} null captions, "
-        f"smallest p-value {options.calibration.min_p:.2g}"
+        f"{said}, {options.calibration.captions:,} null captions: p-values from {least:.2g} are "
+        f"conformal, {below}"
     )
 
 

@@ -154,10 +154,13 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
             name: sum(c[name] for c in counts)
             for name in ("samples", "scored", "flagged", "rejected")
         }
+        verdict = record.get("verdict")
+        found = f"{verdict['flagged']} at FDR {verdict['rate']:g}" if verdict else ""
         rows.append(
-            [record["run"], record.get("started", ""), record.get("status", ""), *total.values()]
-        )
-    heads = ["run", "started", "status", "samples", "scored", "flagged", "rejected"]
+            [record["run"], record.get("started", ""), record.get("status", ""), *total.values(),
+             found]
+        )  # fmt: skip
+    heads = ["run", "started", "status", "samples", "scored", "flagged", "rejected", "captions"]
     typer.echo(aligned(heads, rows))
 
 

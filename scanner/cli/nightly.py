@@ -32,10 +32,8 @@ def audit(
     calibration: Annotated[
         Path | None, typer.Option(help="What `memscan calibrate` wrote.", show_default=False)
     ] = None,
-    fpr: Annotated[
-        float, typer.Option(help="False-positive rate at which captions are flagged.")
-    ] = 0.01,
-    fdr: reports.Fdr = None,
+    fpr: options.Fpr = None,
+    fdr: options.Fdr = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -105,13 +103,12 @@ def audit(
 
     if calibration is None and threshold is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
-    if fdr is not None and calibration is None:
-        raise ConfigError("--fdr needs the p-values of a --calibration")
     memory = State(state)
+    at_fpr, at_fdr = options.rates(fpr, fdr)
     spec = ScanSpec(
         seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
         probe_design=probe_design, dtype=dtype,
-        threshold=threshold, fpr=fpr,
+        threshold=threshold, fpr=at_fpr, fdr=at_fdr,
     )  # fmt: skip
     job = Job(
         model=options.located(model),
@@ -130,7 +127,6 @@ def audit(
     request = Request(
         job=job,
         policy=policies.Policy() if policy is None else policies.load(policy),
-        fdr=reports.rate(fdr),
         page=page,
         command=shlex.join(["memscan", *sys.argv[1:]]),
         copies=copies,

@@ -33,6 +33,20 @@ Baseline = Annotated[
         "U-Net folder, or a pipeline folder or hub id whose U-Net is taken."
     ),
 ]
+Fpr = Annotated[
+    float | None,
+    typer.Option(
+        help="False-positive rate at which captions are flagged; usual: 0.01.", show_default=False
+    ),
+]
+Fdr = Annotated[
+    float | None,
+    typer.Option(
+        help="Flag by this false-discovery rate over all captions of the run "
+        "(Benjamini-Hochberg) instead.",
+        show_default=False,
+    ),
+]
 Seeds = Annotated[int, typer.Option(min=1, help="Samplings per caption; its score is their mean.")]
 Steps = Annotated[
     int, typer.Option(min=1, max=1000, help="DDIM steps; maps are taken at the last.")
@@ -121,6 +135,17 @@ def with_options_of(
     merged = {name: p for name, p in theirs.items() if name not in without}
     merged |= {name: p for name, p in own.items() if p.kind is not Parameter.VAR_KEYWORD}
     return Signature([p.replace(kind=Parameter.KEYWORD_ONLY) for p in merged.values()])
+
+
+def rates(fpr: float | None, fdr: float | None) -> tuple[float, float | None]:
+    """Return false-positive rate and false-discovery rate as a spec takes them.
+
+    Raises:
+        ConfigError: If both were given.
+    """
+    if fpr is not None and fdr is not None:
+        raise ConfigError("--fpr and --fdr exclude each other: give one of them")
+    return 0.01 if fpr is None else fpr, fdr
 
 
 def names(text: str, every: tuple[str, ...]) -> tuple[str, ...]:

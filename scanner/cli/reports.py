@@ -15,7 +15,7 @@ Fdr = Annotated[
     float | None,
     typer.Option(
         help="Flag by this false-discovery rate over the run's captions (Benjamini-Hochberg) "
-        "instead of by the scan's own verdict.",
+        "instead of by the run's own rule.",
         show_default=False,
     ),
 ]

@@ -1,6 +1,7 @@
 """``scan`` and ``calibrate``."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,8 @@ from scanner.errors import IncompleteError
 from scanner.spec import DETECTORS, MAPS, ScanSpec
 
 if TYPE_CHECKING:
+    from scanner.audit.verdict import Verdict
+    from scanner.calibration import Calibration
     from scanner.engine.job import Job, Resources, Summary
 
 
@@ -34,9 +37,8 @@ def scan(
             show_default=False,
         ),
     ] = None,
-    fpr: Annotated[
-        float, typer.Option(help="False-positive rate at which captions are flagged.")
-    ] = 0.01,
+    fpr: options.Fpr = None,
+    fdr: options.Fdr = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -74,6 +76,8 @@ def scan(
     r"""Score every caption of SHARDS, localize the flagged ones, write Parquet to a folder.
 
     Run the same command again and it resumes; a run that is complete does nothing.
+    With --fdr, captions that may pass are localized as the scan goes; which of them do is settled
+    at its end over all captions of the run, and again whenever the run is extended.
     Exit codes: 0 complete, 2 cannot start, 3 something is missing, 4 cluster lost, 130 interrupted.
 
     Example:
@@ -88,7 +92,13 @@ def scan(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
     summary = run(job, Resources(actors=actors, device=device, address=address), "scan", events)
-    _report(summary, out, as_json=as_json)
+    verdict = None
+    if fdr is not None:
+        from scanner.audit.findings import settle
+        from scanner.io.results import Results
+
+        verdict = settle(Results(job.results), summary.run)
+    _report(summary, out, verdict, as_json=as_json)
 
 
 def calibrate(
@@ -107,6 +117,10 @@ def calibrate(
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
     ] = 0.01,
+    tail: Annotated[
+        bool,
+        typer.Option("--tail/--no-tail", help="Model p-values below 1 / (n + 1), if scores allow."),
+    ] = True,
     batch_size: options.Batch = "auto",
     chunk_size: options.ChunkSize = 256,
     actors: options.Actors = None,
@@ -119,9 +133,10 @@ def calibrate(
     r"""Learn from null captions what scores and maps look like without memorization.
 
     SHARDS must hold captions that the model was not trained on; n of them give p-values down to
-    1 / (n + 1). The settings must be those of the scans to come; of --maps, those that shall
-    have masks. The scores behind the file stay beside it, in a results folder of its own, and an
-    interrupted calibration resumes.
+    1 / (n + 1) that hold for any distribution of scores. Smaller ones come from a model of the
+    tail, if there are 500 captions or more and it fits; they are marked. The settings must be
+    those of the scans to come; of --maps, those that shall have masks. The scores behind the file
+    stay beside it, in a results folder of its own, and an interrupted calibration resumes.
 
     Example:
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
@@ -157,19 +172,46 @@ def calibrate(
     summary = run(job, resources, "calibrate", events)
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
-    fitted = fitting.calibrate(Results(work), summary.run, pixel_fpr=pixel_fpr)
+    fitted = fitting.calibrate(Results(work), summary.run, pixel_fpr=pixel_fpr, with_tail=tail)
     out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
-    typer.echo(f"{out}: {fitted.captions} null captions, p-values from {fitted.min_p:.2g}")
-    for rate in (0.05, 0.01, 0.001):
+    typer.echo(f"{out}: {fitted.captions} null captions")
+    for line in _said(fitted):
+        typer.echo(f"  {line}")
+
+
+def _said(fitted: "Calibration") -> list[str]:
+    """Return what a calibration gives, what of it is guaranteed and what is a model's."""
+    lines, tail = [f"p-values from {fitted.min_p:.2g} are conformal: guaranteed"], fitted.tail
+    if tail is None:
+        lines.append(f"no smaller ones, there is no tail model: {fitted.tail_note}")
+    else:
+        lines += [
+            f"smaller ones, down to {fitted.least_p:.2g}, are model-based: {fitted.tail_note}",
+            f"tail: shape {tail.shape:.3f} (standard error {tail.shape_error:.3f}), "
+            f"scale {tail.scale:.3g} ({tail.scale_error:.2g}), {tail.exceedances} scores, "
+            f"Anderson-Darling p = {tail.fit_p:.2f}",
+        ]
+    for rate in (0.05, 0.01, 0.001, 0.0001):
         level = fitted.threshold(rate)
-        said = f"Δs > {level:.4g}" if rate >= fitted.min_p else "needs more null captions"
-        typer.echo(f"  false-positive rate {rate:g}: {said}")
+        said = f"false-positive rate {rate:g}: "
+        if math.isinf(level):
+            lines.append(f"{said}needs more null captions")
+        elif rate >= fitted.min_p or tail is None:
+            lines.append(f"{said}Δs > {level:.4g}")
+        else:
+            estimate, error = tail.estimate(level), tail.log_error(level)
+            lines.append(
+                f"{said}Δs > {level:.4g} (model-based; there the fit itself says {estimate:.1g}, "
+                f"standard error of its logarithm {error:.2g})"
+            )
+    return lines
 
 
 def job_of(
     *, shards: list[str], model: str, out: Path | None, baseline: str, seeds: int, steps: int,
-    guidance_scale: float, probes: int, probe_design: str, calibration: Path | None, fpr: float,
+    guidance_scale: float, probes: int, probe_design: str, calibration: Path | None,
+    fpr: float | None, fdr: float | None,
     threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
     maps: str, evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
     limit: int | None, **_: object,
@@ -178,6 +220,7 @@ def job_of(
     from scanner.engine.job import Job
     from scanner.io import shards as sources
 
+    at_fpr, at_fdr = options.rates(fpr, fdr)
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
@@ -188,7 +231,8 @@ def job_of(
         dtype=dtype,
         threshold=threshold,
         pixel_threshold=pixel_threshold,
-        fpr=fpr,
+        fpr=at_fpr,
+        fdr=at_fdr,
         detectors=options.names(detectors, DETECTORS),
         maps=options.names(maps, MAPS),
     )
@@ -215,15 +259,16 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
         return driver.scan(job, resources, heard)
 
 
-def _report(summary: "Summary", out: Path, *, as_json: bool) -> None:
+def _report(summary: "Summary", out: Path, verdict: "Verdict | None", *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(asdict(summary) | {"complete": summary.is_complete}))
+        settled = {} if verdict is None else {"verdict": verdict.as_json()}
+        typer.echo(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))
     else:
         again = f", {summary.chunks_skipped} chunks were there" if summary.chunks_skipped else ""
         typer.echo(
             f"run {summary.run}: {summary.samples} samples, {summary.scored} scored, "
-            f"{summary.flagged} flagged, {summary.rejected} rejected, "
-            f"in {summary.seconds:.1f} s{again}"
+            f"{summary.flagged} {'flagged' if verdict is None else 'candidates'}, "
+            f"{summary.rejected} rejected, in {summary.seconds:.1f} s{again}"
         )
         if summary.recalled:
             typer.echo(f"{summary.recalled} samples were copies of captions scored before")
@@ -231,6 +276,12 @@ def _report(summary: "Summary", out: Path, *, as_json: bool) -> None:
             shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
             more = ", ..." if len(summary.actors) > 16 else ""
             typer.echo(f"{len(summary.actors)} actors, time in the denoiser: {shares}{more}")
+        if verdict is not None:
+            passing = f"p ≤ {verdict.cutoff:.3g}" if verdict.flagged else "no p-value is low enough"
+            typer.echo(
+                f"{verdict.flagged} of {verdict.captions} captions flagged at a false-discovery "
+                f"rate of {verdict.rate:g}: {passing}"
+            )
         typer.echo(f"results in {out}")
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))

@@ -48,6 +48,10 @@ class Job:
         """
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
+        if self.spec.fdr is not None and self.calibration is None:
+            raise ConfigError(
+                "a false-discovery rate needs the p-values of a calibration: give one"
+            )
         for name in ("batch_size", "chunk_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:

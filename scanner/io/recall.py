@@ -173,5 +173,5 @@ def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:
     extra = {n: v for n, v in row.items() if n not in SCORES.names and v is not None}
     return ScoreRow(
         caption, row["seed"], row["stage"], row["delta_s"], row["screen"], row["p_value"],
-        row["flagged"], extra,
+        row["flagged"], extra, row.get("p_kind"), row.get("seed_p_value"),
     )  # fmt: skip

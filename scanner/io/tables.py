@@ -30,6 +30,8 @@ _HASH = _field("caption_sha256", pa.string(), "SHA-256 of the caption's UTF-8 te
 _SQUARED = "pixels 0 to 1, squared"
 _SEED = _field("seed", pa.int64(), "Sampling seed")
 
+_NUMBERS = ("screen", "delta_s", "p_value", "seed_p_value")
+
 SCORES = _schema(
     "scores",
     [
@@ -47,8 +49,23 @@ SCORES = _schema(
             "score squared",
             null=True,
         ),
-        _field("p_value", pa.float64(), "Conformal p-value of the caption", "0 to 1", null=True),
-        _field("flagged", pa.bool_(), "Whether the caption is flagged", null=True),
+        _field(
+            "p_value", pa.float64(), "The caption's p-value over its seeds", "0 to 1", null=True
+        ),
+        _field("p_kind", pa.string(), "Of the p-value: conformal, or tail (a model)", null=True),
+        _field(
+            "seed_p_value",
+            pa.float64(),
+            "Conformal p-value of this seed alone",
+            "0 to 1",
+            null=True,
+        ),
+        _field(
+            "flagged",
+            pa.bool_(),
+            "Whether the caption is flagged; under a false-discovery rate, whether it may be",
+            null=True,
+        ),
     ],
 )
 MASKS = _schema(
@@ -159,7 +176,7 @@ def tables(run: str, result: ChunkResult, extra: Sequence[str]) -> dict[str, pa.
 def _score(run: str, row: ScoreRow, extra: Sequence[str]) -> dict[str, object]:
     if unknown := set(row.extra) - set(extra):
         raise ValueError(f"{row.caption.key} has scores of {sorted(unknown)}, not among {extra}")
-    numbers = {n: getattr(row, n) for n in ("screen", "delta_s", "p_value")} | row.extra
+    numbers = {n: getattr(row, n) for n in _NUMBERS} | row.extra
     for name, number in numbers.items():
         if number is not None and not math.isfinite(number):
             raise ValueError(f"{name} of {row.caption.key} must be finite, got {number}")
@@ -174,6 +191,7 @@ def _score(run: str, row: ScoreRow, extra: Sequence[str]) -> dict[str, object]:
         "url": row.caption.url,
         "seed": row.seed,
         "stage": row.stage,
+        "p_kind": row.p_kind,
         "flagged": row.flagged,
         **numbers,
     }

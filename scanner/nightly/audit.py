@@ -46,7 +46,6 @@ class Request:
     Attributes:
         job: What to scan, into the state's results.
         policy: Severities and alarms.
-        fdr: Flag by this false-discovery rate instead of the scan's own verdict.
         page: What the report shows.
         command: What was typed, for the record.
         copies: Whether to look for the images of the corpus that copy a finding.
@@ -54,7 +53,6 @@ class Request:
 
     job: Job
     policy: Policy
-    fdr: float | None = None
     page: PageOptions
     command: str = ""
     copies: bool = True
@@ -121,7 +119,7 @@ def audit(
         if not budget:
             incomplete += [f"{url}: not scanned whole" for url in missing]
         view = View(
-            results=state.results, run=run, fdr=request.fdr,
+            results=state.results, run=run,
             shards=frozenset(i for ids in counts.values() for i in ids),
         )  # fmt: skip
         changed = corpus.compared(listing, before)
@@ -142,7 +140,7 @@ def audit(
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
         )  # fmt: skip
         lease.check()
-        kept = {"corpus": corpus.remembered(listing, counts), "fdr": request.fdr}
+        kept = {"corpus": corpus.remembered(listing, counts)}
         folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
     return Done(night, folder)
 

@@ -59,11 +59,13 @@ class Rows:
         """Yield a caption's score rows, one per seed."""
         for row in verdict.rows:
             yield replace(row, caption=caption)
+        null = self._calibration
         for item in verdict.draws:
             yield ScoreRow(
                 caption=caption, seed=item.draw.seed,
                 stage="localize" if item.localized else "detect",
-                delta_s=item.delta_s, p_value=verdict.p_value,
+                delta_s=item.delta_s, p_value=verdict.p_value, p_kind=verdict.p_kind,
+                seed_p_value=null and null.seed_p_value(item.draw.seed, item.delta_s),
                 flagged=verdict.flagged, extra=item.extra | dict(columns_of(item.found)),
             )  # fmt: skip
 

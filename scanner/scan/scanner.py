@@ -196,6 +196,7 @@ class Scanner:
             ScoreRow(
                 row.caption, row.seed, "detect", row.delta_s, None, verdict.p_value,
                 verdict.flagged, {name: row.extra[name] for name in sorted(columns)},
+                verdict.p_kind, self._seed_p_value(row.seed, row.delta_s),
             )
             for row in own
         ]  # fmt: skip
@@ -223,13 +224,25 @@ class Scanner:
     def _verdict(self, items: list[Sampled]) -> Verdict:
         return Verdict(*self._flag([item.delta_s for item in items]), draws=items)
 
-    def _flag(self, scores: Sequence[float]) -> tuple[float | None, bool | None]:
-        """Return p-value and flag of a caption from its seeds' scores."""
+    def _flag(self, scores: Sequence[float]) -> tuple[float | None, str | None, bool | None]:
+        """Return p-value, its kind, and flag of a caption from its seeds' scores.
+
+        Under a false-discovery rate the flag says whether the caption can still pass: no cut-off
+        exceeds the rate.
+        """
         score = float(np.mean(scores))
-        p_value = None if self.calibration is None else self.calibration.p_value(score)
-        if self.spec.threshold is not None:
-            return p_value, score > self.spec.threshold
-        return p_value, None if p_value is None else p_value <= self.spec.fpr
+        above = None if self.spec.threshold is None else score > self.spec.threshold
+        if self.calibration is None:
+            return None, None, above
+        p_value = self.calibration.p_value(score)
+        rate = self.spec.fpr if self.spec.fdr is None else self.spec.fdr
+        flagged = p_value <= rate if above is None else above
+        return p_value, self.calibration.kind(p_value), flagged
+
+    def _seed_p_value(self, seed: int, score: float | None) -> float | None:
+        if self.calibration is None or score is None:
+            return None
+        return self.calibration.seed_p_value(seed, score)
 
     def _wants(self, verdict: Verdict) -> bool:
         return self.spec.localize == "all" or (

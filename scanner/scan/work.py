@@ -105,12 +105,14 @@ class Verdict:
 
     Attributes:
         p_value: Null without a calibration.
+        p_kind: Where it comes from: ``conformal`` or ``tail``.
         flagged: Null without a threshold.
         draws: One per seed, where the caption was sampled by this process.
         rows: One per seed instead, where there is nothing but scores.
     """
 
     p_value: float | None
+    p_kind: str | None
     flagged: bool | None
     draws: list[Sampled] = field(default_factory=list)
     rows: list[ScoreRow] = field(default_factory=list)

@@ -7,9 +7,10 @@ import pytest
 from made_results import MODEL, SPEC, commit, mask, score
 
 from scanner.audit.calibrate import calibrate
-from scanner.calibration import Calibration, load
+from scanner.calibration import Calibration, benjamini_hochberg, load
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap
+from scanner.tail import fit
 
 
 def calibration(scores: tuple[float, ...]) -> Calibration:
@@ -40,9 +41,86 @@ def test_too_few_nulls_flag_nothing() -> None:
 
 
 def test_it_comes_back_from_its_file(tmp_path) -> None:
-    c = replace(calibration((0.1, 0.2)), pixel_thresholds={"delta_h/null": 1 / 3})
+    c = replace(
+        calibration((0.1, 0.2)),
+        pixel_thresholds={"delta_h/null": 1 / 3},
+        seed_scores={0: (0.1, 0.3), 7: (0.0, 0.2)},
+        tail=fit(exponential())[0],
+        settings=SPEC.score_settings(),
+    )
+    assert c.tail is not None
     c.save(tmp_path / "c.json")
     assert load(tmp_path / "c.json") == c
+    assert json.loads((tmp_path / "c.json").read_text())["conformal_from"] == c.min_p
+
+
+def test_a_file_from_before_there_were_tails_is_read_and_keeps_its_name(tmp_path) -> None:
+    old = {
+        "model": MODEL, "score_fingerprint": SPEC.score_fingerprint(), "null_scores": [1.0, 2.5],
+        "pixel_thresholds": {}, "pixel_fpr": 0.01, "captions": 2, "created": "then",
+    }  # fmt: skip
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(old))
+    c = load(path)
+    assert c.tail is None
+    assert c.fingerprint() == "80c29f1f69d5"
+    c.check(MODEL, SPEC)
+    path.write_text(json.dumps(old | {"schema_version": 3}))
+    with pytest.raises(ConfigError, match="it is of version 3, this memscan reads up to 2"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"bounds": []}, {"bounds": [[0.0, -1.0]]}, {"shape": math.nan}, {"colour": 1}]
+)
+def test_a_damaged_tail_is_refused(tmp_path, damage) -> None:
+    path = tmp_path / "c.json"
+    replace(calibration(SCORES), tail=fit(exponential())[0]).save(path)
+    content = json.loads(path.read_text())
+    content["tail"] |= damage
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="is not a calibration"):
+        load(path)
+
+
+def exponential(number: int = 600) -> tuple[float, ...]:
+    return tuple(np.sort(np.random.default_rng(4).exponential(size=number)).tolist())
+
+
+def test_the_tail_speaks_only_above_every_null_score() -> None:
+    scores = exponential()
+    plain = calibration(scores)
+    c = replace(plain, tail=fit(scores)[0])
+    for value in (0.0, scores[300], scores[-2], scores[-1]):
+        assert c.p_value(value) == plain.p_value(value)
+        assert c.kind(c.p_value(value)) == "conformal"
+    far = [c.p_value(scores[-1] + step) for step in (0.01, 3.0, 30.0, 300.0, 3000.0)]
+    assert far == sorted(far, reverse=True)
+    assert far[0] == c.min_p
+    assert far[-1] == c.least_p == pytest.approx(c.min_p / 100)
+    assert {c.kind(p) for p in far if p < c.min_p} == {"tail"}
+    for fpr in (0.01, c.min_p, 1e-3, 1e-4, 2e-5):
+        level = c.threshold(fpr)
+        assert c.p_value(level * (1 + 1e-9)) <= fpr < c.p_value(level * (1 - 1e-9))
+    assert c.threshold(c.least_p / 2) == math.inf
+
+
+def test_one_seeds_p_value_is_against_that_seeds_null_scores() -> None:
+    c = replace(calibration(SCORES), seed_scores={0: (1.0, 2.0, 3.0), 5: (2.0, 3.0, 4.0)})
+    assert (c.seed_p_value(0, 2.5), c.seed_p_value(5, 2.5)) == (0.5, 0.75)
+    with pytest.raises(ValueError, match=r"seed 1 must be among \[0, 5\]"):
+        c.seed_p_value(1, 2.5)
+    assert calibration(SCORES).seed_p_value(3, 9.5) == calibration(SCORES).p_value(9.5)
+
+
+def test_benjamini_hochberg_takes_the_last_step_that_holds() -> None:
+    p = np.array([0.04, 0.001, 0.03, 0.9])
+    assert benjamini_hochberg(p, 0.05) == 0.001
+    assert benjamini_hochberg(p, 0.1) == 0.04
+    assert benjamini_hochberg(p, 0.0001) == -1
+    assert benjamini_hochberg(np.array([]), 0.1) == -1
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        benjamini_hochberg(p, 1.0)
 
 
 def test_the_fingerprint_follows_the_numbers_and_not_the_date() -> None:
@@ -75,8 +153,15 @@ def test_another_model_or_other_settings_are_named() -> None:
     c.check(MODEL, replace(SPEC, fpr=0.5, store_image=False))
     with pytest.raises(ConfigError, match=f"it is of {MODEL}, the scan is of other"):
         c.check("other", SPEC)
-    with pytest.raises(ConfigError, match=r"settings.*steps 7"):
+    with pytest.raises(ConfigError, match=r"settings; the scan's: seeds 0 1, steps 7"):
         c.check(MODEL, replace(SPEC, steps=7))
+    told = replace(c, settings=SPEC.score_settings())
+    wrong = replace(SPEC, steps=7, seeds=tuple(range(5)), baseline="abc")
+    with pytest.raises(ConfigError) as caught:
+        told.check(MODEL, wrong)
+    assert "seeds (calibration 0 1, scan 0..4), steps (calibration 50, scan 7)" in str(caught.value)
+    assert "baseline (calibration none, scan abc)" in str(caught.value)
+    assert "guidance" not in str(caught.value)
 
 
 def test_it_is_fitted_on_means_over_seeds_and_all_null_pixels(make) -> None:
@@ -96,6 +181,11 @@ def test_it_is_fitted_on_means_over_seeds_and_all_null_pixels(make) -> None:
 
     assert c.null_scores == tuple(i + 0.5 for i in range(20))
     assert c.captions == 20
+    assert c.seed_scores == {
+        0: tuple(float(i) for i in range(20)), 1: tuple(i + 1.0 for i in range(20))
+    }  # fmt: skip
+    assert (c.tail, c.tail_note) == (None, "20 null scores are too few: 500 at least")
+    assert c.settings == SPEC.score_settings()
     assert set(c.pixel_thresholds) == {"delta_h/null", "curvature/none"}
     maps = [from_heatmap(m.heatmap, 8, 8) for m in masks if m.metric == "delta_h"]
     pixels = np.sort(np.concatenate([m.ravel() for m in maps]))

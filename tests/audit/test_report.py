@@ -10,7 +10,7 @@ from made_results import commit, jpeg, mask, score
 
 from scanner.audit.canvas import outline_path, overlay
 from scanner.audit.evidence import picture
-from scanner.audit.findings import benjamini_hochberg, fdr_cutoff, findings
+from scanner.audit.findings import cutoff_of, findings
 from scanner.audit.histogram import histogram
 from scanner.audit.query import connect
 from scanner.audit.report import PageOptions, page
@@ -113,22 +113,15 @@ def test_findings_come_worst_first_a_proven_copy_before_a_score(make):
     assert found[0].key == "copied"
 
 
-def test_benjamini_hochberg_takes_the_last_step_that_holds():
-    p = np.array([0.04, 0.001, 0.03, 0.9])
-    assert benjamini_hochberg(p, 0.05) == 0.001
-    assert benjamini_hochberg(p, 0.1) == 0.04
-    assert benjamini_hochberg(p, 0.0001) == -1
-    assert benjamini_hochberg(np.array([]), 0.1) == -1
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        benjamini_hochberg(p, 1.0)
-
-
 def test_flags_by_false_discovery_rate_replace_the_scans(hostile):
     with closing(connect(hostile, runs=["r1"])) as con:
-        cutoff = fdr_cutoff(con, 0.012)
-        assert cutoff == 0.01
-        assert len(findings(con, cutoff)) == len(HOSTILE)
-        assert findings(con, fdr_cutoff(con, 0.001)) == []
+        assert cutoff_of(con) is None
+    with closing(connect(hostile, runs=["r1"], fdr=0.012)) as con:
+        assert cutoff_of(con) == (0.012, 0.01)
+        assert len(findings(con)) == len(HOSTILE)
+    with closing(connect(hostile, runs=["r1"], fdr=0.001)) as con:
+        assert cutoff_of(con) == (0.001, -1)
+        assert findings(con) == []
     assert "no caption passes" in page(hostile, "r1", PageOptions(fdr=0.001))
 
 

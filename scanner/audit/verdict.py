@@ -1,0 +1,92 @@
+"""What a false-discovery rate decides: one cut-off for all captions of a run, once all are known.
+
+Chunks are committed before the run's p-values are known. No cut-off exceeds the rate, so every
+caption up to the rate is localized and its rows say ``flagged``; which of them are findings is
+decided here, whenever results are looked at.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from scanner.calibration import benjamini_hochberg
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A settled false-discovery rate.
+
+    Attributes:
+        rate: Nominal false-discovery rate.
+        cutoff: The p-value up to which captions are flagged; -1 where none is.
+        captions: Distinct captions with a p-value that it was decided over.
+        flagged: How many of them are flagged.
+        chunks: Committed chunks that they come from.
+    """
+
+    rate: float
+    cutoff: float
+    captions: int
+    flagged: int
+    chunks: int
+
+    def as_json(self) -> dict[str, float | int]:
+        """Return it as a run's record keeps it."""
+        return asdict(self)
+
+
+def verdicts(
+    con: duckdb.DuckDBPyConnection,
+    source: str,
+    records: Mapping[str, Mapping[str, Any]],
+    files: Sequence[str],
+    *,
+    fdr: float | None,
+    shards: Collection[str] | None,
+) -> dict[str, Verdict]:
+    """Return the verdict of every run that has a false-discovery rate.
+
+    What a run's record keeps is taken if it is of these very chunks, else the cut-off is
+    computed: Benjamini-Hochberg over the distinct captions of each run.
+
+    Args:
+        con: Where the SQL runs.
+        source: The score rows, as a query.
+        records: Of the runs, by name.
+        files: The score files behind ``source``, one a chunk.
+        fdr: This rate for all runs instead of their own.
+        shards: Whether only some shards count.
+    """
+    found: dict[str, Verdict] = {}
+    for run, record in records.items():
+        rate = (record.get("spec") or {}).get("fdr") if fdr is None else fdr
+        if rate is None:
+            continue
+        chunks = sum(f"/run={run}/" in path for path in files)
+        kept = record.get("verdict")
+        if shards is None and kept and (kept["rate"], kept["chunks"]) == (rate, chunks):
+            found[run] = Verdict(**kept)
+            continue
+        rows = con.execute(
+            f"SELECT min(p_value) AS p FROM ({source}) WHERE run = $1 AND p_value IS NOT NULL "  # noqa: S608
+            "GROUP BY caption_sha256",
+            [run],
+        ).fetchnumpy()
+        p_values = np.asarray(rows["p"], np.float64)
+        cutoff = benjamini_hochberg(p_values, float(rate))
+        flagged = int((p_values <= cutoff).sum())
+        found[run] = Verdict(float(rate), cutoff, len(p_values), flagged, chunks)
+    return found
+
+
+def settled(source: str, found: Mapping[str, Verdict]) -> str:
+    """Return score rows whose ``flagged`` says what the verdicts say, as a query."""
+    if not found:
+        return source
+    cases = " ".join(
+        f"WHEN '{run}' THEN p_value <= {verdict.cutoff!r}" for run, verdict in found.items()
+    )
+    return f"SELECT * REPLACE (CASE run {cases} ELSE flagged END AS flagged) FROM ({source})"  # noqa: S608
