@@ -10,7 +10,6 @@ disturbed. The table at the end must say 0 lost, 0 duplicated, 0 changed.
 
 import argparse
 import contextlib
-import glob
 import json
 import os
 import random
@@ -47,8 +46,8 @@ STRIKES = (
 )  # fmt: skip
 """What is done to the processes of a run, at a moment of its own."""
 DAYS = {
-    "poison caption": "poison", "process dies": "death", "NaN scores": "nan", "NaN once": "nan_once",
-    "out of memory": "oom",
+    "poison caption": "poison", "process dies": "death", "NaN scores": "nan",
+    "NaN once": "nan_once", "out of memory": "oom",
 }  # fmt: skip
 """What the model does by itself."""
 KINDS = (*STRIKES, *DAYS)
@@ -63,6 +62,7 @@ IDENTITY = {
     "masks": ("shard", "key", "seed", "metric", "baseline"),
     "rejects": ("shard", "key", "reason"),
 }
+COUNTED = ("starts", "lost", "duplicated", "changed")
 ROOMY, CODES = "size=64m", {0, 3}
 
 
@@ -107,7 +107,7 @@ class Stage:
         from ray.cluster_utils import Cluster
 
         self._lock, self._nodes = threading.Lock(), []
-        self._cluster = Cluster()
+        self._cluster = Cluster(shutdown_at_exit=False)  # its handlers want the main thread
         self._add(num_cpus=0, include_dashboard=False)
         self.address = self._cluster.address
         for _ in range(2):
@@ -130,17 +130,17 @@ class Stage:
 
     def processes_of(self, driver: int) -> list[int]:
         """Return the Ray workers of a driver."""
-        logs = str(self.folder / "ray" / "session_latest" / "logs")
-        if not (named := glob.glob(f"{logs}/python-core-driver-*_{driver}.log")):
+        logs = self.folder / "ray" / "session_latest" / "logs"
+        if not (named := list(logs.glob(f"python-core-driver-*_{driver}.log"))):
             return []
-        mark = f":job_id:{named[0].rpartition('driver-')[2][:8]}\n"
+        mark = f":job_id:{named[0].name.rpartition('driver-')[2][:8]}\n"
         found = []
         for process in psutil.process_iter(["pid", "cmdline"]):
             if not (process.info["cmdline"] or [""])[0].startswith("ray::"):
                 continue
-            for log in glob.glob(f"{logs}/worker-*-{process.pid}.out"):
+            for log in logs.glob(f"worker-*-{process.pid}.out"):
                 with contextlib.suppress(OSError):
-                    if mark in Path(log).read_text():
+                    if mark in log.read_text():
                         found.append(process.pid)
         return found
 
@@ -361,7 +361,9 @@ def rows(root: Path, base: str) -> dict[str, Counter[str]]:
     }
 
 
-def compare(outcome: Outcome, found: dict[str, Counter[str]], true: dict[str, Counter[str]]) -> None:
+def compare(
+    outcome: Outcome, found: dict[str, Counter[str]], true: dict[str, Counter[str]]
+) -> None:
     """Count what is lost, what comes twice, and what is another row."""
     for table in TABLES:
         have, want = _identities(table, found[table]), _identities(table, true[table])
@@ -436,7 +438,7 @@ def report(outcomes: list[Outcome]) -> str:
         strikes = sum(o.struck.total() if kind == "all" else o.struck[kind] for o in those)
         cells = [
             kind, len(those), strikes if kind in STRIKES or kind == "all" else "",
-            *(sum(getattr(o, n) for o in those) for n in ("starts", "lost", "duplicated", "changed")),
+            *(sum(getattr(o, n) for o in those) for n in COUNTED),
             sum(bool(o.problem) for o in those),
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -456,6 +458,7 @@ def main() -> int:
     if unknown := set(only) - set(KINDS):
         parser.error(f"--only must be among {', '.join(KINDS)}, got {', '.join(unknown)}")
     print(f"seed {asked.seed}, {asked.runs} runs from {asked.first}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     start, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
     stage, outcomes = Stage(folder), list[Outcome]()
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations  # what is pickled by value takes no annotati
 
 import gzip
 import http.server
-import inspect
 import io
 import json
 import os
@@ -25,6 +24,8 @@ SEEDS = 2
 STEPS = 4
 THRESHOLD = 1.0
 BATCH = 4
+DTYPE = "bfloat16"
+"""In name only: numbers that are none are then tried again in float32."""
 
 POISON, NAN = "bad day: poison", "bad day: nan"
 """Captions that no scan can score, where a run is told to have such days."""
@@ -74,7 +75,7 @@ def _tar(members: Sequence[tuple[str, bytes]]) -> bytes:
     return buffer.getvalue()
 
 
-def serve(argv: list[str]) -> int:
+def serve(argv: list[str]) -> int:  # noqa: C901 - a handler inside
     """Serve a folder on a port, badly: some requests fail, some answers break off."""
     folder, port, seed = Path(argv[0]), int(argv[1]), argv[2]
     luck = random.Random(f"{seed}/{time.time_ns()}")
@@ -146,7 +147,8 @@ def drive(argv: list[str]) -> int:
             "memscan", "scan", *settings["shards"], "--model", "gaussian", "--out", settings["out"],
             "--threshold", str(THRESHOLD), "--steps", str(STEPS), "--seeds", str(SEEDS),
             "--probes", "1", "--chunk-size", str(CHUNK), "--batch-size", str(BATCH),
-            "--actors", "2", "--device", "cpu", "--address", settings["address"], "--json",
+            "--actors", "2",
+            "--dtype", DTYPE, "--device", "cpu", "--address", settings["address"], "--json",
         ]  # fmt: skip
         main()
         return 0
@@ -163,7 +165,7 @@ def _drive_with_days(settings: dict[str, Any]) -> int:
     from scanner.spec import ScanSpec
 
     spec = ScanSpec(
-        seeds=tuple(range(SEEDS)), steps=STEPS, probes=1, threshold=THRESHOLD, localize="flagged"
+        seeds=tuple(range(SEEDS)), steps=STEPS, probes=1, threshold=THRESHOLD, dtype=DTYPE
     )
     job = Job(
         model="gaussian", shards=tuple(settings["shards"]), results=settings["out"], spec=spec,
@@ -188,7 +190,7 @@ def _say(event: object) -> None:
         print(event, file=sys.stderr, flush=True)
 
 
-def afflicted(days: frozenset[str], marks: str) -> Callable[[Any, str], Any]:
+def afflicted(days: frozenset[str], marks: str) -> Callable[[Any, str], Any]:  # noqa: C901
     """Return what builds scanners of a Gaussian with bad days.
 
     Args:
@@ -239,8 +241,7 @@ def afflicted(days: frozenset[str], marks: str) -> Callable[[Any, str], Any]:
             network.precise = True
             return network, None
 
-        more: dict[str, Any] = {"precise": precise}
-        more = {k: v for k, v in more.items() if k in inspect.signature(Scanner).parameters}
-        return Scanner(Afflicted(device), job.spec, batch_size=job.batch_size, **more)
+        network = Afflicted(device)
+        return Scanner(network, job.spec, batch_size=job.batch_size, precise=precise)
 
     return build

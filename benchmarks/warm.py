@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 SERVER = "WARM_SERVER"
@@ -29,7 +29,7 @@ class Process:
     """A process forked by the server, seen from outside.
 
     Args:
-        request: ``argv``, ``env``, ``cwd``; and what to run: ``worker`` for one of Ray's, else
+        request: ``argv``, ``env``, ``cwd``, and ``run``: ``worker`` for one of Ray's, else
             ``module:function`` beside this file, which is called with ``argv`` and returns the exit code.
         files: Descriptors of its output and errors.
     """
@@ -74,10 +74,7 @@ def serve(path: str) -> None:
         if woken in ready:
             woken.recv(4096)
             _reap(children)
-        for pid, client in list(children.items()):
-            if client in ready:  # whoever asked for it is gone
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        _kill(pid for pid, client in children.items() if client in ready)  # nobody wants them
         if listener in ready:
             client, _ = listener.accept()
             request, files = _received(client)
@@ -90,7 +87,11 @@ def serve(path: str) -> None:
             children[pid] = client
             with contextlib.suppress(OSError):
                 client.sendall(f"{pid}\n".encode())
-    for pid in children:
+    _kill(children)
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -99,7 +100,6 @@ def _warm() -> None:
     import gc
 
     os.environ |= {"RAY_JOB_ID": "ffffffff", "RAY_RAYLET_PID": str(os.getpid())}
-    import pyarrow.parquet
     import ray._private.workers.default_worker  # noqa: F401 - what is imported here is inherited
     import torch
 
@@ -147,7 +147,7 @@ def _become(request: dict, files: list[int]) -> None:
         code = _run(request["run"], request["argv"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - the edge of the process
+    except BaseException:
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
@@ -175,7 +175,8 @@ def _run(what: str, argv: list[str]) -> int:
 
 def _stand_for_a_worker(argv: list[str]) -> int:
     start = next(i for i, a in enumerate(argv) if a.endswith(".py"))
-    request = {"run": "worker", "argv": argv[start:], "env": dict(os.environ), "cwd": os.getcwd()}
+    request = {"run": "worker", "argv": argv[start:], "env": dict(os.environ)}
+    request["cwd"] = str(Path.cwd())
     process = Process(request, (1, 2))
     while process.poll(3600) is None:
         pass
