@@ -32,7 +32,28 @@ def free_ports(number: int) -> list[int]:
 def head(cpus: int = 2) -> Iterator[str]:
     """Run a head; yield the address of its Jobs API."""
     dashboard, client = free_ports(2)
-    folder = tempfile.mkdtemp(prefix="ray")  # short: a socket's path has 107 characters at most
+    address = f"http://127.0.0.1:{dashboard}"
+    process = _started(address, dashboard, client, cpus)
+    try:
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _started(address: str, dashboard: int, client: int, cpus: int) -> subprocess.Popen:
+    """Start a head, again if the machine is too busy for Ray's own patience of 30 s."""
+    for _ in range(3):
+        folder = Path(tempfile.mkdtemp(prefix="ray"))  # short: a socket's path has 107 characters
+        process = _start(folder, dashboard, client, cpus)
+        if _answers(address, process, folder / "out.log"):
+            return process
+        process.kill()
+        process.wait(60)
+    raise RuntimeError(f"no head: {(folder / 'out.log').read_text()}")
+
+
+def _start(folder: Path, dashboard: int, client: int, cpus: int) -> subprocess.Popen:
     ray = Path(sys.executable).with_name("ray")
     command = [
         str(ray), "start", "--head", "--block", "--port=0", f"--num-cpus={cpus}",
@@ -46,25 +67,21 @@ def head(cpus: int = 2) -> Iterator[str]:
         "PATH": path, "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     env.pop("RAY_ADDRESS", None)
-    with Path(folder, "out.log").open("w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{dashboard}"
-    try:
-        _wait(address, process, Path(folder, "out.log"))
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+    with (folder / "out.log").open("w") as log:
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
 
-def _wait(address: str, process: subprocess.Popen, log: Path) -> None:
+def _answers(address: str, process: subprocess.Popen, log: Path) -> bool:
+    """Whether the node started and the Jobs API answers; the latter comes first."""
     asked = urllib.request.Request(f"{address}/api/jobs/")
     asked.add_header("Authorization", f"Bearer {TOKEN}")
     patience = time.monotonic() + 90
     while process.poll() is None and time.monotonic() < patience:
         try:
             with urllib.request.urlopen(asked, timeout=5):
-                return
+                if "Ray runtime started" in log.read_text():
+                    return True
         except OSError:
-            time.sleep(0.5)
-    raise RuntimeError(f"no head: {log.read_text()}")
+            pass
+        time.sleep(0.5)
+    return False
