@@ -1,9 +1,9 @@
 """Two views of results compared: which findings are new, resolved, worse, better, and why."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -14,7 +14,8 @@ from scanner.audit.report import figures
 from scanner.audit.text import aligned, plain, printable
 from scanner.io.results import Results
 
-STATES = ("new", "worse", "persisting", "better", "resolved")
+STATES = ("new", "worse", "persisting", "better", "pending", "resolved")
+MOVED = "other captions moved the rate"
 FACTOR = 2.0
 """A p-value, or a score where there is none, that changes by less stays the same."""
 
@@ -45,16 +46,19 @@ class Change:
     """What became of one finding.
 
     Attributes:
-        state: One of `STATES`.
+        state: One of `STATES`. What is ``pending`` was a finding; its caption is yet to be scanned
+            again.
         reason: Why, in words; empty for what persists.
         before: The finding as it was, if it was one.
         after: The finding as it is, if it is one.
+        run: The run that found what is pending, else ``""``.
     """
 
     state: str
     reason: str
     before: Finding | None
     after: Finding | None
+    run: str = ""
 
     @property
     def finding(self) -> Finding:
@@ -91,13 +95,55 @@ class Diff:
         return {state: found[state] for state in STATES}
 
 
-def diff(before: View | None, after: View, gone: Mapping[str, str] | None = None) -> Diff:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Last:
+    """What the last audit told, and where its captions are now.
+
+    Its view alone would not do: a run goes on after an audit, so that tonight the same view may
+    hold findings that nobody was told of.
+
+    Attributes:
+        findings: What it told of, by caption hash.
+        pending: What it carried, by caption hash, with the run that found it.
+        gone: Why what a shard held may be gone, by its address.
+        waiting: Returns, of some findings, the hashes of those whose caption stands in a shard
+            that is not scanned whole.
+    """
+
+    findings: Mapping[str, Finding]
+    pending: Mapping[str, tuple[Finding, str]]
+    gone: Mapping[str, str]
+    waiting: Callable[[Collection[Finding]], Collection[str]]
+
+
+def alerted(
+    alerts: Iterable[Mapping[str, Any]],
+) -> tuple[dict[str, Finding], dict[str, tuple[Finding, str]]]:
+    """Return what the alerts of an ``audit.json`` are of: findings, and pending ones with runs."""
+    found, pending = dict[str, Finding](), dict[str, tuple[Finding, str]]()
+    for alert in alerts:
+        if alert["after"]:
+            found[alert["after"]["caption_sha256"]] = _finding_of(alert["after"])
+        elif alert["state"] == "pending":
+            one = _finding_of(alert["before"])
+            pending[one.caption_sha256] = one, alert["run"]
+    return found, pending
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    finding: Finding
+    run: str
+    causes: list[str]
+
+
+def diff(before: View | None, after: View, last: Last | None = None) -> Diff:
     """Compare two views; against nothing, every finding is new.
 
     Args:
         before: The earlier view; null where there is none.
         after: The later one.
-        gone: Why what a shard held may be gone, by its address.
+        last: What the earlier one was told as; null takes all that it holds today.
 
     Raises:
         ConfigError: If a run is not there.
@@ -112,14 +158,16 @@ def diff(before: View | None, after: View, gone: Mapping[str, str] | None = None
             return Diff(changes, [], cutoff, figures(con))
         causes = differences(before, after)
         with closing(before.open()) as earlier:
-            then = {f.caption_sha256: f for f in findings(earlier)}
+            own = last.findings if last else {f.caption_sha256: f for f in findings(earlier)}
+            then = {sha: _Earlier(f, before.run, causes) for sha, f in own.items()}
+            then |= _carried(before, after, last)
             seen_then = scanned(earlier, now.keys() - then.keys())
         seen_now = scanned(con, then.keys() - now.keys())
-        why = ", ".join(causes) or "other captions moved the rate"
+        moved = "new data" if rate is None else MOVED
         changes = [
-            *_appeared(now, then, seen_then, why),
-            *_stayed(now, then, causes),
-            *_disappeared(now, then, seen_now, why, gone or {}),
+            *_appeared(now, then, seen_then, ", ".join(causes) or moved),
+            *_stayed(now, then),
+            *_disappeared(now, then, seen_now, last),
         ]
         changes.sort(key=lambda change: (STATES.index(change.state), change.finding.order))
         return Diff(changes, causes, cutoff, figures(con))
@@ -153,28 +201,44 @@ def differences(before: View, after: View) -> list[str]:
     return [cause for cause, (one, other) in compared.items() if one != other]
 
 
+def _carried(before: View, after: View, last: Last | None) -> dict[str, _Earlier]:
+    pending = last.pending if last else {}
+    causes = {
+        run: differences(replace(before, run=run), after)
+        for run in {r for _, r in pending.values()}
+    }
+    return {sha: _Earlier(found, run, causes[run]) for sha, (found, run) in pending.items()}
+
+
 def _appeared(
-    now: Mapping[str, Finding], then: Mapping[str, Finding], seen: set[str], why: str
+    now: Mapping[str, Finding], then: Mapping[str, _Earlier], seen: set[str], why: str
 ) -> Iterator[Change]:
     for sha in now.keys() - then.keys():
         yield Change("new", why if sha in seen else "new data", None, now[sha])
 
 
 def _disappeared(
-    now: Mapping[str, Finding], then: Mapping[str, Finding], seen: set[str], why: str,
-    gone: Mapping[str, str],
-) -> Iterator[Change]:  # fmt: skip
-    for sha in then.keys() - now.keys():
-        reason = why if sha in seen else gone.get(then[sha].shard, "no longer scanned")
-        yield Change("resolved", reason, then[sha], None)
-
-
-def _stayed(
-    now: Mapping[str, Finding], then: Mapping[str, Finding], causes: list[str]
+    now: Mapping[str, Finding], then: Mapping[str, _Earlier], seen: set[str], last: Last | None
 ) -> Iterator[Change]:
+    lost = [then[sha].finding for sha in then.keys() - now.keys() - seen]
+    waiting, gone = (last.waiting(lost), last.gone) if last else ((), {})
+    for sha in then.keys() - now.keys():
+        earlier = then[sha]
+        because = gone.get(earlier.finding.shard, "no longer scanned")
+        causes = ", ".join(earlier.causes)
+        if sha in seen:
+            yield Change("resolved", causes or MOVED, earlier.finding, None)
+        elif sha in waiting:
+            reason = f"not yet rescanned: {causes or because}"
+            yield Change("pending", reason, earlier.finding, None, earlier.run)
+        else:
+            yield Change("resolved", because, earlier.finding, None)
+
+
+def _stayed(now: Mapping[str, Finding], then: Mapping[str, _Earlier]) -> Iterator[Change]:
     for sha in now.keys() & then.keys():
-        state, reason = _judged(then[sha], now[sha], causes)
-        yield Change(state, reason, then[sha], now[sha])
+        state, reason = _judged(then[sha].finding, now[sha], then[sha].causes)
+        yield Change(state, reason, then[sha].finding, now[sha])
 
 
 def _judged(before: Finding, after: Finding, causes: list[str]) -> tuple[str, str]:
@@ -240,6 +304,7 @@ def change_json(change: Change) -> dict[str, Any]:
     return {
         "state": change.state, "reason": change.reason,
         "before": _finding_json(change.before), "after": _finding_json(change.after),
+        "run": change.run or None,
     }  # fmt: skip
 
 
@@ -247,3 +312,9 @@ def _finding_json(finding: Finding | None) -> dict[str, Any] | None:
     if finding is None:
         return None
     return {name: plain(getattr(finding, name)) for name in Finding.__slots__}
+
+
+def _finding_of(content: Mapping[str, Any]) -> Finding:
+    """Return a finding as `_finding_json` wrote it; a caption that was withheld is empty."""
+    known = {name: content[name] for name in Finding.__slots__ if name in content}
+    return Finding(**known | {"caption": content["caption"] or ""})

@@ -22,7 +22,7 @@ MOST_RELATED = 20
 """Images that a SARIF result points at."""
 SARIF_LEVEL = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 BASELINE = {"new": "new", "worse": "updated", "better": "updated", "persisting": "unchanged",
-            "resolved": "absent"}  # fmt: skip
+            "pending": "unchanged", "resolved": "absent"}  # fmt: skip
 RULES = {
     "verbatim": "The model reproduces the training image of this caption",
     "template": "The model reproduces a part of the training image of this caption",
@@ -76,6 +76,7 @@ class Night:
         causes: What differs from the previous audit besides the corpus.
         cutoff: P-value up to which the false-discovery rate flags, if one was asked for.
         history: New findings of earlier nights, the latest last.
+        coverages: Share of the captions scanned, 0 to 1, in those of them that had a budget.
         partial: The budget that left something for later nights, in words, or ``""``.
         coverage: With a budget, distinct ``captions`` of the corpus and how many are ``scanned``.
         command: What was typed.
@@ -95,6 +96,7 @@ class Night:
     causes: list[str] = field(default_factory=list)
     cutoff: float | None = None
     history: list[int] = field(default_factory=list)
+    coverages: list[float] = field(default_factory=list)
     partial: str = ""
     coverage: dict[str, int] = field(default_factory=dict)
     command: str = ""
@@ -267,7 +269,8 @@ def as_markdown(night: Night, *, redact: bool) -> str:
         "",
         f"- findings: {counts['new']} new, {counts['worse']} worse, {counts['persisting']} "
         f"persisting, {counts['better']} better, {counts['resolved']} resolved, "
-        f"{counts['muted']} muted",
+        + (f"{counts['pending']} pending (not yet rescanned), " if counts["pending"] else "")
+        + f"{counts['muted']} muted",
         "- shards: "
         + ", ".join(f"{len(night.shards[kind])} {kind}" for kind in night.shards)
         + f"; {night.scanned} samples scanned tonight, {figures.get('captions', 0)} captions "
@@ -275,6 +278,9 @@ def as_markdown(night: Night, *, redact: bool) -> str:
     ]
     if night.scope():
         lines.append(f"- {night.scope()}")
+    if night.coverages:
+        shares = ", ".join(f"{share:.1%}" for share in night.coverages)
+        lines.append(f"- coverage of the last nights with a budget: {shares}")
     if night.causes:
         lines.append(f"- **changed since {night.previous}: {', '.join(night.causes)}**")
     if night.history:

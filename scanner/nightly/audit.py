@@ -15,7 +15,7 @@ import scanner
 from scanner import calibration, models
 from scanner.audit import copies
 from scanner.audit.copies import Group
-from scanner.audit.diff import Change, Diff, View, diff
+from scanner.audit.diff import Change, Diff, Last, View, alerted, diff
 from scanner.audit.night import Alert, Night, as_junit, as_markdown, as_record, as_sarif
 from scanner.audit.policy import Policy
 from scanner.audit.removal import write_removal
@@ -111,10 +111,10 @@ def audit(
             state, request, resources, progress, scan, listing, before, run
         )
         ledger = Ledger(state.results.commits(run))
-        counts, missing = corpus.in_effect(listing, before, ledger)
+        counts, left = corpus.in_effect(listing, before, ledger)
         incomplete += corpus.problems_of(ledger, {i for ids in counts.values() for i in ids})
         named = " ".join(incomplete)
-        missing = [url for url in missing if url not in named]
+        missing = [url for url in left if url not in named]
         budget = _budget(resources)
         if not budget:
             incomplete += [f"{url}: not scanned whole" for url in missing]
@@ -123,18 +123,18 @@ def audit(
             shards=frozenset(i for ids in counts.values() for i in ids),
         )  # fmt: skip
         changed = corpus.compared(listing, before)
-        gone = {url: f"{kind} shard" for kind in ("removed", "changed") for url in changed[kind]}
-        found = diff(_view_of(state, last), view, gone)
+        found = diff(_view_of(state, last), view, _told(state, last, listing, changed, left))
         then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
         alerts = _judged(found, request.policy, state.mutes(), then, today)
         if request.copies and request.job.images:
             alerts = _with_copies(alerts, state, view, listing, told)
+        news, coverages = state.history(NIGHTS)
         night = Night(
             name=state.next_name(started), previous=names[-1] if names else None, run=run,
             identity=identity, alerts=alerts,
             shards=changed, incomplete=list(dict.fromkeys(incomplete)),
             figures=found.figures, scanned=scanned, causes=found.causes, cutoff=found.cutoff,
-            history=state.history(NIGHTS), partial=budget if missing else "",
+            history=news, coverages=coverages, partial=budget if missing else "",
             coverage=_coverage(state, listing, found.figures) if budget else {},
             command=request.command,
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
@@ -230,6 +230,21 @@ def _view_of(state: State, last: Mapping[str, Any] | None) -> View | None:
     return View(results=state.results, run=last["run"], shards=in_effect(last), fdr=last.get("fdr"))
 
 
+def _told(
+    state: State, last: Mapping[str, Any] | None, listing: Listing,
+    changed: Mapping[str, list[str]], left: list[str],
+) -> Last | None:  # fmt: skip
+    """Return what the last audit told, and which of it stands in shards that are left for later."""
+    if last is None:
+        return None
+    findings, pending = alerted(last["alerts"])
+    return Last(
+        findings=findings, pending=pending,
+        gone={url: f"{kind} shard" for kind in ("removed", "changed") for url in changed[kind]},
+        waiting=lambda found: corpus.waiting(found, listing, left, state.catalogue),
+    )  # fmt: skip
+
+
 def _judged(
     found: Diff, policy: Policy, mutes: Mapping[str, Mapping[str, str]], last: str, today: str
 ) -> list[Alert]:
@@ -321,6 +336,8 @@ def _page(night: Night, view: View, options: PageOptions, there: list[Alert]) ->
              ("coverage", night.scope()), ("findings", states), ("shards", shards),
              ("command", night.command)]  # fmt: skip
     banners = [f"Missing: {text}" for text in night.incomplete[:20]]
+    if counts["pending"]:
+        banners.insert(0, f"{counts['pending']} earlier findings are not yet rescanned.")
     if night.causes:
         banners.insert(0, f"Since {night.previous}: {', '.join(night.causes)}.")
     marks = {a.change.finding.caption_sha256: a.mark() for a in there}

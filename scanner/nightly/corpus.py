@@ -1,13 +1,15 @@
 """The corpus of a night: which shards there are, which are new, and whose rows count."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from scanner.audit.findings import Finding
 from scanner.engine.plan import Ledger
 from scanner.errors import ShardError
 from scanner.io import shards
+from scanner.io.catalogue import Catalogue
 from scanner.io.shards import Shard
 
 AT_ONCE = 16
@@ -74,6 +76,31 @@ def in_effect(
         counts[url] = list(dict.fromkeys(earlier + begun))
         missing.append(url)
     return counts, missing
+
+
+def waiting(
+    found: Collection[Finding], listing: Listing, missing: Sequence[str], catalogue: Catalogue
+) -> set[str]:
+    """Return the hashes of the findings whose caption stands in a shard not scanned whole.
+
+    What a shard that cannot be read holds is what it held before.
+
+    Args:
+        found: The findings.
+        listing: Tonight's.
+        missing: The shards not scanned whole.
+        catalogue: The captions of the corpus; shards that are not in it yet are read.
+    """
+    if not found or not missing:
+        return set()
+    wanted = {finding.caption_sha256 for finding in found}
+    shut = {url for url in missing if listing.shards[url] is None}
+    readable = [shard for url in missing if (shard := listing.shards[url]) is not None]
+    shut |= catalogue.fill(readable, images=False).keys()
+    there = {finding.caption_sha256 for finding in found if finding.shard in shut}
+    for entries in catalogue.entries(readable):
+        there |= wanted.intersection(entries.hashes)
+    return there
 
 
 def remembered(listing: Listing, counts: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:

@@ -86,9 +86,18 @@ class State:
             raise ResultsError(f"{path} is damaged: restore it, or move its folder away")
         return content
 
-    def history(self, nights: int) -> list[int]:
-        """Return how many new findings the latest audits had, the latest last."""
-        return [int(self.read(name)["counts"]["new"]) for name in self.audits()[-nights:]]
+    def history(self, nights: int) -> tuple[list[int], list[float]]:
+        """Return new findings of the latest audits, and coverage (0 to 1) of those with a budget.
+
+        Args:
+            nights: How many audits; the latest stand last.
+        """
+        news, shares = list[int](), list[float]()
+        for record in map(self.read, self.audits()[-nights:]):
+            news.append(int(record["counts"]["new"]))
+            if coverage := record.get("coverage"):
+                shares.append(round(coverage["scanned"] / max(1, coverage["captions"]), 4))
+        return news, shares
 
     def next_name(self, now: datetime) -> str:
         """Return the name of the audit to come."""

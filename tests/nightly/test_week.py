@@ -280,6 +280,76 @@ def test_a_budget_is_spent_on_what_is_new_and_repeated_and_the_nights_add_up(wee
     assert week.night(most=2).night.exit_code == 3
 
 
+def test_what_a_budget_left_of_a_shard_is_new_when_it_is_reached(week):
+    late = mem("late")
+    week.put("a", [mem("early"), *clear("p", "q", "r"), late])
+    assert states(week.night(most=4)) == {mem("early"): "new"}
+    second = week.night(most=4)
+    assert states(second) == {late: "new"}
+    assert [a.change.reason for a in second.night.alarms] == ["new data"]
+    assert second.night.exit_code == 1
+
+
+def test_findings_that_new_settings_have_not_reached_yet_wait_and_raise_no_alarm(week):
+    one, two, three = mem("one"), mem("two"), mem("three")
+    week.put("a", [one, *clear("p")])
+    week.put("b", [two, *clear("q")])
+    week.put("c", [three, *clear("r")])
+    week.night(redact=True)
+    some = week.night(threshold=999.0, most=2)
+    assert some.night.counts() == {
+        "new": 0, "worse": 0, "persisting": 1, "better": 0, "pending": 2, "resolved": 0,
+        "alarms": 0, "muted": 0,
+    }  # fmt: skip
+    assert some.night.exit_code == 5
+    waits = [a.change for a in some.night.alerts if a.change.state == "pending"]
+    assert {c.reason for c in waits} == {"not yet rescanned: new settings"}
+    summary = (some.folder / "summary.md").read_text()
+    assert "2 pending (not yet rescanned)" in summary
+    assert "2 earlier findings are not yet rescanned" in (some.folder / "report.html").read_text()
+    kept = [a.change.finding.shard for a in some.night.alerts if a.change.state == "persisting"]
+    there = sorted({str(week.corpus / f"{n}.tar") for n in "abc"} - set(kept))
+    Path(there[0]).unlink()
+    still = week.night(threshold=999.0, most=1).night
+    assert {a.change.reason for a in still.alerts if a.change.state == "resolved"} == {
+        "removed shard"
+    }
+    done = week.night(threshold=999.0, most=4)
+    assert done.night.counts()["pending"] == 0
+    assert (done.night.exit_code, done.night.counts()["persisting"]) == (0, 2)
+    assert "coverage of the last nights with a budget: " in (done.folder / "summary.md").read_text()
+    assert not [a for a in done.night.alerts if a.change.state in ("new", "resolved")]
+    assert len(done.night.coverages) == 2
+
+
+def test_a_finding_that_waits_and_is_found_clear_names_the_settings(week):
+    week.put("a", [mem("one"), *clear("p", "q", "r")])
+    week.put("b", clear("s", "t", "u", "v"))
+    week.night()
+    often = clear("s", "t", "u", "v")
+    week.put("b", often + often)
+    assert week.night(threshold=1e9, most=4).night.counts()["pending"] == 1
+    assert week.night(threshold=1e9, most=4).night.counts()["pending"] == 1
+    last = week.night(threshold=1e9, most=4).night
+    (alert,) = last.alerts
+    assert (alert.change.state, alert.change.reason) == ("resolved", "new settings")
+    assert last.exit_code == 0
+
+
+def test_a_shard_that_moved_keeps_its_findings_until_it_is_reached(week):
+    week.put("a", [mem("one"), *clear("p", "q", "r")])
+    week.night()
+    (week.corpus / "a.tar").rename(week.corpus / "z.tar")
+    often = clear("s", "t")
+    week.put("b", often + often)
+    moved = week.night(most=4).night
+    (alert,) = moved.alerts
+    assert (alert.change.state, alert.change.reason) == (
+        "pending", "not yet rescanned: removed shard",
+    )  # fmt: skip
+    assert states(week.night(most=4)) == {}
+
+
 def test_hostile_captions_stay_text_in_every_file(week):
     captions = [mem(tag) for tag in HOSTILE]
     week.put("a", captions)
