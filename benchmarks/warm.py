@@ -29,8 +29,7 @@ class Process:
     """A process forked by the server, seen from outside.
 
     Args:
-        request: ``argv``, ``env``, ``cwd``, and ``run``: ``worker`` for one of Ray's, else
-            ``module:function`` beside this file, which is called with ``argv`` and returns the exit code.
+        request: ``argv``, ``env``, ``cwd``, and ``run``: ``worker`` for a worker of Ray, else
         files: Descriptors of its output and errors.
     """
 
