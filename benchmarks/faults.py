@@ -264,10 +264,10 @@ class Run:
         return code, self._told()
 
     def _check_code(self, code: int, strikes: list[str]) -> None:
-        """Exit codes are part of the promise."""
+        """Exit codes are part of the promise; before a scan begins, SIGTERM does what it does."""
         allowed = {0, 3}
         for kind, codes in {
-            "driver killed": {-9}, "SIGINT": {130}, "SIGTERM": {130}, "disk full": {2},
+            "driver killed": {-9}, "SIGINT": {130}, "SIGTERM": {130, -15}, "disk full": {2},
             "node killed": {4}, "two drivers": {2},
         }.items():  # fmt: skip
             if kind in strikes:

@@ -62,6 +62,8 @@ def _start(address: str | None) -> None:
     for left in reversed(range(tries)):
         try:
             _init(address)
+        except SystemExit as error:  # Ray's own answer to SIGTERM, from when it has connected
+            raise KeyboardInterrupt from error
         except Exception as error:  # Ray raises the bare class when a local node starts too slowly
             ray.shutdown()
             if left == 0:

@@ -61,7 +61,8 @@ def scan(
     """
     who, results = identify(job), Results(job.results)
     record = RunRecord.begin(results, who.run, who.job, who.model, who.calibration)
-    with record, cluster(resources.address), _interruptible():
+    # Twice: Ray may take long to start, and then has a handler of its own.
+    with record, _interruptible(), cluster(resources.address), _interruptible():
         job = replace(who.job, chunk_size=record.chunk_size)
         drive = _Drive(job, resources, progress, results, record)
         start = drive.starter(build, who.model if resources.joins else "")

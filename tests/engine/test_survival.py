@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from engine_harness import job_of, keys, rows, run, slow_build, striking_build, write_shard
 
+from scanner.engine import driver
 from scanner.errors import ClusterError
 from scanner.io.results import Results
 
@@ -86,6 +88,20 @@ def test_sigterm_marks_the_run_interrupted_and_it_resumes(corpus, undisturbed, t
     assert 0 < len(keys(tmp_path)) < 21
     assert run(job_of(corpus, tmp_path), actors=1).samples == 21
     assert rows(tmp_path) == rows(undisturbed[0])
+
+
+def test_sigterm_while_ray_starts_marks_the_run_interrupted_too(corpus, tmp_path, monkeypatch):
+    @contextmanager
+    def starting(address):
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield
+
+    monkeypatch.setattr(driver, "cluster", starting)
+    with pytest.raises(KeyboardInterrupt):
+        run(job_of(corpus, tmp_path), actors=1)
+    results = Results(str(tmp_path))
+    (name,) = results.runs()
+    assert results.read_run(name)["status"] == "interrupted"
 
 
 def rejects(root):
