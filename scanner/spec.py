@@ -117,6 +117,11 @@ class ScanSpec:
                 f"localize flagged or all, or leave it out"
             )
 
+    @property
+    def candidate_rate(self) -> float:
+        """The p-value up to which a caption is localized: no cut-off exceeds it."""
+        return self.fpr if self.fdr is None else self.fdr
+
     def fingerprint(self) -> str:
         """Twelve hex digits that two specs share exactly when they ask for the same numbers.
 

@@ -240,4 +240,4 @@ def _share(job: Job, flagged: float | None) -> float:
         return float(spec.localize == "all")
     if job.calibration is None and spec.threshold is None:
         return 0.0
-    return spec.fpr if flagged is None else flagged
+    return spec.candidate_rate if flagged is None else flagged

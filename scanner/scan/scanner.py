@@ -235,8 +235,7 @@ class Scanner:
         if self.calibration is None:
             return None, None, above
         p_value = self.calibration.p_value(score)
-        rate = self.spec.fpr if self.spec.fdr is None else self.spec.fdr
-        flagged = p_value <= rate if above is None else above
+        flagged = p_value <= self.spec.candidate_rate if above is None else above
         return p_value, self.calibration.kind(p_value), flagged
 
     def _seed_p_value(self, seed: int, score: float | None) -> float | None:

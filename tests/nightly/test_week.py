@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import duckdb
+import pyarrow.dataset
 import pytest
 import webdataset
 from scan_here import scan_here
@@ -82,14 +83,15 @@ class Week:
         self,
         urls=None,
         *,
-        threshold=1000.0,
+        threshold: float | None = 1000.0,
+        fdr=None,
         scan=scan_here,
         policy=None,
         redact=False,
         most=None,
         **changes,
     ):
-        spec = ScanSpec(threshold=threshold, **SETTINGS)
+        spec = ScanSpec(threshold=None if fdr else threshold, fdr=fdr, **SETTINGS)
         addresses = urls or shards.expand([str(self.corpus)])
         job = Job(
             model="gaussian", shards=tuple(addresses), results=str(self.state.results.root),
@@ -394,3 +396,30 @@ def test_withheld_captions_are_in_no_file(week):
     done = week.night(redact=True)
     assert done.night.exit_code == 1
     assert all(b"secret phrase" not in p.read_bytes() for p in done.folder.iterdir())
+
+
+def test_nights_under_a_false_discovery_rate_judge_the_whole_corpus_anew(week):
+    """One memorized caption in ten cannot pass at 31 p-values and a rate of 0.2; four in 14 can."""
+    one, more = mem("one"), [mem(tag) for tag in ("two", "three", "four")]
+    week.put("a", [one, *clear(*"abcdefghi")])
+    alone = week.night(fdr=0.2)
+    assert (alone.night.exit_code, states(alone)) == (0, {})
+    scores = pyarrow.dataset.dataset(week.state.results.root / "scores", format="parquet")
+    rows = scores.to_table().to_pylist()
+    assert {r["caption"] for r in rows if r["flagged"]} >= {one}
+    assert {r["p_value"] for r in rows if r["caption"] == one} == {1 / 31}
+
+    week.put("b", [*more, *clear("z")])
+    grown = week.night(fdr=0.2)
+    assert grown.night.scanned == 4
+    assert states(grown) == {one: "new", **dict.fromkeys(more, "new")}
+    assert {a.change.finding.caption: a.change.reason for a in grown.night.alerts} == {
+        one: "other captions moved the rate", **dict.fromkeys(more, "new data"),
+    }  # fmt: skip
+
+    (week.corpus / "b.tar").unlink()
+    shrunk = week.night(fdr=0.2)
+    assert states(shrunk) == {one: "resolved", **dict.fromkeys(more, "resolved")}
+    assert [a.change.reason for a in shrunk.night.alerts if a.change.finding.caption == one] == [
+        "other captions moved the rate"
+    ]
