@@ -146,6 +146,8 @@ def _become(request: dict, files: list[int]) -> None:
         code = _run(request["run"], request["argv"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:  # before the program had begun, which answers for itself
+        code = 130
     except BaseException:
         traceback.print_exc()
     finally:
