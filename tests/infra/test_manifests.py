@@ -1,0 +1,227 @@
+"""What infra/ holds is what its readers take: Kubernetes, KubeRay, the launcher, shells, docker."""
+
+import copy
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import ray
+import typer.main
+import yaml
+
+from scanner.cli import app, sending
+
+INFRA = Path(__file__).parents[2] / "infra"
+KUBERAY = INFRA / "kuberay"
+KUBERNETES = "1.34"
+RAY_SCHEMA = yaml.safe_load((INFRA / "schemas" / "ray.io.yaml").read_text())
+OVERLAYS = {"cpu-smoke": "RayJob", "one-gpu-node": "RayCronJob", "spot-workers": "CronJob"}
+
+
+def templates(node):
+    """Yield every pod template below a node."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "template":
+                yield value
+            else:
+                yield from templates(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from templates(value)
+
+
+def validate(thing):
+    """Raise a ValidationError for what the API server, or the operator, would refuse or drop."""
+    if thing["apiVersion"].startswith("ray.io/"):
+        jsonschema.validate(thing, RAY_SCHEMA)
+        for template in templates(thing["spec"]):
+            pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": template}
+            kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    else:
+        kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+
+
+def documents(path):
+    return [each for each in yaml.safe_load_all(path.read_text()) if each]
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Build every overlay as ``kubectl apply -k`` would; name to objects by kind."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl, which builds the overlays, is not here")
+    found = {}
+    for name in ["base", *(f"overlays/{overlay}" for overlay in OVERLAYS)]:
+        command = ["kubectl", "kustomize", str(KUBERAY / name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{name}: {done.stderr}"
+        found[Path(name).name] = {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+    return found
+
+
+def test_every_yaml_file_is_yaml():
+    paths = sorted(INFRA.rglob("*.y*ml"))
+    assert len(paths) > 15
+    assert all(documents(path) for path in paths)
+
+
+def test_objects_are_what_their_schemas_allow():
+    paths = [p for p in KUBERAY.rglob("*.yaml") if p.name != "kustomization.yaml"]
+    kinds = set()
+    for path in paths:
+        for thing in documents(path):
+            validate(thing)
+            kinds.add(thing["kind"])
+    assert kinds >= {"RayCluster", "RayJob", "RayCronJob", "CronJob", "NetworkPolicy"}
+
+
+def test_what_is_built_is_what_the_schemas_allow(built):
+    for name, things in built.items():
+        for thing in things.values():
+            validate(thing)
+        kind = OVERLAYS.get(name, "RayCluster")
+        assert kind in things
+        assert ("RayCluster" in things) == (kind in {"RayCluster", "CronJob"})
+
+
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("work/scan/job.yaml", ("spec", "shutDownAfterJobFinishes")),
+        ("work/nightly-raycronjob/audit.yaml", ("spec", "jobTemplate", "entryPoint")),
+        ("base/cluster.yaml", ("spec", "workerGroupSpecs", 0, "maxReplica")),
+        ("base/cluster.yaml", ("spec", "headGroupSpec", "template", "spec", "serviceAcountName")),
+        ("work/nightly-cronjob/audit.yaml", ("spec", "concurencyPolicy")),
+        ("base/network-policy.yaml", ("spec", "ingres")),
+    ],
+)
+def test_a_misspelt_field_is_refused(file, path):
+    thing = copy.deepcopy(documents(KUBERAY / file)[0])
+    *parents, last = path
+    node = thing
+    for step in parents:
+        node = node[step]
+    node[last] = "x"
+    with pytest.raises(jsonschema.ValidationError, match=last):
+        validate(thing)
+
+
+def test_pods_run_without_rights_and_tell_the_network_policy_whose_they_are(built):
+    for name, things in built.items():
+        policy = things["NetworkPolicy"]["spec"]
+        release = policy["podSelector"]["matchLabels"]
+        jobs = [t for kind, t in things.items() if kind.startswith("Ray") or kind == "CronJob"]
+        pods = [pod for job in jobs for pod in templates(job)]
+        assert len(pods) >= 2, name
+        for pod in pods:
+            assert release.items() <= pod["metadata"]["labels"].items()
+            assert pod["spec"]["securityContext"]["runAsNonRoot"]
+            for container in pod["spec"]["containers"]:
+                assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+                assert not container["securityContext"]["allowPrivilegeEscalation"]
+                assert container["image"].startswith(("memscan", "registry.example.com/memscan:"))
+
+
+def test_the_network_policy_leaves_no_dangerous_port_open_to_others(built):
+    policy = built["base"]["NetworkPolicy"]["spec"]
+    (release,) = [rule for rule in policy["ingress"] if "ports" not in rule]
+    assert release["from"] == [{"podSelector": policy["podSelector"]}]
+    for rule in policy["ingress"]:
+        for peer in rule["from"]:
+            assert peer.get("podSelector") or peer["namespaceSelector"]["matchLabels"]
+        numbers = {port["port"] for port in rule.get("ports", [])}
+        who = rule["from"][0].get("podSelector", {}).get("matchLabels", {})
+        operator = who.get("app.kubernetes.io/name") == "kuberay-operator"
+        assert numbers <= ({8265} if operator else {8080})
+
+
+def test_the_cronjob_speaks_to_the_head_and_with_the_token_that_the_operator_makes(built):
+    things = built["spot-workers"]
+    cluster = things["RayCluster"]["metadata"]["name"]
+    (pod,) = templates(things["CronJob"])
+    environment = {each["name"]: each for each in pod["spec"]["containers"][0]["env"]}
+    assert environment["RAY_API_SERVER_ADDRESS"]["value"] == f"http://{cluster}-head-svc:8265"
+    secret = environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert secret == {"name": cluster, "key": "auth_token"}
+    assert things["RayCluster"]["spec"]["authOptions"] == {"mode": "token"}
+
+
+def commands(things):
+    """Return the memscan commands of objects: ``memscan a && memscan b`` is two."""
+    texts = []
+    for kind, thing in things.items():
+        if kind == "RayJob":
+            texts.append(thing["spec"]["entrypoint"])
+        if kind == "RayCronJob":
+            texts.append(thing["spec"]["jobTemplate"]["entrypoint"])
+        if kind == "CronJob":
+            (pod,) = templates(thing)
+            texts.append(shlex.join(["memscan", *pod["spec"]["containers"][0]["args"]]))
+    return [shlex.split(part) for text in texts for part in text.split("&&")]
+
+
+def test_commands_are_memscans_and_their_paths_are_the_clusters(built):
+    root = typer.main.get_command(app).make_context("memscan", [], resilient_parsing=True)
+    seen = set()
+    for things in built.values():
+        for program, *words in commands(things):
+            assert program == "memscan"
+            sending.check(root, words, None)
+            seen.add(words[0])
+    assert seen == {"scan", "audit", "testbed"}
+
+
+def test_the_image_has_the_ray_that_the_manifests_name():
+    (pinned,) = [
+        line.removeprefix("ray==")
+        for line in (INFRA.parent / "constraints.txt").read_text().splitlines()
+        if line.startswith("ray==")
+    ]
+    (cluster,) = documents(KUBERAY / "base" / "cluster.yaml")
+    assert cluster["spec"]["rayVersion"] == pinned == ray.__version__
+
+
+def launcher_schema():
+    return json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+
+
+@pytest.mark.parametrize("path", sorted((INFRA / "launcher").glob("*.yaml")), ids=lambda p: p.stem)
+def test_rays_launcher_takes_the_file(path):
+    (config,) = documents(path)
+    jsonschema.validate(config, launcher_schema())
+    assert config["head_node_type"] in config["available_node_types"]
+    with pytest.raises(jsonschema.ValidationError, match="max_worker"):
+        jsonschema.validate(config | {"max_worker": 3}, launcher_schema())
+
+
+def tool(name):
+    found = Path(sys.executable).with_name(name)
+    path = str(found) if found.exists() else shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not here")
+    return path
+
+
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_scripts_pass_shellcheck():
+    done = run(tool("shellcheck"), *map(str, sorted(INFRA.rglob("*.sbatch"))))
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_dockerfile_passes_hadolint(tmp_path):
+    hadolint, file = tool("hadolint"), INFRA / "Dockerfile"
+    done = run(hadolint, str(file))
+    assert done.returncode == 0, done.stdout
+    worse = tmp_path / "Dockerfile"
+    worse.write_text(file.read_text() + "\nRUN apt-get install curl\n")
+    assert run(hadolint, str(worse)).returncode
