@@ -2,7 +2,6 @@
 
 import io
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -80,29 +79,6 @@ def overlay(values: NDArray[np.float64], top: float) -> bytes:
     alphas = bytes((np.minimum(steps * 1.5, 0.85) * 255).astype(np.uint8))
     image.save(out, "PNG", optimize=True, transparency=alphas)
     return out.getvalue()
-
-
-def outline_path(mask: NDArray[np.bool_]) -> str:
-    """Return the edges of a mask as an SVG path, one pixel of the mask being one unit.
-
-    Example:
-        >>> outline_path(np.array([[True]]))
-        'M0 0h1M0 1h1M0 0v1M1 0v1'
-    """
-    padded = np.pad(mask, 1)
-    across = padded[1:, 1:-1] != padded[:-1, 1:-1]
-    down = (padded[1:-1, 1:] != padded[1:-1, :-1]).T
-    horizontal = [f"M{start} {row}h{length}" for row, start, length in _stretches(across)]
-    vertical = [f"M{column} {start}v{length}" for column, start, length in _stretches(down)]
-    return "".join(horizontal + vertical)
-
-
-def _stretches(lines: NDArray[np.bool_]) -> Iterator[tuple[int, int, int]]:
-    """Yield line, start and length of every run of true values."""
-    edges = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    starts, stops = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    for (line, start), (_, stop) in zip(starts.tolist(), stops.tolist(), strict=True):
-        yield line, start, stop - start
 
 
 def colour_bar(width: int, height: int) -> Image.Image:

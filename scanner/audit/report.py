@@ -10,28 +10,31 @@ import hashlib
 import html
 import json
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 
 from scanner.audit.copies import Group, told_of
 from scanner.audit.findings import Finding, cutoff_of, findings
-from scanner.audit.histogram import Histogram, as_svg, histogram, ticks
+from scanner.audit.histogram import Histogram, as_svg, histogram, levels, ticks
 from scanner.audit.query import connect, model_of
 from scanner.audit.text import printable
-from scanner.audit.thumbnails import Gallery, Images, gallery
+from scanner.audit.thumbnails import SIDES, Gallery, Images, gallery
 from scanner.calibration import Calibration
 from scanner.io.results import Results
 
-IMAGE_CAP = 32 * 1024 * 1024
+IMAGE_CAP = 48 * 1024 * 1024
 MOST_FINDINGS = 20_000
 MOST_SHARDS = 200
 MOST_CHARACTERS = 2000
 MOST_COPIES = 20
+MOST_URL = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +67,14 @@ class Mark:
         reason: Why, for a person.
         severity: The policy's word.
         muted: The reason it was muted with, or ``""``.
+        rows: Further particulars, name and text, for the finding's detail.
     """
 
     state: str = ""
     reason: str = ""
     severity: str = ""
     muted: str = ""
+    rows: tuple[tuple[str, str], ...] = ()
 
 
 def page(
@@ -79,9 +84,11 @@ def page(
     *,
     shards: Collection[str] | None = None,
     marks: Mapping[str, Mark] | None = None,
+    gone: Sequence[Finding] = (),
     banners: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
     copies: Mapping[str, Group] | None = None,
+    cards: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the page of one run as HTML.
 
@@ -91,42 +98,41 @@ def page(
         options: What to show.
         shards: Identities of the shards that count; all by default.
         marks: What an audit says of findings, by caption hash.
+        gone: Findings that are resolved, as they were.
         banners: Sentences that stand on top.
         facts: Further rows of the table of particulars.
         copies: Images of the corpus that copy a finding, by caption hash.
+        cards: Further headline figures, name and text.
 
     Raises:
         ConfigError: If there is no such run.
         ResultsError: If the results cannot be read.
     """
-    record = results.read_run(run)
+    record, said = results.read_run(run), marks or {}
     with closing(connect(results, runs=[run], shards=shards, fdr=options.fdr)) as con:
         rate, every = cutoff_of(con), findings(con)
-        found = sorted(every, key=lambda f: _first((marks or {}).get(f.caption_sha256), f))
+        found = sorted(every, key=lambda f: (_place(said.get(f.caption_sha256)), f.order))
         found = found[:MOST_FINDINGS]
         counts = figures(con)
-        shown = histogram(con, _threshold(con, record, options, rate))
+        null = options.calibration.null_scores if options.calibration else ()
+        shown = histogram(con, _threshold(con, record, options, rate), null)
         pictures = Gallery()
         if options.images is not None:
             pictures = gallery(
                 con, found, options.images, cap=options.image_cap, most_shards=MOST_SHARDS
             )
-    items = [_item(f, (marks or {}).get(f.caption_sha256), options) for f in found]
+        addresses = _addresses(con, found)
+    kept = [*found, *gone[: MOST_FINDINGS - len(found)]]
+    items = [_item(f, said.get(f.caption_sha256), options, addresses) for f in kept]
     for item in items:
-        item["i"] = item["id"] in pictures.pictures
+        item["i"] = item["id"] in pictures.illustrations
         if item["id"] in (copies or {}):
             item |= _copies((copies or {})[item["id"]])
-    headline = [
-        ("captions scanned", f"{counts['captions']:,}"),
-        ("flagged", f"{len(every):,}"),
-        ("rejected samples", f"{counts['rejected']:,}"),
-        ("incomplete shards", f"{len(record.get('incomplete', ())):,}"),
-    ]
+    headline = [*_headline(counts, every, record, said), *cards]
     rows = [*_particulars(record, run, counts, options, rate), *facts]
-    notes = _notes(record, len(every) - len(found), pictures, options)
-    return _assembled(
-        options.title, headline, rows, [*banners, *notes], _distribution(shown), items, pictures
-    )
+    left_out = len(every) + len(gone) - len(kept)
+    notes = [*banners, *_notes(record, left_out, pictures, options)]
+    return _assembled(options.title, headline, rows, notes, _distribution(shown), items, pictures)
 
 
 def figures(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
@@ -139,9 +145,54 @@ def figures(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return dict(zip(("captions", "samples", "rejected", "shards"), map(int, row), strict=True))
 
 
-def _first(mark: Mark | None, finding: Finding) -> tuple[Any, ...]:
-    news = mark is not None and mark.state in ("new", "worse") and not mark.muted
-    return not news, finding.order
+def _place(mark: Mark | None) -> int:
+    """Return 0 for what is new or worse, 1 for what is known, 2 for what is muted."""
+    if mark is None:
+        return 1
+    return 2 if mark.muted else 0 if mark.state in ("new", "worse") else 1
+
+
+def _headline(
+    counts: Mapping[str, int], every: Sequence[Finding], record: Mapping[str, Any],
+    marks: Mapping[str, Mark],
+) -> list[tuple[str, str]]:  # fmt: skip
+    matches = Counter(finding.match for finding in every)
+    states = Counter("muted" if mark.muted else mark.state for mark in marks.values())
+    told = ("new", "worse", "resolved", "muted") if marks else ()
+    return [
+        ("captions scanned", f"{counts['captions']:,}"),
+        ("flagged", f"{len(every):,}"),
+        *((state, f"{states[state]:,}") for state in told),
+        ("verbatim copies", f"{matches['verbatim']:,}"),
+        ("template copies", f"{matches['template']:,}"),
+        ("rejected samples", f"{counts['rejected']:,}"),
+        ("incomplete shards", f"{len(record.get('incomplete', ())):,}"),
+    ]
+
+
+def _addresses(con: duckdb.DuckDBPyConnection, found: Sequence[Finding]) -> dict[str, str]:
+    """Return the url of each finding's sample by caption hash, where its shard gave one."""
+    rows = con.execute(
+        "SELECT s.caption_sha256, any_value(s.url) FROM scores AS s JOIN (SELECT "
+        "unnest($1::VARCHAR[]) AS sha, unnest($2::VARCHAR[]) AS shard, unnest($3::VARCHAR[]) AS key"
+        ") AS w ON s.caption_sha256 = w.sha AND s.shard = w.shard AND s.key = w.key "
+        "WHERE s.url IS NOT NULL GROUP BY 1",
+        [[f.caption_sha256 for f in found], [f.shard for f in found], [f.key for f in found]],
+    ).fetchall()
+    return dict(rows)
+
+
+def site(url: str) -> str:
+    """Return the host of an untrusted url, in lower case and without www; empty if it has none.
+
+    Example:
+        >>> site("https://www.Example.org:8080/a.jpg"), site("javascript:alert(1)"), site("http://[")
+        ('example.org', '', '')
+    """
+    try:
+        return printable((urlsplit(url).hostname or "").removeprefix("www."))
+    except ValueError:
+        return ""
 
 
 def _threshold(
@@ -208,7 +259,12 @@ def _notes(record: dict[str, Any], cut: int, pictures: Gallery, options: PageOpt
     if pictures.left_out:
         notes.append(
             f"Pictures of the last {pictures.left_out:,} findings are left out: this page holds "
-            f"at most {pictures.cap / 2**20:.3g} MiB of pictures. `memscan show` draws any of them."
+            f"at most {pictures.cap / 2**20:.3g} MiB of pictures. memscan show draws any of them."
+        )
+    elif pictures.side < SIDES[0] and pictures.illustrations:
+        notes.append(
+            f"Pictures are at most {pictures.side} pixels wide, so that those of all findings fit "
+            f"into {pictures.cap / 2**20:.3g} MiB. memscan show draws any of them larger."
         )
     if pictures.unread:
         notes.append(
@@ -218,15 +274,26 @@ def _notes(record: dict[str, Any], cut: int, pictures: Gallery, options: PageOpt
     return notes
 
 
-def _item(finding: Finding, mark: Mark | None, options: PageOptions) -> dict[str, Any]:
+def _item(
+    finding: Finding, mark: Mark | None, options: PageOptions, addresses: Mapping[str, str]
+) -> dict[str, Any]:
     caption = None if options.redact else printable(finding.caption[:MOST_CHARACTERS])
-    return {
-        "id": finding.caption_sha256, "c": caption, "d": finding.delta_s, "p": finding.p_value,
-        "n": finding.copies, "s": printable(finding.shard), "k": printable(finding.key),
-        "m": finding.match, "e": finding.match_mse, "a": finding.area,
-        "ei": finding.mse_inside, "eo": finding.mse_outside,
-        **(asdict(mark) if mark else {}),
+    url = addresses.get(finding.caption_sha256, "")
+    item = {
+        "id": finding.caption_sha256, "c": caption, "l": len(finding.caption),
+        "d": _finite(finding.delta_s), "p": _finite(finding.p_value), "n": finding.copies,
+        "s": printable(finding.shard), "k": printable(finding.key), "m": finding.match,
+        "e": [_finite(x) for x in (finding.match_mse, finding.mse_inside, finding.mse_outside)],
+        "a": finding.area, "u": printable(url[:MOST_URL]), "h": site(url),
     }  # fmt: skip
+    if mark:
+        rows = [[printable(name), printable(text)] for name, text in mark.rows]
+        item |= asdict(mark) | {"rows": rows}
+    return item
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _copies(group: Group) -> dict[str, Any]:
@@ -243,16 +310,28 @@ def _distribution(shown: Histogram | None) -> str:
     labels = "".join(
         f'<span style="left:{100 * place:.2f}%">{label}</span>' for place, label in ticks(shown)
     )
+    counts = "".join(
+        f'<span style="bottom:{100 * height:.2f}%">{label}</span>'
+        for height, label in levels(shown)
+    )
     cut = ""
     if shown.threshold is not None and math.isfinite(shown.threshold):
         place = shown.place(shown.threshold)
         side = "right" if place > 0.5 else "left"
         at = 100 * (1 - place) if side == "right" else 100 * place
         cut = (
-            f'<div class="cutlabel"><span class="{side}" style="{side}:{at:.2f}%">'
+            f'<div class="cutlabel"><span style="{side}:{at:.2f}%">'
             f"threshold {shown.threshold:.4g}</span></div>"
         )
-    return f'<div class="hist">{cut}{as_svg(shown)}<div class="ticks">{labels}</div></div>'
+    null = ""
+    if shown.null is not None:
+        null = f'<span class="key null"></span> {shown.null.sum():,} null captions (calibration)'
+    return (
+        '<p class="hint"><span class="key clear"></span> clear <span class="key flag"></span> '
+        f'flagged {null}</p><div class="hist">{cut}<div class="plot">'
+        f'<div class="counts" aria-hidden="true">{counts}</div>{as_svg(shown)}'
+        f'<div class="ticks" aria-hidden="true">{labels}</div></div></div>'
+    )
 
 
 def _assembled(
@@ -272,7 +351,7 @@ def _assembled(
     )
     blocks = "\n".join(
         f'<script type="application/json" id="i-{sha}">{_json(one.as_json())}</script>'
-        for sha, one in pictures.pictures.items()
+        for sha, one in pictures.illustrations.items()
     )
     parts = {
         "title": _safe(title), "style": style, "script": script, "digest": digest,

@@ -2,30 +2,38 @@
 
 import base64
 import io
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby, islice
 from typing import Any
 
 import duckdb
 from PIL import Image
 
-from scanner.audit.canvas import outline_path, overlay, without_specks
-from scanner.audit.evidence import colour_scale, picture
+from scanner import pictures
+from scanner.audit.canvas import overlay, without_specks
+from scanner.audit.evidence import colour_scale
 from scanner.audit.findings import Finding
-from scanner.masks import from_heatmap, from_runs
+from scanner.masks import from_heatmap, from_runs, to_runs
 
 Images = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
 """From a shard and keys to the encoded training images that there are, by key."""
 
-SIDE, QUALITY = 224, 78
-AT_ONCE = 1000
+SIDES = (448, 320, 224, 160, 128, 96)
+"""Sides of pictures in pixels: the largest at which those of all findings fit is taken."""
+QUALITY, EFFORT = 60, 2
+"""Of WebP, which takes half of what a JPEG does; more effort saves a tenth at twice the time."""
+AT_ONCE, SAMPLE = 200, 16
 
 MAPS = """
 SELECT m.caption_sha256, m.metric, m.height, m.width, m.heatmap, m.mask, m.image
 FROM masks AS m JOIN wanted AS w
   ON m.caption_sha256 = w.sha AND m.shard = w.shard AND m.key = w.key AND m.seed = w.seed
 WHERE m.baseline IN ('null', 'none')
-ORDER BY m.metric = 'delta_h' DESC, m.metric = 'delta_s' DESC, m.metric
+ORDER BY m.caption_sha256, m.metric = 'delta_h' DESC, m.metric = 'delta_s' DESC, m.metric
 """
 
 
@@ -37,24 +45,25 @@ class Illustration:
         training: Training image as a data URI.
         generated: Generated picture as a data URI.
         heatmap: Map as a data URI, see-through where nothing is.
-        outline: SVG path around the mask.
+        mask: COCO run lengths of the mask without specks, if there is one.
         size: Height and width of map and mask.
     """
 
     training: str = ""
     generated: str = ""
     heatmap: str = ""
-    outline: str = ""
+    mask: list[int] = field(default_factory=list)
     size: tuple[int, int] = (1, 1)
 
     @property
     def num_bytes(self) -> int:
         """What it adds to a page."""
-        return sum(map(len, (self.training, self.generated, self.heatmap, self.outline)))
+        runs = sum(len(str(run)) + 1 for run in self.mask)
+        return runs + sum(map(len, (self.training, self.generated, self.heatmap)))
 
     def as_json(self) -> dict[str, Any]:
         """Return what the page's script reads."""
-        return {"t": self.training, "g": self.generated, "h": self.heatmap, "o": self.outline,
+        return {"t": self.training, "g": self.generated, "h": self.heatmap, "o": self.mask,
                 "s": self.size}  # fmt: skip
 
 
@@ -63,16 +72,18 @@ class Gallery:
     """Pictures of the worst findings, up to a size.
 
     Attributes:
-        pictures: By caption hash.
+        illustrations: By caption hash.
         cap: The most bytes that were allowed.
         left_out: Findings without pictures because of the cap.
         unread: Shards whose training images were not looked for.
+        side: Rows and columns of a picture at most.
     """
 
-    pictures: dict[str, Illustration] = field(default_factory=dict)
+    illustrations: dict[str, Illustration] = field(default_factory=dict)
     cap: int = 0
     left_out: int = 0
     unread: int = 0
+    side: int = SIDES[0]
 
 
 def gallery(
@@ -96,29 +107,47 @@ def gallery(
     con.execute(
         "CREATE OR REPLACE TEMP TABLE wanted (sha VARCHAR, shard VARCHAR, key VARCHAR, seed BIGINT)"
     )
-    made, used, opened, unread = dict[str, Illustration](), 0, set[str](), set[str]()
-    for start in range(0, len(found), AT_ONCE):
-        some = found[start : start + AT_ONCE]
-        drawn = _maps(con, some, scale)
-        shards = {finding.shard: True for finding in some}
-        for shard in shards:
-            if shard not in opened and len(opened) >= most_shards:
-                unread.add(shard)
-                continue
-            opened.add(shard)
-            _add_training(drawn, [f for f in some if f.shard == shard], images)
-        for finding in some:
-            one = drawn.get(finding.caption_sha256, Illustration())
-            if used + one.num_bytes > cap:
-                return Gallery(made, cap, len(found) - len(made), len(unread))
-            used += one.num_bytes
-            made[finding.caption_sha256] = one
-    return Gallery(made, cap, 0, len(unread))
+    side, each = _side(con, found, scale, cap)
+    reached = found[: 1 + int(2 * cap / max(1, each))]
+    made, used = dict[str, Illustration](), 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        training, unread = _training(reached, images, side, pool, most_shards)
+        for start in range(0, len(reached), AT_ONCE):
+            some = reached[start : start + AT_ONCE]
+            drawn = _maps(con, some, scale, side, pool)
+            for finding in some:
+                one = drawn.get(finding.caption_sha256, Illustration())
+                one.training = training.pop(finding.caption_sha256, "")
+                if used + one.num_bytes > cap:
+                    return Gallery(made, cap, len(found) - len(made), unread, side)
+                used += one.num_bytes
+                made[finding.caption_sha256] = one
+    return Gallery(made, cap, len(found) - len(made), unread, side)
 
 
-def _maps(
-    con: duckdb.DuckDBPyConnection, some: Sequence[Finding], scale: dict[str, float]
-) -> dict[str, Illustration]:
+def _side(
+    con: duckdb.DuckDBPyConnection, found: Sequence[Finding], scale: dict[str, float], cap: int
+) -> tuple[int, float]:
+    """Return the largest side at which the pictures of all findings fit, and what one takes then.
+
+    It goes by a sample of them.
+    """
+    step, each = max(1, len(found) // SAMPLE), 0.0
+    rows = list(_rows(con, found[::step][:SAMPLE]))
+    for side in SIDES:
+        drawn = [_illustration(own, scale, side) for own in rows]
+        # A training image takes about what the generated picture does.
+        whole = sum(one.num_bytes + len(one.generated) for one in drawn)
+        each = whole / max(1, len(rows))
+        if each * len(found) <= cap:
+            return side, each
+    return SIDES[-1], each
+
+
+def _rows(
+    con: duckdb.DuckDBPyConnection, some: Sequence[Finding]
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of `MAPS`, those of one finding at a time."""
     localized = [f for f in some if f.seed is not None]
     con.execute("DELETE FROM wanted")
     con.execute(
@@ -127,13 +156,27 @@ def _maps(
         [[f.caption_sha256 for f in localized], [f.shard for f in localized],
          [f.key for f in localized], [f.seed for f in localized]],
     )  # fmt: skip
-    drawn: dict[str, Illustration] = {}
-    rows = con.execute(MAPS)
-    while (row := rows.fetchone()) is not None:
-        sha, metric, height, width, heatmap, mask, image = row
-        one = drawn.setdefault(sha, Illustration())
+    cursor = con.execute(MAPS)
+    for _, own in groupby(iter(cursor.fetchone, None), key=lambda row: row[0]):
+        yield list(own)
+
+
+def _maps(
+    con: duckdb.DuckDBPyConnection, some: Sequence[Finding], scale: dict[str, float], side: int,
+    pool: ThreadPoolExecutor,
+) -> dict[str, Illustration]:  # fmt: skip
+    rows = list(_rows(con, some))
+    drawn = pool.map(lambda own: _illustration(own, scale, side), rows)
+    return {own[0][0]: one for own, one in zip(rows, drawn, strict=True)}
+
+
+def _illustration(
+    rows: Sequence[tuple[Any, ...]], scale: dict[str, float], side: int
+) -> Illustration:
+    one = Illustration()
+    for _, metric, height, width, heatmap, mask, image in rows:
         if image is not None and not one.generated:
-            one.generated = small_jpeg(image)
+            one.generated = small(image, side)
         if not one.heatmap and metric in scale:
             one.size = (height, width)
             values = from_heatmap(heatmap, height, width)
@@ -141,26 +184,41 @@ def _maps(
             if mask is not None:
                 region = from_runs(mask, height, width)
                 smooth = without_specks(region) if min(height, width) >= 32 else region
-                one.outline = outline_path(smooth)
-    return drawn
+                one.mask = to_runs(smooth)
+    return one
 
 
-def _add_training(drawn: dict[str, Illustration], some: Sequence[Finding], images: Images) -> None:
-    by_key = {finding.key: finding.caption_sha256 for finding in some}
-    for key, content in images(some[0].shard, set(by_key)):
-        if key in by_key:
-            drawn.setdefault(by_key[key], Illustration()).training = small_jpeg(content)
+def _training(
+    found: Sequence[Finding], images: Images, side: int, pool: ThreadPoolExecutor,
+    most_shards: int,
+) -> tuple[dict[str, str], int]:  # fmt: skip
+    """Return training images by caption hash, each shard read once; and how many were not read."""
+    by_shard: dict[str, dict[str, str]] = {}
+    for finding in found:
+        by_shard.setdefault(finding.shard, {})[finding.key] = finding.caption_sha256
+    made: dict[str, str] = {}
+    for shard in list(by_shard)[:most_shards]:
+        wanted = by_shard[shard]
+        seen = images(shard, set(wanted))
+        while some := list(islice(seen, AT_ONCE)):
+            made |= pool.map(partial(_named, wanted, side), some)
+    return made, max(0, len(by_shard) - most_shards)
 
 
-def small_jpeg(content: bytes) -> str:
-    """Return an untrusted picture as a data URI of a small JPEG; empty if it is none."""
-    image = picture(content)
-    if image is None:
+def _named(names: dict[str, str], side: int, entry: tuple[str, bytes]) -> tuple[str, str]:
+    return names[entry[0]], small(entry[1], side)
+
+
+def small(content: bytes, side: int) -> str:
+    """Return an untrusted picture as a data URI, ``side`` pixels wide at most; empty if none."""
+    try:
+        image = pictures.opened(content, least=(side, side))
+    except ValueError:
         return ""
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=QUALITY, optimize=True)
-    return _uri("jpeg", out.getvalue())
+    image.save(out, "WEBP", quality=QUALITY, method=EFFORT)
+    return _uri("webp", out.getvalue())
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -67,7 +67,7 @@ def audit(
     ] = None,
     no_images: reports.NoImages = False,
     redact_captions: reports.Redact = False,
-    image_cap: reports.ImageCap = 32.0,
+    image_cap: reports.ImageCap = 48.0,
     batch_size: options.Batch = "auto",
     chunk_size: options.ChunkSize = 256,
     actors: options.Actors = None,

@@ -44,7 +44,7 @@ def report(
     fdr: Fdr = None,
     no_images: NoImages = False,
     redact_captions: Redact = False,
-    image_cap: ImageCap = 32.0,
+    image_cap: ImageCap = 48.0,
     calibration: Annotated[
         Path | None,
         typer.Option(

@@ -312,7 +312,7 @@ def _write(
         ]  # fmt: skip
         write_removal(con, rows, folder, redact=redact, groups=_groups(there))
     files = {
-        "report.html": _page(night, view, options, there),
+        "report.html": _page(night, view, options),
         "summary.md": as_markdown(night, redact=redact),
         "junit.xml": as_junit(night, redact=redact),
         "findings.sarif": as_sarif(night, scanner.__version__, redact=redact),
@@ -328,7 +328,7 @@ def _write(
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _page(night: Night, view: View, options: PageOptions, there: list[Alert]) -> str:
+def _page(night: Night, view: View, options: PageOptions) -> str:
     counts = night.counts()
     states = ", ".join(f"{counts[state]} {state}" for state in counts)
     shards = ", ".join(f"{len(urls)} {kind}" for kind, urls in night.shards.items())
@@ -340,9 +340,10 @@ def _page(night: Night, view: View, options: PageOptions, there: list[Alert]) ->
         banners.insert(0, f"{counts['pending']} earlier findings are not yet rescanned.")
     if night.causes:
         banners.insert(0, f"Since {night.previous}: {', '.join(night.causes)}.")
-    marks = {a.change.finding.caption_sha256: a.mark() for a in there}
+    marks = {a.change.finding.caption_sha256: a.mark() for a in night.alerts}
+    gone = [a.change.finding for a in night.alerts if a.change.after is None]
     settings = replace(options, title=f"Audit {night.name}", fdr=view.fdr)
     return page(
-        view.results, view.run, settings, shards=view.shards, marks=marks, banners=banners,
-        copies=_groups(there), facts=[fact for fact in facts if fact[1]],
+        view.results, view.run, settings, shards=view.shards, marks=marks, gone=gone,
+        banners=banners, facts=[fact for fact in facts if fact[1]], copies=_groups(night.alerts),
     )  # fmt: skip

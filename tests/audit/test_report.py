@@ -1,20 +1,22 @@
 import json
 import re
-import shutil
-import subprocess
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from browser import CHROMIUM, browser
 from made_results import commit, jpeg, mask, score
 
-from scanner.audit.canvas import outline_path, overlay
+from scanner.audit.canvas import overlay
 from scanner.audit.evidence import picture
-from scanner.audit.findings import cutoff_of, findings
+from scanner.audit.findings import Finding, cutoff_of, findings
 from scanner.audit.histogram import histogram
 from scanner.audit.query import connect
-from scanner.audit.report import PageOptions, page
+from scanner.audit.report import Mark, PageOptions, page
+from scanner.audit.text import printable
 from scanner.audit.thumbnails import gallery
+from scanner.calibration import Calibration
 
 HOSTILE = [
     "<script>document.title='pwned'</script>",
@@ -22,7 +24,11 @@ HOSTILE = [
     "\"quotes\" & 'more' <b>bold</b>",
     "\u202eright to left\u2066 and \x00\x1b[31m controls",
     "<!--<script>",
+    "javascript:alert(1) \U0001f469\u200d\U0001f680 \u6f22\u5b57",
+    "sixty-four KiB " * 4400,
+    "two\nlines\r\n\tand a tab",
 ]
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed here")
 PATTERN = np.where(np.arange(64).reshape(8, 8) < 32, 5.0, -1.0)
 
 
@@ -61,6 +67,7 @@ def test_a_page_holds_every_finding_and_runs_no_script_but_its_own(hostile):
     assert not re.search(r"[\u202a-\u202e\u2066-\u2069\x00\x1b]", html)
     assert "script-src 'sha256-" in html
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", html)
+    assert max(len(item["c"]) for item in items_of(html)) <= 2000
 
 
 def test_a_page_without_pictures_and_captions_has_neither(hostile):
@@ -74,19 +81,48 @@ def test_pictures_end_at_the_cap_and_the_page_says_so(hostile):
     with closing(connect(hostile, runs=["r1"])) as con:
         found = findings(con)
         whole = gallery(con, found, training, cap=10**9, most_shards=9)
-        sizes = [whole.pictures[f.caption_sha256].num_bytes for f in found]
-        some = gallery(con, found, training, cap=sizes[0] + sizes[1], most_shards=9)
-    assert list(some.pictures) == [f.caption_sha256 for f in found[:2]]
-    assert some.left_out == len(found) - 2
-    options = PageOptions(images=training, image_cap=sizes[0] + sizes[1])
-    assert f"last {some.left_out} findings are left out" in page(hostile, "r1", options)
+        least = gallery(con, found, training, cap=1500, most_shards=9)
+    assert (whole.side, whole.left_out, len(whole.illustrations)) == (448, 0, len(HOSTILE))
+    assert list(least.illustrations) == [
+        f.caption_sha256 for f in found[: len(least.illustrations)]
+    ]
+    assert sum(one.num_bytes for one in least.illustrations.values()) <= 1500
+    assert 0 < len(least.illustrations) < len(found)
+    assert least.left_out == len(found) - len(least.illustrations)
+    html = page(hostile, "r1", PageOptions(images=training, image_cap=1500))
+    assert f"last {least.left_out} findings are left out" in html
+
+
+def test_pictures_become_smaller_before_any_is_left_out(make):
+    results = make()
+    large = [jpeg(640, level) for level in range(6)]
+    scores = [score(f"c{n}", 10.0 + n, flagged=True, stage="localize") for n in range(6)]
+    maps = [mask(f"c{n}", PATTERN, image=large[n]) for n in range(6)]
+    commit(results, "r1", scores, maps)
+    with closing(connect(results, runs=["r1"])) as con:
+        found = findings(con)
+        whole = gallery(con, found, training, cap=10**9, most_shards=9)
+        half = sum(one.num_bytes for one in whole.illustrations.values()) // 2
+        fitted = gallery(con, found, training, cap=half, most_shards=9)
+    assert fitted.side < whole.side == 448
+    assert fitted.left_out == 0
+    html = page(results, "r1", PageOptions(images=training, image_cap=half))
+    assert f"Pictures are at most {fitted.side} pixels wide" in html
+
+
+def test_the_page_compares_with_the_null_captions(hostile):
+    null = Calibration("m", "s", (0.2, 0.3, 0.4), {}, 0.01, 3, "")
+    html = page(hostile, "r1", PageOptions(calibration=null))
+    assert "3 null captions (calibration)" in html
+    assert '<path class="null"' in html
+    assert "null captions" not in page(hostile, "r1", PageOptions())
 
 
 def test_shards_beyond_the_limit_are_not_opened(hostile):
     with closing(connect(hostile, runs=["r1"])) as con:
         made = gallery(con, findings(con), training, cap=10**9, most_shards=0)
     assert made.unread == 1
-    assert not any(one.training for one in made.pictures.values())
+    assert not any(one.training for one in made.illustrations.values())
 
 
 def test_findings_come_worst_first_a_proven_copy_before_a_score(make):
@@ -138,10 +174,7 @@ def test_no_bin_straddles_the_threshold(make):
     assert found.flagged.sum() == (levels > 3.3).sum()
 
 
-def test_an_outline_surrounds_the_mask_and_an_overlay_is_clear_at_zero():
-    region = np.zeros((4, 5), bool)
-    region[1:3, 1:4] = True
-    assert outline_path(region) == "M1 1h3M1 3h3M1 1v2M4 1v2"
+def test_an_overlay_is_clear_at_zero():
     image = overlay(np.array([[0.0, -4.0, 9.0]]), 9.0)
     assert picture(image) is not None
     from io import BytesIO
@@ -153,23 +186,171 @@ def test_an_outline_surrounds_the_mask_and_an_overlay_is_clear_at_zero():
     assert alpha[2] > 200
 
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+@pytest.fixture(scope="module")
+def window(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("chromium")) as page:
+        page.resize(1440, 900)
+        yield page
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed here")
-def test_a_browser_shows_the_findings_and_no_hostile_caption_runs(hostile, tmp_path):
-    target = tmp_path / "report.html"
-    target.write_text(page(hostile, "r1", PageOptions(images=training)), encoding="utf-8")
-    done = subprocess.run(
-        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
-         target.as_uri()],
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    dom = done.stdout
-    assert "<title>Memorization report</title>" in dom, done.stderr[-2000:]
-    assert dom.count('<article class="card">') == len(HOSTILE)
-    assert "&lt;script&gt;document.title=" in dom
+def shown_in(window, html, folder):
+    """Open a page and check on the way that it asks for nothing and complains of nothing."""
+    target = folder / "report.html"
+    target.write_text(html, encoding="utf-8")
+    window.requests.clear()
+    window.problems.clear()
+    window.open(target)
+    assert [url for url in window.requests if not url.startswith("data:")] == [target.as_uri()]
+    assert window.problems == []
+    return target
+
+
+def captions_in(window):
+    return window.run("[...document.querySelectorAll('.card .caption')].map(e => e.textContent)")
+
+
+@needs_chromium
+def test_no_hostile_caption_runs_or_breaks_out(hostile, window, tmp_path):
+    shown_in(window, page(hostile, "r1", PageOptions(images=training)), tmp_path)
+    assert window.run("document.title") == "Memorization report"
+    assert sorted(captions_in(window)) == sorted(printable(text)[:300] for text in HOSTILE)
+    assert window.run("document.querySelectorAll('.card img[alt=\"training image\"]').length") > 0
+    assert window.run("document.querySelectorAll('a[href]:not(.skip)').length") == 0
+    window.choose("#search", "javascript:")
+    assert len(captions_in(window)) == 1
+    window.click(".card .caption")
+    assert "javascript:alert(1)" in window.run("document.getElementById('d-caption').textContent")
+    for wide, dark in ((1440, False), (390, True)):
+        window.resize(wide, 844, dark=dark)
+        assert window.run("document.documentElement.scrollWidth") <= wide
+    colour = window.run("getComputedStyle(document.body).backgroundColor")
+    assert colour == "rgb(19, 21, 24)"
+    window.resize(1440, 900)
+    assert window.problems == []
+
+
+@pytest.fixture
+def sixty(make):
+    """Sixty findings of three kinds on two shards and two sites, a third of them new or muted."""
+    results, marks = make(), {}
+    for shard in ("a.tar", "b.tar"):
+        scores, maps = [], []
+        for n in range(30):
+            text = f"caption {n:02d} of {shard[0]}"
+            level = 50.0 + n + (shard == "a.tar") / 2
+            row = score(text, level, shard=shard, flagged=True, p_value=0.001 * (n + 1))
+            url = f"https://www.site-{n % 2}.example/{n}.jpg"
+            caption = replace(row.caption, url=url)
+            scores.append(replace(row, caption=caption))
+            shown = mask(text, PATTERN, threshold=1.0, image=jpeg())
+            match = ("verbatim", "template", None)[n % 3]
+            maps.append(replace(shown, caption=caption, match=match))
+            state = "new" if n % 3 == 0 else "persisting"
+            marks[caption.sha256] = Mark(state, "why", "low", "accepted" if n == 5 else "")
+        commit(results, "r1", scores, maps, chunk=f"{shard[0]}-00000")
+    gone = Finding("0" * 64, "a resolved one", 1.0, 0.5, 1, "a.tar", "gone")
+    marks[gone.caption_sha256] = Mark("resolved", "removed")
+    return page(results, "r1", PageOptions(images=training), marks=marks, gone=[gone])
+
+
+def count_in(window):
+    return window.run("document.getElementById('count').textContent")
+
+
+def active(window, what="textContent"):
+    return window.run(f"document.activeElement.{what}")
+
+
+@needs_chromium
+def test_a_reader_sorts_filters_and_searches(sixty, window, tmp_path):
+    shown_in(window, sixty, tmp_path)
+    assert count_in(window) == "61 of 61 findings"
+    assert len(captions_in(window)) == 24
+    assert captions_in(window)[0] == "caption 00 of a"
+    chips = window.run("[...document.querySelectorAll('.chip')].map(e => e.textContent)")
+    assert chips == ["all 61", "new 20", "persisting 38", "resolved 1", "muted 2"]
+    for chip, number in (("muted", 2), ("resolved", 1), ("new", 20)):
+        window.click(f".chip.{chip}")
+        assert count_in(window) == f"{number} of 61 findings"
+    for field, value, number in (
+        ("site", "site-1.example", 10), ("shard", "b.tar", 5), ("match", "template", 0),
+        ("match", "verbatim", 5), ("search", "CAPTION 09", 1),
+    ):  # fmt: skip
+        window.choose(f"#{field}", value)
+        told = f"{number} of 61 findings" if number else "No finding answers"
+        assert count_in(window).startswith(told)
+    for field in ("site", "shard", "match", "search"):
+        window.choose(f"#{field}", "")
+    window.click(".chip:first-child")
+    for order, first in (
+        ("d", "caption 29 of a"),
+        ("p", "caption 00 of a"),
+        ("c", "a resolved one"),
+    ):
+        window.choose("#sort", order)
+        assert captions_in(window)[0] == first
+    window.choose("#size", "240")
+    assert len(captions_in(window)) == 61
+    assert window.run("document.getElementById('pager').hidden")
+
+
+@needs_chromium
+def test_a_reader_needs_no_mouse(sixty, window, tmp_path):
+    shown_in(window, sixty, tmp_path)
+    window.press("/")
+    assert active(window, "id") == "search"
+    for _ in range(6):
+        window.press("Tab")
+    assert active(window) == "caption 00 of a"
+    assert (
+        window.run("getComputedStyle(document.activeElement.closest('li')).outlineStyle") == "solid"
+    )
+    columns = window.run(
+        "getComputedStyle(document.getElementById('gallery')).gridTemplateColumns.split(' ').length"
+    )
+    order = captions_in(window)
+    for key, place in (("ArrowRight", 1), ("ArrowDown", 1 + columns), ("ArrowUp", 1), ("End", 23)):
+        window.press(key)
+        assert active(window) == order[place]
+    window.press("ArrowRight")
+    assert window.run("document.getElementById('where').textContent") == "page 2 of 3"
+    window.press("Enter")
+    assert window.run("document.getElementById('detail').open")
+    assert window.run("document.getElementById('d-where').textContent") == "25 of 61"
+    window.press("ArrowRight")
+    heading = window.run("document.getElementById('d-caption').textContent")
+    assert window.run("document.querySelectorAll('#d-body .frame svg path').length") == 2
+    window.press("Escape")
+    assert not window.run("document.getElementById('detail').open")
+    assert active(window) == heading
+    assert captions_in(window).index(heading) == 1
+    window.press("Tab")
+    assert active(window, "id") == "back"
+    names = window.run(
+        "[...document.querySelectorAll('button, input, select')].filter(e => !e.textContent.trim() "
+        "&& !e.labels?.length && !e.ariaLabel).length"
+    )
+    assert names == 0
+    assert window.problems == []
+
+
+@needs_chromium
+def test_a_mask_is_outlined_where_it_is(make, window, tmp_path):
+    results, values = make(), np.zeros((4, 5))
+    values[1:3, 1:4] = 9.0
+    row = score("one", 9.0, flagged=True, p_value=0.01, stage="localize")
+    commit(results, "r1", [row], [mask("one", values, threshold=1.0, image=jpeg())])
+    shown_in(window, page(results, "r1", PageOptions(images=training)), tmp_path)
+    path = window.until("document.querySelector('.frame path')?.getAttribute('d')")
+    edges = set(re.findall(r"M\d+ \d+[hv]1", path))
+    down = {f"M{x} {y}v1" for x in (1, 4) for y in (1, 2)}
+    assert edges == down | {f"M{x} {y}h1" for x in (1, 2, 3) for y in (1, 3)}
+
+
+@needs_chromium
+def test_a_run_without_findings_says_so(make, window, tmp_path):
+    results = make()
+    commit(results, "r1", [score("clear", 0.5, flagged=False, p_value=0.7)])
+    shown_in(window, page(results, "r1", PageOptions(images=training)), tmp_path)
+    assert count_in(window) == "Nothing is flagged."
+    assert window.run("document.getElementById('tools').offsetHeight") == 0
