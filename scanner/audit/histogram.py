@@ -65,8 +65,7 @@ def histogram(
         null_scores: Scores of the captions that the run was calibrated with.
     """
     rows = con.execute(
-        "SELECT delta_s, coalesce(flagged, false) AS flagged FROM captions "
-        "WHERE isfinite(delta_s)"
+        "SELECT delta_s, coalesce(flagged, false) AS flagged FROM captions WHERE isfinite(delta_s)"
     ).fetchnumpy()
     scores, flagged = np.asarray(rows["delta_s"], float), np.asarray(rows["flagged"], bool)
     if not len(scores):
