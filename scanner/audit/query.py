@@ -164,6 +164,7 @@ def run_query(
     timeout_s: float | None = None,
     runs: Sequence[str] | None = None,
     shards: Collection[str] | None = None,
+    also: Sequence[str | Path] = (),
 ) -> int:
     """Run one SELECT over the results and write what comes of it.
 
@@ -179,6 +180,7 @@ def run_query(
         timeout_s: Stop the query after so long.
         runs: Which runs the views hold; all by default.
         shards: Identities of the shards whose rows the views hold; all by default.
+        also: Further files that the query may read.
 
     Returns:
         How many rows were written.
@@ -191,7 +193,7 @@ def run_query(
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {fmt!r}")
     if (path if fmt == "parquet" else out) is None:
         raise ConfigError(f"format {fmt} needs {'a file' if fmt == 'parquet' else 'an output'}")
-    with closing(connect(results, runs=runs, shards=shards)) as con:
+    with closing(connect(results, runs=runs, shards=shards, also=also)) as con:
         query = statement(con, sql)
         timer = Timer(timeout_s, con.interrupt) if timeout_s else None
         if timer:

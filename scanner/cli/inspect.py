@@ -24,6 +24,14 @@ def query(
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many rows.", show_default=False)
     ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            help="A file of your own that the query may read too, by this path; repeat.",
+            show_default=False,
+        ),
+    ] = None,
     run: options.Run = None,
     everything: options.Everything = False,
 ) -> None:
@@ -32,7 +40,7 @@ def query(
     Of an audit's results, the views hold the run and the shards that the last audit counted.
 
     Views: `scores`, `masks`, `rejects`, `runs`, `captions` (a row per distinct caption) and
-    `findings` (flagged captions with their masks, worst first).
+    `findings` (flagged captions with their masks, worst first). Recipes: docs/sql.md.
 
     Example:
         memscan query results "SELECT caption, worst FROM captions ORDER BY worst DESC LIMIT 10"
@@ -53,10 +61,11 @@ def query(
             width=width,
             runs=runs,
             shards=shards,
+            also=beside or (),
         )
         return
     with out.open("w", encoding="utf-8", newline="") as stream:
-        run_query(store, sql, fmt, stream, limit=limit, runs=runs, shards=shards)
+        run_query(store, sql, fmt, stream, limit=limit, runs=runs, shards=shards, also=beside or ())
 
 
 def show(

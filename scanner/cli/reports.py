@@ -1,4 +1,4 @@
-"""Reading results as a whole: ``report`` and ``diff``."""
+"""Reading results as a whole: ``report``, ``diff`` and ``export``."""
 
 import json
 import shutil
@@ -107,6 +107,35 @@ def diff(
         return
     width = shutil.get_terminal_size((140, 24)).columns
     typer.echo(compare.as_text(found, limit, width))
+
+
+def export(
+    results: options.Results,
+    coco: Annotated[Path, typer.Option(help="The COCO JSON to write.", show_default=False)],
+    metric: Annotated[str, typer.Option(help="Which map's masks.")] = "delta_h",
+    baseline: Annotated[str, typer.Option(help="Which baseline's.")] = "null",
+    every: Annotated[
+        bool, typer.Option("--all", help="Masks of captions that are not flagged too.")
+    ] = False,
+    run: options.Run = None,
+    everything: options.Everything = False,
+) -> None:
+    r"""Write masks as COCO annotations: an image a sample, an annotation a mask of one seed.
+
+    Images have the size of their masks; the category says what the comparison with the training
+    image found.
+
+    Example:
+        memscan export results --coco masks.json
+    """
+    from scanner.audit import coco as writing
+
+    store, chosen, counted = looked_at(results, run, everything=everything)
+    number = writing.export(
+        store, chosen or newest(store), coco,
+        metric=metric, baseline=baseline, whole=every, shards=counted,
+    )  # fmt: skip
+    typer.echo(f"{coco}: {number:,} masks")
 
 
 def rate(fdr: float | None) -> float | None:
