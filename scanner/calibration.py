@@ -19,8 +19,10 @@ from scanner.errors import ConfigError
 from scanner.spec import ScanSpec
 from scanner.tail import Tail
 
-SCHEMA_VERSION = 2
-"""1 had no tail, no scores by seed and no settings; it is still read."""
+SCHEMA_VERSION = 3
+"""2 had no share for masks, 1 no tail, no scores by seed and no settings; both are still read."""
+MASK_SHARE = 0.3
+"""Chosen on planted captions: docs/calibration.md."""
 _NOT_DECIDING = {"created", "captions", "tail_note", "settings"}
 
 
@@ -42,6 +44,9 @@ class Calibration:
         tail: Model of the scores beyond all null scores, or null.
         tail_note: How the tail came about, or why there is none.
         settings: What ``score_fingerprint`` is the digest of; empty in old files.
+        mask_share: Share of a map's own level that a pixel of its mask exceeds, as in
+            `masks.region`. 0 in old files: there the pixel threshold decides alone, and null
+            maps and masks are not smoothed.
     """
 
     model: str
@@ -55,6 +60,7 @@ class Calibration:
     tail: Tail | None = None
     tail_note: str = "none was fitted"
     settings: dict[str, Any] = field(default_factory=dict)
+    mask_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -69,6 +75,8 @@ class Calibration:
             raise ConfigError(f"pixel_thresholds must be finite, got {self.pixel_thresholds}")
         if not 0 < self.pixel_fpr < 1:
             raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {self.pixel_fpr}")
+        if not 0 <= self.mask_share < 1:
+            raise ConfigError(f"mask_share must lie between 0 and 1, got {self.mask_share}")
 
     @property
     def min_p(self) -> float:
@@ -83,7 +91,7 @@ class Calibration:
     def fingerprint(self) -> str:
         """Twelve hex digits of everything that decides a number; the date does not."""
         decided = {k: v for k, v in asdict(self).items() if k not in _NOT_DECIDING}
-        for name in ("seed_scores", "tail"):  # so that old files keep their names
+        for name in ("seed_scores", "tail", "mask_share"):  # so that old files keep their names
             if not decided[name]:
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
@@ -234,6 +242,7 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         tail=None if tail is None else _tail(tail),
         tail_note=str(content.get("tail_note", "an old calibration: calibrate again for one")),
         settings=dict(content.get("settings", {})),
+        mask_share=float(content.get("mask_share", 0)),
     )
 
 

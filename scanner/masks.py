@@ -1,9 +1,55 @@
-"""Binary masks as COCO run lengths, and heatmaps as bytes."""
+"""From maps to masks; masks as COCO run lengths, heatmaps as bytes."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+WINDOW_SHARE = 13 / 64
+"""Side of the mean filter as a share of the map's side: 13 pixels of a 64 pixel latent."""
+LEVEL = 0.9
+"""A map's own level is this quantile of its smoothed pixels."""
+
+
+def region(
+    values: NDArray[np.floating], floor: float, share: float
+) -> tuple[float, NDArray[np.bool_]]:
+    """Return the threshold of a map's mask and the mask: what exceeds it.
+
+    With a share, the map is smoothed by `mean_filtered`, and a pixel must also exceed that share
+    of the map's own level: a copied region is a plateau, and its surroundings a slope below it
+    that may lie far above every null pixel. A map without a slope is all plateau, all inside.
+
+    Args:
+        values: Signed, ``(H, W)``.
+        floor: What null pixels seldom exceed; the threshold is never lower.
+        share: 0 to 1; 0 takes the map as it is, against the floor alone.
+
+    Example:
+        >>> region(np.array([[9.0, 2.0], [9.0, 1.0]]), 0.5, 0.3)[1].tolist()
+        [[True, False], [True, False]]
+    """
+    if share == 0:
+        return floor, values > floor
+    smooth = mean_filtered(values)
+    threshold = max(floor, share * float(np.quantile(smooth, LEVEL)))
+    return threshold, smooth > threshold
+
+
+def mean_filtered(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return a map averaged over a window about a fifth of its side, cut off at the border."""
+    return _band(values.shape[0]) @ values @ _band(values.shape[1]).T
+
+
+def window(side: int) -> int:
+    """Return the odd window of the mean filter for a map of this side.
+
+    Example:
+        >>> window(64), window(96), window(8)
+        (13, 19, 1)
+    """
+    return 2 * round((side * WINDOW_SHARE - 1) / 2) + 1 if side * WINDOW_SHARE > 1 else 1
 
 
 def to_runs(mask: NDArray[np.bool_]) -> list[int]:
@@ -78,3 +124,10 @@ def intersection_over_union(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float
     """Return the overlap of two masks of one shape; two empty masks agree: 1."""
     union = np.logical_or(a, b).sum()
     return float(np.logical_and(a, b).sum() / union) if union else 1.0
+
+
+@lru_cache(maxsize=64)
+def _band(side: int) -> NDArray[np.float64]:
+    index = np.arange(side)
+    near = np.abs(index[:, None] - index[None, :]) <= window(side) // 2
+    return near / near.sum(1, keepdims=True)

@@ -97,7 +97,8 @@ class MaskRow:
         width: Columns of the map.
         heatmap: ``sign(m) * log1p(abs(m))`` of the signed map, little-endian float16, row-major.
         sigma: Noise scale at which the map was taken.
-        threshold: Pixel threshold of the mask in the map's units, null without calibration.
+        threshold: What a pixel of the mask exceeds, in the map's units, smoothed under a
+            calibration; null without one.
         mask: COCO run lengths, null without a threshold.
         area: Share of the picture inside the mask, 0 to 1.
         image: The generated picture as JPEG, on one row per (caption, seed).

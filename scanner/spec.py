@@ -147,7 +147,7 @@ class ScanSpec:
     def score_settings(self) -> dict[str, object]:
         """Return what `score_fingerprint` is the digest of."""
         names = ("steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype")
-        return {"seeds": list(self.seeds)} | {name: getattr(self, name) for name in names}
+        return {"seeds": list(self.seeds), **{name: getattr(self, name) for name in names}}
 
 
 def run_id(model: str, spec: ScanSpec, calibration: str) -> str:

@@ -33,3 +33,42 @@ def test_heatmaps_keep_sign_and_a_thousandth_of_the_logarithm(values):
     logs = np.log1p(np.abs(values.astype(np.float64)))
     assert np.abs(np.log1p(np.abs(stored)) - logs).max() <= logs.max() * 2**-10 + 1e-6
     assert (np.sign(stored) * np.sign(values) >= 0).all()
+
+
+def plateau(height: float, slope: float, noise: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
+    """A map of a region at one height in surroundings at another, and the region."""
+    inside = np.zeros((16, 16), bool)
+    inside[3:12, 4:13] = True
+    values = np.where(inside, height, slope) + noise * np.random.default_rng(0).normal(
+        size=(16, 16)
+    )
+    return values, inside
+
+
+def test_a_region_is_a_share_of_the_maps_own_level_and_never_below_the_floor():
+    values, inside = plateau(600, 90)
+    threshold, mask = masks.region(values, 75, 0.3)
+    rim = mask & ~inside
+    assert (mask >= inside).all()
+    assert not rim[:2].any()
+    assert not rim[13:].any()
+    assert threshold == pytest.approx(0.3 * 600, rel=0.1)
+    assert masks.region(values, 75, 0)[1].mean() > 0.9
+    times = masks.region(values * 10, 75, 0.3)
+    assert (times[1] == mask).all()
+    assert times[0] == pytest.approx(10 * threshold)
+
+
+def test_a_map_without_contrast_is_all_inside_and_one_below_the_floor_all_outside():
+    flat = plateau(600, 600)[0]
+    assert masks.region(flat, 75, 0.3)[1].all()
+    threshold, mask = masks.region(flat / 10, 75, 0.3)
+    assert (threshold, mask.any()) == (75, False)
+    assert not masks.region(-flat, 75, 0.3)[1].any()
+
+
+def test_without_a_share_a_map_is_taken_as_it_is():
+    values, _ = plateau(600, 90, noise=100)
+    threshold, mask = masks.region(values, 75, 0)
+    assert threshold == 75
+    assert np.array_equal(mask, values > 75)

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from scanner import tail
 from scanner.audit.query import connect, model_of
-from scanner.calibration import Calibration
+from scanner.calibration import MASK_SHARE, Calibration
 from scanner.errors import ConfigError
 from scanner.io.results import Results
+from scanner.masks import from_heatmap, mean_filtered, to_heatmap
 from scanner.spec import ScanSpec
 
 NUM_CODES = 1 << 16
@@ -25,8 +26,8 @@ def calibrate(
 
     A caption's score is its mean delta_s over seeds; where there are several seeds, each one's
     own null scores are kept too. A pixel threshold is the value that a share
-    ``pixel_fpr`` of all pixels of all maps of that metric and baseline exceeds, or the next
-    higher value that occurs.
+    ``pixel_fpr`` of all pixels of all smoothed maps of that metric and baseline exceeds, or the
+    next higher value that occurs.
 
     Args:
         results: The results folder.
@@ -59,8 +60,8 @@ def calibrate(
             "SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL"
         ).fetchall():
             maps = con.execute(
-                "SELECT any_value(heatmap) FROM masks WHERE metric = $1 AND baseline = $2 "
-                "GROUP BY caption_sha256, seed",
+                "SELECT any_value(heatmap), any_value(height), any_value(width) FROM masks "
+                "WHERE metric = $1 AND baseline = $2 GROUP BY caption_sha256, seed",
                 [metric, baseline],
             )
             thresholds[f"{metric}/{baseline}"] = _pixel_threshold(maps, pixel_fpr)
@@ -80,13 +81,16 @@ def calibrate(
         tail=fitted,
         tail_note=note,
         settings=spec.score_settings(),
+        mask_share=MASK_SHARE,
     )
 
 
 def _pixel_threshold(maps: Any, pixel_fpr: float) -> float:
     counts = np.zeros(NUM_CODES, np.int64)
     while (row := maps.fetchone()) is not None:
-        counts += np.bincount(np.frombuffer(row[0], "<u2"), minlength=NUM_CODES)
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers that are none are refused
+            smooth = to_heatmap(mean_filtered(from_heatmap(*row)))
+        counts += np.bincount(np.frombuffer(smooth, "<u2"), minlength=NUM_CODES)
     return exceeded_by(counts, pixel_fpr)
 
 

@@ -18,7 +18,7 @@ from scanner.audit.query import COLUMNS, connect
 from scanner.audit.text import aligned
 from scanner.audit.truth import Truth, truths
 from scanner.io.results import Results
-from scanner.masks import from_heatmap, from_runs, resize
+from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
 from scanner.spec import LOW_IS_SUSPICIOUS
 
 HARD_KIND = "trap"
@@ -265,7 +265,7 @@ def _measured(members: list[tuple[Any, ...]]) -> list[tuple[str, overlap.Overlap
     ]
     methods = [
         ("oracle", overlap.sweep(maps, truths, lambda values: values).best()),
-        ("smoothed", overlap.sweep(maps, truths, overlap.mean_filtered).best()),
+        ("smoothed", overlap.sweep(maps, truths, mean_filtered).best()),
     ]
     if deployed:
         masks, met = zip(*deployed, strict=True)

@@ -16,7 +16,7 @@ from scanner.audit.text import cut, printable
 from scanner.audit.truth import Truth, truths
 from scanner.errors import ConfigError
 from scanner.io.results import Results
-from scanner.masks import from_heatmap, from_runs, resize
+from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
 from scanner.spec import LOW_IS_SUSPICIOUS
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _thresholds(found: Found) -> "Figure":
         values, colour = [row[2] for row in rows], COLOURS[number % len(COLOURS)]
         true = regions([row[1] for row in rows], values)
         label = metric_label(*name)
-        for axis, prepare in zip(axes, (_as_it_is, overlap.mean_filtered), strict=True):
+        for axis, prepare in zip(axes, (_as_it_is, mean_filtered), strict=True):
             seen = overlap.sweep(values, true, prepare)
             axis.plot(overlap.THRESHOLDS, seen.iou, color=colour, label=label)
         masked = [(resize(m, *t.shape), t) for (*_, m), t in zip(rows, true, strict=True)

@@ -16,8 +16,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 THRESHOLDS = np.linspace(-1e-6, 1 + 1e-6, 101)
-WINDOW_SHARE = 13 / 64
-"""Side of the mean filter as a share of the map's side: 13 pixels of a 64 pixel latent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +41,6 @@ def bilinear(values: Floats, height: int, width: int) -> Floats:
     if (rows, columns) == (height, width):
         return values
     return _taps(rows, height) @ values @ _taps(columns, width).T
-
-
-def mean_filtered(values: Floats) -> Floats:
-    """Return a map averaged over a window about a fifth of its side, cut off at the border."""
-    return _band(values.shape[0]) @ values @ _band(values.shape[1]).T
-
-
-def window(side: int) -> int:
-    """Return the odd window of the mean filter for a map of this side.
-
-    Example:
-        >>> window(64), window(96), window(8)
-        (13, 19, 1)
-    """
-    return 2 * round((side * WINDOW_SHARE - 1) / 2) + 1 if side * WINDOW_SHARE > 1 else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +73,7 @@ def sweep(
     Args:
         maps: Signed, each ``(h, w)``; gone through twice.
         truths: Each ``(H, W)``.
-        prepare: What is done to a map first, such as `mean_filtered`.
+        prepare: What is done to a map first, such as `scanner.masks.mean_filtered`.
 
     Returns:
         NaN everywhere if there are no maps.
@@ -156,10 +139,3 @@ def _taps(size: int, wanted: int) -> Floats:
     np.add.at(taps, (np.arange(wanted), first), 1 - share)
     np.add.at(taps, (np.arange(wanted), second), share)
     return taps
-
-
-@lru_cache(maxsize=64)
-def _band(side: int) -> Floats:
-    index = np.arange(side)
-    near = np.abs(index[:, None] - index[None, :]) <= window(side) // 2
-    return near / near.sum(1, keepdims=True)

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -151,7 +151,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     from scanner.audit.text import aligned
 
     store = opened(results)
-    records = [store.read_run(name) | {"run": name} for name in store.runs()]
+    records: list[dict[str, Any]] = [store.read_run(name) | {"run": name} for name in store.runs()]
     if as_json:
         typer.echo(json.dumps(records, default=str))
         return

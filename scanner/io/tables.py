@@ -78,7 +78,7 @@ MASKS = _schema(
         _field("baseline", pa.string(), "What was subtracted: null, a name, or none"),
         _field("height", pa.int32(), "Rows of the map", "pixels"),
         _field("width", pa.int32(), "Columns of the map", "pixels"),
-        _field("threshold", pa.float64(), "Pixel threshold of the mask", "score", null=True),
+        _field("threshold", pa.float64(), "Pixel threshold of this mask", "score", null=True),
         _field(
             "mask",
             pa.list_(pa.field("element", pa.int32(), nullable=False)),

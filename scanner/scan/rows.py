@@ -80,8 +80,7 @@ class Rows:
     def _maps(self, caption: Caption, item: Sampled) -> Iterator[MaskRow]:
         for number, (metric, baseline) in enumerate(self._order(item)):
             values = item.found[metric, baseline]
-            threshold = self._threshold(metric, baseline)
-            mask = None if threshold is None else values > threshold
+            threshold, mask = self._region(metric, baseline, values)
             picture = item.picture if number == 0 and self._spec.store_image else None
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
@@ -112,20 +111,23 @@ class Rows:
             raise ValueError("a localized draw must have its picture")
         mask: NDArray[np.bool_] | None = None
         if order := self._order(item):
-            threshold = self._threshold(*order[0])
-            mask = None if threshold is None else item.found[order[0]] > threshold
+            _, mask = self._region(*order[0], item.found[order[0]])
         try:
             training = pictures.decoded(content, item.picture.shape[:2])
         except ValueError:
             return Match("unreadable")
         return pictures.match(item.picture, training, mask)
 
-    def _threshold(self, metric: str, baseline: str) -> float | None:
+    def _region(
+        self, metric: str, baseline: str, values: NDArray[np.floating]
+    ) -> tuple[float | None, NDArray[np.bool_] | None]:
+        """Return a map's threshold and mask; null where nothing says a threshold."""
         if self._spec.pixel_threshold is not None and metric == "delta_h":
-            return self._spec.pixel_threshold
-        if self._calibration is None:
-            return None
-        return self._calibration.pixel_thresholds.get(f"{metric}/{baseline}")
+            return masks.region(values, self._spec.pixel_threshold, 0)
+        if (null := self._calibration) is None:
+            return None, None
+        floor = null.pixel_thresholds.get(f"{metric}/{baseline}")
+        return (None, None) if floor is None else masks.region(values, floor, null.mask_share)
 
 
 def _own(captions: Sequence[Caption]) -> Images:

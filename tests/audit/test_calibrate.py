@@ -7,9 +7,9 @@ import pytest
 from made_results import MODEL, SPEC, commit, mask, score
 
 from scanner.audit.calibrate import calibrate
-from scanner.calibration import Calibration, benjamini_hochberg, load
+from scanner.calibration import MASK_SHARE, Calibration, benjamini_hochberg, load
 from scanner.errors import ConfigError
-from scanner.masks import from_heatmap
+from scanner.masks import from_heatmap, region
 from scanner.tail import fit
 
 
@@ -47,6 +47,7 @@ def test_it_comes_back_from_its_file(tmp_path) -> None:
         seed_scores={0: (0.1, 0.3), 7: (0.0, 0.2)},
         tail=fit(exponential())[0],
         settings=SPEC.score_settings(),
+        mask_share=0.3,
     )
     assert c.tail is not None
     c.save(tmp_path / "c.json")
@@ -62,11 +63,11 @@ def test_a_file_from_before_there_were_tails_is_read_and_keeps_its_name(tmp_path
     path = tmp_path / "c.json"
     path.write_text(json.dumps(old))
     c = load(path)
-    assert c.tail is None
-    assert c.fingerprint() == "80c29f1f69d5"
+    assert (c.tail, c.mask_share) == (None, 0)
+    assert c.fingerprint() == "80c29f1f69d5" != replace(c, mask_share=0.3).fingerprint()
     c.check(MODEL, SPEC)
-    path.write_text(json.dumps(old | {"schema_version": 3}))
-    with pytest.raises(ConfigError, match="it is of version 3, this memscan reads up to 2"):
+    path.write_text(json.dumps(old | {"schema_version": 4}))
+    with pytest.raises(ConfigError, match="it is of version 4, this memscan reads up to 3"):
         load(path)
 
 
@@ -194,6 +195,18 @@ def test_it_is_fitted_on_means_over_seeds_and_all_null_pixels(make) -> None:
     assert (pixels > threshold).mean() <= 0.05
     assert (pixels >= threshold).mean() > 0.05
     c.check(MODEL, SPEC)
+
+
+def test_the_pixel_threshold_is_of_smoothed_maps(make) -> None:
+    rng = np.random.default_rng(0)
+    maps = [rng.normal(size=(16, 16)) * 50 for _ in range(20)]
+    texts = [f"caption {i}" for i in range(20)]
+    commit(results := make(), "r1", [score(text, 1.0) for text in texts],
+           [mask(text, values) for text, values in zip(texts, maps, strict=True)])  # fmt: skip
+    c = calibrate(results, "r1", pixel_fpr=0.05)
+    regions = [region(values, c.pixel_thresholds["delta_h/null"], 1e-9)[1] for values in maps]
+    assert np.mean(regions) == pytest.approx(0.05, abs=2e-3)
+    assert c.mask_share == MASK_SHARE
 
 
 def test_a_run_without_a_score_for_every_caption_is_refused(make) -> None:

@@ -1,10 +1,13 @@
 """The scan against the closed-form model, and its laws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from scanner import masks
+from scanner.calibration import Calibration
 from scanner.models.gaussian import Gaussian
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
@@ -112,6 +115,28 @@ def test_scores_that_are_not_finite_are_rejects_and_spoil_nobody_else():
     result = Scanner(Broken(), SPEC).scan(CAPTIONS[:6])
     assert [(r.key, r.reason) for r in result.rejects] == [("k2", "not_finite")]
     assert {row.caption.key for row in result.scores} == {"k0", "k1", "k3", "k4", "k5"}
+
+
+def test_masks_are_what_the_calibrations_rule_makes_of_the_maps():
+    spec = ScanSpec(steps=5, probes=4, localize="all")
+    null = Calibration("m", "s", (0.0,), {"delta_h/null": 20.0}, 0.01, 1, "", mask_share=0.3)
+    for calibration in (null, replace(null, mask_share=0.0)):
+        found = Scanner(Gaussian(), spec, calibration=calibration).scan(CAPTIONS)
+        of_maps = [m for m in found.masks if m.metric == "delta_h"]
+        for row in of_maps:
+            values = masks.from_heatmap(row.heatmap, row.height, row.width)
+            threshold, mask = masks.region(values, 20.0, calibration.mask_share)
+            assert row.threshold == pytest.approx(threshold, rel=0.01)
+            assert row.mask is not None
+            stored = masks.from_runs(row.mask, row.height, row.width)
+            assert (stored != mask).mean() <= 0.02
+            assert row.area == pytest.approx(stored.mean())
+        raised = {row.caption.text for row in of_maps if row.threshold != 20.0}
+        memorized = {c.text for c in CAPTIONS if Gaussian().encode([c.text])[0, 1].min() < 0.01}
+        assert raised == (memorized if calibration is null else set())
+    own = replace(spec, pixel_threshold=33.0)
+    found = Scanner(Gaussian(), own, calibration=null).scan(CAPTIONS)
+    assert {row.threshold for row in found.masks if row.metric == "delta_h"} == {33.0}
 
 
 def test_without_calibration_nothing_is_flagged_and_a_threshold_flags():
