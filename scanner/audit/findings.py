@@ -115,5 +115,5 @@ def settle(results: Results, run: str) -> Verdict | None:
             "SELECT count(p_value), count(*) FILTER (flagged) FROM captions"
         ).fetchall()[0]
     verdict = Verdict(*rate, captions, flagged, len(results.files("scores", [run])))
-    results.write_run(run, results.read_run(run) | {"verdict": verdict.as_json()})
+    results.write_run(run, {**results.read_run(run), "verdict": verdict.as_json()})
     return verdict
