@@ -1,0 +1,119 @@
+"""The Slurm script for real: two nodes, which are processes of this machine, form one Ray."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from webdataset.writer import TarWriter
+
+SCRIPT = Path(__file__).parents[2] / "infra" / "slurm" / "memscan.sbatch"
+
+SCONTROL = """#!/bin/bash
+[ "$*" = "show hostnames node[1-2]" ] && printf 'node1\\nnode2\\n'
+"""
+SRUN = """#!/bin/bash
+# Runs the command of a step here; what it was asked stays in steps.
+echo "$*" >> "$(dirname "$0")/steps"
+while [ "${1#--}" != "$1" ]; do shift; done
+exec "$@"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Return what starts the script in the environment that Slurm would give it."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    memscan = f'#!/bin/bash\nexec {sys.executable} -m scanner "$@"\n'
+    python = f'#!/bin/bash\nexec {sys.executable} "$@"\n'
+    for name, text in {
+        "scontrol": SCONTROL, "srun": SRUN, "memscan": memscan, "python3": python,
+    }.items():  # fmt: skip
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {
+        "PATH": path, "PYTHONPATH": str(SCRIPT.parents[2]), "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_CPUS_ON_NODE": "1",
+        "MEMSCAN_HEAD_IP": "127.0.0.1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):
+        environment.pop(name, None)
+    started = []
+
+    def start(*words):
+        process = subprocess.Popen(
+            ["bash", str(SCRIPT), *map(str, words)], env=environment, cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    shutil.rmtree(f"/tmp/ray-{environment['SLURM_JOB_ID']}", ignore_errors=True)
+
+
+def shard_of(captions, tmp_path):
+    path = tmp_path / "shard.tar"
+    with TarWriter(str(path)) as writer:
+        for number in range(captions):
+            writer.write({"__key__": f"{number:03d}", "txt": f"caption {number}".encode()})
+    return path
+
+
+def keys(results):
+    files = (results / "scores").rglob("*.parquet")
+    return sorted(
+        key for file in files for key in pq.read_table(file, columns=["key"])["key"].to_pylist()
+    )
+
+
+def scan_of(shard, results, *options):
+    return ["scan", shard, "--model", "gaussian", "--probes", "1", "--threshold", "1000",
+            "--chunk-size", "4", "--batch-size", "1", "--out", results, *options]  # fmt: skip
+
+
+@pytest.mark.timeout(600)
+def test_two_nodes_scan_as_one_and_nothing_stays_behind(slurm, tmp_path):
+    process = slurm(*scan_of(shard_of(40, tmp_path), tmp_path / "results", "--steps", "200"))
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    assert "Ray has 2 nodes" in out
+    assert "40 samples, 40 scored" in out
+    head, worker = (tmp_path / "tools" / "steps").read_text().splitlines()
+    assert "--nodelist=node1" in head
+    assert "--head" in head
+    assert "--exclude=node1" in worker
+    assert "--address=127.0.0.1:" in worker
+    assert keys(tmp_path / "results") == [f"{number:03d}" for number in range(40)]
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+@pytest.mark.timeout(600)
+def test_a_job_whose_time_is_up_ends_with_130_and_keeps_what_is_committed(slurm, tmp_path):
+    results = tmp_path / "results"
+    process = slurm(*scan_of(shard_of(400, tmp_path), results, "--steps", "1000"))
+    while not list(results.glob("commits/*/*.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 130, out + err
+    assert 0 < len(keys(results)) < 400
+
+
+def test_without_a_command_it_says_how_it_is_used(slurm):
+    process = slurm()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err[:13]) == (2, "usage: sbatch")
