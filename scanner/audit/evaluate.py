@@ -115,7 +115,7 @@ def evaluate(
     """
     with closing(connect(results, runs=[run], also=[truth_path])) as con:
         truth = truths(con, truth_path)
-        names, table = captions(con)
+        names, table = captions(con, first_seed=True)
         known = {row[0]: row for row in table if row[0] in truth}
         rejected = {row[0] for row in con.execute("SELECT caption_sha256 FROM rejects").fetchall()}
         missing = truth.keys() - known.keys()
@@ -133,8 +133,15 @@ def evaluate(
     return found
 
 
-def captions(con: duckdb.DuckDBPyConnection) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return score columns, and per caption: hash, flag, and each score's mean over seeds."""
+def captions(
+    con: duckdb.DuckDBPyConnection, *, first_seed: bool = False
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return score columns, and per caption: hash, flag, and each score's mean over seeds.
+
+    Args:
+        con: The results.
+        first_seed: Whether the last column is delta_s under the first of several seeds alone.
+    """
     fixed = {column.split()[0] for column in COLUMNS["scores"].split(", ")} - {"delta_s", "screen"}
     names = [
         name
@@ -143,9 +150,15 @@ def captions(con: duckdb.DuckDBPyConnection) -> tuple[list[str], list[tuple[Any,
     ]
     names.sort(key=lambda name: name != "delta_s")
     identifiers = ['"' + name.replace('"', '""') + '"' for name in names]
-    means = ", ".join(f"avg(CAST({i} AS DOUBLE))" for i in identifiers)
+    means = [f"avg(CAST({i} AS DOUBLE))" for i in identifiers]
+    seeds = [
+        seed for (seed,) in con.execute("SELECT DISTINCT seed FROM scores ORDER BY 1").fetchall()
+    ]
+    if first_seed and len(seeds) > 1:
+        names.append(f"delta_s, seed {seeds[0]} alone")
+        means.append(f"avg(delta_s) FILTER (seed = {seeds[0]})")
     rows = con.execute(
-        f"SELECT caption_sha256, bool_or(flagged), {means} FROM scores "  # noqa: S608
+        f"SELECT caption_sha256, bool_or(flagged), {', '.join(means)} FROM scores "  # noqa: S608
         "GROUP BY caption_sha256 ORDER BY caption_sha256"
     ).fetchall()
     return names, rows

@@ -318,7 +318,8 @@ def _numbers(alert: Alert) -> str:
     found, parts = alert.change.finding, list[str]()
     parts.append(f"{found.match} copy" if found.match in RULES else "score only")
     if found.p_value is not None:
-        parts.append(f"p {found.p_value:.3g}")
+        tail = " (tail model)" if found.p_kind == "tail" else ""
+        parts.append(f"p {found.p_value:.3g}{tail}")
     parts.append(f"{found.copies} {'copy' if found.copies == 1 else 'copies'} in the corpus")
     if alert.images is not None:
         parts.append(told_of(alert.images))

@@ -286,6 +286,8 @@ def _item(
         "e": [_finite(x) for x in (finding.match_mse, finding.mse_inside, finding.mse_outside)],
         "a": finding.area, "u": printable(url[:MOST_URL]), "h": site(url),
     }  # fmt: skip
+    if finding.p_kind == "tail":
+        item["tail"] = True
     if mark:
         rows = [[printable(name), printable(text)] for name, text in mark.rows]
         item |= asdict(mark) | {"rows": rows}

@@ -61,6 +61,20 @@ def test_detection_is_per_caption_and_per_kind(planted) -> None:
     assert any(note.startswith("wen is there for 16 of 21") for note in found.notes)
 
 
+def test_one_seed_stands_beside_the_mean_over_seeds(make, tmp_path) -> None:
+    results, path = make(), tmp_path / "truth.parquet"
+    write_truth(path, [("copy", "template", "copy", REGION), ("a", "scene", "a", None)])
+    rows = [score("copy", 1.0, seed=3), score("copy", 9.0, seed=5)]
+    commit(results, "r1", [*rows, score("a", 2.0, seed=3), score("a", 2.0, seed=5)])
+    found = evaluate(results, "r1", path, bootstrap=0)
+    assert row_of(found.detection, score="delta_s", against="all")["auc"] == 1
+    assert row_of(found.detection, score="delta_s, seed 3 alone", against="all")["auc"] == 0
+    assert "delta_s, seed 3 alone" in found.headlines().as_text()
+    commit(single := make("single"), "r1", [rows[0], score("a", 2.0, seed=3)])
+    scores = {row["score"] for row in evaluate(single, "r1", path, bootstrap=0).detection}
+    assert scores == {"delta_s"}
+
+
 def test_the_stored_flag_has_its_rates(planted) -> None:
     found = evaluate(planted[0], "r1", planted[1], bootstrap=0)
     all_ = row_of(found.deployed, against="all")

@@ -118,6 +118,20 @@ def test_the_page_compares_with_the_null_captions(hostile):
     assert "null captions" not in page(hostile, "r1", PageOptions())
 
 
+@needs_chromium
+def test_p_values_of_the_tail_model_are_marked(make, window, tmp_path):
+    results, kinds = make(), {"far": ("tail", 1e-5), "near": ("conformal", 0.002)}
+    commit(results, "r1", [
+        score(text, 9.0, flagged=True, p_value=p, p_kind=kind) for text, (kind, p) in kinds.items()
+    ])  # fmt: skip
+    shown_in(window, page(results, "r1", PageOptions()), tmp_path)
+    said = window.run("[...document.querySelectorAll('.card')].map(e => e.textContent)")
+    assert {("far" in text, "(tail model)" in text) for text in said} == {
+        (True, True),
+        (False, False),
+    }
+
+
 def test_shards_beyond_the_limit_are_not_opened(hostile):
     with closing(connect(hostile, runs=["r1"])) as con:
         made = gallery(con, findings(con), training, cap=10**9, most_shards=0)

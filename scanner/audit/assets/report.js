@@ -111,15 +111,16 @@
     for (const [name, value] of rows) list.append(make("dt", "", name), make("dd", "", value));
     return list;
   };
+  const chance = (item) => short(item.p) + (item.tail ? " (tail model)" : "");
   const mask = (item) => (item.a === null ? "none" : Math.round(100 * item.a) + "%");
   const brief = (item) => [
-    ["p-value", short(item.p)], ["score Δs", short(item.d)], ["copies", many(item.n)],
+    ["p-value", chance(item)], ["score Δs", short(item.d)], ["copies", many(item.n)],
     ["mask", mask(item)], ["key", item.k],
   ];
   const whole = (item) => [
     ...(item.reason ? [[item.state, item.reason]] : []),
     ...(item.muted ? [["muted", item.muted]] : []),
-    ["p-value", short(item.p)], ["score Δs", short(item.d)],
+    ["p-value", chance(item)], ["score Δs", short(item.d)],
     ...["error behind the match", "error inside the mask", "error outside the mask"]
       .map((name, i) => [name, item.e[i]]).filter((row) => row[1] !== null).map(([name, value]) => [name, short(value)]),
     ["mask, of the picture", mask(item)], ["samples with this caption", many(item.n)],
