@@ -1,6 +1,11 @@
 """Shared fixtures: real parts, small."""
 
+import json
 import os
+import subprocess
+import sys
+import urllib.request
+import uuid
 from pathlib import Path
 
 import pytest
@@ -42,3 +47,51 @@ def epsilon_folder(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFacto
     config = json.loads(file.read_text())
     file.write_text(json.dumps(config | {"prediction_type": "epsilon"}))
     return folder
+
+
+class S3:
+    """An S3 server on the loopback, and how to make it fail."""
+
+    def __init__(self, port: int) -> None:
+        self.bucket = ""
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_SECRET_ACCESS_KEY": "tests",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def fails(self, **faults: object) -> None:
+        """Set what goes wrong from now on; nothing, without arguments."""
+        body = json.dumps(faults).encode()
+        urllib.request.urlopen(f"{self.url}/faults", data=body, timeout=10).read()
+
+    def requests(self) -> int:
+        return int(urllib.request.urlopen(f"{self.url}/count", timeout=10).read())
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    script = Path(__file__).with_name("s3_server.py")
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield S3(int(process.stdout.readline()))
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch):
+    """The server, healthy, with credentials in the environment; its bucket is ``s3.bucket``."""
+    import fsspec
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    s3_server.fails()
+    s3_server.bucket = f"s3://b{uuid.uuid4().hex[:12]}"
+    fsspec.filesystem("s3", use_listings_cache=False).mkdir(s3_server.bucket)
+    yield s3_server
+    s3_server.fails()

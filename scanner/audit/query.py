@@ -23,6 +23,7 @@ from scanner.audit.output import write_parquet, write_text
 from scanner.audit.verdict import Verdict, settled, verdicts
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Results
+from scanner.io.stores import ObjectStore
 
 FORMATS = ("table", "csv", "json", "parquet")
 MEMORY_LIMIT = "4GB"
@@ -103,6 +104,8 @@ def connect(
     files = {table: results.files(table, runs, shards=shards) for table in COLUMNS}
     con = duckdb.connect(":memory:")
     try:
+        if isinstance(results.store, ObjectStore):
+            con.register_filesystem(results.store.files)
         _lock(con, [path for paths in files.values() for path in paths] + [str(p) for p in also])
         sources = {table: _source(table, paths) for table, paths in files.items()}
         records = {run: results.read_run(run) for run in chosen}

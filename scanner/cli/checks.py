@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -37,7 +36,8 @@ def doctor(
         str | None, typer.Option("--model", "-m", help="A model to load.", show_default=False)
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="A results folder to write to.", show_default=False)
+        str | None,
+        typer.Option(help="Results to write to: a folder or s3://….", show_default=False),
     ] = None,
     shards: Annotated[
         list[str] | None,
@@ -124,7 +124,7 @@ def inspect(
 
 
 def _checks(
-    model: str | None, results: Path | None, shards: list[str], address: str | None
+    model: str | None, results: str | None, shards: list[str], address: str | None
 ) -> Iterator[Check]:
     yield Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
     yield _tried("torch", "install torch for this machine, from 2.4 on", _torch)
@@ -188,8 +188,8 @@ def _memory() -> Check:
     )
 
 
-def _disk(results: Path | None) -> Check:
-    place = (results or Path.cwd()).absolute()
+def _disk(results: str | None) -> Check:
+    place = Path(results if results and "://" not in results else ".").absolute()
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
@@ -250,19 +250,12 @@ def _shards(patterns: list[str]) -> tuple[str, str, str]:
     return "ok", text, ""
 
 
-def _results(folder: Path) -> tuple[str, str, str]:
-    """Write, link and refuse to link again, as a commit does."""
+def _results(out: str) -> tuple[str, str, str]:
+    """Create a name, and be refused to create it again, as a commit is."""
     from scanner.io.results import Results
+    from scanner.io.stores import place
 
-    root = Results(folder).root
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".doctor-") as name:
-        first, second = Path(name, "a"), Path(name, "b")
-        first.write_bytes(b"memscan")
-        os.link(first, second)
-        try:
-            os.link(first, second)
-        except FileExistsError:
-            runs = f"{len(Results(folder).runs())} runs" if Results(folder).exists() else "empty"
-            return "ok", f"{root} can be written and has exclusive links; {runs}", ""
-    raise ConfigError(f"{root} lets two writers have one name: use another file system")
+    results = Results(place(out))
+    results.check()
+    runs = f"{len(results.runs())} runs" if results.exists() else "empty"
+    return "ok", f"{results.root} can be written and creates exclusively; {runs}", ""

@@ -173,8 +173,8 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     typer.echo(aligned(heads, rows))
 
 
-def opened(folder: Path):  # noqa: ANN201
-    """Return the results in a folder, which may be the state folder of an audit.
+def opened(place: str):  # noqa: ANN201
+    """Return the results in a bucket or a folder, which may be the state folder of an audit.
 
     Raises:
         ResultsError: If there are none.
@@ -182,14 +182,14 @@ def opened(folder: Path):  # noqa: ANN201
     from scanner.io.results import Results
     from scanner.nightly.state import State
 
-    state = State.around(folder)
-    store = Results(folder) if state is None else state.results
+    state = None if "://" in place else State.around(Path(place))
+    store = Results(place) if state is None else state.results
     if not store.exists():
-        raise ResultsError(f"no results in {folder}: scan into it first")
+        raise ResultsError(f"no results in {place}: scan into it first")
     return store
 
 
-def looked_at(folder: Path, run: str | None, *, everything: bool):  # noqa: ANN201
+def looked_at(folder: str, run: str | None, *, everything: bool):  # noqa: ANN201
     """Return results, run and shards to look at; null stands for all.
 
     Of an audit's results these are what the last audit counted, unless everything is asked for.
@@ -199,7 +199,8 @@ def looked_at(folder: Path, run: str | None, *, everything: bool):  # noqa: ANN2
     """
     from scanner.nightly.state import State
 
-    store, state = opened(folder), State.around(folder)
+    store = opened(folder)
+    state = None if "://" in folder else State.around(folder)
     if state is None or everything:
         return store, run, None
     current, shards = state.current()

@@ -113,8 +113,11 @@ Everything = Annotated[
     ),
 ]
 Results = Annotated[
-    Path,
-    typer.Argument(help="A results folder, or the state folder of an audit.", show_default=False),
+    str,
+    typer.Argument(
+        help="A results folder, the state folder of an audit, or s3://BUCKET/PREFIX, gs://….",
+        show_default=False,
+    ),
 ]
 Run = Annotated[
     str | None, typer.Option("--run", help="Which run; default the newest.", show_default=False)

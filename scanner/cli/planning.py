@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 def plan(
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--out", "-o", show_default=False,
             help="The results folder of the scan: what it has already is not counted again.",

@@ -22,7 +22,10 @@ def scan(
     shards: options.Shards,
     model: options.Model,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="The results folder.", show_default=False)
+        str,
+        typer.Option(
+            "--out", "-o", help="A folder, or s3://BUCKET/PREFIX, gs://….", show_default=False
+        ),
     ],
     baseline: options.Baseline = "null",
     seeds: options.Seeds = 1,
@@ -209,7 +212,7 @@ def _said(fitted: "Calibration") -> list[str]:
 
 
 def job_of(
-    *, shards: list[str], model: str, out: Path | None, baseline: str, seeds: int, steps: int,
+    *, shards: list[str], model: str, out: str | None, baseline: str, seeds: int, steps: int,
     guidance_scale: float, probes: int, probe_design: str, calibration: Path | None,
     fpr: float | None, fdr: float | None,
     threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
@@ -219,6 +222,7 @@ def job_of(
     """Return the job that the options of `scan` ask for."""
     from scanner.engine.job import Job
     from scanner.io import shards as sources
+    from scanner.io import stores
 
     at_fpr, at_fdr = options.rates(fpr, fdr)
     spec = ScanSpec(
@@ -240,7 +244,7 @@ def job_of(
         model=options.located(model),
         baseline=options.network(baseline),
         shards=tuple(sources.expand(shards)),
-        results="" if out is None else str(out.absolute()),
+        results="" if out is None else stores.place(out),
         spec=spec,
         calibration=None if calibration is None else str(calibration.absolute()),
         images=evidence,
@@ -259,7 +263,7 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
         return driver.scan(job, resources, heard)
 
 
-def _report(summary: "Summary", out: Path, verdict: "Verdict | None", *, as_json: bool) -> None:
+def _report(summary: "Summary", out: str, verdict: "Verdict | None", *, as_json: bool) -> None:
     if as_json:
         settled = {} if verdict is None else {"verdict": verdict.as_json()}
         typer.echo(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))

@@ -60,6 +60,7 @@ def scan(
         KeyboardInterrupt: On SIGINT or SIGTERM, after the run is marked interrupted.
     """
     who, results = identify(job), Results(job.results)
+    results.check()
     record = RunRecord.begin(results, who.run, who.job, who.model, who.calibration)
     # Twice: Ray may take long to start, and then has a handler of its own.
     with record, _interruptible(), cluster(resources.address), _interruptible():
@@ -228,14 +229,14 @@ class _Drive:
         """Sort out what a lost actor had: committed after all, to blame, or not begun."""
         doing = f"with {lost.errands[0].piece.name}" if lost.errands else "while it waited"
         self._tell("lost", f"a worker was lost {doing}: {lost.reason}", actor=lost.actor)
-        commits = self._results.commits(self._run)
         left = list[Errand]()
         for errand in lost.errands:
-            if not errand.trial and errand.piece.name in commits:
-                self._queue.succeeded(errand)
-                self._committed(errand.piece, commits[errand.piece.name], lost.actor)
-            else:
+            facts = self._results.read_commit(self._run, errand.piece.name)
+            if errand.trial or facts is None:
                 left.append(errand)
+            else:
+                self._queue.succeeded(errand)
+                self._committed(errand.piece, facts, lost.actor)
         left = [errand for errand in left if not self._queue.is_over(errand)]
         if lost.blames and len(left) == 1 == len(lost.errands):
             self._failed(left[0], lost.reason)

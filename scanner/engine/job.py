@@ -20,7 +20,7 @@ class Job:
         model: A model folder, a hub id, or ``gaussian``.
         baseline: A less-trained network, or null.
         shards: Addresses, already expanded.
-        results: Root of the results folder.
+        results: Folder or address of the results.
         spec: What decides the numbers.
         calibration: Path of a calibration file, or null.
         images: Whether training images are read for evidence.

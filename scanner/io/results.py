@@ -1,20 +1,15 @@
-"""The results folder: Parquet files that a commit record makes visible, all at once or not at all.
+"""Results: Parquet files that a commit record makes visible, all at once or not at all.
 
-A chunk's files are written under temporary names that do not end in ``.parquet``, flushed, read
-back, and given names that carry a digest of their content. Then the commit record, created
-exclusively, lists them. Only files that a record lists exist for a reader. So rival writers
-never touch each other's rows, a crash leaves nothing that could be mistaken for a result, and a
-second attempt with the same rows lands on the very same files.
+A chunk's files are written under names that carry a digest of their content. Then the commit
+record, created exclusively, lists them. Only files that a record lists exist for a reader. So
+rival writers never touch each other's rows, a crash leaves nothing that could be mistaken for a
+result, and a second attempt with the same rows lands on the very same files.
 """
 
-import errno
 import hashlib
 import json
-import os
 import re
-import uuid
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scanner.errors import ConfigError, ResultsError
+from scanner.errors import ResultsError
+from scanner.io import stores
+from scanner.io.patience import told
 from scanner.io.tables import (
     MASKS,
     REJECTS,
@@ -38,41 +35,47 @@ from scanner.records import ChunkResult
 __all__ = ["MASKS", "REJECTS", "SCHEMA_VERSION", "SCORES", "TABLES", "Results", "scores_schema"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _RESERVED = ("run", "chunk", "schema_version", "files", "counts")
 
 
 class Results:
-    """A results folder; nothing is created before the first write.
+    """The results in a folder or a bucket; nothing is created before the first write.
+
+    Attributes:
+        store: The files underneath.
+        root: Where they are, as a person would type it.
 
     Args:
-        root: A local or mounted folder that can hold hard links.
+        root: A local or mounted folder, or an address such as ``s3://bucket/prefix``.
 
     Raises:
-        ConfigError: If ``root`` is an address.
+        ConfigError: If ``root`` is an address of no store that can hold results.
     """
 
     def __init__(self, root: str | Path) -> None:
-        if "://" in str(root):
-            raise ConfigError(f"results go to a local or mounted folder, got {root}")
-        self.root = Path(root).expanduser().absolute()
+        self.store = stores.opened(root)
+        self.root = self.store.root
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
-        return (self.root / "runs").is_dir() or (self.root / "commits").is_dir()
+        return bool(self.store.entries("runs") or self.store.folders("commits"))
+
+    def check(self) -> None:
+        """Prove that this place can hold results, before anything is computed for it.
+
+        Raises:
+            ConfigError: If a name can be created twice there.
+            ResultsError: If it cannot be written to.
+        """
+        stores.check(self.store)
 
     def write_run(self, run: str, record: dict[str, object]) -> None:
         """Write or replace a run's record, atomically.
 
         Raises:
-            ResultsError: If the folder cannot be written to.
+            ResultsError: If the store cannot be written to.
         """
-        path = self.root / "runs" / f"{_checked_name(run)}.json"
-        content = json.dumps(record, indent=2, allow_nan=False).encode()
-        with _writing(self.root), _temporary(path) as temporary:
-            _write(temporary, content)
-            temporary.replace(path)
-            _flush_folder(path.parent)
+        self.store.put(f"runs/{_checked_name(run)}.json", _encoded(record))
 
     def read_run(self, run: str) -> dict[str, Any]:
         """Return a run's record.
@@ -80,11 +83,13 @@ class Results:
         Raises:
             ResultsError: If there is none, or it is damaged.
         """
-        path = self.root / "runs" / f"{_checked_name(run)}.json"
-        if not path.exists():
+        name = f"runs/{_checked_name(run)}.json"
+        content = self.store.read(name)
+        if content is None:
             known = ", ".join(self.runs()) or "none"
             raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
-        return _read(path, (), "restore it, or scan into a new folder")
+        advice = "restore it, or scan into a new folder"
+        return _decoded(content, self.store.address(name), (), advice)
 
     def runs(self) -> list[str]:
         """Return the runs that have a record, the one started last at the end.
@@ -92,8 +97,9 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        names = [p.stem for p in (self.root / "runs").glob("*.json") if _NAME.fullmatch(p.stem)]
-        return sorted(names, key=lambda run: (str(self.read_run(run).get("started", "")), run))
+        names = [_stem(entry.name) for entry in self.store.entries("runs")]
+        found = {name: self.read_run(name) for name in names if _NAME.fullmatch(name)}
+        return sorted(found, key=lambda run: (str(found[run].get("started", "")), run))
 
     def commits(self, run: str) -> dict[str, dict[str, Any]]:
         """Return a run's commit records by chunk name, in order of name.
@@ -101,9 +107,15 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        folder = self.root / "commits" / _checked_name(run)
-        paths = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
-        return {path.stem: _read_commit(path) for path in paths}
+        names = [f"commits/{run}/{chunk}.json" for chunk in self.committed(run)]
+        found = self.store.read_all(names)
+        return {_stem(name): self._read_commit(name, content) for name, content in found}
+
+    def committed(self, run: str) -> list[str]:
+        """Return the names of a run's chunks that are committed, in order, without reading one."""
+        entries = self.store.entries(f"commits/{_checked_name(run)}")
+        names = [e.name for e in entries if e.name.endswith(".json")]
+        return [_stem(name) for name in names if not name.rpartition("/")[2].startswith(".")]
 
     def read_commit(self, run: str, chunk: str) -> dict[str, Any] | None:
         """Return the commit record of one chunk, null if it is not committed.
@@ -111,33 +123,9 @@ class Results:
         Raises:
             ResultsError: If the record is damaged.
         """
-        path = self.root / "commits" / _checked_name(run) / f"{_checked_name(chunk)}.json"
-        return _read_commit(path) if path.exists() else None
-
-    def hashes(self, path: str) -> list[str]:
-        """Return the caption hashes of a scores file, as a commit record names it.
-
-        Raises:
-            ResultsError: If it cannot be read.
-        """
-        table = self._scores(path, columns=["caption_sha256"])
-        return table["caption_sha256"].to_pylist()
-
-    def rows(self, path: str, hashes: Collection[str]) -> list[dict[str, Any]]:
-        """Return the rows of some captions from a scores file, as a commit record names it.
-
-        Raises:
-            ResultsError: If it cannot be read.
-        """
-        table = self._scores(path)
-        return table.filter(pc.field("caption_sha256").isin(list(hashes))).to_pylist()
-
-    def _scores(self, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-        try:
-            with pq.ParquetFile(self.root / path) as file:
-                return file.read(columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            raise ResultsError(f"{self.root / path} cannot be read ({error})") from error
+        name = f"commits/{_checked_name(run)}/{_checked_name(chunk)}.json"
+        content = self.store.read(name)
+        return None if content is None else self._read_commit(name, content)
 
     def files(
         self,
@@ -146,7 +134,7 @@ class Results:
         *,
         shards: Collection[str] | None = None,
     ) -> list[str]:
-        """Return the data files of a table, as absolute paths, of committed chunks only.
+        """Return the data files of a table, as absolute paths or addresses, of committed chunks.
 
         Args:
             table: ``scores``, ``masks`` or ``rejects``.
@@ -159,13 +147,46 @@ class Results:
         if table not in TABLES:
             raise ValueError(f"table must be one of {', '.join(TABLES)}, got {table!r}")
         if runs is None:
-            runs = sorted(p.name for p in (self.root / "commits").glob("*") if p.is_dir())
+            runs = self.store.folders("commits")
         records = (record for run in runs for record in self.commits(run).values())
         return [
-            str(self.root / record["files"][table]["path"])
+            self.store.address(record["files"][table]["path"])
             for record in records
             if table in record["files"] and (shards is None or record.get("shard_id") in shards)
         ]
+
+    def read(self, file: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of one of `files`.
+
+        Args:
+            file: As `files` gives it.
+            columns: Which columns; null for all.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+        with self.store.open(file.removeprefix(self.root).lstrip("/")) as stream:
+            try:
+                return pq.ParquetFile(stream).read(columns=columns)
+            except (OSError, pa.ArrowException) as error:
+                raise ResultsError(f"{file} cannot be read: {told(error)}; verify it") from error
+
+    def hashes(self, path: str) -> list[str]:
+        """Return the caption hashes of a scores file, as a commit record names it.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+        return self.read(path, ["caption_sha256"])["caption_sha256"].to_pylist()
+
+    def rows(self, path: str, hashes: Collection[str]) -> list[dict[str, Any]]:
+        """Return the rows of some captions from a scores file, as a commit record names it.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+        wanted = pc.field("caption_sha256").isin(list(hashes))
+        return self.read(path).filter(wanted).to_pylist()
 
     def commit(
         self,
@@ -191,58 +212,73 @@ class Results:
             the rows that were first stay.
 
         Raises:
-            ResultsError: If the folder cannot be written to.
+            ResultsError: If the store cannot be written to.
             ValueError: If the rows do not account for the samples, or one cannot be stored.
         """
-        path = self.root / "commits" / _checked_name(run) / f"{_checked_name(chunk_name)}.json"
+        name = f"commits/{_checked_name(run)}/{_checked_name(chunk_name)}.json"
         if taken := set(facts) & set(_RESERVED):
             raise ValueError(f"facts must not hold {sorted(taken)}: the record has its own")
         accounts = counts(result, facts.get("samples"))
         content = tables(run, result, extra)
-        if path.exists():
+        if self.store.entry(name) is not None:
             return False
-        with _writing(self.root):
-            files = {name: self._publish(run, chunk_name, t) for name, t in content.items()}
-            record = {
-                **facts,
-                "schema_version": SCHEMA_VERSION,
-                "run": run,
-                "chunk": chunk_name,
-                "files": files,
-                "counts": accounts,
-            }
-            if _create(path, json.dumps(record, indent=2, allow_nan=False).encode()):
-                return True
-            self._discard_but(_read_commit(path), files)
-            return False
+        files = {table: self._publish(run, chunk_name, t) for table, t in content.items()}
+        record = {
+            **facts,
+            "schema_version": SCHEMA_VERSION,
+            "run": run,
+            "chunk": chunk_name,
+            "files": files,
+            "counts": accounts,
+        }
+        if self.store.create(name, _encoded(record)):
+            return True
+        if (winner := self.read_commit(run, chunk_name)) is not None:
+            self._discard_but(winner, files)
+        return False
 
     def _publish(self, run: str, chunk_name: str, table: pa.Table) -> dict[str, object]:
-        name = table.schema.metadata[b"table"].decode()
+        kind = table.schema.metadata[b"table"].decode()
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=max(1, len(table)))
         content = sink.getvalue()
         digest = hashlib.sha256(content).hexdigest()
-        path = self.root / name / f"run={run}" / f"{chunk_name}.{digest[:8]}.parquet"
-        with _temporary(path) as temporary:
-            _write(temporary, content)
-            rows = pq.read_metadata(temporary).num_rows
-            if rows != len(table):
-                raise ResultsError(f"{path} was written with {rows} of {len(table)} rows")
-            temporary.replace(path)
-            _flush_folder(path.parent)
-        return {
-            "path": path.relative_to(self.root).as_posix(),
-            "rows": rows,
-            "sha256": digest,
-            "bytes": len(content),
-        }
+        name = f"{kind}/run={run}/{chunk_name}.{digest[:8]}.parquet"
+        self.store.put(name, content)
+        return {"path": name, "rows": len(table), "sha256": digest, "bytes": len(content)}
 
     def _discard_but(self, winner: dict[str, Any], files: dict[str, dict[str, object]]) -> None:
         """Remove what this attempt published and the winner's commit does not list."""
         kept = {file["path"] for file in winner["files"].values()}
         for file in files.values():
             if file["path"] not in kept:
-                (self.root / str(file["path"])).unlink(missing_ok=True)
+                self.store.remove(str(file["path"]))
+
+    def _read_commit(self, name: str, content: bytes) -> dict[str, Any]:
+        advice = "quarantine it with verify --repair and scan again, and its chunk is done anew"
+        address = self.store.address(name)
+        required = ("schema_version", "run", "chunk", "files", "counts")
+        record = _decoded(content, address, required, advice)
+        _, run, _ = name.split("/")
+        if (record["run"], record["chunk"]) != (run, _stem(name)) or not _lists(record):
+            raise ResultsError(
+                f"{address} is damaged (it is not the record of its chunk): {advice}"
+            )
+        return record
+
+
+def _lists(record: dict[str, Any]) -> bool:
+    """Whether a commit record lists files of its own run, and nothing elsewhere."""
+    files, run = record["files"], re.escape(record["run"])
+    return isinstance(files, dict) and all(
+        isinstance(file, dict)
+        and re.fullmatch(rf"{table}/run={run}/[^/\\]+\.parquet", str(file.get("path")))
+        for table, file in files.items()
+    )
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix(".json")
 
 
 def _checked_name(name: str) -> str:
@@ -251,84 +287,15 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _read(path: Path, required: Sequence[str], advice: str) -> dict[str, Any]:
+def _encoded(record: dict[str, object]) -> bytes:
+    return json.dumps(record, indent=2, allow_nan=False).encode()
+
+
+def _decoded(content: bytes, address: str, required: Sequence[str], advice: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} is damaged ({error}): {advice}") from error
-    if not isinstance(content, dict) or any(key not in content for key in required):
-        raise ResultsError(f"{path} is damaged (must hold {', '.join(required)}): {advice}")
-    return content
-
-
-def _read_commit(path: Path) -> dict[str, Any]:
-    advice = "remove it and scan again, and its chunk is done anew"
-    record = _read(path, ("schema_version", "run", "chunk", "files", "counts"), advice)
-    files = record["files"]
-    is_sound = isinstance(files, dict) and all(
-        isinstance(file, dict) and isinstance(file.get("path"), str) for file in files.values()
-    )
-    if not is_sound or (record["run"], record["chunk"]) != (path.parent.name, path.stem):
-        raise ResultsError(f"{path} is damaged (it is not the record of its chunk): {advice}")
+        record = json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise ResultsError(f"{address} is damaged ({error}): {advice}") from error
+    if not isinstance(record, dict) or any(key not in record for key in required):
+        raise ResultsError(f"{address} is damaged (must hold {', '.join(required)}): {advice}")
     return record
-
-
-@contextmanager
-def _writing(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise ResultsError(
-                f"the disk of {root} is full ({error.strerror}): make room and run again; what "
-                f"was committed stays"
-            ) from error
-        raise ResultsError(f"{root} cannot be written to: {error}") from error
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Make the folder of ``path`` and give a name beside it that is gone afterwards."""
-    _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _create(path: Path, content: bytes) -> bool:
-    """Create a file with its whole content, durably; False if it exists."""
-    with _temporary(path) as temporary:
-        _write(temporary, content)
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            # Over NFS a link that was made may be answered by "exists" when the reply is repeated.
-            if temporary.stat().st_nlink < 2:
-                return False
-        _flush_folder(path.parent)
-        return True
-
-
-def _write(path: Path, content: "bytes | pa.Buffer") -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -97,7 +97,7 @@ def test_nothing_is_created_before_a_write(tmp_path: Path) -> None:
     assert store.files("scores") == []
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match="results go to a local"):
-        Results("s3://bucket/r")
+        Results("http://host/prefix")
 
 
 def test_duckdb_reads_what_was_committed(tmp_path: Path) -> None:

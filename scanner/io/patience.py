@@ -1,0 +1,105 @@
+"""Errors of stores: which of them pass, how long to wait for that, and what a person can do."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
+"""How long a store may fail before that is an error; ``MEMSCAN_STORE_PATIENCE`` overrides it."""
+FIRST_WAIT_SECONDS = 0.25
+LONGEST_WAIT_SECONDS = 10.0
+
+_PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+_PASSING_NAMES = frozenset({
+    "ClientConnectionError", "ClientPayloadError", "ConnectionError", "HTTPClientError",
+    "IncompleteRead", "IncompleteReadError", "ResponseStreamingError", "ResponseParserError",
+})  # fmt: skip
+"""Names in aiohttp, botocore and http.client, none of which need be installed."""
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Return what ``work`` returns, calling it again while it fails in a way that passes.
+
+    Waits double from a quarter of a second to ten, each shortened by chance so that many actors
+    do not come back at once. What does not pass (no rights, no such object) is raised at once,
+    and what has not passed after `PATIENCE_SECONDS`, then.
+    """
+    deadline = time.monotonic() + patience()
+    wait = FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            pause = wait * random.uniform(0.5, 1.0)
+            if not passes(error) or time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause)
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+def patience() -> float:
+    """Return how many seconds a store may fail."""
+    text = os.environ.get("MEMSCAN_STORE_PATIENCE", "")
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        return PATIENCE_SECONDS
+
+
+def passes(error: BaseException) -> bool:
+    """Return whether an error of a store may be gone at the next attempt.
+
+    What the server answered decides; where it did not answer, the kind of the error.
+    """
+    if (status := http_status(error)) is not None:
+        return status in _PASSING_STATUS
+    return any(_is_passing_kind(each) for each in _chain(error))
+
+
+def http_status(error: BaseException) -> int | None:
+    """Return the HTTP status behind an error, if there is one."""
+    for each in _chain(error):
+        response = getattr(each, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            status = getattr(each, "status", None) or getattr(each, "code", None)
+        if isinstance(status, int) and 100 <= status < 600:
+            return status
+    return None
+
+
+def told(error: BaseException) -> str:
+    """Return an error of a store with what can be done about it."""
+    what, status = str(error) or type(error).__name__, http_status(error)
+    kind = type(error).__name__
+    if status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in kind:
+        return (
+            f"{what}: access is denied; give credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID and "
+            f"AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS; FSSPEC_S3_ANON=true for a "
+            f"public bucket) that may do this"
+        )
+    if status == 404 or isinstance(error, FileNotFoundError):
+        return f"{what}: it does not exist; check the bucket, the path and AWS_ENDPOINT_URL"
+    if passes(error):
+        return f"{what}: no answer within {patience():.0f} s; run again when the store is back"
+    return what
+
+
+def _is_passing_kind(error: BaseException) -> bool:
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    return any(kind.__name__ in _PASSING_NAMES for kind in type(error).__mro__)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    each: BaseException | None = error
+    for _ in range(10):
+        if each is None:
+            return
+        yield each
+        each = each.__cause__ or each.__context__
