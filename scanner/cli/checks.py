@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from scanner.cli import options
-from scanner.errors import ConfigError, ScannerError
+from scanner.errors import ScannerError
 from scanner.spec import DETECTORS, MAPS
 
 LOW_DISK, LOW_MEMORY = 5 << 30, 4 << 30
