@@ -105,7 +105,8 @@ def test_what_is_kept_for_copies_has_its_limit():
     kept = Kept(3 * ROW_BYTES)
     for name in "abcd":
         kept.add(
-            name, Verdict(None, None, None, rows=[ScoreRow(Caption("s", name, ""), 0, "detect", 1.0)])
+            name,
+            Verdict(None, None, None, rows=[ScoreRow(Caption("s", name, ""), 0, "detect", 1.0)]),
         )
         kept.get("a")
     assert [name for name in "abcd" if kept.get(name) is not None] == ["a", "c", "d"]
