@@ -10,8 +10,10 @@ from scanner.engine import cluster
 
 @pytest.fixture(scope="session", autouse=True)
 def ray_for_all():
-    with cluster():
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")  # a test waits for them
+        with cluster():
+            yield
 
 
 @pytest.fixture(scope="session")
