@@ -316,5 +316,6 @@ def _finding_json(finding: Finding | None) -> dict[str, Any] | None:
 
 def _finding_of(content: Mapping[str, Any]) -> Finding:
     """Return a finding as `_finding_json` wrote it; a caption that was withheld is empty."""
-    known = {name: content[name] for name in Finding.__slots__ if name in content}
-    return Finding(**known | {"caption": content["caption"] or ""})
+    known: dict[str, Any] = {n: content[n] for n in Finding.__slots__ if n in content}
+    known["caption"] = known["caption"] or ""
+    return Finding(**known)

@@ -74,9 +74,11 @@ def main() -> None:
     except ScannerError as error:
         typer.secho(f"memscan: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.secho("memscan: interrupted; run the same command again to resume", err=True)
-        sys.exit(130)
+    except SystemExit as left:
+        # Typer makes an exit of an interruption, and says nothing.
+        if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
+            typer.secho("memscan: interrupted; run the same command again to resume", err=True)
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -59,6 +59,22 @@ def test_nights_on_ray_end_with_the_right_code(tmp_path, monkeypatch, capsys, ca
         nights(tmp_path, monkeypatch, capsys, calibration)
 
 
+def test_an_interrupted_audit_says_how_to_go_on(tmp_path, monkeypatch, capsys, null_file):
+    def interrupted(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(run_audit.__kwdefaults__, "scan", interrupted)
+    write(tmp_path / "a.tar", clear("x"))
+    words = ["audit", tmp_path / "a.tar", "--model", "gaussian", "--state", tmp_path / "s",
+             "--calibration", null_file, "--steps", 2, "--probes", 1]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["memscan", *map(str, words)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 130
+    assert "interrupted; run the same command again to resume" in capsys.readouterr().err
+    assert not (tmp_path / "s" / "lease.json").exists()
+
+
 def test_an_audit_that_could_flag_nothing_is_refused(tmp_path, monkeypatch, capsys):
     write(tmp_path / "a.tar", clear("x"))
     words = ["audit", tmp_path / "a.tar", "--model", "gaussian", "--state", tmp_path / "s"]

@@ -59,15 +59,19 @@ def write(path: Path, captions: list[str]) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def null_file(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("null")
-    shard = write(folder / "null.tar", clear(*(f"null{n}" for n in range(30))))
+def calibrated(folder: Path, captions: list[str]) -> Path:
+    shard = write(folder / "null.tar", captions)
     spec = ScanSpec(localize="all", store_image=False, **SETTINGS)
     job = Job(model="gaussian", shards=(shard,), results=str(folder / "results"), spec=spec)
     summary = scan_here(job)
     calibrate(Results(folder / "results"), summary.run).save(folder / "calibration.json")
     return folder / "calibration.json"
+
+
+@pytest.fixture(scope="module")
+def null_file(tmp_path_factory) -> Path:
+    nulls = clear(*(f"null{n}" for n in range(30)))
+    return calibrated(tmp_path_factory.mktemp("null"), nulls)
 
 
 class Week:
@@ -89,13 +93,15 @@ class Week:
         policy=None,
         redact=False,
         most=None,
+        null=None,
+        fpr=0.01,
         **changes,
     ):
-        spec = ScanSpec(threshold=None if fdr else threshold, fdr=fdr, **SETTINGS)
+        spec = ScanSpec(threshold=None if fdr else threshold, fdr=fdr, fpr=fpr, **SETTINGS)
         addresses = urls or shards.expand([str(self.corpus)])
         job = Job(
             model="gaussian", shards=tuple(addresses), results=str(self.state.results.root),
-            spec=spec, calibration=str(self.null_file), images=True, chunk_size=4,
+            spec=spec, calibration=str(null or self.null_file), images=True, chunk_size=4,
         )  # fmt: skip
         request = Request(
             job=job, policy=policy or Policy(),
@@ -215,6 +221,30 @@ def test_new_settings_are_named_as_the_reason(week):
     assert states(stricter) == {mem("one"): "resolved"}
     assert stricter.night.causes == ["new settings"]
     assert stricter.night.exit_code == 0
+
+
+def test_a_new_calibration_evaluates_nothing_but_what_it_newly_flags(week, tmp_path_factory):
+    nulls = [*clear(*(f"null{n}" for n in range(20))), *(mem(f"null{n}") for n in range(10))]
+    loose = calibrated(tmp_path_factory.mktemp("loose"), nulls)
+    week.put("a", clear("p", "q", "r", "s"))
+    week.put("b", [mem("one"), *clear("t", "u", "v")])
+    rate = {"threshold": None, "fpr": 0.05}
+
+    def evaluated(run: str) -> dict[str, int]:
+        commits = week.state.results.commits(run).values()
+        return {Path(c["shard"]).stem: sum(c["evaluations"].values()) for c in commits}
+
+    first = week.night(null=loose, **rate).night
+    assert (first.alerts, first.scanned) == ([], 8)
+    assert evaluated(first.run)["a"] == evaluated(first.run)["b"] > 0
+    second = week.night(**rate).night
+    assert second.causes == ["new calibration"]
+    (alert,) = second.alerts
+    assert alert.change.finding.caption == mem("one")
+    assert (alert.change.state, alert.change.reason) == ("new", "new calibration")
+    again = evaluated(second.run)
+    assert again["a"] == 0
+    assert 0 < again["b"] < evaluated(first.run)["b"]
 
 
 def test_a_policy_below_its_severity_raises_no_alarm(week):
