@@ -54,7 +54,10 @@ class Lease:
             with self._guarded():
                 self._take()
         except OSError as error:
-            raise ResultsError(f"{self._path.parent} cannot be written to: {error}") from error
+            raise ResultsError(
+                f"{self._path.parent} cannot be written to ({error.strerror}): an audit must write "
+                "there; make it writable, or name another folder"
+            ) from error
         self._thread.start()
         return self
 

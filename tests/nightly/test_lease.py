@@ -21,6 +21,17 @@ def test_two_audits_do_not_overlap_and_a_released_lease_is_free(tmp_path):
     assert not (tmp_path / "state" / "lease.json").exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(
+            ResultsError, match=r".*state cannot be written to \(Not a directory\): .*make"
+        ),
+        Lease(tmp_path / "file" / "state"),
+    ):
+        pass
+
+
 def test_a_lease_is_renewed_while_it_is_held(tmp_path):
     with Lease(tmp_path, renew=0.02, expires=0.5):
         first = json.loads((tmp_path / "lease.json").read_text())
