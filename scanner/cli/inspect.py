@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scanner.cli import options, progress
-from scanner.errors import ConfigError, ResultsError
+from scanner.errors import ConfigError, IncompleteError, ResultsError
 
 
 def query(
@@ -171,6 +171,52 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
         )  # fmt: skip
     heads = ["run", "started", "status", "samples", "scored", "flagged", "rejected", "captions"]
     typer.echo(aligned(heads, rows))
+
+
+def verify(
+    results: options.Results,
+    run: options.Run = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Read the shards again and compare their keys.")
+    ] = False,
+    mend: Annotated[
+        bool,
+        typer.Option("--repair", help="Set damaged chunks aside, remove day-old orphan files."),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    r"""Prove that a run is whole: files, digests, rows, no sample twice, no range twice.
+
+    Exit code 3 if something is wrong. After `--repair`, scan again: what was set aside is done
+    anew.
+
+    Example:
+        memscan verify results
+    """
+    from scanner.io import verify as checking
+
+    store = opened(results)
+    with progress.meter("verify") as show:
+        found = checking.verify(store, run or newest(store), show, keys=keys)
+    if mend:
+        checking.repair(store, found)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+    else:
+        read = f", keys of {found.shards_read} compared" if keys else ""
+        typer.echo(
+            f"run {found.run}: {found.chunks} chunks, {found.samples} samples of {found.shards} "
+            f"shards{read}: {'sound' if found.is_sound else 'NOT sound'}"
+        )
+        for problem in found.problems[:50]:
+            typer.echo(f"  {problem.kind}  {problem.chunk}  {problem.text}".rstrip())
+        if len(found.problems) > 50:
+            typer.echo(f"  and {len(found.problems) - 50} more: --json has all")
+        for line in found.notes:
+            typer.echo(f"  {line}")
+    if not found.is_sound:
+        advice = "set aside; scan again" if mend else "memscan verify --repair sets it aside"
+        raise IncompleteError(f"{len(found.problems)} problems in run {found.run}: {advice}")
 
 
 def opened(place: str):  # noqa: ANN201

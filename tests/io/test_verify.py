@@ -1,0 +1,116 @@
+"""A run is proven whole, and each way of not being whole is found."""
+
+import json
+
+import pytest
+import webdataset as wds
+
+from scanner.io import shards, verify
+from scanner.io.results import Results
+from scanner.records import ChunkResult, Reject, ScoreRow
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture
+def run(tmp_path):
+    url = str(tmp_path / "a.tar")
+    with wds.TarWriter(url) as sink:
+        for number in range(7):
+            text = "" if number == 5 else f"caption {number}"
+            sink.write({"__key__": f"k{number}", "txt": text})
+    index = shards.index(shards.stat(url), 3)
+    results = Results(tmp_path / "results")
+    results.write_run("r1", {"status": "complete"})
+    for chunk in index.chunks:
+        rows = ChunkResult()
+        for item in shards.read(chunk, images=False):
+            if isinstance(item, Reject):
+                rows.rejects.append(item)
+            else:
+                rows.scores += [ScoreRow(item, seed, "detect", 1.0) for seed in (0, 1)]
+        facts = {
+            "shard": url, "shard_id": chunk.shard.id, "number": chunk.number, "start": 0,
+            "chunk_samples": chunk.samples, "stop": chunk.samples, "samples": chunk.samples,
+            "shard_chunks": len(index.chunks),
+        }  # fmt: skip
+        assert results.commit("r1", chunk.name, rows, extra=[], facts=facts)
+    return results
+
+
+def kinds(results, **options):
+    return [p.kind for p in verify.verify(results, "r1", quiet, **options).problems]
+
+
+def file_of(results, table, number=0):
+    from pathlib import Path
+
+    return Path(results.files(table, ["r1"])[number])
+
+
+def test_a_whole_run_is_sound(run):
+    found = verify.verify(run, "r1", quiet, keys=True)
+    assert found.is_sound
+    assert found.problems == []
+    assert (found.chunks, found.samples, found.shards, found.shards_read) == (3, 7, 1, 1)
+
+
+def test_a_lost_and_a_changed_file_are_found_set_aside_and_asked_for_again(run):
+    file_of(run, "scores", 0).unlink()
+    broken = file_of(run, "scores", 1)
+    broken.write_bytes(broken.read_bytes()[:-9])
+    found = verify.verify(run, "r1", quiet)
+    assert [p.kind for p in found.problems] == ["missing", "damaged"]
+    assert not found.is_sound
+    names = run.committed("r1")
+    verify.repair(run, found)
+    assert run.committed("r1") == names[2:]
+    assert [e.name for e in run.store.entries("quarantine")] == [
+        f"quarantine/r1/{name}.json" for name in names[:2]
+    ]
+    assert all("set aside" in note for note in found.notes)
+    assert verify.verify(run, "r1", quiet).is_sound
+
+
+def test_a_record_that_is_not_one_is_found(run, tmp_path):
+    name = run.committed("r1")[1]
+    run.store.put(f"commits/r1/{name}.json", b"{}")
+    assert "record" in kinds(run)
+
+
+def test_a_sample_that_stands_twice_and_a_range_that_is_covered_twice_are_found(run):
+    name = run.committed("r1")[0]
+    record = run.read_commit("r1", name) | {"chunk": f"{name}.0-2"}
+    record |= {"stop": 2}
+    run.store.put(f"commits/r1/{name}.0-2.json", json.dumps(record).encode())
+    found = kinds(run)
+    assert "duplicate" in found
+    assert "range" in found
+
+
+def test_rows_that_do_not_account_for_the_samples_are_found(run):
+    name = run.committed("r1")[0]
+    record = run.read_commit("r1", name)
+    record["counts"]["samples"] = 4
+    run.store.put(f"commits/r1/{name}.json", json.dumps(record).encode())
+    assert kinds(run) == ["rows"]
+
+
+def test_keys_without_rows_are_found(run):
+    name = run.committed("r1")[0]
+    record = run.read_commit("r1", name)
+    other = run.read_commit("r1", run.committed("r1")[1])
+    record["files"] = other["files"]
+    run.store.put(f"commits/r1/{name}.json", json.dumps(record).encode())
+    assert "keys" in kinds(run, keys=True)
+
+
+def test_files_that_nothing_lists_do_not_make_a_run_unsound_and_young_ones_stay(run):
+    run.store.put("scores/run=r1/left.12345678.parquet", b"half a commit")
+    found = verify.verify(run, "r1", quiet)
+    assert [p.kind for p in found.problems] == ["orphan"]
+    assert found.is_sound
+    verify.repair(run, found)
+    assert run.store.read("scores/run=r1/left.12345678.parquet") is not None
