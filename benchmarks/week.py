@@ -1,0 +1,235 @@
+"""A week of nightly audits of the planted corpus, with a model that changes on the fifth night.
+
+Shards are added, changed and removed; on Friday the shipped model is taken back to an earlier
+checkpoint, under a budget. What each night must scan, find, resolve and carry follows from that,
+and is asserted; the table is what it did. Which findings the earlier checkpoint has not learned yet
+is measured, but that each of them is found, pending or resolved, never lost, is asserted too::
+
+    python benchmarks/week.py --out /tmp/week
+"""
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from scanner.audit.calibrate import calibrate
+from scanner.audit.night import Night
+from scanner.audit.policy import Policy
+from scanner.audit.report import PageOptions
+from scanner.engine import Job, Resources, cluster
+from scanner.engine import scan as scan_on_ray
+from scanner.io import shards
+from scanner.io.results import Results
+from scanner.nightly.audit import Request, audit
+from scanner.nightly.state import State
+from scanner.spec import ScanSpec
+from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
+
+SPEC = ScanSpec(steps=20, guidance_scale=2.5, probes=4, fpr=0.02)
+"""At so few null captions, a p-value up to 0.02 means a score above all of theirs."""
+NULLS, BUDGET = 40, 30
+MONDAY = datetime(2026, 1, 5, 3, tzinfo=UTC)
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+COLUMNS = ("shards", "samples", "scanned", "reused", "findings", "new", "worse", "persisting",
+           "better", "pending", "resolved", "exit")  # fmt: skip
+
+
+@dataclass
+class Week:
+    """The folder of a week, its corpus as it is tonight, and what its nights found.
+
+    Attributes:
+        out: Where everything is.
+        early: Whether the earlier checkpoint is audited.
+        held: Captions of every shard, by its name.
+        budget: Samples a night; null for all.
+        rows: The table.
+        reused: Samples reused so far, by run.
+    """
+
+    out: Path
+    early: bool = False
+    held: dict[str, list[str]] = field(default_factory=dict)
+    budget: int | None = None
+    rows: list[list[int]] = field(default_factory=list)
+    reused: dict[str, int] = field(default_factory=dict)
+
+    def put(self, name: str, items: list[corpus.Item]) -> None:
+        """Write a shard, or write it anew."""
+        make.write_shards(SHIPPED_SEED, items, self.out / "corpus", name)
+        self.held[name] = [item.caption for item in items]
+
+    def remove(self, name: str) -> None:
+        """Remove a shard."""
+        (self.out / "corpus" / f"{name}-00000.tar").unlink()
+        del self.held[name]
+
+    @property
+    def captions(self) -> set[str]:
+        """What the corpus holds tonight."""
+        return {caption for held in self.held.values() for caption in held}
+
+    def model(self) -> tuple[str, Path]:
+        """Return the model under audit and its calibration."""
+        name = "early" if self.early else "shipped"
+        model = self.out / "early" if self.early else WEIGHTS / "pipeline"
+        return str(model), self.out / f"{name}.calibration.json"
+
+    def calibrate(self) -> None:
+        """Calibrate the model under audit on the null captions."""
+        model, target = self.model()
+        job = Job(
+            model=model, shards=tuple(shards.expand([str(self.out / "null")])), chunk_size=32,
+            results=str(self.out / "null.results"), spec=replace(SPEC, localize="all"),
+        )  # fmt: skip
+        done = scan_on_ray(job, Resources(), lambda event: None)
+        calibrate(Results(job.results), done.run).save(target)
+
+    def night(self) -> Night:
+        """Audit as the command does, and add a row to the table."""
+        model, calibration = self.model()
+        state = State(self.out / "state")
+        job = Job(
+            model=model, shards=tuple(shards.expand([str(self.out / "corpus")])), spec=SPEC,
+            results=str(state.results.root), calibration=str(calibration), images=True,
+            chunk_size=8,
+        )  # fmt: skip
+        request = Request(job=job, policy=Policy(), page=PageOptions(images=shards.images))
+        start, number = time.monotonic(), len(self.rows)
+        night = audit(
+            state, request, Resources(most_samples=self.budget), lambda event: None,
+            now=MONDAY + timedelta(days=number),
+        ).night  # fmt: skip
+        recalled = sum(c["recalled"] for c in state.results.commits(night.run).values())
+        reused = recalled - self.reused.get(night.run, 0)
+        self.reused[night.run] = recalled
+        counts = night.counts()
+        there = sum(counts[s] for s in ("new", "worse", "persisting", "better"))
+        samples = sum(map(len, self.held.values()))
+        self.rows.append([
+            len(self.held), samples, night.scanned, reused, there,
+            *(counts[s] for s in COLUMNS[5:11]), night.exit_code,
+        ])  # fmt: skip
+        cells = " | ".join(map(str, self.rows[-1]))
+        print(f"| {DAYS[number]} | {cells} | {time.monotonic() - start:.0f} |", flush=True)
+        return night
+
+
+def told(night: Night, *states: str) -> set[str]:
+    """Return the captions of the findings in some states."""
+    return {a.change.finding.caption for a in night.alerts if a.change.state in states}
+
+
+def found(night: Night) -> set[str]:
+    return told(night, "new", "worse", "persisting", "better")
+
+
+def reasons(night: Night, state: str) -> set[str]:
+    return {a.change.reason for a in night.alerts if a.change.state == state}
+
+
+def earlier(target: Path) -> None:
+    """Write the shipped pipeline with its less-trained U-Net."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(WEIGHTS / "pipeline", target)
+    shutil.rmtree(target / "unet")
+    shutil.copytree(WEIGHTS / "early", target / "unet")
+
+
+def timed(word: str, work: Callable[[], None]) -> None:
+    start = time.monotonic()
+    work()
+    print(f"{word}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    out: Path = parser.parse_args().out.resolve()
+    shutil.rmtree(out / "state", ignore_errors=True)
+    shutil.rmtree(out / "corpus", ignore_errors=True)
+    planted = corpus.planted(SHIPPED_SEED)
+    v = [item for item in planted if item.kind == "verbatim"]
+    t = [item for item in planted if item.kind == "template"]
+    n = [i for kind in ("scene", "texture")
+         for i in corpus.negatives(SHIPPED_SEED, "evaluation", kind, 15)]  # fmt: skip
+    memorized = {item.caption for item in v + t}
+    nulls = make.calibration_items(SHIPPED_SEED, NULLS)
+    make.write_shards(SHIPPED_SEED, nulls, out / "null", "null")
+    week = Week(out)
+    earlier(out / "early")
+    with cluster():
+        timed("calibration", week.calibrate)
+        week.early = True
+        timed("calibration of the earlier checkpoint", week.calibrate)
+        week.early = False
+        print(f"| night | {' | '.join(COLUMNS)} | seconds |\n{'|---' * (len(COLUMNS) + 2)}|")
+        nights(week, v, t, n, memorized)
+
+
+def nights(
+    week: Week, v: list[corpus.Item], t: list[corpus.Item], n: list[corpus.Item],
+    memorized: set[str],
+) -> None:  # fmt: skip
+    """Run the week and assert of each night what follows from how it was made."""
+    week.put("a", v[:4] + t[:2] + n[:10])
+    week.put("b", v[4:7] + t[2:4] + n[10:20])
+    monday = week.night()
+    assert found(monday) == told(monday, "new") == memorized & week.captions
+    assert (monday.scanned, monday.exit_code) == (31, 1)
+
+    tuesday = week.night()
+    assert found(tuesday) == told(tuesday, "persisting") == found(monday)
+    assert (tuesday.scanned, tuesday.exit_code) == (0, 0)
+
+    week.put("c", v[7:10] + t[4:6] + n[20:25] + [v[0], n[0]])
+    wednesday = week.night()
+    assert found(wednesday) == memorized & week.captions
+    assert told(wednesday, "new") == {item.caption for item in v[7:10] + t[4:6]}
+    assert told(wednesday, "worse") == {v[0].caption}
+    assert reasons(wednesday, "worse") == {"new data: 1 copies, now 2"}
+    assert (wednesday.scanned, week.rows[-1][3], wednesday.exit_code) == (12, 1, 1)
+
+    week.put("b", [v[10], *v[5:7], *t[2:4], *n[10:20], *n[25:27]])
+    thursday = week.night()
+    assert found(thursday) == memorized & week.captions
+    assert told(thursday, "new") == {v[10].caption}
+    assert told(thursday, "resolved") == {v[4].caption}
+    assert reasons(thursday, "resolved") == {"changed shard"}
+    assert (thursday.scanned, week.rows[-1][3], thursday.exit_code) == (17, 10, 1)
+
+    week.early, week.budget = True, BUDGET
+    friday = week.night()
+    assert friday.causes == ["new model", "new calibration"]
+    assert friday.scanned == BUDGET
+    false = told(friday, "new")  # false alarms, at the rate of the calibration
+    assert not false & memorized
+    assert told(friday, "pending")
+    assert found(friday) - false | told(friday, "pending", "resolved") == found(thursday)
+    assert reasons(friday, "pending") == {"not yet rescanned: new model, new calibration"}
+    assert friday.exit_code == (1 if false else 5)
+
+    saturday = week.night()
+    assert saturday.scanned == sum(map(len, week.held.values())) - BUDGET
+    false = told(saturday, "new")
+    assert not false & memorized
+    assert not told(saturday, "pending")
+    known = found(friday) | told(friday, "pending")
+    assert found(saturday) - false | told(saturday, "resolved") == known
+    assert (saturday.exit_code, saturday.partial) == (int(bool(false)), "")
+
+    week.remove("a")
+    sunday = week.night()
+    assert found(sunday) == found(saturday) & week.captions
+    assert told(sunday, "resolved") == found(saturday) - week.captions
+    assert reasons(sunday, "resolved") <= {"removed shard"}
+    assert (sunday.scanned, sunday.exit_code) == (0, 0)
+    print("all as constructed")
+
+
+if __name__ == "__main__":
+    main()
