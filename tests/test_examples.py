@@ -98,3 +98,17 @@ def test_pycocotools_reads_the_masks_that_were_exported(folder, tmp_path):
     assert mask[top : top + height, left : left + width].sum() == found["area"] == mask.sum()
     with pytest.raises(ConfigError, match=r"no mask of wrong.*delta_h against null"):
         export(results, run, tmp_path / "none.json", metric="wrong")
+
+
+def test_the_notebook_runs_and_draws(folder, monkeypatch):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("MEMSCAN_RESULTS", str(folder / "results"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    book = nbformat.read(ROOT / "examples/explore.ipynb", 4)
+    shipped = [str(cell.get("outputs")) for cell in book.cells]
+    assert sum("image/png" in text for text in shipped) == 4, "run it again, with its outputs"
+    nbclient.NotebookClient(book, timeout=200, kernel_name="python3").execute()
+    drawn = [str(cell.get("outputs")) for cell in book.cells]
+    assert sum("image/png" in text for text in drawn) == 4
+    assert "captions," in " ".join(drawn)

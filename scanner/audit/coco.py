@@ -5,6 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scanner.audit.query import connect
 from scanner.audit.text import plain
 from scanner.errors import ConfigError
@@ -94,7 +96,7 @@ def export(
 def _box(runs: list[int], height: int, width: int) -> list[int]:
     """Return left, top, width and height of what is inside a mask; zeros if nothing is."""
     mask = from_runs(runs, height, width)
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return [0, 0, 0, 0]
     left, top = int(columns[0]), int(rows[0])
