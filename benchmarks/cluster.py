@@ -139,6 +139,7 @@ def scan_and_lose_a_node(work: Path, node: subprocess.Popen, captions: int) -> N
     )
     text = shown(["query", results.root, sql, "--format", "csv"])
     assert text.split()[-1] == f"{captions},{captions},{captions}"
+    shown(["verify", results.root, "--keys"])
     shown(["runs", results.root])
     shown(["jobs", "list"])
 
