@@ -264,7 +264,7 @@ class Jobs:
         try:
             yield
         except AuthenticationError as error:
-            if "Authentication required" in str(error):
+            if not self._token_of or "Authentication required" in str(error):
                 raise ConfigError(
                     f"the cluster at {where} asks for a token: set RAY_AUTH_TOKEN, or "
                     f"RAY_AUTH_TOKEN_PATH to a file that holds it"

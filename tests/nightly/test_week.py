@@ -434,7 +434,7 @@ def test_nights_under_a_false_discovery_rate_judge_the_whole_corpus_anew(week):
     week.put("a", [one, *clear(*"abcdefghi")])
     alone = week.night(fdr=0.2)
     assert (alone.night.exit_code, states(alone)) == (0, {})
-    scores = pyarrow.dataset.dataset(week.state.results.root / "scores", format="parquet")
+    scores = pyarrow.dataset.dataset(f"{week.state.results.root}/scores", format="parquet")
     rows = scores.to_table().to_pylist()
     assert {r["caption"] for r in rows if r["flagged"]} >= {one}
     assert {r["p_value"] for r in rows if r["caption"] == one} == {1 / 31}
