@@ -63,7 +63,7 @@ class Mark:
     """What an audit says of a finding.
 
     Attributes:
-        state: ``new``, ``worse``, ``better``, ``persisting`` or ``resolved``.
+        state: ``new``, ``worse``, ``better``, ``persisting``, ``pending`` or ``resolved``.
         reason: Why, for a person.
         severity: The policy's word.
         muted: The reason it was muted with, or ``""``.

@@ -3,7 +3,7 @@
   const MOST_CHOICES = 200;
   const SVG = "http://www.w3.org/2000/svg";
   const WORDS = { verbatim: "verbatim copy", template: "template copy", score: "score only" };
-  const STATES = ["new", "worse", "persisting", "better", "resolved", "muted"];
+  const STATES = ["new", "worse", "persisting", "better", "pending", "resolved", "muted"];
   const byId = (id) => document.getElementById(id);
   const items = JSON.parse(byId("items").textContent);
   const gallery = byId("gallery"), detail = byId("detail");
