@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,13 +15,14 @@ import pytest
 import ray
 import typer.main
 import yaml
+from kubernetes_validate.utils import schema_contents
+from referencing import Registry, Resource
 
 from scanner.cli import app, sending
 
 INFRA = Path(__file__).parents[2] / "infra"
 KUBERAY = INFRA / "kuberay"
 KUBERNETES = "1.34"
-RAY_SCHEMA = yaml.safe_load((INFRA / "schemas" / "ray.io.yaml").read_text())
 OVERLAYS = {"cpu-smoke": "RayJob", "one-gpu-node": "RayCronJob", "spot-workers": "CronJob"}
 
 
@@ -37,19 +39,52 @@ def templates(node):
             yield from templates(value)
 
 
+def closed(schema):
+    """Return a structural schema that refuses what the API server would silently drop."""
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(value) for key, value in schema.items() if key != "properties"}
+    if "properties" in schema:
+        found["properties"] = {key: closed(each) for key, each in schema["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            found.setdefault("additionalProperties", False)
+    return found
+
+
+def ray_schemas():
+    """Return the closed schemas of KubeRay's CRDs by apiVersion and kind."""
+    (crds,) = documents(INFRA / "schemas" / "ray.io.yaml")
+    return {
+        (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]): closed(
+            version["schema"]["openAPIV3Schema"]
+        )
+        for crd in crds["items"]
+        for version in crd["spec"]["versions"]
+    }
+
+
+def kubernetes_types():
+    """Return the registry in which a CRD's references to Kubernetes' own types are found."""
+    folder = f"kubernetes-json-schema/v{KUBERNETES}.0-local-strict"
+    types = schema_contents(f"{folder}/_definitions.json", KUBERNETES)
+    return Resource.from_contents(types) @ Registry()
+
+
 def validate(thing):
-    """Raise a ValidationError for what the API server, or the operator, would refuse or drop."""
+    """Raise a ValidationError for what the API server would refuse or drop."""
     if thing["apiVersion"].startswith("ray.io/"):
-        jsonschema.validate(thing, RAY_SCHEMA)
-        for template in templates(thing["spec"]):
-            pod = {"apiVersion": "v1", "kind": "PodTemplate", "template": template}
-            kubernetes_validate.validate(pod, KUBERNETES, strict=True)
-    else:
-        kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+        schema = RAY_SCHEMAS[thing["apiVersion"], thing["kind"]]
+        jsonschema.Draft202012Validator(schema, registry=KUBERNETES_TYPES).validate(thing)
+        thing = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": thing["metadata"]}
+    kubernetes_validate.validate(thing, KUBERNETES, strict=True)
 
 
 def documents(path):
     return [each for each in yaml.safe_load_all(path.read_text()) if each]
+
+
+RAY_SCHEMAS = ray_schemas()
+KUBERNETES_TYPES = kubernetes_types()
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +124,9 @@ def test_what_is_built_is_what_the_schemas_allow(built):
         kind = OVERLAYS.get(name, "RayCluster")
         assert kind in things
         assert ("RayCluster" in things) == (kind in {"RayCluster", "CronJob"})
+    job = built["cpu-smoke"]["RayJob"]["spec"]
+    for each in (job, built["one-gpu-node"]["RayCronJob"]["spec"]["jobTemplate"]):
+        assert each["submissionMode"] == "HTTPMode"  # a CRD takes any word, the operator four
 
 
 @pytest.mark.parametrize(
@@ -97,7 +135,14 @@ def test_what_is_built_is_what_the_schemas_allow(built):
         ("work/scan/job.yaml", ("spec", "shutDownAfterJobFinishes")),
         ("work/nightly-raycronjob/audit.yaml", ("spec", "jobTemplate", "entryPoint")),
         ("base/cluster.yaml", ("spec", "workerGroupSpecs", 0, "maxReplica")),
+        ("base/cluster.yaml", ("spec", "autoscalerOptions", "idleTimeoutSecond")),
         ("base/cluster.yaml", ("spec", "headGroupSpec", "template", "spec", "serviceAcountName")),
+        (
+            "base/cluster.yaml",
+            ("spec", "workerGroupSpecs", 0, "template", "spec", "containers", 0, "resource"),
+        ),
+        ("base/cluster.yaml", ("spec", "workerGroupSpecs", 0, "template", "metadata", "label")),
+        ("base/cluster.yaml", ("metadata", "nam")),
         ("work/nightly-cronjob/audit.yaml", ("spec", "concurencyPolicy")),
         ("base/network-policy.yaml", ("spec", "ingres")),
     ],
@@ -111,6 +156,48 @@ def test_a_misspelt_field_is_refused(file, path):
     node[last] = "x"
     with pytest.raises(jsonschema.ValidationError, match=last):
         validate(thing)
+
+
+CLUSTER, NIGHTLY = "base/cluster.yaml", "work/nightly-raycronjob/audit.yaml"
+WORKERS = ("spec", "workerGroupSpecs", 0)
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value", "message"),
+    [
+        (CLUSTER, ("spec", "authOptions", "mode"), "tokens", "'tokens' is not one of"),
+        (CLUSTER, (*WORKERS, "maxReplicas"), "8", "'8' is not of type 'integer'"),
+        (
+            CLUSTER,
+            ("spec", "headGroupSpec", "rayStartParams", "num-cpus"),
+            0,
+            "not of type 'string'",
+        ),
+        (CLUSTER, (*WORKERS, "groupName"), None, "'groupName' is a required property"),
+        (NIGHTLY, ("spec", "schedule"), None, "'schedule' is a required property"),
+        (NIGHTLY, ("spec", "jobTemplate", "backoffLimit"), "0", "'0' is not of type 'integer'"),
+    ],
+)
+def test_a_wrong_value_is_refused(file, path, value, message):
+    thing = copy.deepcopy(documents(KUBERAY / file)[0])
+    *parents, last = path
+    node = thing
+    for step in parents:
+        node = node[step]
+    node[last] = value
+    if value is None:
+        del node[last]
+    with pytest.raises(jsonschema.ValidationError, match=re.escape(message)):
+        validate(thing)
+
+
+def test_a_field_is_refused_unless_the_schema_keeps_unknown_ones():
+    schema = {"type": "object", "properties": {"a": {"type": "object", "properties": {}}}}
+    open_below = copy.deepcopy(schema)
+    open_below["properties"]["a"]["x-kubernetes-preserve-unknown-fields"] = True
+    jsonschema.validate({"a": {"b": 1}}, closed(open_below))
+    with pytest.raises(jsonschema.ValidationError, match="'b' was unexpected"):
+        jsonschema.validate({"a": {"b": 1}}, closed(schema))
 
 
 def test_pods_run_without_rights_and_tell_the_network_policy_whose_they_are(built):
