@@ -184,7 +184,41 @@ def report(folder: Path) -> None:
     found[f"outside the null mix, conformal p <= {FPR_OUTSIDE:g}"] = {
         kind: alarms / number for kind, (alarms, number) in outside.items()
     }
+    found["two seeds"] = _two_seeds(folder)
     print(json.dumps(found, indent=1))
+
+
+def _two_seeds(folder: Path) -> dict[str, str]:
+    """Return realized rates of one seed's p-value, of both seeds' mean, and of the lesser p-value.
+
+    The last is no p-value of the caption, and must show it.
+    """
+    with closing(connect(Results(folder / "results"))) as con:
+        pairs = con.execute(
+            "SELECT split_part(any_value(key), '-', 1), split_part(any_value(key), '-', 2), "
+            "max(delta_s) FILTER (seed = 0), max(delta_s) FILTER (seed = 1) FROM scores "
+            "WHERE key LIKE 'r%' AND seed < 2 GROUP BY caption_sha256 "
+            "HAVING count(DISTINCT seed) = 2"
+        ).fetchall()
+    alarms, number = dict[str, int](), 0
+    for r in range(REPETITIONS):
+        own = [pair for pair in pairs if pair[0] == f"r{r:02d}"]
+        null = np.array([scores for _, role, *scores in own if role == "calibrating"])
+        seeds = {s: tuple(sorted(null[:, s])) for s in (0, 1)}
+        c = Calibration("", "", tuple(sorted(null.mean(1))), {}, 0.01, len(null), "", seeds)
+        for _, role, *scores in own:
+            if role != "tested":
+                continue
+            number += 1
+            each = [c.seed_p_value(s, scores[s]) for s in (0, 1)]
+            for name, p in (
+                ("seed 0", each[0]), ("seed 1", each[1]), ("mean of both", c.p_value(
+                    float(np.mean(scores)))), ("lesser p-value, wrong", min(each)),
+            ):  # fmt: skip
+                for rate in (0.05, 0.01):
+                    at = f"{name}, {rate:g}"
+                    alarms[at] = alarms.get(at, 0) + (p <= rate)
+    return {at: f"{count}/{number} = {count / number:.2%}" for at, count in alarms.items()}
 
 
 def _scores(folder: Path):  # noqa: ANN202

@@ -6,6 +6,7 @@
     ``ResultsError``     the results folder is unreadable or belongs to something else (exit 2)
     ``IncompleteError``  the scan ended with something missing (exit 3)
     ``ClusterError``     the infrastructure went away; run again to resume (exit 4)
+        ``DeviceError``  one worker's device cannot do the work; others may
 
 A wrong argument inside the program is a ``ValueError``: a bug, not on this list.
 """
@@ -41,3 +42,7 @@ class ClusterError(ScannerError):
     """Processes or nodes went away faster than they could be replaced."""
 
     exit_code = 4
+
+
+class DeviceError(ClusterError):
+    """A device is too small for the work, or its memory is taken."""

@@ -16,6 +16,7 @@ from scanner.io.results import Results
 
 STATES = ("new", "worse", "persisting", "better", "pending", "resolved")
 MOVED = "other captions moved the rate"
+LATE = "not reached until now"
 FACTOR = 2.0
 """A p-value, or a score where there is none, that changes by less stays the same."""
 
@@ -106,6 +107,7 @@ class Last:
         findings: What it told of, by caption hash.
         pending: What it carried, by caption hash, with the run that found it.
         gone: Why what a shard held may be gone, by its address.
+        late: Addresses of the shards that earlier audits knew as they are and left for later.
         waiting: Returns, of some findings, the hashes of those whose caption stands in a shard
             that is not scanned whole.
     """
@@ -113,6 +115,7 @@ class Last:
     findings: Mapping[str, Finding]
     pending: Mapping[str, tuple[Finding, str]]
     gone: Mapping[str, str]
+    late: Collection[str]
     waiting: Callable[[Collection[Finding]], Collection[str]]
 
 
@@ -165,7 +168,7 @@ def diff(before: View | None, after: View, last: Last | None = None) -> Diff:
         seen_now = scanned(con, then.keys() - now.keys())
         moved = "new data" if rate is None else MOVED
         changes = [
-            *_appeared(now, then, seen_then, ", ".join(causes) or moved),
+            *_appeared(now, then, seen_then, causes or [moved], last.late if last else ()),
             *_stayed(now, then),
             *_disappeared(now, then, seen_now, last),
         ]
@@ -211,10 +214,15 @@ def _carried(before: View, after: View, last: Last | None) -> dict[str, _Earlier
 
 
 def _appeared(
-    now: Mapping[str, Finding], then: Mapping[str, _Earlier], seen: set[str], why: str
-) -> Iterator[Change]:
+    now: Mapping[str, Finding], then: Mapping[str, _Earlier], seen: set[str], causes: list[str],
+    late: Collection[str],
+) -> Iterator[Change]:  # fmt: skip
     for sha in now.keys() - then.keys():
-        yield Change("new", why if sha in seen else "new data", None, now[sha])
+        was_late = now[sha].shard in late
+        if sha in seen and not (was_late and causes[0] in ("new data", MOVED)):
+            yield Change("new", ", ".join(causes), None, now[sha])
+        else:
+            yield Change("new", LATE if was_late else "new data", None, now[sha])
 
 
 def _disappeared(

@@ -24,7 +24,7 @@ from scanner.engine.queue import HOPELESS, Errand, Queue
 from scanner.engine.record import RunRecord
 from scanner.engine.survey import Survey
 from scanner.engine.worker import Build, Counts, Failure, Worker, build_scanner
-from scanner.errors import ClusterError, ConfigError, ShardError
+from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
 
@@ -217,6 +217,8 @@ class _Drive:
     def _refused(self, errand: Errand, failure: Failure) -> None:
         if not failure.usable and not errand.alone:
             self._suspect([errand], failure.text)
+        elif failure.error is DeviceError:
+            self._queue.give_back(errand)
         elif failure.error is None:
             self._failed(errand, f"{failure.text}\n{failure.details}".strip())
         elif failure.error is ShardError:

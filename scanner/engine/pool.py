@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 
 from scanner.engine.queue import Errand, Queue
 from scanner.engine.worker import Counts, Effort, Facts, Failure
-from scanner.errors import ClusterError, ConfigError
+from scanner.errors import ClusterError, ConfigError, DeviceError
 
 IN_FLIGHT = 6
 """Errands per actor: one is read or waits for the device, one is scanned, two may be held until
@@ -145,7 +145,7 @@ class Pool:
         Raises:
             ConfigError: If the model cannot be opened and never was, or two actors that should
                 have a GPU each share one; the text says why.
-            ClusterError: If actors die at opening again and again.
+            ClusterError: If actors die at opening again and again, or no device is large enough.
         """
         for actor in list(self._actors):
             if actor.opening is not None and actor.opening in ready:
@@ -224,7 +224,7 @@ class Pool:
 
     def _returned(self, actor: _Actor, ready: set[ray.ObjectRef]) -> Iterator[Happening]:
         """Yield the answers of an actor; its death last, so that what it answered counts."""
-        died, usable = "", True
+        died, usable, too_small = "", True, ""
         for ref, errand in [pair for pair in actor.flight if pair[0] in ready]:
             try:
                 answer: Counts | Failure = ray.get(ref)
@@ -235,6 +235,7 @@ class Pool:
             actor.since = time.monotonic()
             if isinstance(answer, Failure):
                 usable = usable and answer.usable
+                too_small = answer.text if answer.error is DeviceError else too_small
             else:
                 self.efforts[actor.number] = answer.effort
             yield Returned(errand, answer, actor.name)
@@ -242,6 +243,14 @@ class Pool:
             yield self._remove(actor, died)
         elif not usable:
             yield self._remove(actor, "its device failed", blames=False)
+        elif too_small:
+            self._size -= 1  # another would be given the same device
+            yield self._remove(actor, f"it gets no more work: {too_small}", blames=False)
+            if not self._size:
+                raise ClusterError(
+                    f"no worker's device is large enough, the last said: {too_small}; use a larger "
+                    f"one, fewer --actors per device, --dtype bfloat16, or free its memory"
+                )
 
     def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> Lost:
         self._actors.remove(actor)

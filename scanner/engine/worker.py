@@ -14,7 +14,7 @@ from scanner import calibration, models
 from scanner.engine.compute import Compute, Ticket
 from scanner.engine.job import Job
 from scanner.engine.queue import Errand
-from scanner.errors import ConfigError, ResultsError, ShardError
+from scanner.errors import ConfigError, DeviceError, ResultsError, ScannerError, ShardError
 from scanner.io import shards
 from scanner.io.recall import Finder, Recall
 from scanner.io.results import Results
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from scanner.scan.scanner import Loaded, Scanner
 
 T = TypeVar("T")
+
+FORESEEN = (ConfigError, ResultsError, ShardError, DeviceError)
+"""What the driver knows what to do about."""
 
 Build = Callable[[Job, str], "Scanner"]
 """From a job and a device to a scanner; called once in every actor."""
@@ -132,7 +135,7 @@ class Failure:
         usable: Whether the process can be trusted with further work.
     """
 
-    error: type[ConfigError | ResultsError | ShardError] | None
+    error: type[ScannerError] | None
     text: str
     details: str = ""
     usable: bool = True
@@ -312,9 +315,8 @@ def _answered(work: Callable[[], T]) -> T | Failure:
     """Return what work returns, or its failure as a value that crosses processes."""
     try:
         return work()
-    except (ConfigError, ResultsError, ShardError) as error:
-        kind = next(k for k in (ConfigError, ResultsError, ShardError) if isinstance(error, k))
-        return Failure(kind, str(error))
+    except FORESEEN as error:
+        return Failure(next(k for k in FORESEEN if isinstance(error, k)), str(error))
     except Exception as error:  # the edge of the process: what is not caught here is lost
         return Failure(None, f"{type(error).__name__}: {error}", traceback.format_exc())
 

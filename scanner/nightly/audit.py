@@ -140,7 +140,7 @@ def audit(
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
         )  # fmt: skip
         lease.check()
-        kept = {"corpus": corpus.remembered(listing, counts)}
+        kept = {"corpus": corpus.remembered(listing, counts, left)}
         folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
     return Done(night, folder)
 
@@ -241,6 +241,7 @@ def _told(
     return Last(
         findings=findings, pending=pending,
         gone={url: f"{kind} shard" for kind in ("removed", "changed") for url in changed[kind]},
+        late=corpus.late(listing, last["corpus"]),
         waiting=lambda found: corpus.waiting(found, listing, left, state.catalogue),
     )  # fmt: skip
 

@@ -103,7 +103,18 @@ def waiting(
     return there
 
 
-def remembered(listing: Listing, counts: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
+def late(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the shards that an audit knew as they are and did not scan whole."""
+    return {
+        url for url, shard in listing.shards.items()
+        if shard is not None and url in before
+        and before[url]["id"] == shard.id and not before[url].get("whole", True)
+    }  # fmt: skip
+
+
+def remembered(
+    listing: Listing, counts: Mapping[str, list[str]], missing: Collection[str]
+) -> dict[str, dict[str, Any]]:
     """Return what ``audit.json`` keeps of the corpus, by address."""
     return {
         url: {
@@ -111,6 +122,7 @@ def remembered(listing: Listing, counts: Mapping[str, list[str]]) -> dict[str, d
             "etag": None if shard is None else shard.etag,
             "id": None if shard is None else shard.id,
             "in_effect": counts[url],
+            "whole": url not in missing,
         }
         for url, shard in listing.shards.items()
     }

@@ -6,6 +6,8 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from scanner.errors import DeviceError
+
 T = TypeVar("T")
 
 USUAL = 16
@@ -94,7 +96,7 @@ class BatchSize:
             The items that do not fit even alone, with what was said.
 
         Raises:
-            RuntimeError: If an item does not fit alone, and none ever did: then it is the device
+            DeviceError: If an item does not fit alone, and none ever did: then it is the device
                 that is too small, or taken, and not the item that is to blame.
         """
         refused, start = list[tuple[T, str]](), 0
@@ -115,7 +117,7 @@ class BatchSize:
                 refused.append((batch[0], said))
                 start += 1
             else:
-                raise RuntimeError(f"not even one draw fits into memory: {said}")
+                raise DeviceError(f"not even one draw fits into memory: {said}")
         return refused
 
     def _fitted(self, number: int) -> None:

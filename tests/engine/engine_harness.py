@@ -11,6 +11,8 @@ from scanner.engine import Job, Resources, scan
 from scanner.engine.worker import build_scanner
 from scanner.io import shards
 from scanner.io.results import Results
+from scanner.models.gaussian import Gaussian
+from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=2, probes=1, localize="flagged", threshold=0.0)
@@ -85,5 +87,21 @@ def striking_build(text: str, strike):
 
         scanner.detect = detect_or_strike
         return scanner
+
+    return build
+
+
+def cramped_build(folder: Path, cramped: int):
+    """Return what makes scanners of which the first so many have no memory for one draw."""
+
+    class Cramped(Gaussian):
+        def score(self, x, level, condition):
+            raise MemoryError("no room")
+
+    def build(job, device):
+        number = len(list(folder.iterdir()))
+        (folder / str(os.getpid())).touch()
+        kind = Cramped if number < cramped else Gaussian
+        return Scanner(kind(device), job.spec, batch_size=job.batch_size)
 
     return build

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from engine_harness import job_of, keys, rows, run, slow_build, striking_build, write_shard
+from engine_harness import (
+    cramped_build,
+    job_of,
+    keys,
+    rows,
+    run,
+    slow_build,
+    striking_build,
+    write_shard,
+)  # fmt: skip
 
 from scanner.engine import driver
 from scanner.errors import ClusterError
@@ -138,6 +147,29 @@ def test_a_caption_that_kills_its_process_is_rejected_too(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
     (reject,) = rejects(tmp_path / "results")
     assert (reject["reason"], reject["detail"]) == ("poison", "the worker process died")
+
+
+def test_a_device_too_small_for_one_draw_gets_no_more_work_and_blames_no_caption(
+    corpus, undisturbed, tmp_path
+):
+    (pids := tmp_path / "pids").mkdir()
+    events = []
+    job = job_of(corpus, tmp_path / "results")
+    summary = run(job, progress=events.append, build=cramped_build(pids, 1))
+    assert (summary.samples, summary.rejected, summary.retries) == (21, 0, 0)
+    assert summary.is_complete
+    assert rows(tmp_path / "results") == rows(undisturbed[0])
+    (lost,) = [event.text for event in events if event.kind == "lost"]
+    assert "no more work: not even one draw fits into memory" in lost
+
+
+def test_where_every_device_is_too_small_the_scan_stops_and_says_so(corpus, tmp_path):
+    (pids := tmp_path / "pids").mkdir()
+    job = job_of(corpus, tmp_path / "results")
+    with pytest.raises(
+        ClusterError, match=r"no worker.s device is large enough.*no room; use a la"
+    ):
+        run(job, build=cramped_build(pids, 2))
 
 
 def test_a_hanging_actor_is_stopped_and_its_chunk_tried_again(corpus, undisturbed, tmp_path):

@@ -318,7 +318,7 @@ def test_what_a_budget_left_of_a_shard_is_new_when_it_is_reached(week):
     assert states(week.night(most=4)) == {mem("early"): "new"}
     second = week.night(most=4)
     assert states(second) == {late: "new"}
-    assert [a.change.reason for a in second.night.alarms] == ["new data"]
+    assert [a.change.reason for a in second.night.alarms] == ["not reached until now"]
     assert second.night.exit_code == 1
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from scanner.errors import DeviceError
 from scanner.models.gaussian import Gaussian
 from scanner.records import Caption
 from scanner.scan import batches
@@ -92,7 +93,7 @@ def test_one_that_does_not_fit_alone_is_a_reject_and_the_rest_is_scored(when_loc
 
 
 def test_where_nothing_ever_fits_no_caption_is_blamed():
-    with pytest.raises(RuntimeError, match="not even one draw fits into memory: CUDA out of mem"):
+    with pytest.raises(DeviceError, match="not even one draw fits into memory: CUDA out of mem"):
         Scanner(Small(1), SPEC).scan(CAPTIONS)
 
 
