@@ -2,7 +2,9 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,10 @@ from scanner import masks
 
 MATCH_MSE = 2.5e3 / (256 * 256 * 3)
 """Webster's (2023) threshold for a verbatim or template copy, per element of pixels in 0..1."""
+TILES = 4
+"""Rows and columns of tiles: Carlini et al. (2023) take 128 pixels of 512."""
+TILED_L2 = 0.15
+"""Carlini et al.'s threshold for a copy, of `tiled_l2`."""
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -46,12 +52,14 @@ class Match:
         error: Of the whole if verbatim, inside the mask if template, else the smaller one.
         inside: Inside the mask; null without one.
         outside: Outside it; null where nothing is outside.
+        tiled: `tiled_l2` of the two; null without a training image.
     """
 
     verdict: str
     error: float | None = None
     inside: float | None = None
     outside: float | None = None
+    tiled: float | None = None
 
 
 def opened(content: bytes, least: tuple[int, int] | None = None) -> Image.Image:
@@ -107,20 +115,59 @@ def match(
         training: The same shape.
         mask: The predicted region, at any resolution, if there is one.
     """
-    squares = ((generated / 255.0 - training / 255.0) ** 2).mean(axis=2)
-    whole = float(squares.mean())
+    squares = _squares(generated, training)
+    whole, tiled = float(squares.mean()), _worst_tile(squares)
     region = None if mask is None else masks.resize(mask, *squares.shape)
     inside, outside = None, None
     if region is not None and region.any():
         inside = float(squares[region].mean())
         outside = None if region.all() else float(squares[~region].mean())
     if whole < MATCH_MSE:
-        return Match("verbatim", whole, inside, outside)
+        return Match("verbatim", whole, inside, outside, tiled)
     if inside is None:
-        return Match("none", whole)
+        return Match("none", whole, tiled=tiled)
     if inside < MATCH_MSE:
-        return Match("template", inside, inside, outside)
-    return Match("none", min(whole, inside), inside, outside)
+        return Match("template", inside, inside, outside, tiled)
+    return Match("none", min(whole, inside), inside, outside, tiled)
+
+
+def tiled_l2(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Return the largest root mean squared difference of a tile, pixels in 0..1.
+
+    Carlini et al. (2023): 16 tiles that do not overlap, each compared with its like, and the
+    worst one counts. A background that two pictures share then makes no copy of them, as it may
+    under the error of the whole. A copy lies below `TILED_L2`.
+
+    Args:
+        first: ``(H, W, 3)``.
+        second: The same shape.
+    """
+    return _worst_tile(_squares(first, second))
+
+
+def tightness(generations: Sequence[NDArray[np.uint8]]) -> float | None:
+    """Return the mean `tiled_l2` over all pairs of a caption's generations; null of fewer than two.
+
+    Low is suspicious: a caption that gives the same picture under every seed (Carlini et al.
+    2023, who count cliques of such generations; they need no training image).
+
+    Args:
+        generations: One picture per seed, each ``(H, W, 3)``.
+    """
+    apart = [tiled_l2(a, b) for a, b in combinations(generations, 2)]
+    return sum(apart) / len(apart) if apart else None
+
+
+def _squares(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return ((first / 255.0 - second / 255.0) ** 2).mean(axis=2)
+
+
+def _worst_tile(squares: NDArray[np.float64]) -> float:
+    """Return the root of the largest tile's mean; tiles are uneven where 4 divides no side."""
+    edges = [np.arange(min(TILES, side)) * side // min(TILES, side) for side in squares.shape]
+    sums = np.add.reduceat(np.add.reduceat(squares, edges[0], axis=0), edges[1], axis=1)
+    rows, columns = (np.diff(e, append=n) for e, n in zip(edges, squares.shape, strict=True))
+    return float(np.sqrt((sums / np.outer(rows, columns)).max()))
 
 
 def sketch(content: bytes) -> NDArray[np.uint8]:

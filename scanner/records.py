@@ -107,6 +107,8 @@ class MaskRow:
             inside the mask.
         mse_inside: The same inside the mask; null without a mask or a training image.
         mse_outside: The same outside it.
+        tiled_l2: Largest root mean squared error of a sixteenth of the picture (Carlini et al.).
+        tightness: Mean of that between the generations of this caption's seeds; null of one.
     """
 
     caption: Caption
@@ -125,6 +127,8 @@ class MaskRow:
     match_mse: float | None = None
     mse_inside: float | None = None
     mse_outside: float | None = None
+    tiled_l2: float | None = None
+    tightness: float | None = None
 
 
 @dataclass(slots=True)

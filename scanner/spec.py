@@ -21,8 +21,8 @@ LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
 """How many steps a trajectory needs for what looks at a step in its middle."""
 WHEN_LOCALIZED = ("flipd", "flipd_null")
 """Detectors that need products with the Jacobian: only localized captions have them."""
-LOW_IS_SUSPICIOUS = ("flipd", "flipd_null")
-"""Detectors whose small scores point at memorization; of all others it is the large ones."""
+LOW_IS_SUSPICIOUS = ("flipd", "flipd_null", "tightness")
+"""Scores whose small scores point at memorization; of all others it is the large ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 import io
 import struct
 import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -32,8 +33,8 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 def test_a_match_tells_a_copy_from_a_partial_copy_and_from_nothing():
     half = np.where(np.arange(32)[:, None, None] < 16, A, OTHER)
-    assert pictures.match(A, A, None) == pictures.Match("verbatim", 0.0)
-    assert pictures.match(A, A, TOP) == pictures.Match("verbatim", 0.0, 0.0, 0.0)
+    assert pictures.match(A, A, None) == pictures.Match("verbatim", 0.0, tiled=0.0)
+    assert pictures.match(A, A, TOP) == pictures.Match("verbatim", 0.0, 0.0, 0.0, 0.0)
     partial = pictures.match(half, A, TOP)
     assert (partial.verdict, partial.error, partial.inside) == ("template", 0.0, 0.0)
     assert partial.outside is not None
@@ -46,8 +47,37 @@ def test_a_match_tells_a_copy_from_a_partial_copy_and_from_nothing():
 
 def test_a_mask_that_leaves_nothing_inside_or_outside_has_no_error_there():
     full, empty = np.ones((8, 8), bool), np.zeros((8, 8), bool)
-    assert pictures.match(A, A, full) == pictures.Match("verbatim", 0.0, 0.0, None)
-    assert pictures.match(A, A, empty) == pictures.Match("verbatim", 0.0, None, None)
+    assert pictures.match(A, A, full) == pictures.Match("verbatim", 0.0, 0.0, None, 0.0)
+    assert pictures.match(A, A, empty) == pictures.Match("verbatim", 0.0, None, None, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (37, 50), (4, 9), (2, 3)])
+def test_the_tiled_distance_is_that_of_the_worst_of_sixteen_tiles(shape):
+    a, b = (RNG.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(2))
+    rows, columns = ([side * i // min(4, side) for i in range(min(4, side) + 1)] for side in shape)
+    tiles = [
+        np.sqrt(np.mean((a[top:end, left:right] / 255 - b[top:end, left:right] / 255) ** 2))
+        for top, end in pairwise(rows) for left, right in pairwise(columns)
+    ]  # fmt: skip
+    assert pictures.tiled_l2(a, b) == pytest.approx(max(tiles), rel=1e-12)
+    assert pictures.match(a, b, None).tiled == pictures.tiled_l2(a, b)
+
+
+def test_a_shared_background_makes_a_copy_of_the_whole_but_not_of_the_worst_tile():
+    one = np.full((64, 64, 3), 255, np.uint8)
+    other = one.copy()
+    other[16:26, 16:26] = 120
+    assert pictures.match(one, other, None).verdict == "verbatim"
+    assert pictures.tiled_l2(one, other) > 2 * pictures.TILED_L2
+
+
+def test_tightness_is_the_mean_over_all_pairs_of_generations():
+    several = [RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8) for _ in range(4)]
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    expected = np.mean([pictures.tiled_l2(several[i], several[j]) for i, j in pairs])
+    assert pictures.tightness(several) == pytest.approx(expected)
+    assert pictures.tightness([A, A, A]) == 0
+    assert pictures.tightness([A]) is None
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,18 @@ def told_of(group: Group) -> str:
 
 
 @dataclass(slots=True, eq=False)
-class _Query:
-    """A picture that is looked for, by its whole and by the part in a mask."""
+class Query:
+    """A picture that is looked for, by its whole and by the part in a mask.
+
+    Attributes:
+        sha: Hash of the caption that it is of.
+        pixels: ``(H, W, 3)``.
+        mask: The part, at any resolution, if there is one.
+        is_training: Whether it is a training image, not a generated one.
+        near: Images whose sketch comes near: distance, shard and key.
+        found: Those that match, by shard and key.
+        is_cut: Whether more came near than were compared.
+    """
 
     sha: str
     pixels: NDArray[np.uint8]
@@ -118,8 +128,8 @@ class _Query:
 
     def weights(self) -> list[NDArray[np.float32]]:
         """Return what each colour of a sketch counts, ``(SKETCH * SKETCH * 3,)``, one per rule."""
-        shares = [np.ones((SKETCH, SKETCH))] if _is_telling(self.pixels, None) else []
-        if self.mask is not None and _is_telling(self.pixels, self.mask):
+        shares = [np.ones((SKETCH, SKETCH))] if is_telling(self.pixels, None) else []
+        if self.mask is not None and is_telling(self.pixels, self.mask):
             fine = masks.resize(self.mask, 8 * SKETCH, 8 * SKETCH)
             share = fine.reshape(SKETCH, 8, SKETCH, 8).mean(axis=(1, 3))
             inside = np.where(share >= 0.5, share, 0.0)
@@ -128,7 +138,7 @@ class _Query:
                 for share in shares]  # fmt: skip
 
     def compared(self, content: bytes) -> Match | None:
-        """Return how an image matches, if it does and that tells something."""
+        """Return how an image matches, cropped a little or not, if it does and that tells."""
         try:
             image = pictures.opened(content, least=self.pixels.shape[:2])
         except ValueError:
@@ -137,7 +147,7 @@ class _Query:
         if match.verdict not in MATCHES:
             return None
         part = self.mask if match.verdict == "template" else None
-        return match if _is_telling(self.pixels, part, match.error or 0.0) else None
+        return match if is_telling(self.pixels, part, match.error or 0.0) else None
 
 
 def search(
@@ -164,7 +174,7 @@ def search(
         some = found[start : start + AT_ONCE]
         queries = _queries(con, some, images)
         said = f"{min(start + AT_ONCE, len(found))} of {len(found)} findings"
-        rules, about = _Rules(queries), dict[_Place, _About]()
+        rules, about = Rules(queries), dict[_Place, _About]()
         for done, entries in enumerate(catalogue.entries(corpus), 1):
             about |= _near(rules, entries)
             progress(done, len(corpus), said)
@@ -178,7 +188,7 @@ def search(
 
 def _queries(
     con: duckdb.DuckDBPyConnection, found: Sequence[Finding], images: Images
-) -> list[_Query]:
+) -> list[Query]:
     """Return the generated picture of each finding, and the training image that it matches."""
     con.execute("CREATE OR REPLACE TEMP TABLE searched "
                 "(sha VARCHAR, shard VARCHAR, key VARCHAR, seed BIGINT)")  # fmt: skip
@@ -188,7 +198,7 @@ def _queries(
         "unnest($3::VARCHAR[]), unnest($4::BIGINT[])",
         [[getattr(f, name) for f in local] for name in ("caption_sha256", "shard", "key", "seed")],
     )
-    queries: list[_Query] = []
+    queries: list[Query] = []
     rows = con.execute(SHOWN)
     while (row := rows.fetchone()) is not None:
         sha, image, runs, height, width = row
@@ -204,16 +214,16 @@ def _queries(
 
 def _query(
     sha: str, content: bytes, mask: NDArray[np.bool_] | None, *, is_training: bool
-) -> list[_Query]:
+) -> list[Query]:
     try:
         image = pictures.opened(content)
     except ValueError:
         return []
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    return [_Query(sha, np.asarray(image), mask, is_training)]
+    return [Query(sha, np.asarray(image), mask, is_training)]
 
 
-def _is_telling(
+def is_telling(
     pixels: NDArray[np.uint8], mask: NDArray[np.bool_] | None, error: float = NOISE
 ) -> bool:
     """Whether a match with this error says that two pictures, or parts, are one: none is plain."""
@@ -226,10 +236,10 @@ def _is_telling(
     return error < TELLING * spread
 
 
-class _Rules:
+class Rules:
     """What queries ask of sketches: a weighted distance each, or two where there is a mask."""
 
-    def __init__(self, queries: Sequence[_Query]) -> None:
+    def __init__(self, queries: Sequence[Query]) -> None:
         rules = [(query, weights) for query in queries for weights in query.weights()]
         self.queries = [query for query, _ in rules]
         if rules:
@@ -245,7 +255,7 @@ class _Rules:
         return self.own - 2 * self.centres @ values.T + self.weights @ (values**2).T
 
 
-def _near(rules: _Rules, entries: Entries) -> dict[_Place, _About]:
+def _near(rules: Rules, entries: Entries) -> dict[_Place, _About]:
     """Note the images of a shard that come near; return their urls and captions' hashes."""
     seen: dict[_Place, _About] = {}
     if not rules.queries or not len(entries.sketches):
@@ -260,10 +270,10 @@ def _near(rules: _Rules, entries: Entries) -> dict[_Place, _About]:
 
 
 def _confirm(
-    queries: Sequence[_Query], images: Images, progress: Callable[[int, int], None]
+    queries: Sequence[Query], images: Images, progress: Callable[[int, int], None]
 ) -> None:
     """Decode what came near and keep what matches."""
-    wanted: dict[str, dict[str, list[_Query]]] = {}
+    wanted: dict[str, dict[str, list[Query]]] = {}
     for query in queries:
         query.near = sorted(dict.fromkeys(query.near))
         query.is_cut = len(query.near) > MOST_CANDIDATES
@@ -280,7 +290,7 @@ def _confirm(
         progress(done, len(wanted))
 
 
-def _grouped(queries: Sequence[_Query], about: Mapping[_Place, _About]) -> Group:
+def _grouped(queries: Sequence[Query], about: Mapping[_Place, _About]) -> Group:
     copies: dict[_Place, Copy] = {}
     for query in sorted(queries, key=lambda q: q.is_training):
         for (shard, key), match in query.found.items():

@@ -138,6 +138,8 @@ def captions(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return score columns, and per caption: hash, flag, and each score's mean over seeds.
 
+    Of captions with several pictures there is the mean difference between these beside them.
+
     Args:
         con: The results.
         first_seed: Whether the last column is delta_s under the first of several seeds alone.
@@ -154,11 +156,19 @@ def captions(
     seeds = [
         seed for (seed,) in con.execute("SELECT DISTINCT seed FROM scores ORDER BY 1").fetchall()
     ]
+    joined = "scores"
+    if con.execute("SELECT count(tightness) FROM masks").fetchall()[0][0]:
+        names.append("tightness")
+        means.append("any_value(tightness)")
+        joined = (
+            "scores LEFT JOIN (SELECT caption_sha256, avg(tightness) AS tightness FROM masks "
+            "GROUP BY 1) USING (caption_sha256)"
+        )
     if first_seed and len(seeds) > 1:
         names.append(f"delta_s, seed {seeds[0]} alone")
         means.append(f"avg(delta_s) FILTER (seed = {seeds[0]})")
     rows = con.execute(
-        f"SELECT caption_sha256, bool_or(flagged), {', '.join(means)} FROM scores "  # noqa: S608
+        f"SELECT caption_sha256, bool_or(flagged), {', '.join(means)} FROM {joined} "  # noqa: S608
         "GROUP BY caption_sha256 ORDER BY caption_sha256"
     ).fetchall()
     return names, rows

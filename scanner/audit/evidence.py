@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanner import pictures
+from scanner.audit.findings import MATCHES, told
 from scanner.audit.text import printable
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs
@@ -40,6 +41,8 @@ class Evidence:
         mask: The mask at the map's size; null without a threshold.
         truth: The true region, where it is known.
         label: A word that a sheet shows beside the caption.
+        comparisons: What comparing pictures gave, in words.
+        nearest: The nearest image of another caption, if `retrieve` found one that is copied.
     """
 
     caption: str
@@ -56,6 +59,8 @@ class Evidence:
     mask: NDArray[np.bool_] | None = None
     truth: NDArray[np.bool_] | None = None
     label: str = ""
+    comparisons: tuple[str, ...] = ()
+    nearest: Image.Image | None = None
 
 
 def gather(
@@ -101,7 +106,35 @@ def gather(
         caption or "", sha, shard, key, seed, delta_s, p_value, flagged,
         picture(images(shard, key)), generated, maps,
         masks.get("delta_h", masks.get("delta_s")), truth, label,
+        *_compared(con, sha, seed, images),
     )  # fmt: skip
+
+
+def _compared(
+    con: duckdb.DuckDBPyConnection, sha: str, seed: int | None, images: Images
+) -> tuple[tuple[str, ...], Image.Image | None]:
+    """Return what comparisons gave, in words, and the image of another caption that is copied."""
+    own = con.execute(
+        "SELECT match, match_mse, tiled_l2, tightness FROM masks WHERE caption_sha256 = $1 "
+        "AND seed = $2 ORDER BY match IS NULL, tightness IS NULL LIMIT 1",
+        [sha, seed],
+    ).fetchall()
+    words: list[str] = []
+    for match, mse, tiled, tightness in own:
+        if match is not None and mse is not None:
+            words.append(f"own image: {match}, error {mse:.3g}, worst tile {tiled or 0:.3g}")
+        if tightness is not None:
+            words.append(f"between seeds: worst tile {tightness:.3g}")
+    near = con.execute(
+        "SELECT match, own, shard, key, mse FROM retrieved WHERE caption_sha256 = $1 "
+        "AND seed = $2 AND rank = 1",
+        [sha, seed],
+    ).fetchall()
+    for match, is_own, shard, key, mse in near:
+        words.append(f"nearest: {told(match, own=is_own)}, {printable(key)}, error {mse:.3g}")
+        if match in MATCHES and not is_own:
+            return tuple(words), picture(images(shard, key))
+    return tuple(words), None
 
 
 def colour_scale(con: duckdb.DuckDBPyConnection, baseline: str = "null") -> dict[str, float]:

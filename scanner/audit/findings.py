@@ -15,6 +15,7 @@ MATCHES = ("verbatim", "template")
 FOUND = """
 WITH evidence AS (
     SELECT caption_sha256, shard, key, seed, match, match_mse, mse_inside, mse_outside, area,
+           tiled_l2, tightness,
            row_number() OVER (
                PARTITION BY caption_sha256
                ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END,
@@ -22,12 +23,19 @@ WITH evidence AS (
                         baseline <> 'null', shard, key, seed
            ) AS place
     FROM masks
+), nearest AS (
+    SELECT * FROM retrieved WHERE rank = 1 QUALIFY row_number() OVER (
+        PARTITION BY caption_sha256
+        ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END, mse, seed
+    ) = 1
 )
 SELECT c.caption_sha256, c.caption, c.delta_s, c.p_value, c.occurrences,
        coalesce(e.shard, c.shard) AS shard, coalesce(e.key, c.key) AS key,
-       e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside, c.p_kind
+       e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside, c.p_kind, e.tiled_l2,
+       e.tightness, n.match, n.own, n.shard, n.key, n.mse, n.tiled_l2
 FROM captions AS c
 LEFT JOIN evidence AS e ON e.caption_sha256 = c.caption_sha256 AND e.place = 1
+LEFT JOIN nearest AS n ON n.caption_sha256 = c.caption_sha256
 WHERE c.flagged
 """
 
@@ -51,6 +59,15 @@ class Finding:
         mse_inside: Error inside the mask: low for a verbatim copy and for a template.
         mse_outside: Error outside it: high for a template.
         p_kind: Where the p-value comes from: ``conformal`` (guaranteed) or ``tail`` (a model).
+        tiled_l2: Error of the worst sixteenth against the training image, pixels 0..1.
+        tightness: Mean of that between the generations of the caption's seeds.
+        nearest_match: How the nearest image of the run's shards matches, under the seed where it
+            matches best; null where `retrieve` did not look.
+        nearest_own: Whether that image is of this very caption.
+        nearest_shard: Where it is.
+        nearest_key: The same.
+        nearest_mse: The error of that match.
+        nearest_tiled_l2: The worst sixteenth's.
     """
 
     caption_sha256: str
@@ -67,6 +84,21 @@ class Finding:
     mse_inside: float | None = None
     mse_outside: float | None = None
     p_kind: str | None = None
+    tiled_l2: float | None = None
+    tightness: float | None = None
+    nearest_match: str | None = None
+    nearest_own: bool | None = None
+    nearest_shard: str | None = None
+    nearest_key: str | None = None
+    nearest_mse: float | None = None
+    nearest_tiled_l2: float | None = None
+
+    @property
+    def nearest(self) -> str:
+        """What the nearest image of the corpus is to the picture, and where; empty if unknown."""
+        if self.nearest_match is None or self.nearest_key is None:
+            return ""
+        return f"{told(self.nearest_match, own=bool(self.nearest_own))}: {self.nearest_key}"
 
     @property
     def match_rank(self) -> int:
@@ -78,6 +110,17 @@ class Finding:
         """What sorts the worst first: the match, then the p-value, then the score."""
         p_value = 2.0 if self.p_value is None else self.p_value
         return self.match_rank, p_value, -(self.delta_s or 0.0), self.caption_sha256
+
+
+def told(match: str, *, own: bool) -> str:
+    """Return in words what a generated picture is to an image.
+
+    Args:
+        match: ``verbatim``, ``template``, ``plain`` or ``none``.
+        own: Whether the image is of the very caption that gave the picture.
+    """
+    how = {"verbatim": "a copy of", "template": "a template copy of", "plain": "as plain as"}
+    return f"{how.get(match, 'near')} {'its own image' if own else 'an image of another caption'}"
 
 
 def findings(con: duckdb.DuckDBPyConnection) -> list[Finding]:

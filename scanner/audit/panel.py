@@ -76,9 +76,11 @@ def panel(
             shown = replace(shown, truth=truth)
     tiles = _tiles(shown, scale, PANEL_TILE)
     del tiles["true mask"]
+    if shown.nearest is not None:
+        tiles["another caption's image"] = fitted(shown.nearest, PANEL_TILE)
     width = 2 * MARGIN + len(tiles) * PANEL_TILE + (len(tiles) - 1) * GAP
     title = wrapped(shown.caption, 24, width - 2 * MARGIN, 3)
-    top = MARGIN + 32 * len(title) + 68
+    top = MARGIN + 32 * len(title) + 68 + (24 if shown.comparisons else 0)
     image = Image.new("RGB", (width, top + 24 + PANEL_TILE + 92), PAPER)
     draw = ImageDraw.Draw(image)
     for i, line in enumerate(title):
@@ -88,6 +90,9 @@ def panel(
     where = wrapped(f"{shown.key} in {shown.shard}", 14, width - 2 * MARGIN - 160, 1)
     line = f"{shown.caption_sha256[:12]}   {''.join(where)}"
     draw.text((MARGIN, below + 28), line, GREY, font(14, line))
+    if shown.comparisons:
+        said = "   ".join(map(drawable, shown.comparisons))
+        draw.text((MARGIN, below + 52), said, INK, font(14, said))
     for i, (name, tile) in enumerate(tiles.items()):
         left = MARGIN + i * (PANEL_TILE + GAP)
         draw.text((left, top), MAPS.get(name, name), INK, font(15))

@@ -22,7 +22,7 @@ import duckdb
 from scanner.audit.output import write_parquet, write_text
 from scanner.audit.verdict import Verdict, settled, verdicts
 from scanner.errors import ConfigError, ResultsError
-from scanner.io.results import Results
+from scanner.io.results import TABLES, Results
 from scanner.io.stores import ObjectStore
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -37,9 +37,11 @@ COLUMNS = {
     "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
     "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
     "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
-    "match_mse DOUBLE, mse_inside DOUBLE, mse_outside DOUBLE",
+    "match_mse DOUBLE, mse_inside DOUBLE, mse_outside DOUBLE, tiled_l2 DOUBLE, tightness DOUBLE",
     "rejects": "run VARCHAR, shard VARCHAR, key VARCHAR, reason VARCHAR, detail VARCHAR, "
     "caption_sha256 VARCHAR",
+    "retrieved": "run VARCHAR, caption_sha256 VARCHAR, seed BIGINT, rank INTEGER, shard VARCHAR, "
+    "key VARCHAR, own BOOLEAN, match VARCHAR, mse DOUBLE, tiled_l2 DOUBLE",
 }
 """Columns that a table has whatever its files hold."""
 
@@ -56,8 +58,12 @@ FINDINGS = """
 CREATE VIEW findings AS
 SELECT c.run, c.caption, c.caption_sha256, c.occurrences, c.worst, c.delta_s, c.p_value, c.p_kind,
        coalesce(m.shard, c.shard) AS shard, coalesce(m.key, c.key) AS key,
-       m.* EXCLUDE (run, shard, key, caption_sha256)
+       m.* EXCLUDE (run, shard, key, caption_sha256), r.own AS nearest_own,
+       r.match AS nearest_match, r.mse AS nearest_mse, r.tiled_l2 AS nearest_tiled_l2,
+       r.shard AS nearest_shard, r.key AS nearest_key
 FROM captions AS c LEFT JOIN masks AS m USING (run, caption_sha256)
+LEFT JOIN retrieved AS r
+  ON r.run = c.run AND r.caption_sha256 = c.caption_sha256 AND r.seed = m.seed AND r.rank = 1
 WHERE c.flagged
 ORDER BY c.worst DESC, c.run, c.caption_sha256, m.shard, m.key, m.seed, m.metric, m.baseline
 """
@@ -78,7 +84,9 @@ def connect(
 
     Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, status, model, record as
     JSON, false-discovery rate and the p-value up to which it flags), ``captions`` (a row per
-    distinct caption of a run) and ``findings`` (flagged captions with their masks, worst first).
+    distinct caption of a run), ``retrieved`` (the corpus's images nearest to a generated picture,
+    where `retrieve` looked for them) and ``findings`` (flagged captions with their masks and the
+    nearest image, worst first).
 
     Args:
         results: The results folder.
@@ -101,7 +109,8 @@ def connect(
             f"there are: {', '.join(known) or 'none'}"
         )
     chosen = known if runs is None else list(runs)
-    files = {table: results.files(table, runs, shards=shards) for table in COLUMNS}
+    files = {table: results.files(table, runs, shards=shards) for table in TABLES}
+    files["retrieved"] = results.retrieved(chosen)
     con = duckdb.connect(":memory:")
     try:
         if isinstance(results.store, ObjectStore):

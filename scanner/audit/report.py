@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import duckdb
 
 from scanner.audit.copies import Group, told_of
-from scanner.audit.findings import Finding, cutoff_of, findings
+from scanner.audit.findings import MATCHES, Finding, cutoff_of, findings
 from scanner.audit.histogram import Histogram, as_svg, histogram, levels, ticks
 from scanner.audit.query import connect, model_of
 from scanner.audit.text import printable
@@ -165,9 +165,18 @@ def _headline(
         *((state, f"{states[state]:,}") for state in told),
         ("verbatim copies", f"{matches['verbatim']:,}"),
         ("template copies", f"{matches['template']:,}"),
+        *_retrieved(every),
         ("rejected samples", f"{counts['rejected']:,}"),
         ("incomplete shards", f"{len(record.get('incomplete', ())):,}"),
     ]
+
+
+def _retrieved(every: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Return how many findings copy another caption's image, where that was looked for."""
+    if not any(finding.nearest_match for finding in every):
+        return []
+    found = sum(f.nearest_match in MATCHES and not f.nearest_own for f in every)
+    return [("retrieved copies", f"{found:,}")]
 
 
 def _addresses(con: duckdb.DuckDBPyConnection, found: Sequence[Finding]) -> dict[str, str]:
@@ -286,12 +295,28 @@ def _item(
         "e": [_finite(x) for x in (finding.match_mse, finding.mse_inside, finding.mse_outside)],
         "a": finding.area, "u": printable(url[:MOST_URL]), "h": site(url),
     }  # fmt: skip
+    if rows := _evidence(finding):
+        item["x"] = rows
     if finding.p_kind == "tail":
         item["tail"] = True
     if mark:
         rows = [[printable(name), printable(text)] for name, text in mark.rows]
         item |= asdict(mark) | {"rows": rows}
     return item
+
+
+def _evidence(finding: Finding) -> list[list[str]]:
+    """Return further particulars of a finding's evidence, name and text."""
+    rows = []
+    if finding.tiled_l2 is not None:
+        rows.append(["worst tile, a copy below 0.15", f"{finding.tiled_l2:.3g}"])
+    if finding.tightness is not None:
+        rows.append(["worst tile between its seeds", f"{finding.tightness:.3g}"])
+    if finding.nearest:
+        where = f"{finding.nearest} in {finding.nearest_shard}"
+        error = "" if finding.nearest_mse is None else f", error {finding.nearest_mse:.3g}"
+        rows.append(["nearest image", printable(where) + error])
+    return rows
 
 
 def _finite(value: float | None) -> float | None:

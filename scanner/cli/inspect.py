@@ -39,8 +39,9 @@ def query(
 
     Of an audit's results, the views hold the run and the shards that the last audit counted.
 
-    Views: `scores`, `masks`, `rejects`, `runs`, `captions` (a row per distinct caption) and
-    `findings` (flagged captions with their masks, worst first). Recipes: docs/sql.md.
+    Views: `scores`, `masks`, `rejects`, `runs`, `captions` (a row per distinct caption), `findings`
+    (flagged captions with their masks, worst first) and `retrieved` (what `retrieve` found).
+    Recipes: docs/sql.md.
 
     Example:
         memscan query results "SELECT caption, worst FROM captions ORDER BY worst DESC LIMIT 10"

@@ -1,15 +1,20 @@
-"""Reading results as a whole: ``report``, ``diff`` and ``export``."""
+"""Reading results as a whole: ``report``, ``diff``, ``export`` and ``retrieve``."""
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanner.cli import options
+from scanner.cli import options, progress
 from scanner.cli.inspect import looked_at, newest, opened
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, IncompleteError
+
+if TYPE_CHECKING:
+    from scanner.io.shards import Shard
 
 Fdr = Annotated[
     float | None,
@@ -136,6 +141,92 @@ def export(
         metric=metric, baseline=baseline, whole=every, shards=counted,
     )  # fmt: skip
     typer.echo(f"{coco}: {number:,} masks")
+
+
+def retrieve(
+    results: options.Results,
+    nearest: Annotated[int, typer.Option(min=1, help="Images kept of each picture.")] = 3,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for sketches of the shards' images, read anew only where a shard changed; "
+            "default beside the results.",
+            show_default=False,
+        ),
+    ] = None,
+    run: options.Run = None,
+    as_json: options.Json = False,
+    everything: options.Everything = False,
+) -> None:
+    r"""Find the training images nearest to what captions give back, whatever their captions.
+
+    A caption may give back the image of another one: a retrieved copy. Every picture that the run
+    stored is compared with all images of the run's shards; `show`, `report` and the views
+    `retrieved` and `findings` have what was found. No network is evaluated.
+
+    Example:
+        memscan retrieve results
+    """
+    from contextlib import closing
+
+    from scanner.audit import retrieval
+    from scanner.audit.query import connect
+    from scanner.io import shards
+    from scanner.io.catalogue import Catalogue
+
+    store, chosen, counted = looked_at(results, run, everything=everything)
+    name = chosen or newest(store)
+    with TemporaryDirectory() as scratch, progress.meter("retrieve") as show:
+        kept = Catalogue(catalogue or _catalogue(results) or Path(scratch))
+        with closing(connect(store, runs=[name], shards=counted)) as con:
+            urls = [
+                url
+                for (url,) in con.execute("SELECT DISTINCT shard FROM scores ORDER BY 1").fetchall()
+            ]
+            there, missing = _there(urls)
+            missing |= kept.fill(there, images=True, progress=show)
+            found = retrieval.retrieve(
+                con, there, kept, shards.images, nearest=nearest, progress=show
+            )
+    if not found and not kept.has_sketches(there):
+        raise ConfigError(f"no shard of run {name} has an image to compare with")
+    store.write_retrieved(name, retrieval.as_rows(found))
+    counts = retrieval.counted(found)
+    if as_json:
+        typer.echo(json.dumps({"run": name, "pictures": counts, "unread": missing}))
+    else:
+        typer.echo(f"run {name}: what generated pictures are nearest to")
+        for word, number in counts.items():
+            typer.echo(f"  {number:>6,}  {word}")
+        for url, problem in missing.items():
+            typer.echo(f"  not read: {url}: {problem}")
+    if missing:
+        raise IncompleteError(f"{len(missing)} shards could not be read: their images are left out")
+
+
+def _there(urls: Sequence[str]) -> "tuple[list[Shard], dict[str, str]]":
+    """Return the shards that are there, and why not by address of the others."""
+    from scanner.errors import ShardError
+    from scanner.io import shards
+
+    there: list[Shard] = []
+    missing: dict[str, str] = {}
+    for url in urls:
+        try:
+            there.append(shards.stat(url))
+        except ShardError as error:
+            missing[url] = str(error)
+    return there, missing
+
+
+def _catalogue(place: str) -> Path | None:
+    """Return where sketches are kept: an audit's own folder, or beside local results."""
+    from scanner.nightly.state import State
+
+    if "://" in place:
+        return None
+    state = State.around(place)
+    return (Path(place) if state is None else state.root) / "catalogue"
 
 
 def rate(fdr: float | None) -> float | None:

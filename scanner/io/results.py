@@ -23,6 +23,7 @@ from scanner.io.patience import told
 from scanner.io.tables import (
     MASKS,
     REJECTS,
+    RETRIEVED,
     SCHEMA_VERSION,
     SCORES,
     TABLES,
@@ -155,6 +156,29 @@ class Results:
             if table in record["files"] and (shards is None or record.get("shard_id") in shards)
         ]
 
+    def write_retrieved(self, run: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Write or replace what was retrieved for a run's pictures, as one file.
+
+        Args:
+            run: The run.
+            rows: As `scanner.io.tables.RETRIEVED` names them, without ``run``.
+
+        Raises:
+            ResultsError: If the store cannot be written to.
+        """
+        own = [{"run": run, **row} for row in rows]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(own, RETRIEVED), sink, compression="zstd")
+        self.store.put(_retrieved(run), sink.getvalue())
+
+    def retrieved(self, runs: Sequence[str]) -> list[str]:
+        """Return the files of what was retrieved for runs, of those that have one."""
+        return [
+            self.store.address(_retrieved(run))
+            for run in runs
+            if self.store.entry(_retrieved(run)) is not None
+        ]
+
     def read(self, file: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of one of `files`.
 
@@ -275,6 +299,10 @@ def _lists(record: dict[str, Any]) -> bool:
         and re.fullmatch(rf"{table}/run={run}/[^/\\]+\.parquet", str(file.get("path")))
         for table, file in files.items()
     )
+
+
+def _retrieved(run: str) -> str:
+    return f"retrieved/{_checked_name(run)}.parquet"
 
 
 def _stem(name: str) -> str:

@@ -105,6 +105,20 @@ MASKS = _schema(
         ),
         _field("mse_inside", pa.float64(), "The same inside the mask", _SQUARED, null=True),
         _field("mse_outside", pa.float64(), "The same outside it", _SQUARED, null=True),
+        _field(
+            "tiled_l2",
+            pa.float64(),
+            "Largest root mean squared error of a sixteenth of the picture",
+            "pixels 0 to 1",
+            null=True,
+        ),
+        _field(
+            "tightness",
+            pa.float64(),
+            "Mean of the same between the generations of the caption's seeds",
+            "pixels 0 to 1",
+            null=True,
+        ),
     ],
 )
 REJECTS = _schema(
@@ -116,6 +130,28 @@ REJECTS = _schema(
         _field("caption_sha256", pa.string(), "Hash of the caption, if there was one", null=True),
     ],
 )
+
+RETRIEVED = _schema(
+    "retrieved",
+    [
+        _field("run", pa.string(), "Run that drew the picture"),
+        _HASH,
+        _SEED,
+        _field("rank", pa.int32(), "Place among the nearest images, from 1"),
+        _field("shard", pa.string(), "Address of the shard of that image"),
+        _field("key", pa.string(), "The image's key in its shard"),
+        _field("own", pa.bool_(), "Whether it is an image of this very caption"),
+        _field("match", pa.string(), "verbatim, template, plain or none"),
+        _field("mse", pa.float64(), "Mean squared error behind the match", _SQUARED),
+        _field(
+            "tiled_l2",
+            pa.float64(),
+            "Largest root mean squared error of a sixteenth of the picture",
+            "pixels 0 to 1",
+        ),
+    ],
+)
+"""What `memscan retrieve` derives of a run; not part of any commit, made anew each time."""
 
 
 def scores_schema(extra: Sequence[str]) -> pa.Schema:

@@ -49,7 +49,7 @@ class Rows:
             verdict = work.verdicts[sha]
             result.scores += self.scores(caption, verdict)
             if sha not in maps:
-                maps[sha] = [list(self._maps(caption, d)) for d in verdict.draws if d.localized]
+                maps[sha] = self._all_maps(caption, verdict)
             for number, rows in enumerate(maps[sha]):
                 match = matches.get((position, number))
                 result.masks += _as_of(caption, rows, match)
@@ -76,6 +76,15 @@ class Rows:
         """
         asked = [name for name in item.found if name[0] in self._spec.maps]
         return sorted(asked, key=lambda name: name != ("delta_h", "null"))
+
+    def _all_maps(self, caption: Caption, verdict: Verdict) -> list[list[MaskRow]]:
+        """Return the map rows of each localized draw, how alike they all are on its first."""
+        draws = [draw for draw in verdict.draws if draw.localized]
+        made = [list(self._maps(caption, draw)) for draw in draws]
+        alike = pictures.tightness([d.picture for d in draws if d.picture is not None])
+        for rows in made:
+            rows[:1] = [replace(row, tightness=alike) for row in rows[:1]]
+        return made
 
     def _maps(self, caption: Caption, item: Sampled) -> Iterator[MaskRow]:
         for number, (metric, baseline) in enumerate(self._order(item)):
@@ -146,6 +155,6 @@ def _as_of(caption: Caption, rows: list[MaskRow], match: Match | None) -> Iterat
         if number == 0 and match is not None:
             own = replace(
                 own, match=match.verdict, match_mse=match.error,
-                mse_inside=match.inside, mse_outside=match.outside,
+                mse_inside=match.inside, mse_outside=match.outside, tiled_l2=match.tiled,
             )  # fmt: skip
         yield own

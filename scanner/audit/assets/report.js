@@ -123,7 +123,7 @@
     ["p-value", chance(item)], ["score Δs", short(item.d)],
     ...["error behind the match", "error inside the mask", "error outside the mask"]
       .map((name, i) => [name, item.e[i]]).filter((row) => row[1] !== null).map(([name, value]) => [name, short(value)]),
-    ["mask, of the picture", mask(item)], ["samples with this caption", many(item.n)],
+    ...(item.x ?? []), ["mask, of the picture", mask(item)], ["samples with this caption", many(item.n)],
     ["key", item.k], ["shard", item.s], ...(item.u ? [["url", item.u]] : []), ["caption hash", item.id],
     ...(item.v ? [["images", item.v]] : []),
     ...(item.rows ?? []),
