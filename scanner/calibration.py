@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Calibration:
         mask_share: Share of a map's own level that a pixel of its mask exceeds, as in
             `masks.region`. 0 in old files: there the pixel threshold decides alone, and null
             maps and masks are not smoothed.
+        increments: Mean and standard deviation of the length of each of the sampler's steps over
+            null captions and seeds; empty where the null run had no ``increment``.
     """
 
     model: str
@@ -61,6 +64,7 @@ class Calibration:
     tail_note: str = "none was fitted"
     settings: dict[str, Any] = field(default_factory=dict)
     mask_share: float = 0.0
+    increments: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -77,6 +81,8 @@ class Calibration:
             raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {self.pixel_fpr}")
         if not 0 <= self.mask_share < 1:
             raise ConfigError(f"mask_share must lie between 0 and 1, got {self.mask_share}")
+        if not all(math.isfinite(m) and math.isfinite(d) and d >= 0 for m, d in self.increments):
+            raise ConfigError("increments must be finite means and deviations of at least 0")
 
     @property
     def min_p(self) -> float:
@@ -91,7 +97,12 @@ class Calibration:
     def fingerprint(self) -> str:
         """Twelve hex digits of everything that decides a number; the date does not."""
         decided = {k: v for k, v in asdict(self).items() if k not in _NOT_DECIDING}
-        for name in ("seed_scores", "tail", "mask_share"):  # so that old files keep their names
+        for name in (
+            "seed_scores",
+            "tail",
+            "mask_share",
+            "increments",
+        ):  # so that old files keep their names
             if not decided[name]:
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
@@ -124,6 +135,27 @@ class Calibration:
         if scores is None:
             raise ValueError(f"seed {seed} must be among {sorted(self.seed_scores)}")
         return _conformal(scores, score)
+
+    def increment_z(self, lengths: Sequence[float]) -> float:
+        """Return how far the most unusual of a trajectory's steps lies from its null mean.
+
+        Broken Memories (Huang et al., KDD 2026): ``max over k of |length_k - mean_k| / std_k``,
+        in standard deviations of the null trajectories. Steps that do not vary are passed over.
+
+        Args:
+            lengths: Of each of the sampler's steps, in latents.
+
+        Raises:
+            ValueError: If there are not as many steps as were calibrated.
+        """
+        if len(lengths) != len(self.increments):
+            raise ValueError(f"steps must be {len(self.increments)}, got {len(lengths)}")
+        apart = [
+            abs(length - mean) / deviation
+            for length, (mean, deviation) in zip(lengths, self.increments, strict=True)
+            if deviation > 0
+        ]
+        return max(apart, default=0.0)
 
     def kind(self, p_value: float) -> str:
         """Return where a p-value comes from: ``conformal`` or ``tail``."""
@@ -243,6 +275,7 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         tail_note=str(content.get("tail_note", "an old calibration: calibrate again for one")),
         settings=dict(content.get("settings", {})),
         mask_share=float(content.get("mask_share", 0)),
+        increments=tuple((float(m), float(d)) for m, d in content.get("increments", ())),
     )
 
 

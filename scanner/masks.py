@@ -37,9 +37,15 @@ def region(
     return threshold, smooth > threshold
 
 
-def mean_filtered(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return a map averaged over a window about a fifth of its side, cut off at the border."""
-    return _band(values.shape[0]) @ values @ _band(values.shape[1]).T
+def mean_filtered(values: NDArray[np.floating], side: int | None = None) -> NDArray[np.float64]:
+    """Return a map averaged over a square window, cut off at the border.
+
+    Args:
+        values: ``(H, W)``.
+        side: Of the window, odd, in pixels of the map; null takes `window` of each side of it.
+    """
+    height, width = (_band(n, side or window(n)) for n in values.shape)
+    return height @ values @ width.T
 
 
 def window(side: int) -> int:
@@ -127,7 +133,7 @@ def intersection_over_union(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float
 
 
 @lru_cache(maxsize=64)
-def _band(side: int) -> NDArray[np.float64]:
+def _band(side: int, width: int) -> NDArray[np.float64]:
     index = np.arange(side)
-    near = np.abs(index[:, None] - index[None, :]) <= window(side) // 2
+    near = np.abs(index[:, None] - index[None, :]) <= width // 2
     return near / near.sum(1, keepdims=True)

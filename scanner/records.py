@@ -70,6 +70,7 @@ class ScoreRow:
         extra: Further detectors' scores by column name.
         p_kind: Where ``p_value`` comes from: ``conformal`` (guaranteed) or ``tail`` (a model).
         seed_p_value: Conformal p-value of this seed's score alone.
+        increments: Length of each of the sampler's steps, where ``increment`` is asked for.
     """
 
     caption: Caption
@@ -82,6 +83,7 @@ class ScoreRow:
     extra: dict[str, float] = field(default_factory=dict)
     p_kind: str | None = None
     seed_p_value: float | None = None
+    increments: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ LOCALIZE = ("flagged", "all", "none")
 DTYPES = ("float32", "bfloat16", "float16")
 DETECTORS = (
     "wen_first", "wen_5", "wen", "sharpness", "flipd", "flipd_null", "anisotropy", "metric2",
-    "dsm", "increment", "bright_ending",
+    "dsm", "increment", "bright_ending", "spread",
 )  # fmt: skip
 """Scores that a scan can add to delta_s; `scanner.scan.methods` says what each one is."""
-MAPS = ("delta_s", "delta_h", "curvature", "anisotropy", "bright_ending", "combined")
+MAPS = ("delta_s", "delta_h", "curvature", "anisotropy", "bright_ending", "combined", "combined_s")
 """Metrics of which a localized caption can have a map."""
 DEFAULT_MAPS = ("delta_s", "delta_h", "curvature")
 LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}

@@ -18,12 +18,24 @@ from scanner.spec import ScanSpec
 NUM_CODES = 1 << 16
 """Bit patterns of a float16: a heatmap's pixels are counted by pattern, exactly, in little room."""
 
+STEPS = """
+WITH paths AS (
+    SELECT any_value(increments) AS lengths FROM scores
+    WHERE increments IS NOT NULL GROUP BY caption_sha256, seed
+), steps AS (
+    SELECT unnest(lengths) AS length, generate_subscripts(lengths, 1) AS step FROM paths
+)
+SELECT avg(length), stddev_samp(length) FROM steps GROUP BY step HAVING count(*) > 1 ORDER BY step
+"""
+"""Mean and deviation of each of the sampler's steps, where the null run has them."""
+
 
 def calibrate(
     results: Results, run: str, *, pixel_fpr: float = 0.01, with_tail: bool = True
 ) -> Calibration:
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
+    Where the run has ``increment``, the lengths of the sampler's steps get means and deviations.
     A caption's score is its mean delta_s over seeds; where there are several seeds, each one's
     own null scores are kept too. A pixel threshold is the value that a share
     ``pixel_fpr`` of all pixels of all smoothed maps of that metric and baseline exceeds, or the
@@ -55,6 +67,7 @@ def calibrate(
             "SELECT seed, list(s ORDER BY s) FROM (SELECT seed, caption_sha256, "
             "any_value(delta_s) AS s FROM scores GROUP BY ALL) GROUP BY seed ORDER BY seed"
         ).fetchall()
+        increments = con.execute(STEPS).fetchall()
         thresholds = {}
         for metric, baseline in con.execute(
             "SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL"
@@ -82,6 +95,7 @@ def calibrate(
         tail_note=note,
         settings=spec.score_settings(),
         mask_share=MASK_SHARE,
+        increments=tuple((float(mean), float(deviation)) for mean, deviation in increments),
     )
 
 

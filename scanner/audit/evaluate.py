@@ -2,9 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from scanner.audit.detection import detection_row
 from scanner.audit.query import COLUMNS, connect
 from scanner.audit.text import aligned
 from scanner.audit.truth import Truth, truths
+from scanner.errors import ConfigError
 from scanner.io.results import Results
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
 from scanner.spec import LOW_IS_SUSPICIOUS
+
+Prepare = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 HARD_KIND = "trap"
 """Negatives whose pictures are alike because the caption says so."""
@@ -99,6 +103,7 @@ def evaluate(
     *,
     bootstrap: int = 500,
     seed: int = 0,
+    smooth: int | None = None,
 ) -> Evaluation:
     """Compare a run with a truth.
 
@@ -108,11 +113,16 @@ def evaluate(
         truth_path: Parquet file as `truths` reads it.
         bootstrap: Draws over caption families behind each interval.
         seed: Seed of the draws.
+        smooth: Side of the mean filter of ``smoothed``, odd, in pixels of the map; null takes the
+            paper's 13 of 64, in proportion.
 
     Raises:
-        ConfigError: If the truth cannot be read or says two things of one caption.
+        ConfigError: If the truth cannot be read or says two things of one caption, or ``smooth``
+            is no side of a window.
         ResultsError: If the results cannot be read.
     """
+    if smooth is not None and (smooth < 1 or smooth % 2 == 0):
+        raise ConfigError(f"smooth must be odd and at least 1, got {smooth}: 13 is the paper's")
     with closing(connect(results, runs=[run], also=[truth_path])) as con:
         truth = truths(con, truth_path)
         names, table = captions(con, first_seed=True)
@@ -127,7 +137,7 @@ def evaluate(
         }
         found = Evaluation(run, counts)
         _detect(found, names, [(truth[sha], row) for sha, row in known.items()], bootstrap, seed)
-        _localize(found, con, truth)
+        _localize(found, con, truth, partial(mean_filtered, side=smooth))
     if missing or counts["captions_without_truth"]:
         found.notes.append("captions of the results and of the truth differ: see the counts")
     return found
@@ -233,7 +243,9 @@ def _flag_rates(flags: list[tuple[bool, bool | None]]) -> dict[str, float | int]
     }
 
 
-def _localize(found: Evaluation, con: duckdb.DuckDBPyConnection, truth: dict[str, Truth]) -> None:
+def _localize(
+    found: Evaluation, con: duckdb.DuckDBPyConnection, truth: dict[str, Truth], smoothed: Prepare
+) -> None:
     for metric, baseline in metrics(con):
         rows = maps_of(con, metric, baseline)
         known = [(truth[row[0]], *row[1:]) for row in rows if row[0] in truth]
@@ -243,7 +255,7 @@ def _localize(found: Evaluation, con: duckdb.DuckDBPyConnection, truth: dict[str
             )
         pools = {TEMPLATE_POOL: [k for k in known if k[0].kind == TEMPLATE_POOL], "all": known}
         for pool, members in pools.items():
-            for method, measured in _measured(members):
+            for method, measured in _measured(members, smoothed):
                 names = {"pool": pool, "metric": metric, "baseline": baseline, "method": method}
                 found.localization.append({**names, **asdict(measured)})
     if found.localization:
@@ -276,7 +288,9 @@ def regions(truth: Sequence[Truth], maps: Sequence[NDArray[np.float64]]) -> list
     ]
 
 
-def _measured(members: list[tuple[Any, ...]]) -> list[tuple[str, overlap.Overlap]]:
+def _measured(
+    members: list[tuple[Any, ...]], smoothed: Prepare
+) -> list[tuple[str, overlap.Overlap]]:
     if not members:
         return []
     maps = [from_heatmap(heat, height, width) for _, height, width, heat, _ in members]
@@ -288,7 +302,7 @@ def _measured(members: list[tuple[Any, ...]]) -> list[tuple[str, overlap.Overlap
     ]
     methods = [
         ("oracle", overlap.sweep(maps, truths, lambda values: values).best()),
-        ("smoothed", overlap.sweep(maps, truths, mean_filtered).best()),
+        ("smoothed", overlap.sweep(maps, truths, smoothed).best()),
     ]
     if deployed:
         masks, met = zip(*deployed, strict=True)

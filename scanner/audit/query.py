@@ -33,7 +33,7 @@ MAX_THREADS = 8
 COLUMNS = {
     "scores": "run VARCHAR, shard VARCHAR, key VARCHAR, caption VARCHAR, caption_sha256 VARCHAR, "
     "url VARCHAR, seed BIGINT, stage VARCHAR, screen DOUBLE, delta_s DOUBLE, p_value DOUBLE, "
-    "flagged BOOLEAN, p_kind VARCHAR, seed_p_value DOUBLE",
+    "flagged BOOLEAN, p_kind VARCHAR, seed_p_value DOUBLE, increments FLOAT[]",
     "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
     "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
     "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "

@@ -118,6 +118,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    smooth: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Side of the mean filter that maps are smoothed with, odd, in their pixels; the "
+            "paper's is 13 of 64, and the default is that in proportion.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     r"""Compare a run with a known truth.
@@ -133,7 +142,7 @@ def evaluate(
 
     store = opened(results)
     name = run or newest(store)
-    found = measure(store, name, truth, bootstrap=bootstrap)
+    found = measure(store, name, truth, bootstrap=bootstrap, smooth=smooth)
     if figures is not None:
         from scanner.audit.figures import draw
 

@@ -159,6 +159,7 @@ def calibrate(
         dtype=dtype,
         store_image=False,
         maps=options.names(maps, MAPS),
+        detectors=("increment",),  # costs nothing, and only null trajectories say what is usual
     )
     work = out.with_suffix(".results")
     job = Job(

@@ -283,6 +283,8 @@ class _Drive:
     def _count(self, facts: Any) -> None:
         for name in ("samples", "scored", "localized", "flagged", "rejected", "recalled"):
             setattr(self.summary, name, getattr(self.summary, name) + facts.get(name, 0))
+        for name, number in facts.get("evaluations", {}).items():
+            self.summary.evaluations[name] = self.summary.evaluations.get(name, 0) + number
 
     def _incomplete(self, text: str, shard: str) -> None:
         if text not in self.summary.incomplete:

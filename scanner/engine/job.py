@@ -168,6 +168,7 @@ class Summary:
         flagged: Samples flagged under any seed.
         rejected: Samples that could not be scored.
         localized: Samples with maps.
+        evaluations: What networks were asked for: ``draws``, ``forward``, ``vjp`` and ``jvp``.
         recalled: Samples scored whose rows are those of a copy that was scored before.
         retries: Attempts of this scan that failed and were repeated.
         chunks_done: Chunks committed now.
@@ -187,6 +188,7 @@ class Summary:
     rejected: int = 0
     localized: int = 0
     recalled: int = 0
+    evaluations: dict[str, int] = field(default_factory=dict)
     retries: int = 0
     chunks_done: int = 0
     chunks_skipped: int = 0

@@ -99,6 +99,7 @@ class Counts:
         reasons: Samples rejected, by reason.
         recalled: Samples whose rows are a copy's, scored before.
         redone: Samples whose numbers are float32's, because the scan's own precision gave none.
+        evaluations: Of networks, by kind, and draws.
         effort: The actor's own, up to here.
     """
 
@@ -112,6 +113,7 @@ class Counts:
     reasons: dict[str, int] = field(default_factory=dict)
     recalled: int = 0
     redone: int = 0
+    evaluations: dict[str, int] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
 
     @classmethod
@@ -240,11 +242,11 @@ class Worker:
             localized=len({row.caption.key for row in result.scores if row.stage == "localize"}),
             reasons=dict(Counter(reject.reason for reject in result.rejects)),
             recalled=work.samples(work.recalled), redone=work.samples(work.redone),
+            evaluations=dict(work.cost.evaluations),
             effort=self._effort(self._scanner, self._compute),
         )  # fmt: skip
         if not errand.trial:
             facts = errand.piece.facts() | counts.facts()
-            facts["evaluations"] = dict(work.cost.evaluations)
             extra = list(self._scanner.extra_columns)
             self._results.commit(self._run, errand.piece.name, result, extra=extra, facts=facts)
             if self._recall is not None:

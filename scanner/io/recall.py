@@ -173,5 +173,10 @@ def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:
     extra = {n: v for n, v in row.items() if n not in SCORES.names and v is not None}
     return ScoreRow(
         caption, row["seed"], row["stage"], row["delta_s"], row["screen"], row["p_value"],
-        row["flagged"], extra, row.get("p_kind"), row.get("seed_p_value"),
+        row["flagged"], extra, row.get("p_kind"), row.get("seed_p_value"), _numbers(row),
     )  # fmt: skip
+
+
+def _numbers(row: dict[str, Any]) -> tuple[float, ...] | None:
+    steps = row.get("increments")
+    return None if steps is None else tuple(steps)

@@ -66,6 +66,13 @@ SCORES = _schema(
             "Whether the caption is flagged; under a false-discovery rate, whether it may be",
             null=True,
         ),
+        _field(
+            "increments",
+            pa.list_(pa.field("element", pa.float32(), nullable=False)),
+            "Length of each of the sampler's steps, where increment is asked for",
+            "latent",
+            null=True,
+        ),
     ],
 )
 MASKS = _schema(
@@ -229,6 +236,7 @@ def _score(run: str, row: ScoreRow, extra: Sequence[str]) -> dict[str, object]:
         "stage": row.stage,
         "p_kind": row.p_kind,
         "flagged": row.flagged,
+        "increments": row.increments,
         **numbers,
     }
 

@@ -1,6 +1,7 @@
 """The protocol that hides the model family."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -66,4 +67,13 @@ class Attentive(Protocol):
         Returns:
             The score as `Denoiser.score` gives it, and ``(N, H, W)`` float32, 0 to 1.
         """
+        ...
+
+
+@runtime_checkable
+class Bottled(Protocol):
+    """What a denoiser with a bottleneck adds to `Denoiser`."""
+
+    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
+        """Collect what the bottleneck gives in every evaluation inside, ``(B, C, h, w)`` each."""
         ...

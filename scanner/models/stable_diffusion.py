@@ -105,6 +105,24 @@ class StableDiffusion:
             score = self.score(x, level, condition)
         return score, attention.on_latent(torch.stack(seen).mean(dim=0), *self.latent_shape[1:])
 
+    @contextmanager
+    def bottleneck(self) -> Iterator[list[Tensor]]:
+        """Collect what the U-Net's middle block gives in every evaluation inside.
+
+        Raises:
+            ConfigError: If it has no middle block.
+        """
+        if self.unet.mid_block is None:
+            raise ConfigError("spread needs a network with a middle block: leave it out")
+        seen: list[Tensor] = []
+        hook = self.unet.mid_block.register_forward_hook(
+            lambda _, inputs, output: seen.append(output.detach())
+        )
+        try:
+            yield seen
+        finally:
+            hook.remove()
+
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""

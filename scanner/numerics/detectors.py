@@ -156,6 +156,32 @@ def combined_map(delta_h: Tensor, attention: Tensor) -> Tensor:
     return delta_h.float() * attention.float() / level
 
 
+def combined_score_map(delta_h: Tensor, delta_s: Tensor) -> Tensor:
+    """Return ``sign(delta_h) sqrt(|delta_h| delta_s)``, ``(B, H, W)``, signed, in 1 / latent**2.
+
+    The geometric mean of the two differences: large where both are. They have one unit and are
+    equal in expectation over captions (Kim & Lee 2026), so what only one of them sees is noise of
+    its estimate more often than memory.
+
+    Args:
+        delta_h: Curvature difference, ``(B, H, W)``.
+        delta_s: Score difference, ``(B, H, W)``, not negative.
+    """
+    return delta_h.sign().float() * (delta_h.float().abs() * delta_s.float()).sqrt()
+
+
+def spread(features: Tensor) -> Tensor:
+    """Return the standard deviation over channels of each channel's largest value, ``(B,)``.
+
+    Of the bottleneck of a U-Net: a memorized picture excites few channels, and strongly (Zhang
+    et al., ICLR 2026). The population's deviation, in the units of the features.
+
+    Args:
+        features: ``(B, C, h, w)``.
+    """
+    return features.float().flatten(2).amax(dim=2).std(dim=1, correction=0)
+
+
 def attention_to(queries: Tensor, keys: Tensor, tokens: Tensor, scale: float) -> Tensor:
     """Return the share of attention that one token gets, averaged over heads, ``(B, P)``, 0 to 1.
 

@@ -71,6 +71,7 @@ class Moment:
         after: The latents after it.
         attention: What the conditional branch's end-of-text token gets, ``(B, H, W)``, 0 to 1;
             at the last step and only if somebody asked.
+        bottleneck: What the network's middle gave for both branches, ``(2B, C, h, w)``; the same.
     """
 
     step: int
@@ -80,6 +81,7 @@ class Moment:
     unconditional: Tensor
     after: Tensor
     attention: Tensor | None = None
+    bottleneck: Tensor | None = None
 
     @property
     def difference(self) -> Tensor:
@@ -102,6 +104,10 @@ class Observer(Protocol):
         """Return maps that fell off, ``(B, H, W)`` by (metric, baseline)."""
         ...
 
+    def path(self) -> Tensor | None:
+        """Return a number per step, ``(B, K)``, that a calibration compares; null of most."""
+        ...
+
 
 class Watching:
     """An observer without maps, that keeps a number per sample from some of the steps."""
@@ -116,6 +122,10 @@ class Watching:
     def maps(self) -> dict[tuple[str, str], Tensor]:
         """Return none."""
         return {}
+
+    def path(self) -> Tensor | None:
+        """Return none."""
+        return None
 
 
 class Wen(Watching):
@@ -199,6 +209,19 @@ class Increment(Watching):
     def scores(self) -> Tensor:
         """Return the largest length, ``(B,)``."""
         return torch.stack(self.kept).amax(dim=0)
+
+    def path(self) -> Tensor | None:
+        """Return the length of every step."""
+        return torch.stack(self.kept, dim=1)
+
+
+class Spread(Watching):
+    """How unevenly the sampled picture excites the channels of the network's bottleneck."""
+
+    def see(self, moment: Moment) -> None:
+        """Take the unconditional branch at the last step, which alone comes with features."""
+        if moment.bottleneck is not None:
+            self.kept.append(detectors.spread(moment.bottleneck.chunk(2)[1]))
 
 
 class Anisotropy(Watching):
@@ -285,6 +308,7 @@ PASSES: dict[str, dict[str, int]] = {
 
 _WEN, _KIM = "Wen et al. 2024", "Kim & Lee 2026"
 _ASTHANA, _CHEN = "Asthana & Belagiannis 2026", "Chen et al. 2025"
+_ZHANG = "Zhang et al. 2026"
 _ROSS, _ANONYMOUS = "Ross et al. 2025", "anonymous, ICML 2026 submission"
 
 DETECTORS: dict[str, Method] = {
@@ -323,6 +347,10 @@ DETECTORS: dict[str, Method] = {
         "mean over steps of ||(e_c - e_u) m|| / mean(m)", "noise", _CHEN,
         observer=lambda _: BrightEnding(),
     ),
+    "spread": Method(
+        "std over channels of the bottleneck's largest values, last step", "features", _ZHANG,
+        observer=lambda _: Spread(),
+    ),
 }  # fmt: skip
 """What ``--detectors`` accepts."""
 
@@ -335,6 +363,9 @@ MAPS: dict[str, Method] = {
     "anisotropy": Method("cos(e_u, e_c - e_u)", "1", _ASTHANA, ("low_noise",)),
     "bright_ending": Method("m, attention to the end-of-text token", "1", _CHEN),
     "combined": Method("delta_h m / mean(m)", "1 / latent^2", f"{_KIM}; {_CHEN}", ("probes",)),
+    "combined_s": Method(
+        "sign(delta_h) sqrt(|delta_h| delta_s)", "1 / latent^2", _KIM, ("probes",)
+    ),
 }
 """What ``--maps`` accepts."""
 
@@ -349,6 +380,11 @@ def wants_attention(spec: ScanSpec) -> bool:
     """Whether somebody asks for the end-of-text token's attention."""
     on_maps = spec.localize != "none" and {"bright_ending", "combined"} & set(spec.maps)
     return "bright_ending" in spec.detectors or bool(on_maps)
+
+
+def wants_bottleneck(spec: ScanSpec) -> bool:
+    """Whether somebody asks for what the network's middle gives."""
+    return "spread" in spec.detectors
 
 
 def passes(spec: ScanSpec, *, localized: bool) -> set[str]:

@@ -67,6 +67,7 @@ class Rows:
                 delta_s=item.delta_s, p_value=verdict.p_value, p_kind=verdict.p_kind,
                 seed_p_value=null and null.seed_p_value(item.draw.seed, item.delta_s),
                 flagged=verdict.flagged, extra=item.extra | dict(columns_of(item.found)),
+                increments=item.increments,
             )  # fmt: skip
 
     def _order(self, item: Sampled) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from scanner.scan import methods, stages
 from scanner.scan.batches import BatchSize, CudaGauge
 from scanner.scan.rows import Images, Rows
 from scanner.scan.stages import Draw
-from scanner.scan.tally import Counted, attentive
+from scanner.scan.tally import Counted, attentive, bottled
 from scanner.scan.work import (
     KEPT_BYTES,
     RECENT_BYTES,
@@ -85,6 +85,8 @@ class Scanner:
         self._networks = self._counted(denoiser, baseline)
         if methods.wants_attention(spec):
             attentive(self._networks.denoiser)
+        if methods.wants_bottleneck(spec):
+            bottled(self._networks.denoiser)
         gauge = CudaGauge() if denoiser.device.type == "cuda" else None
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
         self._one = BatchSize(1, proven=True)
@@ -104,7 +106,13 @@ class Scanner:
             if (baseline := self._networks.baseline) is not None:
                 pair = (name for name in ("delta_h", "delta_s") if name in asked)
                 named += tuple(f"{name}_{baseline[0]}" for name in pair)
-        return named + self.spec.detectors
+        return named + self.spec.detectors + (("increment_z",) if self._has_increments else ())
+
+    @property
+    def _has_increments(self) -> bool:
+        """Whether steps are compared with what a calibration says of them."""
+        known = self.calibration is not None and self.calibration.increments
+        return "increment" in self.spec.detectors and bool(known)
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
         """Score captions; localize those that the spec asks for.
@@ -189,18 +197,27 @@ class Scanner:
         scores = [row.delta_s for row in own if row.delta_s is not None]
         if len(scores) < len(self.spec.seeds) or any(columns - set(row.extra) for row in own):
             return None
+        if "increment" in columns and any(row.increments is None for row in own):
+            return None
         verdict = Verdict(*self._flag(scores))
         if self._wants(verdict):
             return None
         verdict.rows = [
             ScoreRow(
                 row.caption, row.seed, "detect", row.delta_s, None, verdict.p_value,
-                verdict.flagged, {name: row.extra[name] for name in sorted(columns)},
-                verdict.p_kind, self._seed_p_value(row.seed, row.delta_s),
+                verdict.flagged,
+                {n: row.extra[n] for n in sorted(columns)} | self._unusual(row.increments),
+                verdict.p_kind, self._seed_p_value(row.seed, row.delta_s), row.increments,
             )
             for row in own
         ]  # fmt: skip
         return verdict
+
+    def _unusual(self, increments: Sequence[float] | None) -> dict[str, float]:
+        """Return the column that compares steps with a calibration's, if there is one."""
+        if increments is None or self.calibration is None or not self._has_increments:
+            return {}
+        return {"increment_z": self.calibration.increment_z(increments)}
 
     def _columns_of_detection(self) -> set[str]:
         return set(self.spec.detectors) - set(WHEN_LOCALIZED)
@@ -318,11 +335,14 @@ class Scanner:
         found |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
         scores = {name: values.tolist() for name, values in seen.scores.items()}
         clean = [None] * len(draws) if seen.clean is None else list(seen.clean)
+        steps = [None] * len(draws)
+        if (path := seen.paths.get("increment")) is not None:
+            steps = [tuple(own) for own in path.tolist()]
         return [
             Sampled(
                 draw, {name: m[i] for name, m in found.items()},
-                {name: values[i] for name, values in scores.items()},
-                Latents(seen.point[i], seen.final[i], clean[i]), cost,
+                {name: values[i] for name, values in scores.items()} | self._unusual(steps[i]),
+                Latents(seen.point[i], seen.final[i], clean[i]), cost, increments=steps[i],
             )
             for i, draw in enumerate(draws)
         ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The two stages of a scan as pure steps from a batch to a batch: detect and localize."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,7 @@ from scanner.numerics import curvature, detectors, maps, noise
 from scanner.numerics.schedule import ddim_step
 from scanner.scan import methods
 from scanner.scan.methods import Moment, Setting
-from scanner.scan.tally import attentive
+from scanner.scan.tally import attentive, bottled
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 
@@ -38,6 +39,7 @@ class Detection:
         delta_s: The map against the unconditional branch, ``(B, H, W)``.
         scores: Further detectors' scores by name, ``(B,)`` each.
         maps: Further maps that sampling gives for nothing.
+        paths: A number per step by detector, ``(B, K)``, for detectors that a calibration compares.
         clean: The sampler's guess at the last timestep of the clean latent, scaled to that
             level, ``(B, C, H, W)``; null unless a detector looks there.
     """
@@ -48,6 +50,7 @@ class Detection:
     scores: dict[str, Tensor] = field(default_factory=dict)
     maps: Maps = field(default_factory=dict)
     clean: Tensor | None = None
+    paths: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
         moment.x, x, maps.delta_s(moment.conditional, moment.unconditional),
         {name: observer.scores() for name, observer in observers.items()}, found,
         _clean(moment, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
+        {name: path for name, one in observers.items() if (path := one.path()) is not None},
     )  # fmt: skip
 
 
@@ -121,17 +125,20 @@ def _clean(moment: Moment, guidance_scale: float) -> Tensor:
 def _step(setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor) -> Moment:
     """Evaluate both branches and take one guided DDIM step."""
     denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
-    attention = None
-    if step == spec.steps - 1 and methods.wants_attention(spec):
-        watched = attentive(denoiser)
-        ends = watched.end_tokens([d.text for d in draws])
-        scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
-    else:
-        scores = denoiser.score(pair, level, setting.condition)
+    attention, is_last = None, step == spec.steps - 1
+    wanted = is_last and methods.wants_bottleneck(spec)
+    with bottled(denoiser).bottleneck() if wanted else nullcontext([]) as features:
+        if is_last and methods.wants_attention(spec):
+            watched = attentive(denoiser)
+            ends = watched.end_tokens([d.text for d in draws])
+            scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
+        else:
+            scores = denoiser.score(pair, level, setting.condition)
     conditional, unconditional = scores.chunk(2)
     guided = unconditional + spec.guidance_scale * (conditional - unconditional)
     after = ddim_step(x, guided, setting.schedule, step)
-    return Moment(step, level, x, conditional, unconditional, after, attention)
+    bottleneck = features[0] if features else None
+    return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
 
 
 def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
@@ -208,7 +215,11 @@ def _branches(setting: Setting, point: Tensor, vectors: Tensor) -> tuple[_Branch
 
 def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
     delta_h = maps.delta_h(own.diagonal, null.diagonal)
-    found = {("delta_h", "null"): delta_h, ("curvature", "none"): maps.curvature(own.diagonal)}
+    found = {
+        ("delta_h", "null"): delta_h,
+        ("curvature", "none"): maps.curvature(own.diagonal),
+        ("combined_s", "null"): detectors.combined_score_map(delta_h, seen.delta_s),
+    }
     if (attention := seen.maps.get(("bright_ending", "none"))) is not None:
         found["combined", "null"] = detectors.combined_map(delta_h, attention)
     return found

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from scanner.errors import ConfigError
-from scanner.models.base import Attentive, Denoiser
+from scanner.models.base import Attentive, Bottled, Denoiser
 from scanner.numerics.schedule import Schedule
 
 
@@ -63,6 +64,14 @@ class Counted:
         score, seen = network.score_and_attention(x, level, condition, tokens)
         return self._count(x, score), seen
 
+    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
+        """Return the network's own.
+
+        Raises:
+            ConfigError: If it has none.
+        """
+        return bottled(self.network).bottleneck()
+
     def _count(self, x: Tensor, output: Tensor) -> Tensor:
         self.counts["forward"] += len(x)
         if forward_ad.unpack_dual(x).tangent is not None:
@@ -83,5 +92,19 @@ def attentive(denoiser: Denoiser) -> Attentive:
         raise ConfigError(
             "bright_ending and combined need a network with cross attention over text; this "
             "model has none: leave them out"
+        )
+    return denoiser
+
+
+def bottled(denoiser: Denoiser) -> Bottled:
+    """Return a denoiser as one that shows its bottleneck.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    inner = denoiser.network if isinstance(denoiser, Counted) else denoiser
+    if not isinstance(inner, Bottled) or not isinstance(denoiser, Bottled):
+        raise ConfigError(
+            "spread needs a network with a bottleneck; this model has none: leave it out"
         )
     return denoiser

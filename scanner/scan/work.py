@@ -69,6 +69,7 @@ class Sampled:
         picture: The generated picture.
         fault: Why localization gave nothing.
         localized: Whether it has its maps.
+        increments: Length of each of the sampler's steps, where it was asked for.
     """
 
     draw: Draw
@@ -79,6 +80,7 @@ class Sampled:
     picture: NDArray[np.uint8] | None = None
     fault: Fault | None = None
     localized: bool = False
+    increments: tuple[float, ...] | None = None
 
     @property
     def is_finite(self) -> bool:

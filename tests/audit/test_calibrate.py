@@ -234,3 +234,44 @@ def test_a_record_without_a_model_or_with_a_foreign_spec_is_refused(make) -> Non
     results.write_run("r1", {"identity": {"model": MODEL}, "spec": {"colour": 1}})
     with pytest.raises(ConfigError, match="the spec of run r1 is of another version"):
         calibrate(results, "r1")
+
+
+def test_steps_have_the_mean_and_the_deviation_of_null_trajectories(make):
+    """Two seeds of three captions; a copy of a caption counts once."""
+    lengths = {(n, seed): (1.0 + n, 10.0 * seed + n, 3.0) for n in range(3) for seed in (0, 1)}
+    rows = [
+        replace(score(f"null {n}", 1.0 + n, seed=seed), increments=steps)
+        for (n, seed), steps in lengths.items()
+    ]
+    rows += [replace(row, caption=replace(row.caption, key="copy")) for row in rows[:2]]
+    results = make()
+    commit(results, "r1", rows)
+    found = calibrate(results, "r1")
+    paths = np.array(list(lengths.values()))
+    expected = np.stack([paths.mean(axis=0), paths.std(axis=0, ddof=1)], axis=1)
+    assert np.allclose(found.increments, expected)
+    # The third step never varies and is passed over; the second is the unusual one.
+    assert found.increment_z((2.0, 30.0, 99.0)) == pytest.approx(
+        (30 - expected[1, 0]) / expected[1, 1]
+    )
+    with pytest.raises(ValueError, match="steps must be 3, got 2"):
+        found.increment_z((1.0, 2.0))
+    assert found.fingerprint() != replace(found, increments=()).fingerprint()
+
+
+def test_a_calibration_with_steps_is_read_back_and_one_without_is_as_before(make, tmp_path):
+    results = make()
+    commit(results, "r1", [replace(score("a", 1.0), increments=(1.0, 2.0)),
+                           replace(score("b", 2.0), increments=(2.0, 2.0))])  # fmt: skip
+    found = calibrate(results, "r1")
+    found.save(tmp_path / "c.json")
+    assert load(tmp_path / "c.json") == found
+    assert found.increments[1] == (2.0, 0.0)
+    content = json.loads((tmp_path / "c.json").read_text())
+    del content["increments"]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    assert load(tmp_path / "old.json").increments == ()
+    content["increments"] = [[1.0, -1.0]]
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="increments must be finite"):
+        load(tmp_path / "bad.json")

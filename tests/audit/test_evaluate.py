@@ -11,6 +11,7 @@ from scanner.audit import figures
 from scanner.audit.evaluate import Evaluation, evaluate
 from scanner.audit.truth import Truth
 from scanner.errors import ConfigError
+from scanner.masks import window
 from scanner.records import Reject, caption_hash
 
 REGION = np.zeros((16, 16), bool)
@@ -105,6 +106,22 @@ def test_localization_has_every_method_and_pool(planted) -> None:
         assert ones["iou"] == pytest.approx(0.5 * 12 / maps)
     curvature = [r["method"] for r in found.localization if r["metric"] == "curvature"]
     assert curvature == ["oracle", "smoothed", "all ones"] * 2
+
+
+def test_the_side_of_the_mean_filter_can_be_chosen(planted) -> None:
+    """A filter of one pixel is none; one wider than the map leaves a constant: all ones."""
+    where = {"pool": "template", "metric": "delta_h"}
+
+    def measures(side):
+        rows = evaluate(planted[0], "r1", planted[1], bootstrap=0, smooth=side).localization
+        return {m: row_of(rows, **where, method=m)["iou"] for m in ("oracle", "smoothed")}
+
+    assert measures(1)["smoothed"] == measures(1)["oracle"]
+    assert measures(None) == measures(window(8))
+    assert measures(99)["smoothed"] == pytest.approx(0.5, abs=0.05)
+    for even in (0, 4):
+        with pytest.raises(ConfigError, match="smooth must be odd"):
+            evaluate(planted[0], "r1", planted[1], smooth=even)
 
 
 def test_it_reads_as_text_and_as_json(planted) -> None:

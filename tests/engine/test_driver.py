@@ -10,6 +10,8 @@ from scanner.engine import Job, Resources, scan
 from scanner.engine.driver import placement
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Results
+from scanner.scan import methods
+from scanner.spec import DETECTORS, MAPS, ScanSpec
 
 EVERY = sorted((f"{s}.tar", f"{n:05d}") for s, size in enumerate((10, 7, 4)) for n in range(size))
 
@@ -36,6 +38,31 @@ def test_the_record_of_a_run_says_what_ran_and_what_came_of_it(undisturbed):
     assert {"memscan", "torch", "diffusers", "ray"} <= set(record["versions"])
     assert all(actor["device"] == "cpu" and actor["pid"] > 0 for actor in record["actors"])
     assert record["timings"]["total_seconds"] >= record["timings"]["seconds"] > 0
+
+
+def test_asking_for_everything_costs_one_trajectory_and_each_methods_own_and_the_run_says_so(
+    corpus, tmp_path
+):
+    """Of one draw a caption: the record's sum is the commits', and the registry's times draws."""
+    closed = tuple(name for name in DETECTORS if name not in ("bright_ending", "spread"))
+    maps = tuple(name for name in MAPS if name not in ("bright_ending", "combined"))
+    asked = ScanSpec(steps=6, probes=4, localize="all", detectors=closed, maps=maps)
+    first = run(job_of(corpus, tmp_path, spec=asked, limit=9))
+    summary = run(job_of(corpus, tmp_path, spec=asked))
+    assert first.evaluations["draws"] == 9
+    record = Results(str(tmp_path)).read_run(summary.run)
+    committed = Counter()
+    for commit in Results(str(tmp_path)).commits(summary.run).values():
+        committed.update(commit["evaluations"])
+    assert record["counts"]["evaluations"] == summary.evaluations == dict(committed)
+    assert committed["draws"] == 21
+    own = {  # beyond 2 evaluations a step: sharpness, metric2, anisotropy, maps, flipd
+        "forward": 5 * 2, "vjp": 2 + 2 * 4 + 2 * 4, "jvp": 2,
+    }  # fmt: skip
+    assert {name: committed[name] / 21 for name in own} == own | {"forward": 12 + own["forward"]}
+    assert dict(methods.evaluations(asked, localized=True, probes=4)) == {
+        name: committed[name] / 21 for name in own
+    }
 
 
 def test_a_second_scan_does_nothing_whatever_chunk_size_it_asks_for(corpus, undisturbed):

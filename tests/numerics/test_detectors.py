@@ -145,3 +145,18 @@ def test_the_attention_is_a_column_of_the_softmax():
     weights = torch.einsum("bhpd,bhld->bhpl", queries, keys).mul(0.5).softmax(dim=-1)
     expected = torch.stack([weights[b, :, :, t].mean(dim=0) for b, t in enumerate(tokens)])
     assert_close(detectors.attention_to(queries, keys, tokens, 0.5), expected)
+
+
+def test_the_combined_score_map_is_large_only_where_both_are_and_keeps_the_sign_of_one():
+    delta_h, delta_s = (
+        torch.tensor([[[9.0, -4.0, 0.0, 5.0]]]),
+        torch.tensor([[[4.0, 1.0, 3.0, 0.0]]]),
+    )
+    assert detectors.combined_score_map(delta_h, delta_s).tolist() == [[[6.0, -2.0, 0.0, 0.0]]]
+
+
+def test_the_spread_tells_one_excited_channel_from_many():
+    features = torch.zeros(2, 4, 3, 3)
+    features[0, 2, 1, 1] = 8.0  # one channel: maxima 0 0 8 0
+    features[1, :, 0, 2] = 8.0  # all channels alike
+    assert_close(detectors.spread(features), torch.tensor([12.0**0.5, 0.0]))

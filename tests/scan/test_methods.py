@@ -5,10 +5,12 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from scanner import masks, spec
+from scanner.calibration import Calibration
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.noise import initial_latent, probes
@@ -21,7 +23,7 @@ FREE = ("wen_first", "wen_5", "wen", "dsm", "increment")
 CLOSED = (*FREE, "sharpness", "flipd", "flipd_null", "anisotropy", "metric2")
 SPEC = ScanSpec(
     seeds=(0, 1), steps=10, guidance_scale=2.0, localize="all", probes=4, detectors=CLOSED,
-    maps=("delta_s", "delta_h", "curvature", "anisotropy"),
+    maps=("delta_s", "delta_h", "curvature", "anisotropy", "combined_s"),
 )  # fmt: skip
 CAPTIONS = [Caption("s.tar", f"k{i}", f"caption number {i}") for i in range(6)]
 NUMBERS = ("draws", "forward", "vjp", "jvp")
@@ -117,6 +119,69 @@ def test_the_cosines_are_a_map_at_the_low_noise_level(scanned):
         # A float16 heatmap is good to 2**-11 of its logarithm, here at most log(2).
         assert torch.allclose(stored, expected, atol=1e-3)
         assert row.sigma == Gaussian().schedule(10).sigmas[7]
+
+
+def test_the_combined_score_map_is_the_signed_geometric_mean_of_the_two_maps(scanned):
+    """Heatmaps are float16 of a logarithm: good to 2**-11 of at most 10."""
+    maps = {
+        (m.caption.key, m.seed, m.metric): masks.from_heatmap(m.heatmap, m.height, m.width)
+        for m in scanned[1].masks
+    }
+    for key, seed, metric in maps:
+        if metric == "combined_s":
+            h, s = maps[key, seed, "delta_h"], maps[key, seed, "delta_s"]
+            expected = np.sign(h) * np.sqrt(np.abs(h) * s)
+            assert np.allclose(maps[key, seed, metric], expected, rtol=0.02, atol=1e-3)
+
+
+def test_steps_are_kept_and_compared_with_a_calibrations(scanned):
+    """Means and deviations of all but one caption; that one's worst step, written out."""
+    rows = scanned[1].scores
+    lengths = {(r.caption.key, r.seed): r.increments for r in rows}
+    for caption in CAPTIONS:
+        written = [(b - a).norm().item() for a, b in pairwise(Written(caption, 0).x)]
+        assert lengths[caption.key, 0] == pytest.approx(written, rel=1e-3)
+    null = np.array([steps for (key, _), steps in lengths.items() if key != "k0"])
+    mean, deviation = null.mean(axis=0), null.std(axis=0, ddof=1)
+    pairs = tuple(zip(mean.tolist(), deviation.tolist(), strict=True))
+    calibration = Calibration("m", "s", (0.0,), {}, 0.01, 1, "", increments=pairs)
+    scanner = Scanner(Gaussian(), SPEC, calibration=calibration)
+    assert scanner.extra_columns[-1] == "increment_z"
+    for row in scanner.scan(CAPTIONS[:2]).scores:
+        own = np.array(lengths[row.caption.key, row.seed])
+        expected = np.abs((own - mean) / deviation).max()
+        assert row.extra["increment_z"] == pytest.approx(expected, rel=1e-3)
+    again = {row.caption.sha256: [row] for row in rows if row.seed == 0}
+    asked = ScanSpec(
+        seeds=(0,), steps=10, guidance_scale=2.0, localize="none", detectors=("increment",)
+    )
+    recalled = Scanner(Gaussian(), asked, calibration=calibration).detect(CAPTIONS[:2], again)
+    assert len(recalled.recalled) == 2
+    (row,) = recalled.verdicts[CAPTIONS[1].sha256].rows
+    expected = np.abs((np.array(lengths["k1", 0]) - mean) / deviation).max()
+    assert row.extra["increment_z"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_spread_is_of_the_bottleneck_at_the_last_step_captured_by_hand(pipeline_folder):
+    from scanner import models
+    from scanner.scan.stages import Draw, detect
+
+    model = models.load(str(pipeline_folder))
+    asked = ScanSpec(steps=3, localize="none", detectors=("spread", "wen"))
+    scanner = Scanner(model, asked, batch_size=2)
+    rows = scanner.scan(CAPTIONS[:2]).scores
+    assert scanner.evaluations["forward"] == 2 * 6
+    assert not model.unet.mid_block._forward_hooks
+    for row in rows:
+        point = detect(model, [Draw(row.caption.text, row.caption.sha256, 0)], asked).point
+        caught = []
+        hook = model.unet.mid_block.register_forward_hook(lambda *io, to=caught: to.append(io[2]))
+        with torch.no_grad():
+            model.unet(point, model.schedule(3).timesteps[-1], model.encode([""]))
+        hook.remove()
+        features = caught[0][0].double().numpy()
+        largest = [features[channel].max() for channel in range(len(features))]
+        assert row.extra["spread"] == pytest.approx(float(np.std(largest)), rel=1e-3)
 
 
 def test_flipd_counts_the_loose_dimensions_of_a_memorized_caption():
@@ -318,6 +383,8 @@ def test_a_model_without_cross_attention_is_told_so():
         with pytest.raises(ConfigError, match="bright_ending and combined need"):
             Scanner(Gaussian(), asked)
     Scanner(Gaussian(), ScanSpec(maps=("combined",), localize="none"))
+    with pytest.raises(ConfigError, match="spread needs a network with a bottleneck"):
+        Scanner(Gaussian(), ScanSpec(detectors=("spread",)))
 
 
 def test_the_registry_is_what_a_spec_accepts_and_what_the_page_explains():
