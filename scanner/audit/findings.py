@@ -157,6 +157,6 @@ def settle(results: Results, run: str) -> Verdict | None:
         captions, flagged = con.execute(
             "SELECT count(p_value), count(*) FILTER (flagged) FROM captions"
         ).fetchall()[0]
-    verdict = Verdict(*rate, captions, flagged, len(results.files("scores", [run])))
+    verdict = Verdict(*rate, captions, flagged, len(results.committed(run)))
     results.write_run(run, {**results.read_run(run), "verdict": verdict.as_json()})
     return verdict

@@ -22,7 +22,7 @@ import duckdb
 from scanner.audit.output import write_parquet, write_text
 from scanner.audit.verdict import Verdict, settled, verdicts
 from scanner.errors import ConfigError, ResultsError
-from scanner.io.results import TABLES, Results
+from scanner.io.results import Part, Results
 from scanner.io.stores import ObjectStore
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -68,6 +68,9 @@ WHERE c.flagged
 ORDER BY c.worst DESC, c.run, c.caption_sha256, m.shard, m.key, m.seed, m.metric, m.baseline
 """
 
+Spans = list[tuple[int, int]]
+"""First row and last, of the rows of a file that count; none stands for all."""
+
 READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 RUNS_TEXT_AS_SQL = {"query", "json_execute_serialized_sql"}
 
@@ -109,16 +112,19 @@ def connect(
             f"there are: {', '.join(known) or 'none'}"
         )
     chosen = known if runs is None else list(runs)
-    files = {table: results.files(table, runs, shards=shards) for table in TABLES}
-    files["retrieved"] = results.retrieved(chosen)
+    files = {
+        table: [(results.store.address(part.path), _spans(part)) for part in parts]
+        for table, parts in results.parts(runs, shards=shards).items()
+    }
+    files["retrieved"] = [(path, []) for path in results.retrieved(chosen)]
     con = duckdb.connect(":memory:")
     try:
         if isinstance(results.store, ObjectStore):
             con.register_filesystem(results.store.files)
-        _lock(con, [path for paths in files.values() for path in paths] + [str(p) for p in also])
-        sources = {table: _source(table, paths) for table, paths in files.items()}
+        _lock(con, [path for each in files.values() for path, _ in each] + [str(p) for p in also])
+        sources = {table: _source(table, each) for table, each in files.items()}
         records = {run: results.read_run(run) for run in chosen}
-        found = verdicts(con, sources["scores"], records, files["scores"], fdr=fdr, shards=shards)
+        found = verdicts(con, sources["scores"], records, results.committed, fdr=fdr, shards=shards)
         sources["scores"] = settled(sources["scores"], found)
         for table, source in sources.items():
             con.execute(f"CREATE VIEW {table} AS {source}")
@@ -246,15 +252,34 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _source(table: str, paths: list[str]) -> str:
+def _source(table: str, files: Sequence[tuple[str, Spans]]) -> str:
+    """Return the rows of a table as a query: whole files together, others by their spans."""
     columns = [column.split(" ", 1) for column in COLUMNS[table].split(", ")]
     nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns)
-    empty = f"SELECT {nulls} WHERE false"
-    if not paths:
-        return empty
-    listed = ", ".join(map(quoted, paths))
-    files = f"FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
-    return f"{files} UNION ALL BY NAME {empty}"
+    found = list[str]()
+    if whole := [quoted(path) for path, spans in files if not spans]:
+        listed = ", ".join(whole)
+        found.append(
+            f"FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+        )
+    for path, spans in files:
+        if spans:
+            ranges = [f"file_row_number BETWEEN {first} AND {last}" for first, last in spans]
+            found.append(
+                f"SELECT * EXCLUDE (file_row_number) FROM read_parquet({quoted(path)}, "  # noqa: S608
+                f"file_row_number = true, hive_partitioning = false) WHERE {' OR '.join(ranges)}"
+            )
+    return " UNION ALL BY NAME ".join([*found, f"SELECT {nulls} WHERE false"])
+
+
+def _spans(part: Part) -> Spans:
+    found: Spans = []
+    for _, start, stop in () if part.is_whole else part.spans:
+        if found and found[-1][1] == start - 1:
+            found[-1] = (found[-1][0], stop - 1)
+        else:
+            found.append((start, stop - 1))
+    return found
 
 
 def _runs(records: Mapping[str, dict[str, Any]], found: Mapping[str, Verdict]) -> str:

@@ -5,7 +5,7 @@ caption up to the rate is localized and its rows say ``flagged``; which of them 
 decided here, whenever results are looked at.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ def verdicts(
     con: duckdb.DuckDBPyConnection,
     source: str,
     records: Mapping[str, Mapping[str, Any]],
-    files: Sequence[str],
+    committed: Callable[[str], Sequence[str]],
     *,
     fdr: float | None,
     shards: Collection[str] | None,
@@ -56,7 +56,7 @@ def verdicts(
         con: Where the SQL runs.
         source: The score rows, as a query.
         records: Of the runs, by name.
-        files: The score files behind ``source``, one a chunk.
+        committed: Returns the names of a run's committed chunks.
         fdr: This rate for all runs instead of their own.
         shards: Whether only some shards count.
     """
@@ -65,7 +65,7 @@ def verdicts(
         rate = (record.get("spec") or {}).get("fdr") if fdr is None else fdr
         if rate is None:
             continue
-        chunks = sum(f"/run={run}/" in path for path in files)
+        chunks = len(committed(run))
         kept = record.get("verdict")
         if shards is None and kept and (kept["rate"], kept["chunks"]) == (rate, chunks):
             found[run] = Verdict(**kept)

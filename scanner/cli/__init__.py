@@ -16,6 +16,7 @@ from scanner.cli import (
     scanning,
     shards,
     testbed,
+    upkeep,
 )
 from scanner.errors import ScannerError
 
@@ -55,6 +56,7 @@ app.command()(inspect.show)
 app.command("eval")(inspect.evaluate)
 app.command()(inspect.runs)
 app.command()(inspect.verify)
+app.command()(upkeep.compact)
 app.command()(reports.report)
 app.command()(reports.diff)
 app.command()(reports.export)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.errors import ResultsError
-from scanner.io.results import Results
+from scanner.io.results import Part, Results
 from scanner.io.tables import SCORES
 from scanner.records import Caption, ScoreRow
 
@@ -88,11 +88,11 @@ class Index:
             ResultsError: If a commit record is damaged.
         """
         for run in runs:
-            chunks = results.commits(run)
+            parts = results.parts([run])["scores"]
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                hashes = pool.map(lambda chunk: _hashes(results, chunk), chunks.values())
-                for name, found in zip(chunks, hashes, strict=True):
-                    self.add((run, name), prefixes_of(found))
+                for found in pool.map(lambda part: _prefixes(results, part), parts):
+                    for chunk, prefixes in found:
+                        self.add((run, chunk), prefixes)
 
     def _owners(self, prefixes: NDArray[np.uint64]) -> NDArray[np.int32]:
         owners = np.full(len(prefixes), -1, np.int32)
@@ -144,9 +144,7 @@ class Recall:
         self, place: Place, wanted: set[str], first: dict[str, Caption]
     ) -> dict[str, list[ScoreRow]]:
         try:
-            record = self._results.read_commit(*place)
-            file = "" if record is None else record["files"]["scores"]["path"]
-            rows = self._results.rows(file, wanted) if file else []
+            rows = self._results.chunk_rows(*place, wanted)
         except ResultsError:
             return {}
         found: dict[str, dict[int, ScoreRow]] = defaultdict(dict)
@@ -161,12 +159,12 @@ def prefixes_of(hashes: Collection[str]) -> NDArray[np.uint64]:
     return np.array([int(sha[:16], 16) for sha in hashes], np.uint64)
 
 
-def _hashes(results: Results, record: dict[str, Any]) -> set[str]:
-    """Return the captions of a chunk; none if its file cannot be read, which `verify` reports."""
+def _prefixes(results: Results, part: Part) -> list[tuple[str, NDArray[np.uint64]]]:
+    """Return the captions of chunks; none if their file cannot be read, which `verify` reports."""
     try:
-        return set(results.hashes(record["files"]["scores"]["path"]))
+        return [(chunk, prefixes_of(set(hashes))) for chunk, hashes in results.hashes(part)]
     except (ResultsError, KeyError):
-        return set()
+        return []
 
 
 def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:

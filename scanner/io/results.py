@@ -4,12 +4,15 @@ A chunk's files are written under names that carry a digest of their content. Th
 record, created exclusively, lists them. Only files that a record lists exist for a reader. So
 rival writers never touch each other's rows, a crash leaves nothing that could be mistaken for a
 result, and a second attempt with the same rows lands on the very same files.
+
+Chunks that were packed since (`scanner.io.compact`) have their rows in larger files, which an entry
+in the run's history lists; `parts` and `chunk_rows` know where.
 """
 
 import hashlib
-import json
-import re
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scanner.errors import ResultsError
-from scanner.io import stores
+from scanner.io import ledger, stores
+from scanner.io.ledger import History, Place, checked_name, encoded, own_places, stem
 from scanner.io.patience import told
 from scanner.io.tables import (
     MASKS,
@@ -33,10 +37,31 @@ from scanner.io.tables import (
 )
 from scanner.records import ChunkResult
 
-__all__ = ["MASKS", "REJECTS", "SCHEMA_VERSION", "SCORES", "TABLES", "Results", "scores_schema"]
+__all__ = [
+    "MASKS", "REJECTS", "SCHEMA_VERSION", "SCORES", "TABLES", "Part", "Results", "scores_schema",
+]  # fmt: skip
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVED = ("run", "chunk", "schema_version", "files", "counts")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of one table and the rows of it that count.
+
+    Attributes:
+        path: Name in the store.
+        rows: How many rows it has.
+        spans: Chunk, first row and one past the last, of each chunk that counts.
+    """
+
+    path: str
+    rows: int
+    spans: tuple[tuple[str, int, int], ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its rows count."""
+        return sum(stop - start for _, start, stop in self.spans) == self.rows
 
 
 class Results:
@@ -56,6 +81,7 @@ class Results:
     def __init__(self, root: str | Path) -> None:
         self.store = stores.opened(root)
         self.root = self.store.root
+        self._packed = dict[str, dict[str, dict[str, Place]]]()
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
@@ -76,7 +102,7 @@ class Results:
         Raises:
             ResultsError: If the store cannot be written to.
         """
-        self.store.put(f"runs/{_checked_name(run)}.json", _encoded(record))
+        self.store.put(f"runs/{checked_name(run)}.json", encoded(record))
 
     def read_run(self, run: str) -> dict[str, Any]:
         """Return a run's record.
@@ -84,13 +110,13 @@ class Results:
         Raises:
             ResultsError: If there is none, or it is damaged.
         """
-        name = f"runs/{_checked_name(run)}.json"
+        name = f"runs/{checked_name(run)}.json"
         content = self.store.read(name)
         if content is None:
             known = ", ".join(self.runs()) or "none"
             raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
         advice = "restore it, or scan into a new folder"
-        return _decoded(content, self.store.address(name), (), advice)
+        return ledger.decoded(content, self.store.address(name), (), advice)
 
     def runs(self) -> list[str]:
         """Return the runs that have a record, the one started last at the end.
@@ -98,9 +124,17 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        names = [_stem(entry.name) for entry in self.store.entries("runs")]
-        found = {name: self.read_run(name) for name in names if _NAME.fullmatch(name)}
+        names = [stem(entry.name) for entry in self.store.entries("runs")]
+        found = {name: self.read_run(name) for name in names if ledger.is_name(name)}
         return sorted(found, key=lambda run: (str(found[run].get("started", "")), run))
+
+    def history(self, run: str) -> History:
+        """Return what was packed of a run.
+
+        Raises:
+            ResultsError: If an entry of it is damaged.
+        """
+        return ledger.history(self.store, run)
 
     def commits(self, run: str) -> dict[str, dict[str, Any]]:
         """Return a run's commit records by chunk name, in order of name.
@@ -108,53 +142,67 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        names = [f"commits/{run}/{chunk}.json" for chunk in self.committed(run)]
-        found = self.store.read_all(names)
-        return {_stem(name): self._read_commit(name, content) for name, content in found}
+        return self._commits(run, self.history(run))
 
     def committed(self, run: str) -> list[str]:
-        """Return the names of a run's chunks that are committed, in order, without reading one."""
-        entries = self.store.entries(f"commits/{_checked_name(run)}")
-        names = [e.name for e in entries if e.name.endswith(".json")]
-        return [_stem(name) for name in names if not name.rpartition("/")[2].startswith(".")]
+        """Return the names of a run's chunks that are committed, in order.
+
+        Raises:
+            ResultsError: If the history of its packs is damaged.
+        """
+        return sorted({*self._listed(run), *self.history(run).commits()})
 
     def read_commit(self, run: str, chunk: str) -> dict[str, Any] | None:
-        """Return the commit record of one chunk, null if it is not committed.
+        """Return the commit record of one chunk as it was created, null if there is none.
 
         Raises:
             ResultsError: If the record is damaged.
         """
-        name = f"commits/{_checked_name(run)}/{_checked_name(chunk)}.json"
+        name = f"commits/{checked_name(run)}/{checked_name(chunk)}.json"
         content = self.store.read(name)
-        return None if content is None else self._read_commit(name, content)
+        return None if content is None else ledger.read_commit(self.store, name, content)
 
-    def files(
-        self,
-        table: str,
-        runs: Sequence[str] | None = None,
-        *,
-        shards: Collection[str] | None = None,
-    ) -> list[str]:
+    def parts(
+        self, runs: Sequence[str] | None = None, *, shards: Collection[str] | None = None
+    ) -> dict[str, list[Part]]:
+        """Return the files that hold the rows of committed chunks, by table.
+
+        Args:
+            runs: Which runs; null for all.
+            shards: Identities of the shards whose chunks count; null for all.
+
+        Raises:
+            ResultsError: If a record is damaged.
+        """
+        found: dict[str, list[Part]] = {table: [] for table in TABLES}
+        for run in self.store.folders("commits") if runs is None else runs:
+            history = self.history(run)
+            packed, spans = history.places(), defaultdict[tuple[str, str], list[Any]](list)
+            rows = dict[str, int]()
+            for chunk, record in self._commits(run, history).items():
+                if shards is not None and record.get("shard_id") not in shards:
+                    continue
+                for table, place in packed.get(chunk, own_places(record)).items():
+                    path = place.file["path"]
+                    rows[path] = place.file["rows"]
+                    spans[table, path].append((chunk, place.start, place.stop))
+            for (table, path), own in spans.items():
+                found[table].append(Part(path, rows[path], tuple(own)))
+        return found
+
+    def files(self, table: str, runs: Sequence[str] | None = None) -> list[str]:
         """Return the data files of a table, as absolute paths or addresses, of committed chunks.
 
         Args:
             table: ``scores``, ``masks`` or ``rejects``.
             runs: Which runs; null for all.
-            shards: Identities of the shards whose chunks count; null for all.
 
         Raises:
-            ResultsError: If a commit record is damaged.
+            ResultsError: If a record is damaged.
         """
         if table not in TABLES:
             raise ValueError(f"table must be one of {', '.join(TABLES)}, got {table!r}")
-        if runs is None:
-            runs = self.store.folders("commits")
-        records = (record for run in runs for record in self.commits(run).values())
-        return [
-            self.store.address(record["files"][table]["path"])
-            for record in records
-            if table in record["files"] and (shards is None or record.get("shard_id") in shards)
-        ]
+        return [self.store.address(part.path) for part in self.parts(runs)[table]]
 
     def write_retrieved(self, run: str, rows: Sequence[dict[str, Any]]) -> None:
         """Write or replace what was retrieved for a run's pictures, as one file.
@@ -189,28 +237,60 @@ class Results:
         Raises:
             ResultsError: If it cannot be read.
         """
-        with self.store.open(file.removeprefix(self.root).lstrip("/")) as stream:
-            try:
-                return pq.ParquetFile(stream).read(columns=columns)
-            except (OSError, pa.ArrowException) as error:
-                raise ResultsError(f"{file} cannot be read: {told(error)}; verify it") from error
+        return self.read_rows(file.removeprefix(self.root).lstrip("/"), columns=columns)
 
-    def hashes(self, path: str) -> list[str]:
-        """Return the caption hashes of a scores file, as a commit record names it.
+    def read_rows(
+        self, path: str, start: int = 0, stop: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:  # fmt: skip
+        """Return consecutive rows of a file; only the row groups that hold them are read.
+
+        Args:
+            path: Name in the store.
+            start: The first row.
+            stop: One past the last; null for all.
+            columns: Which columns; null for all.
 
         Raises:
             ResultsError: If it cannot be read.
         """
-        return self.read(path, ["caption_sha256"])["caption_sha256"].to_pylist()
+        with self.store.open(path) as stream:
+            try:
+                file = pq.ParquetFile(stream, pre_buffer=True)
+                if stop is None:
+                    return file.read(columns=columns)
+                groups, first = _groups(file.metadata, start, stop)
+                rows = file.read_row_groups(groups, columns=columns)
+                return rows.slice(start - first, stop - start)
+            except (OSError, pa.ArrowException) as error:
+                address = self.store.address(path)
+                raise ResultsError(f"{address} cannot be read: {told(error)}; verify it") from error
 
-    def rows(self, path: str, hashes: Collection[str]) -> list[dict[str, Any]]:
-        """Return the rows of some captions from a scores file, as a commit record names it.
+    def hashes(self, part: Part) -> Iterator[tuple[str, list[str]]]:
+        """Yield each chunk of a part of the scores with the caption hashes of its rows.
 
         Raises:
-            ResultsError: If it cannot be read.
+            ResultsError: If the file cannot be read.
+        """
+        column = self.read_rows(part.path, columns=["caption_sha256"])["caption_sha256"]
+        for chunk, start, stop in part.spans:
+            yield chunk, column.slice(start, stop - start).to_pylist()
+
+    def chunk_rows(self, run: str, chunk: str, hashes: Collection[str]) -> list[dict[str, Any]]:
+        """Return the score rows of some captions of a chunk; none if it is not committed.
+
+        Where the chunk's rows lie is remembered, and looked up anew if they are not there.
+
+        Raises:
+            ResultsError: If they cannot be read.
         """
         wanted = pc.field("caption_sha256").isin(list(hashes))
-        return self.read(path).filter(wanted).to_pylist()
+        try:
+            found = self._score_rows(run, chunk)
+        except ResultsError:
+            self._packed.pop(run, None)
+            found = self._score_rows(run, chunk)
+        return [] if found is None else found.filter(wanted).to_pylist()
 
     def commit(
         self,
@@ -239,7 +319,7 @@ class Results:
             ResultsError: If the store cannot be written to.
             ValueError: If the rows do not account for the samples, or one cannot be stored.
         """
-        name = f"commits/{_checked_name(run)}/{_checked_name(chunk_name)}.json"
+        name = f"commits/{checked_name(run)}/{checked_name(chunk_name)}.json"
         if taken := set(facts) & set(_RESERVED):
             raise ValueError(f"facts must not hold {sorted(taken)}: the record has its own")
         accounts = counts(result, facts.get("samples"))
@@ -255,7 +335,7 @@ class Results:
             "files": files,
             "counts": accounts,
         }
-        if self.store.create(name, _encoded(record)):
+        if self.store.create(name, encoded(record)):
             return True
         if (winner := self.read_commit(run, chunk_name)) is not None:
             self._discard_but(winner, files)
@@ -278,52 +358,41 @@ class Results:
             if file["path"] not in kept:
                 self.store.remove(str(file["path"]))
 
-    def _read_commit(self, name: str, content: bytes) -> dict[str, Any]:
-        advice = "quarantine it with verify --repair and scan again, and its chunk is done anew"
-        address = self.store.address(name)
-        required = ("schema_version", "run", "chunk", "files", "counts")
-        record = _decoded(content, address, required, advice)
-        _, run, _ = name.split("/")
-        if (record["run"], record["chunk"]) != (run, _stem(name)) or not _lists(record):
-            raise ResultsError(
-                f"{address} is damaged (it is not the record of its chunk): {advice}"
-            )
-        return record
+    def _commits(self, run: str, history: History) -> dict[str, dict[str, Any]]:
+        packed = history.commits()
+        loose = [c for c in self._listed(run) if c not in packed]
+        found = self.store.read_all([f"commits/{run}/{chunk}.json" for chunk in loose])
+        read = {stem(name): ledger.read_commit(self.store, name, text) for name, text in found}
+        return dict(sorted((packed | read).items()))
 
+    def _listed(self, run: str) -> list[str]:
+        entries = self.store.entries(f"commits/{checked_name(run)}")
+        names = [e.name.rpartition("/")[2] for e in entries if e.name.endswith(".json")]
+        return [stem(name) for name in names if not name.startswith(".")]
 
-def _lists(record: dict[str, Any]) -> bool:
-    """Whether a commit record lists files of its own run, and nothing elsewhere."""
-    files, run = record["files"], re.escape(record["run"])
-    return isinstance(files, dict) and all(
-        isinstance(file, dict)
-        and re.fullmatch(rf"{table}/run={run}/[^/\\]+\.parquet", str(file.get("path")))
-        for table, file in files.items()
-    )
+    def _score_rows(self, run: str, chunk: str) -> pa.Table | None:
+        if run not in self._packed:
+            self._packed[run] = self.history(run).places()
+        places = self._packed[run].get(chunk)
+        if places is None:
+            record = self.read_commit(run, chunk)
+            places = {} if record is None else own_places(record)
+        if (place := places.get("scores")) is None:
+            return None
+        return self.read_rows(place.file["path"], place.start, place.stop)
 
 
 def _retrieved(run: str) -> str:
-    return f"retrieved/{_checked_name(run)}.parquet"
+    return f"retrieved/{checked_name(run)}.parquet"
 
 
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2].removesuffix(".json")
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"a name must be made of A-Z a-z 0-9 . _ -, got {name!r}")
-    return name
-
-
-def _encoded(record: dict[str, object]) -> bytes:
-    return json.dumps(record, indent=2, allow_nan=False).encode()
-
-
-def _decoded(content: bytes, address: str, required: Sequence[str], advice: str) -> dict[str, Any]:
-    try:
-        record = json.loads(content.decode("utf-8"))
-    except ValueError as error:
-        raise ResultsError(f"{address} is damaged ({error}): {advice}") from error
-    if not isinstance(record, dict) or any(key not in record for key in required):
-        raise ResultsError(f"{address} is damaged (must hold {', '.join(required)}): {advice}")
-    return record
+def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """Return the row groups that hold rows ``start`` to ``stop``, and the first row of these."""
+    groups, first, at = list[int](), 0, 0
+    for group in range(metadata.num_row_groups):
+        end = at + metadata.row_group(group).num_rows
+        if at < stop and end > start:
+            first = first if groups else at
+            groups.append(group)
+        at = end
+    return groups, first

@@ -9,18 +9,22 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from scanner.errors import ResultsError, ShardError
-from scanner.io import shards
+from scanner.io import ledger, shards
+from scanner.io.ledger import Facts, History, Place
 from scanner.io.results import Results
+from scanner.io.stores import Entry
 from scanner.io.tables import TABLES
 
 SAFE_AGE_SECONDS = 24 * 3600.0
 """A file that no record lists may belong to a commit on its way; after a day it does not."""
 
 Meter = Callable[[int, int, str], None]
+Packed = Mapping[str, Mapping[str, Place]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,13 @@ class Problem:
             or ``orphan``.
         chunk: The chunk, or ``""``.
         text: What was found.
+        pack: Number of the pack that it is in, or null.
     """
 
     kind: str
     chunk: str
     text: str
+    pack: int | None = None
 
 
 @dataclass(slots=True)
@@ -89,29 +95,32 @@ def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> V
         ResultsError: If the store cannot be reached.
     """
     found, seen = Verification(run), set[bytes]()
-    names, by_shard = results.committed(run), defaultdict[str, list[Mapping[str, Any]]](list)
-    listed = set[str]()
-    for number, name in enumerate(names, 1):
-        try:
-            record = results.read_commit(run, name)
-        except ResultsError as error:
-            found.problems.append(Problem("record", name, str(error)))
-            continue
-        if record is None:
-            continue
-        listed |= {file["path"] for file in record["files"].values()}
-        by_shard[record.get("shard_id", name)].append(record)
-        found.chunks += 1
-        found.samples += record["counts"]["samples"]
-        found.problems += _chunk(results, record, seen)
-        meter(number, len(names), f"{len(found.problems)} problems")
+    try:
+        history, names = results.history(run), results.committed(run)
+    except ResultsError as error:
+        found.problems.append(Problem("record", "", str(error)))
+        return found
+    by_shard, listed = defaultdict[str, list[Facts]](list), set[str]()
+    for files, records, pack in _units(results, history, names, found):
+        listed |= {file["path"] for file in files.values()}
+        for record in records:
+            by_shard[record.get("shard_id", record["chunk"])].append(record)
+        found.chunks += len(records)
+        found.samples += sum(record["counts"]["samples"] for record in records)
+        found.problems += _checked(results, files, records, seen, pack)
+        meter(found.chunks, len(names), f"{len(found.problems)} problems")
     for records in by_shard.values():
         found.problems += _ranges(records)
     found.shards = len(by_shard)
     if keys:
+        packed = history.places()
         for records in by_shard.values():
-            found.problems += _keys(results, records, found)
-    found.problems += [Problem("orphan", "", name) for name, _ in _orphans(results, run, listed)]
+            found.problems += _keys(results, records, found, packed)
+    replaced = {name for pack in history.effective() for name in history.replaced(pack)}
+    unlisted = [entry.name for entry in _entries(results, run) if entry.name not in listed]
+    found.problems += [Problem("orphan", "", name) for name in unlisted if name not in replaced]
+    if left := sum(name in replaced for name in unlisted):
+        found.notes.append(f"{left} files are packed: memscan compact --remove-old removes them")
     return found
 
 
@@ -119,58 +128,120 @@ def repair(results: Results, found: Verification) -> None:
     """Set damaged chunks aside, so that the next scan does them anew; remove old orphans.
 
     The record of a damaged chunk is moved to ``quarantine/<run>/``; its files lose their record
-    and go as orphans when they are a day old. What was done is added to ``found.notes``.
+    and go as orphans when they are a day old. A damaged pack is dissolved: the files that it
+    replaced count again, and chunks whose files are gone are set aside. What was done is added to
+    ``found.notes``.
 
     Raises:
         ResultsError: If the store cannot be written to.
     """
-    for chunk in sorted({p.chunk for p in found.problems if p.chunk and p.kind != "range"}):
-        name = f"commits/{found.run}/{chunk}.json"
+    run = found.run
+    if mended := ledger.mend(results.store, run):
+        found.notes += [f"{name}: set aside" for name in mended]
+        found.problems += verify(results, run, lambda *_: None).problems
+    bad = {p.chunk for p in found.problems if p.chunk and p.kind != "range"}
+    for number in sorted({p.pack for p in found.problems if p.pack is not None}):
+        for record in _dissolved(results, run, number, found):
+            bad |= {p.chunk for p in _checked(results, record["files"], [record], set(), None)}
+    for chunk in sorted(bad):
+        name = f"commits/{run}/{chunk}.json"
         content = results.store.read(name)
         if content is None:
             continue
-        results.store.put(f"quarantine/{found.run}/{chunk}.json", content)
+        results.store.put(f"quarantine/{run}/{chunk}.json", content)
         results.store.remove(name)
         found.notes.append(f"{chunk}: set aside, the next scan does it anew")
-    listed = {
+    _remove_orphans(results, found)
+
+
+def _dissolved(
+    results: Results, run: str, number: int, found: Verification
+) -> Iterator[dict[str, Any]]:
+    """Dissolve a pack and yield the records of its chunks; nothing if it is out of effect."""
+    while number in (history := results.history(run)).in_effect:
+        if ledger.append(results.store, run, history.length, {"dissolves": [number]}):
+            found.notes.append(f"pack {number}: dissolved, the files that it replaced count again")
+            yield from history.packs[number].commits.values()
+            return
+
+
+def _remove_orphans(results: Results, found: Verification) -> None:
+    history, now = results.history(found.run), time.time()
+    known = {
         file["path"]
         for record in results.commits(found.run).values()
         for file in record["files"].values()
     }
-    for name, age in _orphans(results, found.run, listed):
-        if age > SAFE_AGE_SECONDS:
-            results.store.remove(name)
-            found.notes.append(f"{name}: removed, nothing lists it")
+    for pack in history.effective():
+        known |= history.replaced(pack) | {file["path"] for file in pack.files.values()}
+    for entry in _entries(results, found.run):
+        if entry.name not in known and now - entry.modified > SAFE_AGE_SECONDS:
+            results.store.remove(entry.name)
+            found.notes.append(f"{entry.name}: removed, nothing lists it")
 
 
-def _chunk(results: Results, record: Mapping[str, Any], seen: set[bytes]) -> Iterator[Problem]:
-    chunk, rows = record["chunk"], dict[str, int]()
-    for table, file in record["files"].items():
-        content = results.store.read(file["path"])
-        if content is None:
-            yield Problem("missing", chunk, f"{file['path']} is gone")
-            continue
-        if hashlib.sha256(content).hexdigest() != file["sha256"]:
-            size = f"{len(content)} of {file['bytes']} bytes"
-            yield Problem("damaged", chunk, f"{file['path']} is not what was written ({size})")
-            continue
+def _units(
+    results: Results, history: History, names: list[str], found: Verification
+) -> Iterator[tuple[Mapping[str, Facts], list[dict[str, Any]], int | None]]:
+    """Yield files by table with the chunks whose rows they hold: packs, then single chunks."""
+    for pack in history.effective():
+        yield pack.files, list(pack.commits.values()), pack.number
+    packed = history.commits()
+    for name in names:
         try:
-            columns = ["shard", "key", *(["seed"] if table == "scores" else [])]
-            found = pq.ParquetFile(io.BytesIO(content)).read(columns=columns)
-        except (ArrowException, OSError, KeyError) as error:
-            yield Problem("damaged", chunk, f"{file['path']} cannot be read: {error}")
+            record = None if name in packed else results.read_commit(found.run, name)
+        except ResultsError as error:
+            found.problems.append(Problem("record", name, str(error)))
             continue
-        if len(found) != file["rows"]:
-            yield Problem("rows", chunk, f"{file['path']}: {len(found)} rows, not {file['rows']}")
-        pairs = list(zip(found["shard"].to_pylist(), found["key"].to_pylist(), strict=True))
-        rows[table] = len(set(pairs)) if table == "scores" else len(pairs)
-        if table == "scores":
-            twice = _twice(pairs, found["seed"].to_pylist(), seen)
-            if twice:
-                yield Problem("duplicate", chunk, f"{len(twice)} rows stand twice: {twice[0]}")
-    samples = record["counts"]["samples"]
-    if "scores" in rows and (total := rows["scores"] + rows.get("rejects", 0)) != samples:
-        yield Problem("rows", chunk, f"{total} samples have rows, the record says {samples}")
+        if record is not None:
+            yield record["files"], [record], None
+
+
+def _checked(
+    results: Results, files: Mapping[str, Facts], records: list[dict[str, Any]], seen: set[bytes],
+    pack: int | None,
+) -> Iterator[Problem]:  # fmt: skip
+    """Check the files that hold the rows of some chunks, and what they hold of each."""
+    own = records[0]["chunk"] if pack is None else ""
+    rows = defaultdict[str, dict[str, int]](dict)
+    for table, file in files.items():
+        found = _content(results, table, file)
+        if isinstance(found, tuple):
+            yield Problem(found[0], own, f"{file['path']} {found[1]}", pack)
+            continue
+        counted = [(r["chunk"], r["files"][table]["rows"]) for r in records if table in r["files"]]
+        if len(found) != (total := sum(count for _, count in counted)):
+            text = f"{file['path']}: {len(found)} rows, not {total}"
+            yield Problem("rows", own, text, pack)
+        at = 0
+        for chunk, count in counted:
+            part = found.slice(at, count if pack is not None else None)
+            at += count
+            pairs = list(zip(part["shard"].to_pylist(), part["key"].to_pylist(), strict=True))
+            rows[chunk][table] = len(set(pairs)) if table == "scores" else len(pairs)
+            if table == "scores" and (twice := _twice(pairs, part["seed"].to_pylist(), seen)):
+                text = f"{len(twice)} rows stand twice: {twice[0]}"
+                yield Problem("duplicate", chunk, text, pack)
+    for record in records:
+        samples, have = record["counts"]["samples"], rows[record["chunk"]]
+        if "scores" in have and (total := have["scores"] + have.get("rejects", 0)) != samples:
+            text = f"{total} samples have rows, the record says {samples}"
+            yield Problem("rows", record["chunk"], text, pack)
+
+
+def _content(results: Results, table: str, file: Facts) -> pa.Table | tuple[str, str]:
+    """Return the columns of a file that are checked, or kind and text of what is wrong with it."""
+    content = results.store.read(file["path"])
+    if content is None:
+        return "missing", "is gone"
+    if hashlib.sha256(content).hexdigest() != file["sha256"]:
+        size = f"{len(content)} of {file['bytes']} bytes"
+        return "damaged", f"is not what was written ({size})"
+    columns = ["shard", "key", *(["seed"] if table == "scores" else [])]
+    try:
+        return pq.ParquetFile(io.BytesIO(content)).read(columns=columns)
+    except (ArrowException, OSError, KeyError) as error:
+        return "damaged", f"cannot be read: {error}"
 
 
 def _twice(
@@ -185,7 +256,7 @@ def _twice(
     return again
 
 
-def _ranges(records: list[Mapping[str, Any]]) -> Iterator[Problem]:
+def _ranges(records: list[Facts]) -> Iterator[Problem]:
     """Compare a shard's committed ranges; what is not committed yet at its end is no problem."""
     if any("number" not in record for record in records):
         return
@@ -199,7 +270,7 @@ def _ranges(records: list[Mapping[str, Any]]) -> Iterator[Problem]:
 
 
 def _keys(
-    results: Results, records: list[Mapping[str, Any]], found: Verification
+    results: Results, records: list[Facts], found: Verification, packed: Packed
 ) -> Iterator[Problem]:
     """Compare a shard's keys with the rows of its whole chunks."""
     url = records[0].get("shard", "")
@@ -215,7 +286,8 @@ def _keys(
             if chunk is None or (record["start"], record["stop"]) != (0, chunk.samples):
                 continue
             wanted = sorted(item.key for item in shards.read(chunk, images=False))
-            kept = sorted(_stored(results, record))
+            places = packed.get(record["chunk"], ledger.own_places(record))
+            kept = sorted(_stored(results, places))
             if wanted != kept:
                 text = f"{len(set(wanted) - set(kept))} keys of the shard have no row"
                 yield Problem("keys", record["chunk"], text)
@@ -223,17 +295,15 @@ def _keys(
         found.notes.append(f"{url} was not compared: {error}")
 
 
-def _stored(results: Results, record: Mapping[str, Any]) -> Iterator[str]:
+def _stored(results: Results, places: Mapping[str, Place]) -> Iterator[str]:
     for table in ("scores", "rejects"):
-        if file := record["files"].get(table):
-            keys = results.read(file["path"], ["key"])["key"].to_pylist()
+        if place := places.get(table):
+            at = (place.file["path"], place.start, place.stop)
+            keys = results.read_rows(*at, columns=["key"])["key"].to_pylist()
             yield from set(keys) if table == "scores" else keys
 
 
-def _orphans(results: Results, run: str, listed: set[str]) -> Iterator[tuple[str, float]]:
-    """Yield the files of a run that no record lists, and how old they are, in seconds."""
-    now = time.time()
+def _entries(results: Results, run: str) -> Iterator[Entry]:
+    """Yield the data files of a run."""
     for table in TABLES:
-        for entry in results.store.entries(f"{table}/run={run}"):
-            if entry.name not in listed:
-                yield entry.name, now - entry.modified
+        yield from results.store.entries(f"{table}/run={run}")

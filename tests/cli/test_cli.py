@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 import typer
 from PIL import Image
+from typer.testing import CliRunner
 from webdataset.writer import TarWriter
 
 from scanner import cli
@@ -214,3 +217,43 @@ def test_a_plan_has_the_options_of_a_scan_and_says_what_it_would_take(results, s
     assert (done.returncode, "broken.tar" in done.stderr) == (3, True)
     done = memscan("plan", shards, "--model", "gaussian", "--rate", "0")
     assert done.returncode == 2
+
+
+def test_a_packed_run_answers_as_before_and_resumes(results, shards, tmp_path):
+    folder, truth = tmp_path / "results", tmp_path / "truth.parquet"
+    shutil.copytree(results / "results", folder)
+    duckdb.connect().execute(
+        f"COPY (SELECT DISTINCT caption_sha256, 'title' AS kind, caption_sha256 AS family, "
+        f"key LIKE '0%' AS memorized, 32 AS height, 32 AS width, [512, 512] AS mask "
+        f"FROM '{folder}/scores/*/*.parquet' WHERE caption <> 'caption number 3') TO '{truth}'"
+    )
+    commands = [
+        ("query", folder, "SELECT * FROM findings ORDER BY ALL", "-f", "json"),
+        ("query", folder, "SELECT * FROM scores ORDER BY ALL", "-f", "json"),
+        ("eval", folder, "--truth", truth, "--json", "--bootstrap", 5),
+        ("runs", folder, "--json"),
+        ("verify", folder, "--keys", "--json"),
+    ]
+    before = [here(*words) for words in commands]
+    assert [done.exit_code for done in before] == [0] * len(commands)
+    pack = ["compact", folder, "--target-size", 0.05]
+    found = json.loads(here(*pack, "--json").stdout)
+    assert (found["chunks"], found["removed"]) == (6, 0)
+    assert found["files_after"] < found["files_before"] == found["old_files"] == 12
+    assert "stay for queries that have begun" in here(*pack).stdout
+    assert "12 old files removed" in here(*pack, "--remove-old", "--grace", 0).stdout
+    for words, done in zip(commands, before, strict=True):
+        assert here(*words).stdout == done.stdout, words
+    assert here("report", folder, "--out", tmp_path / "report.html").exit_code == 0
+    assert here("show", folder, "0003", "--out", tmp_path / "panel.png").exit_code == 0
+    assert here("export", folder, "--coco", tmp_path / "masks.json").exit_code == 0
+    done = memscan(
+        "scan", shards, "--model", "gaussian", "--steps", "10", "--probes", "4", "--actors", "1",
+        "--out", folder, "--localize", "all", "--fpr", "0.1", "--chunk-size", "5",
+        "--calibration", results / "calibration.json",
+    )  # fmt: skip
+    assert "6 chunks were there" in done.stdout, done.stderr
+
+
+def here(*words):
+    return CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
