@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.audit import overlap
+from scanner.audit.choice import Choice
 from scanner.audit.evaluate import HARD_KIND, TEMPLATE_POOL, captions, maps_of, metrics, regions
 from scanner.audit.query import connect
 from scanner.audit.text import cut, printable
@@ -48,11 +49,7 @@ def draw(results: Results, run: str, truth_path: str | Path, folder: Path) -> li
         ConfigError: If matplotlib is not installed, the truth cannot be read, or no caption of
             the run is in it.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise ConfigError("figures need matplotlib: pip install 'memscan[figures]'") from error
-    mpl.use("Agg")
+    needs_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
     with closing(connect(results, runs=[run], also=[truth_path])) as con:
         truth = truths(con, truth_path)
@@ -65,6 +62,19 @@ def draw(results: Results, run: str, truth_path: str | Path, folder: Path) -> li
         paths.append(folder / f"{name}.png")
         figure.savefig(paths[-1], dpi=120)
     return paths
+
+
+def needs_matplotlib() -> None:
+    """Refuse to go on without what draws.
+
+    Raises:
+        ConfigError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ConfigError("figures need matplotlib: pip install 'memscan[figures]'") from error
+    mpl.use("Agg")
 
 
 def _scores(
@@ -272,3 +282,49 @@ def _broken(text: str, width: int, lines: int) -> list[str]:
     import textwrap
 
     return [cut(line, width) for line in textwrap.wrap(printable(text), width)[:lines]]
+
+
+def draw_choice(choice: Choice, path: Path) -> None:
+    """Draw AUC and IoU against the timestep, and both rates against the number of seeds, as PNG.
+
+    Solid on the families that choose, dashed on those held out; a ring is what is recommended.
+
+    Raises:
+        ConfigError: If matplotlib is not installed.
+    """
+    needs_matplotlib()
+    figure, axes = _figure(15, 4.8, 1, 3)
+    names = list(dict.fromkeys((p.metric, p.baseline) for p in choice.points))
+    panels = (("auc", "held_auc", choice.detection), ("iou", "held_iou", choice.localization))
+    for axis, (chosen, held, best) in zip(axes, panels, strict=False):
+        for number, name in enumerate(names):
+            own = sorted(
+                (p for p in choice.points if (p.metric, p.baseline) == name), key=lambda p: p.step
+            )
+            where = [max(p.timestep, 1) for p in own]
+            for measure, style in ((chosen, "-"), (held, "--")):
+                axis.plot(
+                    where, [getattr(p, measure) for p in own], style, marker="o", ms=3,
+                    color=COLOURS[number], lw=1.4, alpha=1 if style == "-" else 0.55,
+                    label=metric_label(*name) if style == "-" else None,
+                )  # fmt: skip
+        if best is not None:
+            at = (max(best.timestep, 1), getattr(best, chosen))
+            axis.plot(*at, "o", ms=12, mfc="none", mec="black", mew=1.6)
+        axis.set(xscale="log", xlabel="timestep (1 is the last)", title=chosen.upper())
+        axis.grid(color="#ddd", lw=0.6)
+    axes[0].legend(fontsize=8, loc="lower left")
+    numbers = [s.number for s in choice.seeds]
+    for measure, held, colour, label in (
+        ("auc", "held_auc", COLOURS[0], "AUC"), ("tpr", "held_tpr", COLOURS[1], "TPR at 1% FPR"),
+    ):  # fmt: skip
+        axes[2].plot(numbers, [getattr(s, measure) for s in choice.seeds], "-o", ms=4,
+                     color=colour, label=label)  # fmt: skip
+        axes[2].plot(numbers, [getattr(s, held) for s in choice.seeds], "--o", ms=3,
+                     color=colour, alpha=0.55, label=f"{label}, held out")  # fmt: skip
+    axes[2].axvline(choice.number, color="black", lw=1, ls=":")
+    axes[2].set(xlabel="seeds", title="the recommended detector, by seeds", xticks=numbers)
+    axes[2].grid(color="#ddd", lw=0.6)
+    axes[2].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)

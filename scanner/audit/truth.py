@@ -1,5 +1,6 @@
 """The truth table: which captions are memorized, and where."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,16 @@ class Truth:
     family: str
     memorized: bool
     mask: NDArray[np.bool_] | None
+
+
+def read(path: str | Path) -> dict[str, Truth]:
+    """Return the truth by caption hash, where there are no results beside it.
+
+    Raises:
+        ConfigError: As `truths` does.
+    """
+    with closing(duckdb.connect(":memory:")) as con:
+        return truths(con, path)
 
 
 def truths(con: duckdb.DuckDBPyConnection, path: str | Path) -> dict[str, Truth]:

@@ -8,6 +8,7 @@ import typer
 from scanner import __version__
 from scanner.cli import (
     checks,
+    choosing,
     inspect,
     jobs,
     nightly,
@@ -54,6 +55,7 @@ app.command()(scanning.calibrate)
 app.command()(inspect.query)
 app.command()(inspect.show)
 app.command("eval")(inspect.evaluate)
+app.command()(choosing.choose)
 app.command()(inspect.runs)
 app.command()(inspect.verify)
 app.command()(upkeep.compact)

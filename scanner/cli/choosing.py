@@ -1,0 +1,83 @@
+"""``choose``: what a scan should ask for, by measurement."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanner.cli import options, progress
+from scanner.spec import ScanSpec
+
+
+def choose(
+    shards: options.Shards,
+    model: options.Model,
+    truth: Annotated[
+        Path, typer.Option("--truth", "-t", help="The truth table (Parquet).", show_default=False)
+    ],
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A less-trained network to choose from: a U-Net folder, or a pipeline folder or "
+            "hub id whose U-Net is taken; repeat. The unconditional branch is always there.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="The most seeds to choose from.")] = 4,
+    steps: options.Steps = 50,
+    guidance_scale: options.Guidance = 7.5,
+    probes: options.Probes = 4,
+    captions: Annotated[
+        int, typer.Option(min=8, help="Captions to sample, half of them memorized if there are.")
+    ] = 96,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="JSON to write.", show_default=False)
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="PNG of the curves; needs memscan[figures].", show_default=False),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samplings at a time.")] = 8,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "float32",
+    as_json: options.Json = False,
+) -> None:
+    r"""Measure which baseline, which timestep for the maps and how many seeds suit a model.
+
+    On planted captions, or others whose truth is known: AUC and IoU of Δs and Δh at timesteps along
+    the trajectory, against the unconditional branch and every --baseline; AUC against the number
+    of seeds. Half of the families choose, the other half shows what the choice is worth. On one
+    device, without Ray. `scan --map-step` takes maps where it says.
+
+    Example:
+        memscan choose 'planted/evaluation-*.tar' --truth planted/evaluation-truth.parquet \
+            --model testbed/pipeline --baseline testbed/early --figure choice.png
+    """
+    from scanner.testbed.choice import Question, measured
+
+    spec = ScanSpec(
+        seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
+        dtype=dtype,
+    )  # fmt: skip
+    question = Question(
+        model=options.located(model),
+        baselines=tuple(options.located(name) for name in baseline or ()),
+        spec=spec, captions=captions, device=device, batch_size=batch_size,
+    )  # fmt: skip
+    if figure is not None:
+        from scanner.audit.figures import needs_matplotlib
+
+        needs_matplotlib()
+    with progress.meter("choose") as show:
+        found = measured(question, shards, truth, show)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(found.as_json(), encoding="utf-8")
+    if figure is not None:
+        from scanner.audit.figures import draw_choice
+
+        draw_choice(found, figure)
+        progress.note(f"figure: {figure}")
+    width = shutil.get_terminal_size((140, 24)).columns
+    typer.echo(found.as_json() if as_json else found.as_text(width))

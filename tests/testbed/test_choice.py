@@ -1,0 +1,157 @@
+"""Choices: maps against the closed form, recommendations on made maps, the command on shards."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from scanner.audit.choice import choose
+from scanner.audit.truth import Truth
+from scanner.cli import app
+from scanner.errors import ConfigError
+from scanner.models.gaussian import Gaussian
+from scanner.records import caption_hash
+from scanner.scan.profile import profile
+from scanner.scan.stages import Draw, detect, localize
+from scanner.scan.tally import Counted
+from scanner.spec import ScanSpec
+from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
+
+SPEC = ScanSpec(seeds=(0, 1), steps=10, guidance_scale=2.0, probes=4, localize="all")
+DRAWS = [Draw(t, caption_hash(t), s) for t in ("one caption", "another") for s in (0, 1)]
+
+
+def test_maps_along_a_trajectory_are_the_closed_forms_and_at_the_last_step_a_scans():
+    """Δh of a Gaussian is ``1 / (a² v + σ²) - 1`` wherever the trajectory is."""
+    model = Gaussian()
+    found = profile(model, {"same": model}, DRAWS, SPEC, (3, 9))
+    assert {step for _, _, step in found} == {3, 9}
+    schedule = model.schedule(10)
+    for step in (3, 9):
+        alpha, sigma = schedule.alphas[step], schedule.sigmas[step]
+        for number, draw in enumerate(DRAWS):
+            _, variance = model.encode([draw.text])[0]
+            expected = (1 / (alpha**2 * variance + sigma**2) - 1).sum(dim=0)
+            assert torch.allclose(found["delta_h", "null", step][number], expected, rtol=1e-3)
+        assert not found["delta_h", "same", step].any()
+        assert not found["delta_s", "same", step].any()
+    seen = detect(model, DRAWS, SPEC)
+    whole = localize(model, None, DRAWS, seen, SPEC)
+    assert torch.allclose(found["delta_s", "null", 9], seen.delta_s, rtol=1e-4)
+    assert torch.allclose(found["delta_h", "null", 9], whole.maps["delta_h", "null"], rtol=1e-4)
+
+
+def test_a_profile_costs_what_it_says():
+    from collections import Counter
+
+    counts = Counter()
+    profile(Counted(Gaussian(), counts), {"b": Counted(Gaussian(), counts)}, DRAWS, SPEC, (3, 9))
+    # Two a step; at a measured one a third, and 4 products through three branches.
+    assert counts == {"forward": 4 * (2 * 10 + 2), "vjp": 4 * 2 * 4 * 3}
+
+
+RNG = np.random.default_rng(0)
+MASK = np.zeros((8, 8), bool)
+MASK[:, :4] = True
+
+
+def made(good, *, seeds=4, captions=32):
+    """Maps that see the memory at one (metric, baseline, step) alone, and how well."""
+    known = [
+        Truth("template", f"t{n}", True, MASK)
+        if n % 2 == 0
+        else Truth("scene", f"s{n}", False, None)
+        for n in range(captions)
+    ]
+    maps = {}
+    for metric in ("delta_s", "delta_h"):
+        for baseline in ("null", "early"):
+            for step in (7, 8, 9):
+                values = RNG.random((captions, seeds, 8, 8))
+                strength = good.get((metric, baseline, step), 0.0)
+                values[::2] += strength * MASK
+                maps[metric, baseline, step] = values.astype(np.float32)
+    return maps, known, tuple(range(100, 0, -10))
+
+
+def test_the_recommended_maps_are_those_that_see_the_memory():
+    found = choose(*made({("delta_h", "early", 8): 9.0, ("delta_s", "null", 7): 0.8}))
+    best = found.localization
+    assert (best.metric, best.baseline, best.step, best.timestep) == ("delta_h", "early", 8, 20)
+    assert best.iou > 0.95
+    assert best.held_iou > 0.95
+    # Both detect perfectly; the score difference costs nothing.
+    assert (found.detection.metric, found.detection.step) == ("delta_s", 7)
+    assert found.counts["choosing_memorized"] == found.counts["held_out_memorized"] == 8
+    last = [p for p in found.points if (p.metric, p.baseline, p.step) == ("delta_s", "null", 9)]
+    assert last[0].auc < 0.9
+    text = found.as_text()
+    assert "localize by delta_h against early at timestep 20" in text
+    assert json.loads(found.as_json())["localization"]["step"] == 8
+
+
+def test_among_equals_the_cheapest_and_the_step_nearest_the_end_is_taken():
+    found = choose(*made({(m, b, s): 9.0 for m in ("delta_s", "delta_h") for b in ("null", "early")
+                          for s in (8, 9)}))  # fmt: skip
+    for best in (found.detection, found.localization):
+        assert (best.metric, best.baseline, best.step) == ("delta_s", "null", 9)
+
+
+def test_as_many_seeds_are_recommended_as_the_noise_asks_for():
+    """A weak signal in the mean of every map, drowned by noise of each seed's own."""
+    quiet = made({("delta_s", "null", 9): 5.0})
+    assert choose(*quiet).number == 1
+    maps, known, timesteps = made({}, seeds=6, captions=400)
+    noise = RNG.normal(0, 1, (400, 6, 1, 1))
+    maps["delta_s", "null", 9][:] = noise + 1.2 * (np.arange(400) % 2 == 0)[:, None, None, None]
+    found = choose(maps, known, timesteps)
+    assert found.number >= 4
+    rates = [s.auc for s in found.seeds]
+    assert rates == sorted(rates)
+    # Φ(1.2 sqrt(n / 2)) is the AUC of n seeds.
+    phi = [
+        0.5 * (1 + torch.erf(torch.tensor(1.2 * (n / 2) ** 0.5 / 2**0.5)).item()) for n in (1, 6)
+    ]
+    assert [rates[0], rates[5]] == pytest.approx(phi, abs=0.05)
+
+
+def test_a_half_without_positives_is_refused():
+    maps, known, timesteps = made({}, captions=4)
+    alike = [Truth("template", "one", True, MASK) if t.memorized else t for t in known]
+    with pytest.raises(ConfigError, match="each half of the families must have"):
+        choose(maps, alike, timesteps)
+
+
+def test_the_command_measures_the_shipped_model_and_writes_what_it_found(tmp_path):
+    pytest.importorskip("matplotlib")
+    items = make.evaluation_items(SHIPPED_SEED, 4)
+    few = [i for i in items if i.kind == "template"][:6] + [i for i in items if i.kind == "name"][
+        :6
+    ]
+    make.write_shards(SHIPPED_SEED, few, tmp_path, "few")
+    make.write_truth(few, tmp_path / "truth.parquet")
+    asked = [
+        "choose", str(tmp_path / "few-*.tar"), "--truth", str(tmp_path / "truth.parquet"),
+        "--model", str(WEIGHTS / "pipeline"), "--baseline", str(WEIGHTS / "early"), "--seeds", "2",
+        "--steps", "6", "--guidance-scale", "2.5", "--captions", "12", "--json",
+        "--out", str(tmp_path / "c.json"), "--figure", str(tmp_path / "c.png"), "--device", "cpu",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, asked)
+    assert done.exception is None
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "c.json").read_text())
+    assert found["detection"]["auc"] > 0.9
+    assert found["localization"]["iou"] > 0.6
+    assert {(p["metric"], p["baseline"]) for p in found["points"]} == {
+        (m, b) for m in ("delta_s", "delta_h") for b in ("null", "early")
+    }
+    assert {p["timestep"] for p in found["points"]} >= {1}
+    # 12 captions, 2 seeds; 6 steps of which 5 are measured.
+    assert found["evaluations"]["forward"] == 24 * (6 * 2 + 5)
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.width > 1000
+    other = [*asked, "--truth", str(tmp_path / "nothing.parquet")]
+    assert "must be Parquet" in str(CliRunner().invoke(app, other).exception)
