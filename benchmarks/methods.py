@@ -201,7 +201,9 @@ def kinds_table(found: Sequence[Evaluation]) -> list[str]:
 def _one(rows: Iterable[dict[str, Any]], **wanted: str) -> dict[str, Any]:
     """Return the first row that has these cells."""
     found = (row for row in rows if all(row[name] == value for name, value in wanted.items()))
-    nothing = dict.fromkeys(("auc", "tpr@1%", "tpr@0.1%", "iou", "tpr", "fpr"), float("nan"))
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("auc", "tpr@1%", "tpr@0.1%", "iou", "tpr", "fpr"), float("nan")
+    )
     return next(found, nothing)
 
 

@@ -226,8 +226,9 @@ def _rank(scores: Floats, memorized: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def _iou(values: NDArray[np.float32], known: Sequence[Truth], wanted: NDArray[np.bool_]) -> float:
-    truth = [known[i] for i in np.flatnonzero(wanted) for _ in range(values.shape[1])]
-    own = [m.astype(np.float64) for i in np.flatnonzero(wanted) for m in values[i]]
+    places = np.flatnonzero(wanted).tolist()
+    truth = [known[i] for i in places for _ in range(values.shape[1])]
+    own = [one.astype(np.float64) for i in places for one in values[i]]
     return overlap.sweep(own, regions(truth, own), lambda one: one).best().iou
 
 
