@@ -34,7 +34,8 @@ class ScanSpec:
 
     Attributes:
         seeds: Sampling seeds; a caption's score is the mean over them.
-        steps: Steps of the DDIM sampler. Maps are taken at its last timestep.
+        steps: Steps of the DDIM sampler.
+        map_back: How many steps before the last Δs, Δh and their kin are taken; 0 is the last.
         guidance_scale: Classifier-free guidance of the sampling.
         probes: Jacobian products per map and branch.
         probe_design: ``structured`` (exact between channels, then between neighbours) or
@@ -68,6 +69,7 @@ class ScanSpec:
     detectors: tuple[str, ...] = ()
     maps: tuple[str, ...] = DEFAULT_MAPS
     fdr: float | None = None
+    map_back: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -79,6 +81,11 @@ class ScanSpec:
             raise ConfigError(f"seeds must be distinct and not negative, got {list(self.seeds)}")
         if not 1 <= self.steps <= 1000:
             raise ConfigError(f"steps must be in 1..1000, got {self.steps}")
+        if not 0 <= self.map_back < self.steps:
+            raise ConfigError(
+                f"map_back must be in 0..{self.steps - 1} for {self.steps} steps, "
+                f"got {self.map_back}"
+            )
         if self.probes < 1:
             raise ConfigError(f"probes must be at least 1, got {self.probes}")
         for name, rate in (("fpr", self.fpr), ("fdr", self.fdr)):
@@ -134,6 +141,8 @@ class ScanSpec:
             del asked["maps"]
         if self.fdr is None:
             del asked["fdr"]
+        if self.map_back == 0:
+            del asked["map_back"]
         return _digest(asked)
 
     def score_fingerprint(self) -> str:
@@ -147,6 +156,8 @@ class ScanSpec:
     def score_settings(self) -> dict[str, object]:
         """Return what `score_fingerprint` is the digest of."""
         names = ("steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype")
+        if self.map_back:
+            names = (*names, "map_back")
         return {"seeds": list(self.seeds), **{name: getattr(self, name) for name in names}}
 
 

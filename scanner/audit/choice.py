@@ -39,6 +39,7 @@ class Point:
         baseline: ``null`` or a network's name.
         step: Counted from 0, the noisiest.
         timestep: The training timestep of that.
+        back: Steps before the last, as ``--map-back`` of a scan counts them.
         auc: Of the map's mean, on the half that chooses.
         iou: At the best threshold, on the partly memorized captions of that half.
         held_auc: The same on the other half.
@@ -49,6 +50,7 @@ class Point:
     baseline: str
     step: int
     timestep: int
+    back: int
     auc: float
     iou: float
     held_auc: float
@@ -178,7 +180,7 @@ def choose(maps: Maps, known: Sequence[Truth], timesteps: Sequence[int]) -> Choi
     where = partial if partial[first].any() and partial[~first].any() else memorized
     points = [
         Point(
-            metric, baseline, step, timesteps[step],
+            metric, baseline, step, timesteps[step], len(timesteps) - 1 - step,
             _auc(values, memorized, first), _iou(values, known, where & first),
             _auc(values, memorized, ~first), _iou(values, known, where & ~first),
         )
@@ -273,7 +275,8 @@ def _enough(seeds: Sequence[Seeds]) -> int:
 
 
 def _name(point: Point) -> str:
-    return f"{point.metric} against {point.baseline} at timestep {point.timestep}"
+    place = f"timestep {point.timestep} (--map-back {point.back})"
+    return f"{point.metric} against {point.baseline} at {place}"
 
 
 def _number(value: float) -> str:

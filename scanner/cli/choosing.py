@@ -48,7 +48,7 @@ def choose(
     On planted captions, or others whose truth is known: AUC and IoU of Δs and Δh at timesteps along
     the trajectory, against the unconditional branch and every --baseline; AUC against the number
     of seeds. Half of the families choose, the other half shows what the choice is worth. On one
-    device, without Ray. `scan --map-step` takes maps where it says.
+    device, without Ray. `scan --map-back` takes maps where it says.
 
     Example:
         memscan choose 'planted/evaluation-*.tar' --truth planted/evaluation-truth.parquet \

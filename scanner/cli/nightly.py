@@ -43,6 +43,7 @@ def audit(
     baseline: options.Baseline = "null",
     seeds: options.Seeds = 1,
     steps: options.Steps = 50,
+    map_back: options.MapBack = 0,
     guidance_scale: options.Guidance = 7.5,
     probes: options.Probes = 16,
     probe_design: options.Design = "structured",
@@ -106,7 +107,8 @@ def audit(
     memory = State(state)
     at_fpr, at_fdr = options.rates(fpr, fdr)
     spec = ScanSpec(
-        seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
+        seeds=tuple(range(seeds)), steps=steps, map_back=map_back, guidance_scale=guidance_scale,
+        probes=probes,
         probe_design=probe_design, dtype=dtype,
         threshold=threshold, fpr=at_fpr, fdr=at_fdr,
     )  # fmt: skip

@@ -48,8 +48,13 @@ Fdr = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Samplings per caption; its score is their mean.")]
-Steps = Annotated[
-    int, typer.Option(min=1, max=1000, help="DDIM steps; maps are taken at the last.")
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="DDIM steps.")]
+MapBack = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="How many steps before the last Δs and Δh are taken; `choose` measures what is best.",
+    ),
 ]
 Guidance = Annotated[float, typer.Option("--guidance-scale", help="Classifier-free guidance.")]
 Probes = Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")]

@@ -30,6 +30,7 @@ def scan(
     baseline: options.Baseline = "null",
     seeds: options.Seeds = 1,
     steps: options.Steps = 50,
+    map_back: options.MapBack = 0,
     guidance_scale: options.Guidance = 7.5,
     probes: options.Probes = 16,
     probe_design: options.Design = "structured",
@@ -113,6 +114,7 @@ def calibrate(
     baseline: options.Baseline = "null",
     seeds: options.Seeds = 1,
     steps: options.Steps = 50,
+    map_back: options.MapBack = 0,
     guidance_scale: options.Guidance = 7.5,
     probes: options.Probes = 16,
     probe_design: options.Design = "structured",
@@ -152,6 +154,7 @@ def calibrate(
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
+        map_back=map_back,
         guidance_scale=guidance_scale,
         probes=probes,
         probe_design=probe_design,
@@ -214,7 +217,8 @@ def _said(fitted: "Calibration") -> list[str]:
 
 def job_of(
     *, shards: list[str], model: str, out: str | None, baseline: str, seeds: int, steps: int,
-    guidance_scale: float, probes: int, probe_design: str, calibration: Path | None,
+    map_back: int = 0, guidance_scale: float, probes: int, probe_design: str,
+    calibration: Path | None,
     fpr: float | None, fdr: float | None,
     threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
     maps: str, evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
@@ -229,6 +233,7 @@ def job_of(
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
+        map_back=map_back,
         guidance_scale=guidance_scale,
         probes=probes,
         probe_design=probe_design,

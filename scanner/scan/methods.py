@@ -376,6 +376,12 @@ def observers(setting: Setting, names: Sequence[str]) -> dict[str, Observer]:
     return {name: make(setting) for name, make in wanted.items() if make is not None}
 
 
+def step_of(metric: str, spec: ScanSpec) -> int:
+    """Return the step at which a map is taken, counted back from the end: -1 is the last."""
+    own = {"anisotropy": LOW_NOISE, "bright_ending": -1}
+    return own.get(metric, -1 - spec.map_back)
+
+
 def wants_attention(spec: ScanSpec) -> bool:
     """Whether somebody asks for the end-of-text token's attention."""
     on_maps = spec.localize != "none" and {"bright_ending", "combined"} & set(spec.maps)

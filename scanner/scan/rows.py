@@ -95,7 +95,7 @@ class Rows:
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
-                sigma=self._sigmas[methods.LOW_NOISE if metric == "anisotropy" else -1],
+                sigma=self._sigmas[methods.step_of(metric, self._spec)],
                 threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),

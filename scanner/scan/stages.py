@@ -11,7 +11,7 @@ from scanner.models.base import Denoiser
 from scanner.numerics import curvature, detectors, maps, noise
 from scanner.numerics.schedule import ddim_step
 from scanner.scan import methods
-from scanner.scan.methods import Moment, Setting
+from scanner.scan.methods import Level, Moment, Setting
 from scanner.scan.tally import attentive, bottled
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
@@ -34,7 +34,7 @@ class Detection:
     """What sampling gives for a batch.
 
     Attributes:
-        point: The latents at the last timestep, where maps are taken, ``(B, C, H, W)``.
+        point: The latents at the step where maps are taken, ``(B, C, H, W)``.
         final: The finished latents, ``(B, C, H, W)``.
         delta_s: The map against the unconditional branch, ``(B, H, W)``.
         scores: Further detectors' scores by name, ``(B,)`` each.
@@ -94,13 +94,14 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
     setting = setting_of(denoiser, draws, spec)
     observers = methods.observers(setting, spec.detectors)
     x = starts(denoiser, draws)
-    moment = None
+    moment = place = None
     for step in range(spec.steps):
         moment = _step(setting, draws, spec, step, x)
+        place = moment if step <= spec.steps - 1 - spec.map_back else place
         for observer in observers.values():
             observer.see(moment)
         x = moment.after
-    if moment is None:
+    if moment is None or place is None:
         raise ValueError("a trajectory has at least one step")
     found: Maps = {}
     for observer in observers.values():
@@ -108,7 +109,7 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
     if moment.attention is not None:
         found["bright_ending", "none"] = moment.attention
     return Detection(
-        moment.x, x, maps.delta_s(moment.conditional, moment.unconditional),
+        place.x, x, maps.delta_s(place.conditional, place.unconditional),
         {name: observer.scores() for name, observer in observers.items()}, found,
         _clean(moment, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
         {name: path for name, one in observers.items() if (path := one.path()) is not None},
@@ -178,10 +179,10 @@ def localize(
     vectors = _probes(denoiser, draws, spec)
     found, own = Localization(), None
     if "probes" in methods.passes(spec, localized=True):
-        own, null = _branches(setting, seen.point, vectors)
+        own, null = _branches(setting, -1 - spec.map_back, seen.point, vectors)
         found.maps.update(_curvature_maps(own, null, seen))
     if seen.clean is not None:
-        pair = _branches(setting, seen.clean, vectors)
+        pair = _branches(setting, -1, seen.clean, vectors)
         for name, branch in zip(WHEN_LOCALIZED, pair, strict=True):
             if name in spec.detectors:
                 dimension = detectors.flipd(branch.score, branch.diagonal, setting.level(-1)[2])
@@ -191,7 +192,8 @@ def localize(
             found.maps["anisotropy", "null"] = methods.cosines(setting, starts(denoiser, draws))
     if baseline is not None:
         name, network = baseline
-        found.maps.update(_against(network, name, setting, seen.point, vectors, own))
+        level = setting.level(-1 - spec.map_back)
+        found.maps.update(_against(network, name, setting, level, seen.point, vectors, own))
     kept = {n: m for n, m in found.maps.items() if n[0] in spec.maps}
     return Localization(kept, found.scores)
 
@@ -205,9 +207,11 @@ def _probes(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor
     return torch.stack(own, dim=1).to(denoiser.device)
 
 
-def _branches(setting: Setting, point: Tensor, vectors: Tensor) -> tuple[_Branch, _Branch]:
+def _branches(
+    setting: Setting, step: int, point: Tensor, vectors: Tensor
+) -> tuple[_Branch, _Branch]:
     """Return the conditional and the unconditional branch, from one graph and the same probes."""
-    function, pair = setting.scores(setting.level(-1)), torch.cat([point, point])
+    function, pair = setting.scores(setting.level(step)), torch.cat([point, point])
     scores, diagonals = _score_and_diagonal(function, pair, torch.cat([vectors, vectors], dim=1))
     (own, null), (own_diagonal, null_diagonal) = scores.chunk(2), diagonals.chunk(2)
     return _Branch(own, own_diagonal), _Branch(null, null_diagonal)
@@ -226,11 +230,11 @@ def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
 
 
 def _against(
-    network: Denoiser, name: str, setting: Setting, point: Tensor, vectors: Tensor,
+    network: Denoiser, name: str, setting: Setting, level: Level, point: Tensor, vectors: Tensor,
     own: _Branch | None,
 ) -> Maps:  # fmt: skip
     """Return the maps against a less-trained network; Δs alone if ``own`` was not needed."""
-    level, captions = setting.level(-1), setting.condition[: len(point)]
+    captions = setting.condition[: len(point)]
     if own is None:
         with torch.no_grad():
             score = setting.denoiser.score(point, level, captions)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -182,6 +183,27 @@ def test_the_spread_is_of_the_bottleneck_at_the_last_step_captured_by_hand(pipel
         features = caught[0][0].double().numpy()
         largest = [features[channel].max() for channel in range(len(features))]
         assert row.extra["spread"] == pytest.approx(float(np.std(largest)), rel=1e-3)
+
+
+def test_maps_can_be_taken_before_the_last_step_and_everything_else_stays(scanned):
+    asked = replace(SPEC, map_back=4)
+    found = Scanner(Gaussian(), asked).scan(CAPTIONS[:2])
+    sigmas, before = Gaussian().schedule(10).sigmas, by_key(scanned[1])
+    for row in found.scores:
+        expected = Written(row.caption, row.seed)
+        gap = (expected.e[5][0] - expected.e[5][1]) / expected.sigmas[5]
+        assert row.delta_s == pytest.approx(gap.square().sum(dim=0).mean().item(), rel=1e-3)
+        unlike = before[row.caption.key, row.seed].extra
+        for name in CLOSED:
+            assert row.extra[name] == pytest.approx(unlike[name], rel=1e-4), name
+    assert {m.metric: m.sigma for m in found.masks} == {
+        "delta_s": sigmas[5], "delta_h": sigmas[5], "curvature": sigmas[5],
+        "combined_s": sigmas[5], "anisotropy": sigmas[7],
+    }  # fmt: skip
+    assert asked.fingerprint() != SPEC.fingerprint()
+    assert asked.score_fingerprint() != SPEC.score_fingerprint()
+    with pytest.raises(ConfigError, match=r"map_back must be in 0..9 for 10 steps, got 10"):
+        replace(SPEC, map_back=10)
 
 
 def test_flipd_counts_the_loose_dimensions_of_a_memorized_caption():

@@ -1,6 +1,7 @@
 """Choices: maps against the closed form, recommendations on made maps, the command on shards."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ SPEC = ScanSpec(seeds=(0, 1), steps=10, guidance_scale=2.0, probes=4, localize="
 DRAWS = [Draw(t, caption_hash(t), s) for t in ("one caption", "another") for s in (0, 1)]
 
 
-def test_maps_along_a_trajectory_are_the_closed_forms_and_at_the_last_step_a_scans():
+def test_maps_along_a_trajectory_are_the_closed_forms_and_what_a_scan_takes_there():
     """Δh of a Gaussian is ``1 / (a² v + σ²) - 1`` wherever the trajectory is."""
     model = Gaussian()
     found = profile(model, {"same": model}, DRAWS, SPEC, (3, 9))
@@ -38,10 +39,16 @@ def test_maps_along_a_trajectory_are_the_closed_forms_and_at_the_last_step_a_sca
             assert torch.allclose(found["delta_h", "null", step][number], expected, rtol=1e-3)
         assert not found["delta_h", "same", step].any()
         assert not found["delta_s", "same", step].any()
-    seen = detect(model, DRAWS, SPEC)
-    whole = localize(model, None, DRAWS, seen, SPEC)
-    assert torch.allclose(found["delta_s", "null", 9], seen.delta_s, rtol=1e-4)
-    assert torch.allclose(found["delta_h", "null", 9], whole.maps["delta_h", "null"], rtol=1e-4)
+    for back in (0, 6):
+        asked = replace(SPEC, map_back=back)
+        seen = detect(model, DRAWS, asked)
+        whole = localize(model, ("same", model), DRAWS, seen, asked)
+        step = 9 - back
+        assert torch.allclose(found["delta_s", "null", step], seen.delta_s, rtol=1e-4)
+        own = whole.maps["delta_h", "null"]
+        assert torch.allclose(found["delta_h", "null", step], own, rtol=1e-4)
+        assert not whole.maps["delta_h", "same"].any()
+        assert not whole.maps["delta_s", "same"].any()
 
 
 def test_a_profile_costs_what_it_says():
@@ -89,7 +96,7 @@ def test_the_recommended_maps_are_those_that_see_the_memory():
     last = [p for p in found.points if (p.metric, p.baseline, p.step) == ("delta_s", "null", 9)]
     assert last[0].auc < 0.9
     text = found.as_text()
-    assert "localize by delta_h against early at timestep 20" in text
+    assert "localize by delta_h against early at timestep 20 (--map-back 1)" in text
     assert json.loads(found.as_json())["localization"]["step"] == 8
 
 
