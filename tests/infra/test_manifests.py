@@ -301,7 +301,9 @@ def run(*command):
 
 
 def test_scripts_pass_shellcheck():
-    done = run(tool("shellcheck"), *map(str, sorted(INFRA.rglob("*.sbatch"))))
+    done = run(
+        tool("shellcheck"), *map(str, sorted([*INFRA.rglob("*.sbatch"), *INFRA.rglob("*.sh")]))
+    )
     assert done.returncode == 0, done.stdout
 
 
