@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scanner.errors import ResultsError
+from scanner.errors import ConfigError, ResultsError
 from scanner.io.stores import Store
+from scanner.io.tables import SCHEMA_VERSION
 
 MEND = "memscan verify --repair sets it aside"
 
@@ -246,6 +247,7 @@ def decoded(content: bytes, address: str, required: Sequence[str], advice: str) 
 
     Raises:
         ResultsError: If it has not.
+        ConfigError: If a later memscan wrote it. It is not damaged: nothing may set it aside.
     """
     try:
         record = json.loads(content.decode("utf-8"))
@@ -253,6 +255,11 @@ def decoded(content: bytes, address: str, required: Sequence[str], advice: str) 
         raise ResultsError(f"{address} is damaged ({error}): {advice}") from error
     if not isinstance(record, dict) or any(key not in record for key in required):
         raise ResultsError(f"{address} is damaged (must hold {', '.join(required)}): {advice}")
+    if isinstance(schema := record.get("schema_version"), int) and schema > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{address} is of schema {schema}, and this memscan reads up to {SCHEMA_VERSION}: "
+            f"upgrade memscan"
+        )
     return record
 
 

@@ -1,10 +1,12 @@
 """A run is proven whole, and each way of not being whole is found."""
 
 import json
+from pathlib import Path
 
 import pytest
 import webdataset as wds
 
+from scanner.errors import ConfigError
 from scanner.io import shards, verify
 from scanner.io.results import Results
 from scanner.records import ChunkResult, Reject, ScoreRow
@@ -45,8 +47,6 @@ def kinds(results, **options):
 
 
 def file_of(results, table, number=0):
-    from pathlib import Path
-
     return Path(results.files(table, ["r1"])[number])
 
 
@@ -78,6 +78,18 @@ def test_a_record_that_is_not_one_is_found(run, tmp_path):
     name = run.committed("r1")[1]
     run.store.put(f"commits/r1/{name}.json", b"{}")
     assert "record" in kinds(run)
+
+
+def test_what_a_later_memscan_wrote_is_neither_read_nor_set_aside(run):
+    record = next((Path(run.root) / "commits" / "r1").iterdir())
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps(content | {"schema_version": 2}))
+    for reading in (lambda: run.files("scores", ["r1"]), lambda: kinds(run)):
+        with pytest.raises(
+            ConfigError, match="is of schema 2, and this memscan reads up to 1: upgr"
+        ):
+            reading()
+    assert record.exists()
 
 
 def test_a_sample_that_stands_twice_and_a_range_that_is_covered_twice_are_found(run):
