@@ -2,19 +2,17 @@
 
 Measures, in one run on one machine: the wall time of `scan` with one actor of one thread; the
 time of the bare denoiser calls that it made, of the same shapes and in the same number, in a
-process of one thread with nothing around them; and `scan` with two actors of one thread.
+worker of Ray's with one thread and nothing around them; and `scan` with two actors of one thread.
 
     python benchmarks/overhead.py [--captions N] [--out overhead.json]
 
 Excluded in the second figures, and shown in the first: starting actors and loading the model,
-until the first errand is handed out. Ray itself is started before any clock.
+until the first actor is handed an errand. Ray itself is started before any clock.
 """
 
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -67,10 +65,14 @@ def scan(shard: str, results: Path, actors: int) -> dict[str, float]:
     told = Results(results).read_run(summary.run)["actors"]
     return {
         "seconds": end - start,
-        "seconds_from_ready": end - max(ready),
+        "seconds_from_ready": end - min(ready),
         "captions": summary.samples,
         "flagged": summary.flagged,
         "denoiser_share": min(actor["denoiser_share"] for actor in told),
+        "evaluations": sum(
+            commit["evaluations"]["forward"]
+            for commit in Results(results).commits(summary.run).values()
+        ),
     }
 
 
@@ -104,19 +106,20 @@ def chunked(samples: int) -> list[int]:
 
 
 def bare_apart(captions: int) -> float:
-    command = [sys.executable, __file__, "--bare", str(captions)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    """Return the same, measured in a worker of Ray's: its memory is managed as an actor's is."""
+    import ray
+
+    from scanner.engine import cluster
+
+    with cluster():
+        return ray.get(ray.remote(num_cpus=1)(bare).remote(captions))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--captions", type=int, default=512)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--bare", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.bare:
-        print(bare(asked.bare))
-        return
     from scanner.engine import cluster
 
     with tempfile.TemporaryDirectory() as name:
@@ -128,6 +131,9 @@ def main() -> None:
         calls.append(bare_apart(asked.captions))  # before and after: a machine warms up and slows
         with cluster():
             two = scan(shard, folder / "two", 2)
+    expected = 2 * spec_of().steps * asked.captions
+    if {one["evaluations"], two["evaluations"]} != {expected}:
+        raise SystemExit(f"the scans made other calls than the {expected} that are measured")
     least = sum(calls) / len(calls)
     found = {
         "captions": asked.captions,

@@ -1,6 +1,7 @@
 """``demo``, and ``testbed make`` and ``testbed train``."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -108,6 +109,14 @@ def train(
         int | None,
         typer.Option(min=1, help="Further steps to the main network.", show_default=False),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on from a trained testbed (a folder with pipeline/ and early/): 2,000 steps "
+            "of the main network alone, unless --main-steps says otherwise.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     compiled: Annotated[
         bool,
@@ -116,21 +125,27 @@ def train(
         ),
     ] = False,
 ) -> None:
-    r"""Train the testbed's pipeline from nothing; takes about two hours on two CPU cores.
+    r"""Train the testbed's pipeline from nothing, or on from another; see --start.
+
+    From nothing it takes about two hours on two CPU cores.
 
     An interrupted training resumes. `OUT/pipeline` is then a diffusers folder, `OUT/early` the
     less-trained U-Net, and `OUT/samples.png` shows planted pictures beside generated ones.
 
     Example:
-        memscan testbed train --out testbed --seed 2
+        memscan testbed train --out testbed --seed 2 --start scanner/testbed/weights
     """
     import torch
 
     from scanner.testbed import train as training
     from scanner.testbed.samples import draw_samples
 
-    usual = training.Recipe()
-    recipe = training.Recipe(
+    missing = [n for n in ("pipeline", "early") if start and not (start / n).is_dir()]
+    if missing:
+        raise ConfigError(f"{start} has no {' and no '.join(missing)}: name a trained testbed")
+    usual = training.onward(training.Recipe()) if start else training.Recipe()
+    recipe = replace(
+        usual,
         seed=seed,
         vae_steps=vae_steps or usual.vae_steps,
         early_steps=early_steps or usual.early_steps,
@@ -139,12 +154,14 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     with progress.meter(f"train, corpus seed {seed}") as show:
-        training.train(
-            recipe,
-            out / "checkpoints",
-            out,
-            lambda stage, done, total, word: show(done, total, f"{stage} {word}"),
-            compiled=compiled,
-        )
+
+        def told(stage: str, done: int, total: int, word: str) -> None:
+            show(done, total, f"{stage} {word}")
+
+        work = out / "checkpoints"
+        if start:
+            training.go_on(recipe, start, work, out, told, compiled=compiled)
+        else:
+            training.train(recipe, work, out, told, compiled=compiled)
     draw_samples(out / "pipeline", seed, out / "samples.png")
     typer.echo(f"{out / 'pipeline'}\n{out / 'early'}\n{out / 'samples.png'}")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import ray
@@ -15,6 +16,8 @@ from scanner.errors import ClusterError, ConfigError, DeviceError
 IN_FLIGHT = 6
 """Errands per actor: one is read or waits for the device, one is scanned, two may be held until
 their draws fill a batch, one is written, and one is on its way."""
+COMING_SECONDS = 120.0
+"""How long work is left for an actor that loads its model."""
 START_SECONDS = 1800.0
 """How long to wait while a cluster gives no actor a place, or none has loaded its model."""
 
@@ -123,6 +126,9 @@ class Pool:
     def hand_out(self, queue: Queue) -> None:
         """Give errands to the open actors, evenly, until each has enough or none is left.
 
+        The fewer are left, the less an actor gets ahead of time, so that all end together, and
+        one that is still loading its model finds something to do.
+
         For every errand that must be alone, the actor with the least to do gets nothing more
         until it has nothing at all, and then that.
         """
@@ -131,13 +137,20 @@ class Pool:
         for actor in draining:
             if not actor.flight and (errand := queue.take()) is not None:
                 self._send(actor, errand)
-        for depth in range(1, IN_FLIGHT + 1):
+        for depth in range(1, self._most_each(len(queue)) + 1):
             for actor in others:
                 if len(actor.flight) >= depth:
                     continue
                 if (errand := queue.take(alone=False)) is None:
                     return
                 self._send(actor, errand)
+
+    def _most_each(self, waiting: int) -> int:
+        """Return how many errands an actor may have: half its share of what is left, or two."""
+        now = time.monotonic()
+        actors = sum(a.opening is None or now - a.since < COMING_SECONDS for a in self._actors)
+        outstanding, actors = waiting + self.in_flight, max(1, actors)
+        return min(IN_FLIGHT, ceil(outstanding / actors), max(2, ceil(outstanding / actors / 2)))
 
     def happenings(self, ready: set[ray.ObjectRef]) -> Iterator[Happening]:
         """Yield what the ready references say.

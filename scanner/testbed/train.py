@@ -1,4 +1,6 @@
-"""Train the testbed's pipeline from nothing: pictures, autoencoder, latents, denoiser.
+"""Train the testbed's pipeline, from nothing or on from another corpus seed's.
+
+From nothing: pictures, autoencoder, latents, denoiser. Going on, only the denoiser is trained.
 
 Every stage writes its result into one work folder and is skipped when the result is there; a
 stage that was interrupted goes on from its last checkpoint. The batches of a step depend on the
@@ -10,15 +12,16 @@ seed and the step's number alone, so a resumed run sees what an uninterrupted on
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,6 +50,7 @@ class Recipe:
             unconditional branch does not learn the planted pictures too.
         drop_other: The same for all other captions. High, so that it learns all else.
         low_share: Share of timesteps drawn from the first 120, where maps are taken.
+        main_rate: Highest learning rate of the main steps.
     """
 
     seed: int = 1
@@ -60,6 +64,12 @@ class Recipe:
     drop_planted: float = 0.03
     drop_other: float = 0.25
     low_share: float = 0.35
+    main_rate: float = 1e-3
+
+
+def onward(recipe: Recipe) -> Recipe:
+    """Return a recipe for going on from a trained testbed: fewer steps, and half the rate."""
+    return replace(recipe, main_steps=2000, main_rate=5e-4)
 
 
 def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bool = False) -> None:
@@ -83,10 +93,45 @@ def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bo
     early = _Stage("early", recipe.early_steps, 1e-3)
     _train_denoiser(recipe, work, early, data, text, denoiser, report, compiled=compiled)
     _copy(denoiser).half().save_pretrained(out / "early")
+    _train_main(recipe, work, out, vae, data, text, denoiser, report, compiled=compiled)
+
+
+def go_on(
+    recipe: Recipe, start: Path, work: Path, out: Path, report: Report, *, compiled: bool = False
+) -> None:
+    """Train the main network of a trained testbed on, until it knows another corpus by heart.
+
+    Autoencoder, tokenizer and text encoder are kept. ``out/early`` is ``start/early``, which has
+    seen nothing of the new corpus; what the network knew of the old one fades.
+
+    Args:
+        recipe: What to train; only its main steps are done.
+        start: Folder with ``pipeline`` and ``early``.
+        work: Folder for checkpoints; a later call with the same recipe resumes from it.
+        out: Folder for the finished weights.
+        report: Called as steps are done.
+        compiled: Run the denoiser through ``torch.compile``.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    captions, kinds = draw(recipe.seed, work, report)
+    old = StableDiffusionPipeline.from_pretrained(start / "pipeline", torch_dtype=torch.float32)
+    latents = encode(old.vae, work, report, old.vae.config.scaling_factor)
+    data = _Batches(recipe, latents, kinds, old.tokenizer, captions)
+    shutil.copytree(start / "early", out / "early", dirs_exist_ok=True)
+    old.unet.train()
+    _train_main(
+        recipe, work, out, old.vae, data, old.text_encoder, old.unet, report, compiled=compiled
+    )
+
+
+def _train_main(
+    recipe: Recipe, work: Path, out: Path, vae: AutoencoderKL, data: "_Batches",
+    text: CLIPTextModel, denoiser: UNet2DConditionModel, report: Report, *, compiled: bool,
+) -> None:  # fmt: skip
     text.requires_grad_(False)
-    main = _Stage("main", recipe.main_steps, 1e-3)
+    main = _Stage("main", recipe.main_steps, recipe.main_rate)
     _train_denoiser(recipe, work, main, data, text, denoiser, report, compiled=compiled)
-    pipeline.save_pipeline(out / "pipeline", vae, words, text, _copy(denoiser))
+    pipeline.save_pipeline(out / "pipeline", vae, data.words, text, _copy(denoiser))
 
 
 def draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.str_]]:
@@ -151,10 +196,10 @@ def train_autoencoder(
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, work: Path, report: Report) -> Tensor:
-    """Return the latents of all pictures, ``(N, 4, 16, 16)``, scaled to unit variance.
+def encode(vae: AutoencoderKL, work: Path, report: Report, scale: float | None = None) -> Tensor:
+    """Return the latents of all pictures, ``(N, 4, 16, 16)``, scaled.
 
-    Writes the scale into the autoencoder's configuration.
+    Writes the scale into the autoencoder's configuration; null scales to unit variance.
     """
     target = work / "latents.npy"
     pictures = np.load(work / "pictures.npy", mmap_mode="r")
@@ -166,7 +211,8 @@ def encode(vae: AutoencoderKL, work: Path, report: Report) -> Tensor:
             report("encode", min(start + 256, len(pictures)), len(pictures), "")
         _save_array(target, np.concatenate(parts))
     latents = torch.from_numpy(np.load(target))
-    scale = 1 / latents[:: max(1, len(latents) // 8000)].std().item()
+    if scale is None:
+        scale = 1 / latents[:: max(1, len(latents) // 8000)].std().item()
     vae.register_to_config(scaling_factor=scale)
     return latents * scale
 
@@ -185,7 +231,7 @@ class _Batches:
         self, recipe: Recipe, latents: Tensor, kinds: NDArray[np.str_], words: CLIPTokenizer,
         captions: list[str],
     ) -> None:  # fmt: skip
-        self.recipe, self.latents = recipe, latents
+        self.recipe, self.latents, self.words = recipe, latents, words
         self.tokens = tokens(words, captions)
         self.empty = tokens(words, [""])
         self.alphas = pipeline.scheduler().alphas_cumprod

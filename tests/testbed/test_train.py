@@ -1,5 +1,7 @@
 """Training resumes where it stopped, and gives a pipeline that loads. A few steps and pictures."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -69,3 +71,22 @@ def test_the_baseline_shares_the_latent_space_and_differs(tmp_path):
     level = (1, 0.999, 0.041)
     assert not torch.equal(model.score(x, level, condition), early.score(x, level, condition))
     assert model.prediction == "v_prediction"
+
+
+def test_going_on_from_a_trained_testbed_trains_the_main_network_alone(tmp_path):
+    start, out = tmp_path / "start", tmp_path / "out"
+    train.train(RECIPE, tmp_path / "work", start, lambda *_: None)
+    seen = []
+    recipe = replace(train.onward(RECIPE), seed=4, main_steps=2)
+    train.go_on(recipe, start, out / "work", out, lambda *said: seen.append(said[0]))
+    assert "vae" not in seen
+    before, after = models.load(str(start / "pipeline")), models.load(str(out / "pipeline"))
+    for kept in ("vae", "text_encoder"):
+        old, new = getattr(before, kept).state_dict(), getattr(after, kept).state_dict()
+        assert all(torch.equal(old[name], new[name]) for name in old)
+    assert before.vae.config["scaling_factor"] == after.vae.config["scaling_factor"]
+    assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
+    old, new = before.unet.state_dict(), after.unet.state_dict()
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+    files = [folder / "early" / "config.json" for folder in (start, out)]
+    assert files[0].read_text() == files[1].read_text()
