@@ -194,6 +194,12 @@ class Calibration:
         if spec.score_fingerprint() == self.score_fingerprint:
             return
         asked = spec.score_settings()
+        source = str(self.settings.get("source", "generated"))
+        if self.settings and source != spec.source:
+            raise ConfigError(
+                f"the calibration must be of the scan's source: source (calibration {source}, scan "
+                f"{spec.source}); calibrate with the scan's, or scan with the calibration's"
+            )
         differing = [
             f"{name} (calibration {_shown(self.settings[name])}, scan {_shown(value)})"
             for name, value in asked.items()

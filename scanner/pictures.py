@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from scanner import masks
 
@@ -96,6 +96,24 @@ def decoded(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     """
     height, width = size
     return np.asarray(opened(content).resize((width, height), Image.Resampling.BOX))
+
+
+def fitted(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an untrusted encoded image as a model was trained on it: resized, its centre cut out.
+
+    Args:
+        content: JPEG, PNG or WebP bytes.
+        size: Height and width wanted.
+
+    Returns:
+        ``(height, width, 3)`` RGB.
+
+    Raises:
+        ValueError: If it is none of these, too large, or broken.
+    """
+    height, width = size
+    image = opened(content, least=size)
+    return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
 
 
 def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:

@@ -3,6 +3,9 @@
 import hashlib
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def caption_hash(text: str) -> str:
     """Return the SHA-256 of a caption's UTF-8 text, in hex: the identity of a caption."""
@@ -20,6 +23,9 @@ class Caption:
         url: Where the image came from, if the shard's JSON says so.
         image: The encoded training image (JPEG, PNG or WebP bytes), if the shard has one and
             it was asked for.
+        image_sha256: Hash of the encoded image, where it is the image that is scored; null where
+            the caption is sampled.
+        pixels: That image at the model's size, ``(height, width, 3)``, until it is scored.
     """
 
     shard: str
@@ -27,11 +33,20 @@ class Caption:
     text: str
     url: str | None = None
     image: bytes | None = None
+    image_sha256: str | None = None
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @property
     def sha256(self) -> str:
         """The caption's hash."""
         return caption_hash(self.text)
+
+    @property
+    def identity(self) -> str:
+        """What samples share whose numbers are the same: of the caption, or of it and its image."""
+        if self.image_sha256 is None:
+            return self.sha256
+        return caption_hash(f"{self.sha256} {self.image_sha256}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from scanner.errors import ConfigError
 
@@ -14,13 +14,27 @@ DETECTORS = (
     "dsm", "increment", "bright_ending", "spread",
 )  # fmt: skip
 """Scores that a scan can add to delta_s; `scanner.scan.methods` says what each one is."""
-MAPS = ("delta_s", "delta_h", "curvature", "anisotropy", "bright_ending", "combined", "combined_s")
+MAPS = (
+    "delta_s", "delta_h", "curvature", "anisotropy", "bright_ending", "combined", "combined_s",
+    "snap_back",
+)  # fmt: skip
 """Metrics of which a localized caption can have a map."""
 DEFAULT_MAPS = ("delta_s", "delta_h", "curvature")
+TIMESTEP = 61
+"""Where images are noised to if nobody says; docs/methods.md compares."""
 LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
 """How many steps a trajectory needs for what looks at a step in its middle."""
 WHEN_LOCALIZED = ("flipd", "flipd_null")
 """Detectors that need products with the Jacobian: only localized captions have them."""
+SOURCES = ("generated", "image", "auto")
+"""Where scores are taken: where sampling ends, at the sample's own image, or there if it can be."""
+AT_IMAGE = (
+    "wen_first", "sharpness", "flipd", "flipd_null", "metric2", "bright_ending", "spread",
+    "delta_s", "delta_h", "curvature", "combined", "combined_s", "snap_back",
+)  # fmt: skip
+"""Detectors and maps that one noised image has; the others look at a trajectory."""
+ONLY_AT_IMAGE = ("snap_back",)
+"""Those that need the image itself."""
 LOW_IS_SUSPICIOUS = ("flipd", "flipd_null", "tightness")
 """Scores whose small scores point at memorization; of all others it is the large ones."""
 
@@ -47,6 +61,8 @@ class ScanSpec:
         threshold: A caption is flagged above this delta_s; null leaves it to the calibration.
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
         fpr: Nominal false-positive rate at which a calibration's threshold is applied.
+        source: One of `SOURCES`.
+        timestep: Training timestep to which an image is noised, where images are scored.
         fdr: False-discovery rate over all captions of a run instead, or null. What may pass is
             localized; which of it does is settled when the p-values are known.
         store_image: Whether localized rows carry the generated picture.
@@ -70,6 +86,8 @@ class ScanSpec:
     maps: tuple[str, ...] = DEFAULT_MAPS
     fdr: float | None = None
     map_back: int = 0
+    source: str = "generated"
+    timestep: int = TIMESTEP
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -97,12 +115,14 @@ class ScanSpec:
             ("localize", self.localize, LOCALIZE),
             ("dtype", self.dtype, DTYPES),
             ("probe_design", self.probe_design, ("structured", "rademacher")),
+            ("source", self.source, SOURCES),
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         object.__setattr__(self, "detectors", _chosen("detectors", self.detectors, DETECTORS))
         object.__setattr__(self, "maps", _chosen("maps", self.maps, MAPS))
         self._check_methods()
+        self._check_source()
 
     def _check_methods(self) -> None:
         """Refuse methods that this scan cannot serve.
@@ -112,7 +132,8 @@ class ScanSpec:
         """
         if not self.maps:
             raise ConfigError(f"maps must name at least one of {', '.join(MAPS)}")
-        for name in (*self.detectors, *self.maps):
+        sampled = () if self.source == "image" else (*self.detectors, *self.maps)
+        for name in sampled:
             if self.steps < LEAST_STEPS.get(name, 1):
                 raise ConfigError(
                     f"{name} needs at least {LEAST_STEPS[name]} steps, got {self.steps}: raise "
@@ -123,6 +144,48 @@ class ScanSpec:
                 f"{', '.join(sorted(asked))} must be of localized captions, got localize none: "
                 f"localize flagged or all, or leave it out"
             )
+
+    def _check_source(self) -> None:
+        """Refuse what the source of the scores cannot serve.
+
+        Raises:
+            ConfigError: If a method does not exist there, or a threshold would be of two scales.
+        """
+        if self.timestep < 0:
+            raise ConfigError(f"timestep must not be negative, got {self.timestep}")
+        if self.source == "auto":
+            if self.threshold is not None or self.pixel_threshold is not None:
+                raise ConfigError(
+                    "a threshold belongs to one source: scores of images and of samples differ in "
+                    "scale; give source image or generated, or calibrations"
+                )
+            if set(self.maps) <= set(ONLY_AT_IMAGE):
+                raise ConfigError("maps must name one that samples without an image have, too")
+            return
+        if self.source == "image" and self.map_back:
+            raise ConfigError("source image has one step: give a timestep instead of map_back")
+        for name in (*self.detectors, *self.maps):
+            if self.source == "image" and name not in AT_IMAGE:
+                raise ConfigError(
+                    f"{name} looks at a trajectory and source image has none: leave it out; it "
+                    f"has {', '.join(AT_IMAGE)}"
+                )
+            if self.source == "generated" and name in ONLY_AT_IMAGE:
+                raise ConfigError(f"{name} compares with the image: it needs source image or auto")
+
+    def only(self, source: str) -> "ScanSpec":
+        """Return what this spec asks of the samples that are scored at one source.
+
+        Args:
+            source: ``generated`` or ``image``.
+        """
+        if self.source == source:
+            return self
+        return replace(
+            self, source=source, map_back=0 if source == "image" else self.map_back,
+            detectors=existing(self.detectors, source),
+            maps=existing(self.maps, source),
+        )  # fmt: skip
 
     @property
     def candidate_rate(self) -> float:
@@ -141,8 +204,8 @@ class ScanSpec:
             del asked["maps"]
         if self.fdr is None:
             del asked["fdr"]
-        if self.map_back == 0:
-            del asked["map_back"]
+        for name in self._without_effect():
+            del asked[name]
         return _digest(asked)
 
     def score_fingerprint(self) -> str:
@@ -155,10 +218,19 @@ class ScanSpec:
 
     def score_settings(self) -> dict[str, object]:
         """Return what `score_fingerprint` is the digest of."""
-        names = ("steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype")
-        if self.map_back:
-            names = (*names, "map_back")
-        return {"seeds": list(self.seeds), **{name: getattr(self, name) for name in names}}
+        names = (
+            "steps", "guidance_scale", "probes", "probe_design", "baseline", "dtype", "map_back",
+            "source", "timestep",
+        )  # fmt: skip
+        deciding = [name for name in names if name not in self._without_effect()]
+        return {"seeds": list(self.seeds), **{name: getattr(self, name) for name in deciding}}
+
+    def _without_effect(self) -> tuple[str, ...]:
+        """Return the settings that do not matter at this source."""
+        if self.source == "image":
+            return ("steps", "guidance_scale", "map_back")
+        unused = () if self.source == "auto" else ("source", "timestep")
+        return unused if self.map_back else (*unused, "map_back")
 
 
 def run_id(model: str, spec: ScanSpec, calibration: str) -> str:
@@ -172,6 +244,15 @@ def run_id(model: str, spec: ScanSpec, calibration: str) -> str:
         calibration: The calibration's fingerprint, or ``""``.
     """
     return _digest({"model": model, "spec": spec.fingerprint(), "calibration": calibration})
+
+
+def existing(names: Sequence[str], source: str) -> tuple[str, ...]:
+    """Return the detectors or maps, of those named, that a scan of this source can have."""
+    return tuple(name for name in names if source == "auto" or _exists(name, source))
+
+
+def _exists(name: str, source: str) -> bool:
+    return name in AT_IMAGE if source == "image" else name not in ONLY_AT_IMAGE
 
 
 def _chosen(field: str, names: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:

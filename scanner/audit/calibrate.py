@@ -36,7 +36,8 @@ def calibrate(
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
     Where the run has ``increment``, the lengths of the sampler's steps get means and deviations.
-    A caption's score is its mean delta_s over seeds; where there are several seeds, each one's
+    A caption's score is its mean delta_s over seeds (where images are scored, a caption with two
+    images is two); where there are several seeds, each one's
     own null scores are kept too. A pixel threshold is the value that a share
     ``pixel_fpr`` of all pixels of all smoothed maps of that metric and baseline exceeds, or the
     next higher value that occurs.
@@ -55,7 +56,7 @@ def calibrate(
         raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {pixel_fpr}")
     with closing(connect(results, runs=[run])) as con:
         scores = con.execute(
-            "SELECT avg(delta_s) AS s FROM scores GROUP BY caption_sha256 ORDER BY s"
+            "SELECT avg(delta_s) AS s FROM scores GROUP BY caption_sha256, image_sha256 ORDER BY s"
         ).fetchall()
         unscored = sum(s is None for (s,) in scores)
         if not scores or unscored:
@@ -64,7 +65,7 @@ def calibrate(
                 f"{unscored} of them without; calibrate on a scan without a screen"
             )
         by_seed = con.execute(
-            "SELECT seed, list(s ORDER BY s) FROM (SELECT seed, caption_sha256, "
+            "SELECT seed, list(s ORDER BY s) FROM (SELECT seed, caption_sha256, image_sha256, "
             "any_value(delta_s) AS s FROM scores GROUP BY ALL) GROUP BY seed ORDER BY seed"
         ).fetchall()
         increments = con.execute(STEPS).fetchall()
@@ -74,7 +75,7 @@ def calibrate(
         ).fetchall():
             maps = con.execute(
                 "SELECT any_value(heatmap), any_value(height), any_value(width) FROM masks "
-                "WHERE metric = $1 AND baseline = $2 GROUP BY caption_sha256, seed",
+                "WHERE metric = $1 AND baseline = $2 GROUP BY caption_sha256, image_sha256, seed",
                 [metric, baseline],
             )
             thresholds[f"{metric}/{baseline}"] = _pixel_threshold(maps, pixel_fpr)

@@ -155,7 +155,8 @@ def settle(results: Results, run: str) -> Verdict | None:
         if rate is None:
             return None
         captions, flagged = con.execute(
-            "SELECT count(p_value), count(*) FILTER (flagged) FROM captions"
+            "SELECT count(p), count(*) FILTER (f) FROM (SELECT min(p_value) AS p, "
+            "bool_or(flagged) AS f FROM scores GROUP BY caption_sha256, image_sha256)"
         ).fetchall()[0]
     verdict = Verdict(*rate, captions, flagged, len(results.committed(run)))
     results.write_run(run, {**results.read_run(run), "verdict": verdict.as_json()})

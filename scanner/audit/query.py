@@ -33,11 +33,13 @@ MAX_THREADS = 8
 COLUMNS = {
     "scores": "run VARCHAR, shard VARCHAR, key VARCHAR, caption VARCHAR, caption_sha256 VARCHAR, "
     "url VARCHAR, seed BIGINT, stage VARCHAR, screen DOUBLE, delta_s DOUBLE, p_value DOUBLE, "
-    "flagged BOOLEAN, p_kind VARCHAR, seed_p_value DOUBLE, increments FLOAT[]",
+    "flagged BOOLEAN, p_kind VARCHAR, seed_p_value DOUBLE, increments FLOAT[], "
+    "image_sha256 VARCHAR",
     "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
     "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
     "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
-    "match_mse DOUBLE, mse_inside DOUBLE, mse_outside DOUBLE, tiled_l2 DOUBLE, tightness DOUBLE",
+    "match_mse DOUBLE, mse_inside DOUBLE, mse_outside DOUBLE, tiled_l2 DOUBLE, tightness DOUBLE, "
+    "image_sha256 VARCHAR",
     "rejects": "run VARCHAR, shard VARCHAR, key VARCHAR, reason VARCHAR, detail VARCHAR, "
     "caption_sha256 VARCHAR",
     "retrieved": "run VARCHAR, caption_sha256 VARCHAR, seed BIGINT, rank INTEGER, shard VARCHAR, "
@@ -48,11 +50,17 @@ COLUMNS = {
 CAPTIONS = """
 CREATE VIEW captions AS
 SELECT run, caption_sha256, max(caption) AS caption,
-       count(DISTINCT (shard, key)) AS occurrences, count(DISTINCT seed) AS seeds,
-       max(delta_s) AS worst, avg(delta_s) AS delta_s, min(p_value) AS p_value,
-       arg_min(p_kind, p_value) AS p_kind, min(seed_p_value) AS least_seed_p_value,
-       bool_or(flagged) AS flagged, min((shard, key))[1] AS shard, min((shard, key))[2] AS key
-FROM scores GROUP BY run, caption_sha256
+       sum(occurrences)::BIGINT AS occurrences, max(seeds) AS seeds,
+       max(worst) AS worst, max(delta_s) AS delta_s, min(p_value) AS p_value,
+       arg_min(p_kind, p_value) AS p_kind, min(least_seed_p_value) AS least_seed_p_value,
+       bool_or(flagged) AS flagged, min(sample)[1] AS shard, min(sample)[2] AS key
+FROM (SELECT run, caption_sha256, image_sha256, max(caption) AS caption,
+             count(DISTINCT (shard, key)) AS occurrences, count(DISTINCT seed) AS seeds,
+             max(delta_s) AS worst, avg(delta_s) AS delta_s, min(p_value) AS p_value,
+             arg_min(p_kind, p_value) AS p_kind, min(seed_p_value) AS least_seed_p_value,
+             bool_or(flagged) AS flagged, min((shard, key)) AS sample
+      FROM scores GROUP BY run, caption_sha256, image_sha256)
+GROUP BY run, caption_sha256
 """
 FINDINGS = """
 CREATE VIEW findings AS
@@ -87,9 +95,9 @@ def connect(
 
     Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, status, model, record as
     JSON, false-discovery rate and the p-value up to which it flags), ``captions`` (a row per
-    distinct caption of a run), ``retrieved`` (the corpus's images nearest to a generated picture,
-    where `retrieve` looked for them) and ``findings`` (flagged captions with their masks and the
-    nearest image, worst first).
+    distinct caption of a run, of its worst image where images are scored), ``retrieved`` (the
+    corpus's images nearest to a generated picture, where `retrieve` looked for them) and
+    ``findings`` (flagged captions with their masks and the nearest image, worst first).
 
     Args:
         results: The results folder.

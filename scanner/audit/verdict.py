@@ -22,7 +22,8 @@ class Verdict:
     Attributes:
         rate: Nominal false-discovery rate.
         cutoff: The p-value up to which captions are flagged; -1 where none is.
-        captions: Distinct captions with a p-value that it was decided over.
+        captions: Distinct captions with a p-value that it was decided over; where images are
+            scored, distinct pairs of caption and image.
         flagged: How many of them are flagged.
         chunks: Committed chunks that they come from.
     """
@@ -50,7 +51,8 @@ def verdicts(
     """Return the verdict of every run that has a false-discovery rate.
 
     What a run's record keeps is taken if it is of these very chunks, else the cut-off is
-    computed: Benjamini-Hochberg over the distinct captions of each run.
+    computed: Benjamini-Hochberg over the distinct captions of each run, or over its distinct
+    pairs of caption and image where images are scored.
 
     Args:
         con: Where the SQL runs.
@@ -72,7 +74,7 @@ def verdicts(
             continue
         rows = con.execute(
             f"SELECT min(p_value) AS p FROM ({source}) WHERE run = $1 AND p_value IS NOT NULL "  # noqa: S608
-            "GROUP BY caption_sha256",
+            "GROUP BY caption_sha256, image_sha256",
             [run],
         ).fetchnumpy()
         p_values = np.asarray(rows["p"], np.float64)

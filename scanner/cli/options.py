@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scanner.errors import ConfigError
-from scanner.spec import DEFAULT_MAPS, DETECTORS, MAPS
+from scanner.spec import DEFAULT_MAPS, DETECTORS, MAPS, ONLY_AT_IMAGE, existing
 
 Shards = Annotated[
     list[str],
@@ -71,10 +71,19 @@ Detectors = Annotated[
 Maps = Annotated[
     str,
     typer.Option(
-        help="Which maps localized captions get, comma-separated: `all`, or among "
-        + ", ".join(MAPS)
+        help=f"Which maps localized captions get, comma-separated: `default` "
+        f"({', '.join(DEFAULT_MAPS)}, and snap_back of images), `all`, or among {', '.join(MAPS)}"
     ),
 ]
+Source = Annotated[
+    str,
+    typer.Option(
+        help="Where scores are taken: `generated`, where sampling ends; `image`, at the sample's "
+        "own image, noised: two evaluations instead of a sampling; `auto`, at the image where "
+        "there is one that can be read."
+    ),
+]
+Timestep = Annotated[int, typer.Option(min=0, help="Training timestep to which images are noised.")]
 Batch = Annotated[
     str,
     typer.Option(
@@ -129,7 +138,7 @@ Run = Annotated[
 ]
 
 
-MAPS_DEFAULT = ",".join(DEFAULT_MAPS)
+MAPS_DEFAULT = "default"
 
 
 def with_options_of(
@@ -156,13 +165,16 @@ def rates(fpr: float | None, fdr: float | None) -> tuple[float, float | None]:
     return 0.01 if fpr is None else fpr, fdr
 
 
-def names(text: str, every: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of a comma-separated list; ``all`` and ``none`` are words for lists.
+def names(text: str, every: tuple[str, ...], source: str = "generated") -> tuple[str, ...]:
+    """Return the names of a comma-separated list.
 
-    Whether they are known is for the spec to say.
+    ``all``, ``none`` and ``default`` are words for lists, of what exists at a source of scores.
+    Whether other names are known is for the spec to say.
     """
     if text in ("all", "none"):
-        return every if text == "all" else ()
+        return existing(every, source) if text == "all" else ()
+    if text == "default":
+        return existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source)
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scanner.cli import options, progress
-from scanner.errors import IncompleteError
-from scanner.spec import DETECTORS, MAPS, ScanSpec
+from scanner.errors import ConfigError, IncompleteError
+from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
 
 if TYPE_CHECKING:
     from scanner.audit.verdict import Verdict
@@ -41,6 +41,14 @@ def scan(
             show_default=False,
         ),
     ] = None,
+    image_calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --source auto, the calibration of samples scored at their image; "
+            "--calibration is of the others then.",
+            show_default=False,
+        ),
+    ] = None,
     fpr: options.Fpr = None,
     fdr: options.Fdr = None,
     threshold: Annotated[
@@ -61,6 +69,8 @@ def scan(
     ] = "flagged",
     detectors: options.Detectors = "none",
     maps: options.Maps = options.MAPS_DEFAULT,
+    source: options.Source = "generated",
+    timestep: options.Timestep = TIMESTEP,
     evidence: Annotated[
         bool,
         typer.Option(
@@ -80,6 +90,7 @@ def scan(
     r"""Score every caption of SHARDS, localize the flagged ones, write Parquet to a folder.
 
     Run the same command again and it resumes; a run that is complete does nothing.
+    --source image scores every sample at its own image; a sample without one becomes a reject.
     With --fdr, captions that may pass are localized as the scan goes; which of them do is settled
     at its end over all captions of the run, and again whenever the run is extended.
     Exit codes: 0 complete, 2 cannot start, 3 something is missing, 4 cluster lost, 130 interrupted.
@@ -119,6 +130,8 @@ def calibrate(
     probes: options.Probes = 16,
     probe_design: options.Design = "structured",
     maps: options.Maps = options.MAPS_DEFAULT,
+    source: options.Source = "generated",
+    timestep: options.Timestep = TIMESTEP,
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
     ] = 0.01,
@@ -151,6 +164,10 @@ def calibrate(
     from scanner.io import shards as sources
     from scanner.io.results import Results
 
+    if source == "auto":
+        raise ConfigError(
+            "null scores are of one source: give calibrate --source generated or image"
+        )
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
@@ -161,8 +178,11 @@ def calibrate(
         localize="all",
         dtype=dtype,
         store_image=False,
-        maps=options.names(maps, MAPS),
-        detectors=("increment",),  # costs nothing, and only null trajectories say what is usual
+        maps=options.names(maps, MAPS, source),
+        # Costs nothing, and only null trajectories say what is usual.
+        detectors=existing(("increment",), source),
+        source=source,
+        timestep=timestep,
     )
     work = out.with_suffix(".results")
     job = Job(
@@ -221,7 +241,8 @@ def job_of(
     calibration: Path | None,
     fpr: float | None, fdr: float | None,
     threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
-    maps: str, evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
+    maps: str, source: str, timestep: int, image_calibration: Path | None,
+    evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
     limit: int | None, **_: object,
 ) -> "Job":  # fmt: skip
     """Return the job that the options of `scan` ask for."""
@@ -243,8 +264,10 @@ def job_of(
         pixel_threshold=pixel_threshold,
         fpr=at_fpr,
         fdr=at_fdr,
-        detectors=options.names(detectors, DETECTORS),
-        maps=options.names(maps, MAPS),
+        detectors=options.names(detectors, DETECTORS, source),
+        maps=options.names(maps, MAPS, source),
+        source=source,
+        timestep=timestep,
     )
     return Job(
         model=options.located(model),
@@ -253,7 +276,8 @@ def job_of(
         results="" if out is None else stores.place(out),
         spec=spec,
         calibration=None if calibration is None else str(calibration.absolute()),
-        images=evidence,
+        image_calibration=None if image_calibration is None else str(image_calibration.absolute()),
+        images=evidence and source != "image",
         batch_size=options.batch_size(batch_size),
         chunk_size=chunk_size,
         limit=limit,

@@ -110,15 +110,21 @@ class _Drive:
         )
 
         def start() -> Any:
-            if self._memory is None:
-                like = memory.runs_like(self._results, self._run, self._record.identity)
-                self._memory = memory.start(self._job.results, like)
             return actor.remote(
                 self._job, self._run, self.device, self._threads, build, fingerprint,
-                memory.Asked(self._memory),
+                self._finder(),
             )  # fmt: skip
 
         return start
+
+    def _finder(self) -> memory.Asked | None:
+        """Return what knows the captions that are scored already; null where images are scored."""
+        if self._job.spec.source != "generated":
+            return None
+        if self._memory is None:
+            like = memory.runs_like(self._results, self._run, self._record.identity)
+            self._memory = memory.start(self._job.results, like)
+        return memory.Asked(self._memory)
 
     def go(self, pool: Pool) -> None:
         """Run until everything is committed or given up."""

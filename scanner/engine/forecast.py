@@ -49,7 +49,8 @@ class Forecast:
         samples: Samples left.
         captions: Of these, with a caption that can be scored.
         rejected: The others by reason.
-        distinct: Distinct captions among those left: each is scored once.
+        distinct: Distinct captions among those left: each is scored once. Where images are
+            scored, all samples: no image is read to see which are the same, or are there.
         distinct_error: Relative standard error of that count, 0 if it is exact.
         draws: Samplings left.
         detection: Evaluations that detection takes.
@@ -147,6 +148,8 @@ def _count(done: Forecast, job: Job, ledger: Ledger, progress: Callable[[int, in
     done.samples = plan.total - done.done_samples
     done.rejected = dict(rejected.most_common())
     done.distinct, done.distinct_error = distinct.count()
+    if job.spec.source != "generated":
+        done.distinct, done.distinct_error = done.captions, 0.0
 
 
 def _left(found: Census, plan: Plan) -> tuple[np.ndarray, list[str]]:

@@ -14,7 +14,7 @@ class Identity:
     Attributes:
         job: The job, its spec with the baseline's fingerprint.
         model: The model's fingerprint.
-        calibration: The calibration's fingerprint, or ``""``.
+        calibration: The calibration's fingerprint, both joined by a plus sign, or ``""``.
     """
 
     job: Job
@@ -36,7 +36,11 @@ def identify(job: Job) -> Identity:
     model = models.fingerprint(job.model)
     if job.baseline is not None:
         job = replace(job, spec=replace(job.spec, baseline=models.fingerprint(job.baseline)))
-    null = None if job.calibration is None else calibration.load(job.calibration)
-    if null is not None:
-        null.check(model, job.spec)
-    return Identity(job, model, "" if null is None else null.fingerprint())
+    of = "generated" if job.spec.source == "auto" else job.spec.source
+    nulls = list[str]()
+    for path, source in ((job.calibration, of), (job.image_calibration, "image")):
+        if path is not None:
+            null = calibration.load(path)
+            null.check(model, job.spec.only(source))
+            nulls.append(null.fingerprint())
+    return Identity(job, model, "+".join(nulls))

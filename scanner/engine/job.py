@@ -23,6 +23,8 @@ class Job:
         results: Folder or address of the results.
         spec: What decides the numbers.
         calibration: Path of a calibration file, or null.
+        image_calibration: The same, of samples scored at their image, where the source is
+            ``auto``; it and ``calibration`` come together.
         images: Whether training images are read for evidence.
         batch_size: Draws at a time on a device; null finds out what it can take.
         chunk_size: Samples per commit. A run keeps the size that it was begun with.
@@ -35,6 +37,7 @@ class Job:
     spec: ScanSpec
     baseline: str | None = None
     calibration: str | None = None
+    image_calibration: str | None = None
     images: bool = False
     batch_size: int | None = None
     chunk_size: int = 256
@@ -51,6 +54,16 @@ class Job:
         if self.spec.fdr is not None and self.calibration is None:
             raise ConfigError(
                 "a false-discovery rate needs the p-values of a calibration: give one"
+            )
+        given = (self.calibration is not None, self.image_calibration is not None)
+        if self.spec.source != "auto" and given[1]:
+            raise ConfigError(
+                f"an image calibration beside another is for source auto, not {self.spec.source}"
+            )
+        if self.spec.source == "auto" and given[0] != given[1]:
+            raise ConfigError(
+                "source auto needs two calibrations or none: one made with source generated "
+                "(--calibration) and one made with source image (--image-calibration)"
             )
         for name in ("batch_size", "chunk_size", "limit"):
             value = getattr(self, name)

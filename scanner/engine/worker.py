@@ -159,10 +159,13 @@ def build_scanner(job: Job, device: str) -> "Scanner":
         return denoiser, (models.baseline_name(job.baseline), network)
 
     denoiser, baseline = load(job.spec.dtype)
-    null = None if job.calibration is None else calibration.load(job.calibration)
+    null, of_images = (
+        None if path is None else calibration.load(path)
+        for path in (job.calibration, job.image_calibration)
+    )
     return Scanner(
-        denoiser, job.spec, baseline=baseline, calibration=null, batch_size=job.batch_size,
-        precise=lambda: load("float32"),
+        denoiser, job.spec, baseline=baseline, calibration=null, image_calibration=of_images,
+        batch_size=job.batch_size, precise=lambda: load("float32"),
     )  # fmt: skip
 
 
@@ -181,7 +184,8 @@ class Worker:
         threads: Threads for work on the CPU.
         build: Makes the scanner.
         fingerprint: What the model must be, or ``""`` to take it on trust.
-        finder: Knows which captions are scored already; null knows none.
+        finder: Knows which captions are scored already; null knows none. Not asked where images
+            are scored: what a sample's rows are then is not decided by its caption.
     """
 
     def __init__(
@@ -193,7 +197,8 @@ class Worker:
         self._scanner: Scanner | None = None
         self._compute: Compute | None = None
         self._results = Results(job.results)
-        self._recall = None if finder is None else Recall(self._results, finder)
+        at_image = job.spec.source != "generated"
+        self._recall = None if finder is None or at_image else Recall(self._results, finder)
 
     def open(self) -> Facts | Failure:
         """Load the model."""
@@ -228,7 +233,7 @@ class Worker:
         if self._scanner is None or self._compute is None:
             raise RuntimeError("a worker was handed an errand before it was opened")
         received = time.perf_counter()
-        captions, rejects = _sorted_out(errand)
+        captions, rejects = self._sorted_out(errand, self._scanner)
         known = {} if self._recall is None else self._recall.rows(list(captions.values()))
         work = self._compute.scan(Ticket(list(captions.values()), known, errand.alone, received))
         images = _images(errand, captions) if self._job.images else _no_images
@@ -253,6 +258,22 @@ class Worker:
                 self._recall.add(self._run, errand.piece.name, work.verdicts.keys())
         return counts
 
+    def _sorted_out(
+        self, errand: Errand, scanner: "Scanner"
+    ) -> tuple[dict[int, Caption], list[Reject]]:
+        """Return what to scan, by position in the chunk, and what is rejected.
+
+        Images that are scored are decoded here, in the thread that reads.
+        """
+        captions, rejects = dict[int, Caption](), list[Reject]()
+        for position, item in _read(errand, images=self._job.spec.source != "generated"):
+            taken = item if isinstance(item, Reject) else scanner.taken(item)
+            if isinstance(taken, Reject):
+                rejects.append(taken)
+            else:
+                captions[position] = taken
+        return captions, rejects
+
     def _effort(self, scanner: "Scanner", compute: Compute) -> Effort:
         sizes = {name: size.size for name, size in scanner.sizes.items()}
         shortages = sum(size.shortages for size in scanner.sizes.values())
@@ -269,31 +290,31 @@ def survey(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | 
     return _answered(look)
 
 
-def _sorted_out(errand: Errand) -> tuple[dict[int, Caption], list[Reject]]:
-    """Read an errand's samples: what to scan, by position in the chunk, and what is rejected.
+def _read(errand: Errand, *, images: bool) -> Iterator[tuple[int, Caption | Reject]]:
+    """Yield an errand's samples with their positions in the chunk, the poisoned as rejects.
+
+    Args:
+        errand: What to read.
+        images: Whether to load the training images.
 
     Raises:
         ShardError: If the shard has fewer samples than when it was counted.
     """
-    items = islice(shards.read(errand.piece.chunk, images=False), errand.start, errand.stop)
-    captions, rejects, poison = dict[int, Caption](), list[Reject](), dict(errand.poison)
-    end = errand.start
+    items = islice(shards.read(errand.piece.chunk, images=images), errand.start, errand.stop)
+    poison, end = dict(errand.poison), errand.start
     for position, item in enumerate(items, errand.start):
         end = position + 1
-        if isinstance(item, Reject):
-            rejects.append(item)
-        elif (reason := poison.get(position)) is not None:
-            rejects.append(
-                Reject(item.shard, item.key, "poison", reason.partition("\n")[0], item.sha256)
-            )
+        reason = None if isinstance(item, Reject) else poison.get(position)
+        if reason is not None and not isinstance(item, Reject):
+            text = reason.partition("\n")[0]
+            yield position, Reject(item.shard, item.key, "poison", text, item.sha256)
         else:
-            captions[position] = item
+            yield position, item
     if end != errand.stop:
         raise ShardError(
             f"{errand.piece.chunk.shard.url} has changed since it was counted: "
             f"chunk {errand.piece.chunk.number} ends after {end} samples, not {errand.stop}"
         )
-    return captions, rejects
 
 
 def _images(errand: Errand, captions: Mapping[int, Caption]) -> "Images":

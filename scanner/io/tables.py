@@ -27,6 +27,12 @@ _SAMPLE = (
     _field("key", pa.string(), "The sample's key in its shard"),
 )
 _HASH = _field("caption_sha256", pa.string(), "SHA-256 of the caption's UTF-8 text, in hex")
+_IMAGE_HASH = _field(
+    "image_sha256",
+    pa.string(),
+    "SHA-256 of the encoded image, where it was scored; null where the caption was sampled",
+    null=True,
+)
 _SQUARED = "pixels 0 to 1, squared"
 _SEED = _field("seed", pa.int64(), "Sampling seed")
 
@@ -73,6 +79,7 @@ SCORES = _schema(
             "latent",
             null=True,
         ),
+        _IMAGE_HASH,
     ],
 )
 MASKS = _schema(
@@ -126,6 +133,7 @@ MASKS = _schema(
             "pixels 0 to 1",
             null=True,
         ),
+        _IMAGE_HASH,
     ],
 )
 REJECTS = _schema(
@@ -231,6 +239,7 @@ def _score(run: str, row: ScoreRow, extra: Sequence[str]) -> dict[str, object]:
         "key": row.caption.key,
         "caption": row.caption.text,
         "caption_sha256": row.caption.sha256,
+        "image_sha256": row.caption.image_sha256,
         "url": row.caption.url,
         "seed": row.seed,
         "stage": row.stage,
@@ -242,12 +251,14 @@ def _score(run: str, row: ScoreRow, extra: Sequence[str]) -> dict[str, object]:
 
 
 def _mask(run: str, row: MaskRow) -> dict[str, object]:
-    own = [name for name in MASKS.names if name not in (*SCORES.names[:3], "caption_sha256")]
+    named = ("run", "shard", "key", "caption_sha256", "image_sha256")
+    own = [name for name in MASKS.names if name not in named]
     return {
         "run": run,
         "shard": row.caption.shard,
         "key": row.caption.key,
         "caption_sha256": row.caption.sha256,
+        "image_sha256": row.caption.image_sha256,
         **{name: getattr(row, name) for name in own},
     }
 

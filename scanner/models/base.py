@@ -19,6 +19,8 @@ class Denoiser(Protocol):
 
     latent_shape: tuple[int, int, int]
     """Channels, height and width of a latent."""
+    picture_size: tuple[int, int]
+    """Height and width of a picture."""
     device: torch.device
     """Where latents live."""
 
@@ -26,8 +28,24 @@ class Denoiser(Protocol):
         """Return the noise levels that a DDIM sampler of so many steps visits."""
         ...
 
+    def single(self, timestep: int) -> Schedule:
+        """Return the schedule of one step, from a training timestep to the last level.
+
+        Raises:
+            ValueError: If the model has no such timestep.
+        """
+        ...
+
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Return conditions, ``(B, *)``. The empty caption is the unconditional one."""
+        ...
+
+    def compress(self, pictures: Tensor) -> Tensor:
+        """Return the clean latents of pictures, ``(B, C, H, W)`` float32; undone by `decode`.
+
+        Args:
+            pictures: ``(B, height, width, 3)`` uint8, of `picture_size`.
+        """
         ...
 
     def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:

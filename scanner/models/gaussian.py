@@ -21,6 +21,7 @@ class Gaussian:
     """
 
     latent_shape: tuple[int, int, int] = (4, 8, 8)
+    picture_size: tuple[int, int] = (32, 32)
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
@@ -33,6 +34,14 @@ class Gaussian:
         timesteps = [1 + stride * i for i in reversed(range(steps))]
         timesteps = [min(t, _STEPS - 1) for t in timesteps]
         return Schedule.from_cumulative(timesteps, self._cumulative, self._cumulative[0])
+
+    def single(self, timestep: int) -> Schedule:
+        """Return the schedule of one step.
+
+        Raises:
+            ValueError: If the model has no such timestep.
+        """
+        return Schedule.single(timestep, self._cumulative, self._cumulative[0])
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Return means and variances, ``(B, 2, C, H, W)``."""
@@ -49,6 +58,12 @@ class Gaussian:
         colours = (latents[:, :3].clamp(-2, 2) + 2) / 4 * 255
         pixels = colours.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
         return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+
+    def compress(self, pictures: Tensor) -> Tensor:
+        """Return what `decode` gave these colours for, to half a step of it; channel 4 is zero."""
+        pixels = pictures.to(self.device).permute(0, 3, 1, 2).float()
+        colours = torch.nn.functional.avg_pool2d(pixels, 4) / 255 * 4 - 2
+        return torch.cat([colours, torch.zeros_like(colours[:, :1])], dim=1)
 
     def _moments(self, caption: str) -> Tensor:
         mean, variance = torch.zeros(self.latent_shape), torch.ones(self.latent_shape)

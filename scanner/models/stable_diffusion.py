@@ -50,6 +50,8 @@ class StableDiffusion:
         side = self.unet.config["sample_size"]
         height, width = (side, side) if isinstance(side, int) else side
         self.latent_shape = (int(self.unet.config["in_channels"]), height, width)
+        scale = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        self.picture_size = (height * scale, width * scale)
         if self.latent_shape[0] != self.vae.config["latent_channels"]:
             raise ConfigError(
                 f"the network takes {self.latent_shape[0]} channels, its autoencoder makes "
@@ -63,6 +65,15 @@ class StableDiffusion:
         cumulative = self.scheduler.alphas_cumprod.tolist()
         final = float(self.scheduler.final_alpha_cumprod)
         return Schedule.from_cumulative(self.scheduler.timesteps.tolist(), cumulative, final)
+
+    def single(self, timestep: int) -> Schedule:
+        """Return the schedule of one step from a training timestep.
+
+        Raises:
+            ValueError: If the model has no such timestep.
+        """
+        cumulative = self.scheduler.alphas_cumprod.tolist()
+        return Schedule.single(timestep, cumulative, float(self.scheduler.final_alpha_cumprod))
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
@@ -131,6 +142,14 @@ class StableDiffusion:
         pixels = self.vae.decode(scaled, return_dict=False)[0].float()
         pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
         return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+
+    @torch.no_grad()
+    def compress(self, pictures: Tensor) -> Tensor:
+        """Return the autoencoder's mean latents of pictures, scaled as the network sees them."""
+        pixels = pictures.permute(0, 3, 1, 2).to(self.device, self.vae.dtype) / 127.5 - 1
+        latents = self.vae.encode(pixels).latent_dist.mode().float()
+        shift = self.vae.config.get("shift_factor") or 0.0
+        return (latents - shift) * self.vae.config["scaling_factor"]
 
     def _tokens(self, captions: Sequence[str]) -> Any:
         return self.tokenizer(

@@ -54,6 +54,17 @@ class Schedule:
             tuple((1 - a) ** 0.5 for a in squares),
         )
 
+    @classmethod
+    def single(cls, timestep: int, cumulative: Sequence[float], final: float) -> "Schedule":
+        """Return the schedule of one step, from a training timestep to the last level.
+
+        Raises:
+            ValueError: If there is no such timestep.
+        """
+        if not 0 <= timestep < len(cumulative):
+            raise ValueError(f"timestep must be from 0 to {len(cumulative) - 1}, got {timestep}")
+        return cls.from_cumulative([timestep], cumulative, final)
+
 
 def score_of_noise(noise: Tensor, sigma: float) -> Tensor:
     """Return the score of a predicted noise: ``-noise / sigma``."""

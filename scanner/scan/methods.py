@@ -366,6 +366,11 @@ MAPS: dict[str, Method] = {
     "combined_s": Method(
         "sign(delta_h) sqrt(|delta_h| delta_s)", "1 / latent^2", _KIM, ("probes",)
     ),
+    "snap_back": Method(
+        "log2(||z_u - z||^2 / ||z_c - z||^2), the noised image z denoised in one step",
+        "bits",
+        "ours",
+    ),
 }
 """What ``--maps`` accepts."""
 
@@ -425,7 +430,7 @@ def evaluations(
     Returns:
         ``forward``, ``vjp`` and ``jvp``, as `scanner.scan.tally.Counted` counts them.
     """
-    total = Counter(forward=2 * spec.steps)
+    total = Counter(forward=2 if spec.source == "image" else 2 * spec.steps)
     if localized and baseline:
         maps = "probes" in passes(spec, localized=True)
         total.update({"forward": 1, "vjp": probes} if maps else {"forward": 2})

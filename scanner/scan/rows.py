@@ -1,7 +1,7 @@
 """From what was found to rows: no network, no device, any thread."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,31 @@ Images = Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
 """From positions among the captions to the encoded training images that are there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What belongs to one source of scores.
+
+    Attributes:
+        spec: What is asked there.
+        calibration: P-values and pixel thresholds, if any.
+        sigmas: Noise scales of the steps.
+    """
+
+    spec: ScanSpec
+    calibration: Calibration | None
+    sigmas: Sequence[float]
+
+
 class Rows:
     """Makes the rows of a chunk.
 
     Args:
         spec: What is asked.
-        calibration: Pixel thresholds, if any.
-        sigmas: Noise scales of the steps.
+        places: What belongs to sampled captions and to images, by whether it is an image.
     """
 
-    def __init__(
-        self, spec: ScanSpec, calibration: Calibration | None, sigmas: Sequence[float]
-    ) -> None:
-        self._spec, self._calibration, self._sigmas = spec, calibration, sigmas
+    def __init__(self, spec: ScanSpec, places: Mapping[bool, Place]) -> None:
+        self._spec, self._places = spec, places
 
     def of(self, work: Work, images: Images | None = None) -> ChunkResult:
         """Return the rows and rejects of a finished chunk, in the order of its captions.
@@ -42,9 +54,10 @@ class Rows:
         result, maps = ChunkResult(), dict[str, list[list[MaskRow]]]()
         matches = self._matches(work, images or _own(work.captions))
         for position, caption in enumerate(work.captions):
-            sha = caption.sha256
+            sha = caption.identity
             if (fault := work.faults.get(sha)) is not None:
-                result.rejects.append(Reject(caption.shard, caption.key, *fault, sha))
+                reject = Reject(caption.shard, caption.key, *fault, caption.sha256)
+                result.rejects.append(reject)
                 continue
             verdict = work.verdicts[sha]
             result.scores += self.scores(caption, verdict)
@@ -59,8 +72,8 @@ class Rows:
         """Yield a caption's score rows, one per seed."""
         for row in verdict.rows:
             yield replace(row, caption=caption)
-        null = self._calibration
         for item in verdict.draws:
+            null = self._places[item.draw.at_image].calibration
             yield ScoreRow(
                 caption=caption, seed=item.draw.seed,
                 stage="localize" if item.localized else "detect",
@@ -90,12 +103,13 @@ class Rows:
     def _maps(self, caption: Caption, item: Sampled) -> Iterator[MaskRow]:
         for number, (metric, baseline) in enumerate(self._order(item)):
             values = item.found[metric, baseline]
-            threshold, mask = self._region(metric, baseline, values)
+            place = self._places[item.draw.at_image]
+            threshold, mask = self._region(metric, baseline, item)
             picture = item.picture if number == 0 and self._spec.store_image else None
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
-                sigma=self._sigmas[methods.step_of(metric, self._spec)],
+                sigma=place.sigmas[methods.step_of(metric, place.spec)],
                 threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),
@@ -108,7 +122,8 @@ class Rows:
         localized = {
             position: [draw for draw in verdict.draws if draw.localized]
             for position, caption in enumerate(work.captions)
-            if (verdict := work.verdicts.get(caption.sha256)) is not None
+            if caption.image_sha256 is None  # else nothing was generated to compare with it
+            and (verdict := work.verdicts.get(caption.identity)) is not None
         }
         wanted = [position for position, draws in localized.items() if draws]
         for position, content in images(wanted) if wanted else ():
@@ -121,7 +136,7 @@ class Rows:
             raise ValueError("a localized draw must have its picture")
         mask: NDArray[np.bool_] | None = None
         if order := self._order(item):
-            _, mask = self._region(*order[0], item.found[order[0]])
+            _, mask = self._region(*order[0], item)
         try:
             training = pictures.decoded(content, item.picture.shape[:2])
         except ValueError:
@@ -129,12 +144,13 @@ class Rows:
         return pictures.match(item.picture, training, mask)
 
     def _region(
-        self, metric: str, baseline: str, values: NDArray[np.floating]
+        self, metric: str, baseline: str, item: Sampled
     ) -> tuple[float | None, NDArray[np.bool_] | None]:
-        """Return a map's threshold and mask; null where nothing says a threshold."""
+        """Return the threshold and mask of a map; null where nothing says a threshold."""
+        values = item.found[metric, baseline]
         if self._spec.pixel_threshold is not None and metric == "delta_h":
             return masks.region(values, self._spec.pixel_threshold, 0)
-        if (null := self._calibration) is None:
+        if (null := self._places[item.draw.at_image].calibration) is None:
             return None, None
         floor = null.pixel_thresholds.get(f"{metric}/{baseline}")
         return (None, None) if floor is None else masks.region(values, floor, null.mask_share)

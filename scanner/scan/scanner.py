@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from scanner.calibration import Calibration
+from scanner.errors import ConfigError
 from scanner.models.base import Denoiser
-from scanner.records import Caption, ChunkResult, ScoreRow
-from scanner.scan import methods, stages
+from scanner.records import Caption, ChunkResult, Reject, ScoreRow
+from scanner.scan import methods, sources, stages
 from scanner.scan.batches import BatchSize, CudaGauge
-from scanner.scan.rows import Images, Rows
+from scanner.scan.rows import Images, Place, Rows
 from scanner.scan.stages import Draw
 from scanner.scan.tally import Counted, attentive, bottled
 from scanner.scan.work import (
     KEPT_BYTES,
     RECENT_BYTES,
-    Cost,
     Fault,
     Kept,
     Latents,
@@ -31,6 +31,7 @@ from scanner.scan.work import (
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 T = TypeVar("T")
+D = TypeVar("D", Draw, Sampled)
 
 Loaded = tuple[Denoiser, tuple[str, Denoiser] | None]
 """The model, and name and network of a less-trained baseline, if any."""
@@ -51,7 +52,8 @@ class Scanner:
 
     A caption's row is the same in any company: noise and probes are keyed by caption and seed,
     and samples of a batch do not interact. A caption that stands several times among the
-    samples is scored once and fanned out.
+    samples is scored once and fanned out; of samples that are scored at their image, one whose
+    image is the same, too.
 
     A chunk goes through `detect`, `localize`, `finish` and `rows`; `scan` is all of them. Draws
     of several chunks may be localized together. All but `rows` must come from one thread.
@@ -61,6 +63,8 @@ class Scanner:
         spec: What is asked.
         baseline: Name and network of a less-trained baseline, if any.
         calibration: Null distribution and pixel thresholds, if any.
+        image_calibration: The same of samples that are scored at their image, where the spec's
+            source is ``auto``; the other one is of sampled captions then.
         batch_size: Draws at a time, changing speed and memory only; null finds it out.
         precise: Loads the same networks in float32, for captions whose numbers are not finite in
             the spec's precision. Without it, and where that is float32 already, they are
@@ -72,16 +76,17 @@ class Scanner:
         sizes: The batch size of ``detect`` and of ``localize``.
 
     Raises:
-        ConfigError: If a method needs cross attention and the model has none.
+        ConfigError: If a method needs cross attention and the model has none, or there is no such
+            timestep.
     """
 
     def __init__(
         self, denoiser: Denoiser, spec: ScanSpec, *, baseline: tuple[str, Denoiser] | None = None,
-        calibration: Calibration | None = None, batch_size: int | None = None,
-        precise: Callable[[], Loaded] | None = None,
+        calibration: Calibration | None = None, image_calibration: Calibration | None = None,
+        batch_size: int | None = None, precise: Callable[[], Loaded] | None = None,
     ) -> None:  # fmt: skip
         self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
-        self.spec, self.calibration, self.denoiser_seconds = spec, calibration, 0.0
+        self.spec, self.denoiser_seconds = spec, 0.0
         self._networks = self._counted(denoiser, baseline)
         if methods.wants_attention(spec):
             attentive(self._networks.denoiser)
@@ -93,25 +98,34 @@ class Scanner:
         self._load_precise = None if spec.dtype == "float32" else precise
         self._precise: _Networks | None = None
         self._kept, self._recent = Kept(KEPT_BYTES), Kept(RECENT_BYTES)
-        sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
-        self._rows = Rows(spec, calibration, sigmas)
+        self._picture_size = denoiser.picture_size
+        of_images = image_calibration if spec.source == "auto" else calibration
+        self._places = _places(denoiser, spec, calibration, of_images)
+        self._rows = Rows(spec, self._places)
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Names of the score columns beyond the fixed ones."""
-        named: tuple[str, ...] = ()
+        at_image = self.spec.source != "generated"
+        named: tuple[str, ...] = ("snap_back",) if at_image else ()
         if self.spec.localize != "none":
             asked = self.spec.maps
-            named = tuple(name for name in ("delta_h", "curvature") if name in asked)
+            named += tuple(name for name in ("delta_h", "curvature") if name in asked)
             if (baseline := self._networks.baseline) is not None:
                 pair = (name for name in ("delta_h", "delta_s") if name in asked)
                 named += tuple(f"{name}_{baseline[0]}" for name in pair)
+                named += (f"snap_back_{baseline[0]}",) if at_image else ()
         return named + self.spec.detectors + (("increment_z",) if self._has_increments else ())
+
+    @property
+    def _of_samples(self) -> Calibration | None:
+        """The calibration of sampled captions, if there is one."""
+        return self._places[False].calibration if False in self._places else None
 
     @property
     def _has_increments(self) -> bool:
         """Whether steps are compared with what a calibration says of them."""
-        known = self.calibration is not None and self.calibration.increments
+        known = self._of_samples is not None and self._of_samples.increments
         return "increment" in self.spec.detectors and bool(known)
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
@@ -121,10 +135,21 @@ class Scanner:
             One score row per (caption, seed), one mask row per map, and a reject for every
             sample whose scores are not finite or do not fit into memory.
         """
-        work = self.detect(captions)
+        items = [self.taken(caption) for caption in captions]
+        work = self.detect([item for item in items if isinstance(item, Caption)])
         self.localize(work.waiting)
         self.finish(work)
-        return self.rows(work)
+        result = self.rows(work)
+        result.rejects += [item for item in items if isinstance(item, Reject)]
+        return result
+
+    def taken(self, caption: Caption) -> Caption | Reject:
+        """Return a sample as `detect` takes it, or why it cannot be scored; needs no device.
+
+        Args:
+            caption: With its image, if images are scored and it has one.
+        """
+        return sources.taken(caption, self.spec.source, self._picture_size)
 
     def detect(
         self, captions: Sequence[Caption], known: Mapping[str, Sequence[ScoreRow]] | None = None
@@ -137,8 +162,8 @@ class Scanner:
                 decide scores, by hash, one row per seed. Verdicts are this scan's own. A caption
                 that is to be localized is sampled again all the same.
         """
-        start, work, fresh = time.perf_counter(), Work(list(captions)), list[Draw]()
-        first = {caption.sha256: caption for caption in reversed(work.captions)}
+        start, work, fresh = time.perf_counter(), Work.of(captions), list[Draw]()
+        first = {caption.identity: caption for caption in reversed(work.captions)}
         for sha, caption in first.items():
             verdict = self._kept.get(sha) or self._recent.get(sha)
             if verdict is None:
@@ -147,7 +172,8 @@ class Scanner:
                 work.verdicts[sha] = verdict
                 work.recalled.add(sha)
             else:
-                fresh += [Draw(caption.text, sha, seed) for seed in self.spec.seeds]
+                at_image = caption.image_sha256 is not None
+                fresh += [Draw(caption.text, sha, seed, at_image) for seed in self.spec.seeds]
         for sha, items in self._sampled(work, fresh).items():
             if all(item.is_finite for item in items):
                 self._judge(work, first[sha], items)
@@ -158,9 +184,10 @@ class Scanner:
 
     def localize(self, items: Sequence[Sampled]) -> None:
         """Add maps and pictures to draws, of whatever chunks; note on each that failed why."""
-        refused = self.sizes["localize"].each(items, self._localize_shared, self._relieve)
-        for item, said in refused:
-            item.fault, item.latents = _too_large(item, said), None
+        for alike in _alike(items):
+            refused = self.sizes["localize"].each(alike, self._localize_shared, self._relieve)
+            for item, said in refused:
+                item.fault, item.latents = _too_large(item, said), None
 
     def finish(self, work: Work) -> None:
         """Close a chunk whose draws are all localized, before its rows are made."""
@@ -175,6 +202,7 @@ class Scanner:
                 self._redo(work, [item.draw for item in verdict.draws])
             else:
                 work.faults[sha] = next(f for f in faults if f.reason != "not_finite")
+        work.pictures.clear()
         work.cost.seconds += time.perf_counter() - start
 
     def rows(self, work: Work, images: Images | None = None) -> ChunkResult:
@@ -199,7 +227,8 @@ class Scanner:
             return None
         if "increment" in columns and any(row.increments is None for row in own):
             return None
-        verdict = Verdict(*self._flag(scores))
+        null = self._of_samples
+        verdict = Verdict(*self._flag(scores, null))
         if self._wants(verdict):
             return None
         verdict.rows = [
@@ -207,7 +236,10 @@ class Scanner:
                 row.caption, row.seed, "detect", row.delta_s, None, verdict.p_value,
                 verdict.flagged,
                 {n: row.extra[n] for n in sorted(columns)} | self._unusual(row.increments),
-                verdict.p_kind, self._seed_p_value(row.seed, row.delta_s), row.increments,
+                verdict.p_kind,
+                None if null is None or row.delta_s is None
+                else null.seed_p_value(row.seed, row.delta_s),
+                row.increments,
             )
             for row in own
         ]  # fmt: skip
@@ -215,9 +247,10 @@ class Scanner:
 
     def _unusual(self, increments: Sequence[float] | None) -> dict[str, float]:
         """Return the column that compares steps with a calibration's, if there is one."""
-        if increments is None or self.calibration is None or not self._has_increments:
+        null = self._of_samples
+        if increments is None or null is None or not self._has_increments:
             return {}
-        return {"increment_z": self.calibration.increment_z(increments)}
+        return {"increment_z": null.increment_z(increments)}
 
     def _columns_of_detection(self) -> set[str]:
         return set(self.spec.detectors) - set(WHEN_LOCALIZED)
@@ -225,13 +258,14 @@ class Scanner:
     def _sampled(self, work: Work, draws: list[Draw]) -> dict[str, list[Sampled]]:
         """Sample draws; return them by caption, without the captions that do not fit."""
         items = list[Sampled]()
-        refused = self.sizes["detect"].each(
-            draws,
-            lambda batch: items.extend(self._detect(self._networks, batch, work.cost)),
-            self._relieve,
-        )
-        for draw, said in refused:
-            work.faults[draw.sha256] = Fault("out_of_memory", f"not even one draw fits: {said}")
+        for alike in _alike(draws):
+            refused = self.sizes["detect"].each(
+                alike,
+                lambda batch: items.extend(self._detect(self._networks, batch, work)),
+                self._relieve,
+            )
+            for draw, said in refused:
+                work.faults[draw.sha256] = Fault("out_of_memory", f"not even one draw fits: {said}")
         by_caption: dict[str, list[Sampled]] = {}
         for item in items:
             if item.draw.sha256 not in work.faults:
@@ -239,9 +273,12 @@ class Scanner:
         return by_caption
 
     def _verdict(self, items: list[Sampled]) -> Verdict:
-        return Verdict(*self._flag([item.delta_s for item in items]), draws=items)
+        null = self._places[items[0].draw.at_image].calibration
+        return Verdict(*self._flag([item.delta_s for item in items], null), draws=items)
 
-    def _flag(self, scores: Sequence[float]) -> tuple[float | None, str | None, bool | None]:
+    def _flag(
+        self, scores: Sequence[float], null: Calibration | None
+    ) -> tuple[float | None, str | None, bool | None]:
         """Return p-value, its kind, and flag of a caption from its seeds' scores.
 
         Under a false-discovery rate the flag says whether the caption can still pass: no cut-off
@@ -249,16 +286,11 @@ class Scanner:
         """
         score = float(np.mean(scores))
         above = None if self.spec.threshold is None else score > self.spec.threshold
-        if self.calibration is None:
+        if null is None:
             return None, None, above
-        p_value = self.calibration.p_value(score)
+        p_value = null.p_value(score)
         flagged = p_value <= self.spec.candidate_rate if above is None else above
-        return p_value, self.calibration.kind(p_value), flagged
-
-    def _seed_p_value(self, seed: int, score: float | None) -> float | None:
-        if self.calibration is None or score is None:
-            return None
-        return self.calibration.seed_p_value(seed, score)
+        return p_value, null.kind(p_value), flagged
 
     def _wants(self, verdict: Verdict) -> bool:
         return self.spec.localize == "all" or (
@@ -285,7 +317,7 @@ class Scanner:
         items = list[Sampled]()
 
         def detect(batch: list[Draw]) -> None:
-            items.extend(self._detect(self._in_float32(), batch, work.cost))
+            items.extend(self._detect(self._in_float32(), batch, work))
 
         def localize(batch: list[Sampled]) -> None:
             self._localize(self._in_float32(), batch)
@@ -325,9 +357,9 @@ class Scanner:
         self.denoiser_seconds += seconds
         return value, seconds
 
-    def _detect(self, networks: _Networks, draws: list[Draw], cost: Cost) -> list[Sampled]:
-        before = self.evaluations.copy()
-        seen, seconds = self._timed(lambda: stages.detect(networks.denoiser, draws, self.spec))
+    def _detect(self, networks: _Networks, draws: list[Draw], work: Work) -> list[Sampled]:
+        before, cost = self.evaluations.copy(), work.cost
+        seen, seconds = self._timed(lambda: self._seen(networks.denoiser, draws, work))
         self.evaluations["draws"] += len(draws)
         cost.denoiser_seconds += seconds
         cost.evaluations.update(_difference(self.evaluations, before))
@@ -347,6 +379,15 @@ class Scanner:
             for i, draw in enumerate(draws)
         ]  # fmt: skip
 
+    def _seen(self, denoiser: Denoiser, draws: list[Draw], work: Work) -> stages.Detection:
+        """Sample draws, or look at their images; all of a batch are of one source."""
+        at_image = draws[0].at_image
+        spec = self._places[at_image].spec
+        if not at_image:
+            return stages.detect(denoiser, draws, spec)
+        own = {draw.sha256: torch.tensor(work.pictures[draw.sha256]) for draw in draws}
+        return stages.look(denoiser, draws, own, spec)
+
     def _localize_shared(self, items: list[Sampled]) -> None:
         start = time.perf_counter()
         self._localize(self._networks, items)
@@ -356,13 +397,17 @@ class Scanner:
     def _localize(self, networks: _Networks, items: list[Sampled]) -> None:
         before = self.evaluations.copy()
         draws, seen = [item.draw for item in items], self._together(networks, items)
+        spec = self._places[draws[0].at_image].spec
         found, seconds = self._timed(
-            lambda: stages.localize(networks.denoiser, networks.baseline, draws, seen, self.spec)
+            lambda: stages.localize(networks.denoiser, networks.baseline, draws, seen, spec)
         )
         arrays = {name: m.cpu().numpy() for name, m in found.maps.items()}
         scores = {name: values.tolist() for name, values in found.scores.items()}
         # One at a time: an autoencoder takes more memory than the denoiser does.
-        pictures = [networks.denoiser.decode(latent).numpy()[0] for latent in seen.final.split(1)]
+        pictures = [
+            None if item.draw.at_image else networks.denoiser.decode(latent).numpy()[0]
+            for item, latent in zip(items, seen.final.split(1), strict=True)
+        ]
         for i, item in enumerate(items):
             item.found |= {name: m[i] for name, m in arrays.items()}
             item.extra |= {name: values[i] for name, values in scores.items()}
@@ -390,6 +435,38 @@ class Scanner:
             maps.pop(("delta_s", "null")), maps=maps,
             clean=torch.stack(clean) if clean else None,
         )  # fmt: skip
+
+
+def _places(
+    denoiser: Denoiser, spec: ScanSpec, calibration: Calibration | None,
+    of_images: Calibration | None,
+) -> dict[bool, Place]:  # fmt: skip
+    """Return what belongs to sampled captions and to images, of those that the spec has.
+
+    Raises:
+        ConfigError: If the model has no such timestep.
+    """
+    found: dict[bool, Place] = {}
+    if spec.source != "image":
+        sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
+        found[False] = Place(spec.only("generated"), calibration, sigmas)
+    if spec.source != "generated":
+        try:
+            sigmas = denoiser.single(spec.timestep).sigmas[:1]
+        except ValueError as error:
+            raise ConfigError(f"this model cannot look at images there: {error}") from error
+        found[True] = Place(spec.only("image"), of_images, sigmas)
+    return found
+
+
+def _alike(items: Sequence[D]) -> list[list[D]]:
+    """Return draws apart by their source, for they do not share a batch."""
+    parts = [[item for item in items if _at_image(item) == at_image] for at_image in (False, True)]
+    return [part for part in parts if part]
+
+
+def _at_image(item: "Draw | Sampled") -> bool:
+    return item.at_image if isinstance(item, Draw) else item.draw.at_image
 
 
 def _difference(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The two stages of a scan as pure steps from a batch to a batch: detect and localize."""
+"""The stages of a scan as pure steps from a batch to a batch: detect or look, and localize."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from scanner import masks
 from scanner.models.base import Denoiser
-from scanner.numerics import curvature, detectors, maps, noise
+from scanner.numerics import curvature, detectors, maps, noise, snapback
 from scanner.numerics.schedule import ddim_step
 from scanner.scan import methods
 from scanner.scan.methods import Level, Moment, Setting
@@ -18,11 +19,20 @@ from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One sampling of one caption: what noise and probes are keyed by."""
+    """One sampling of one caption, or one noising of its image.
+
+    Attributes:
+        text: The caption.
+        sha256: `scanner.records.Caption.identity`; with the seed, what noise and probes are keyed
+            by.
+        seed: Sampling seed.
+        at_image: Whether it is the image that is scored.
+    """
 
     text: str
     sha256: str
     seed: int
+    at_image: bool = False
 
 
 Maps = dict[tuple[str, str], Tensor]
@@ -31,17 +41,17 @@ Maps = dict[tuple[str, str], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What sampling gives for a batch.
+    """What sampling, or looking at images, gives for a batch.
 
     Attributes:
         point: The latents at the step where maps are taken, ``(B, C, H, W)``.
-        final: The finished latents, ``(B, C, H, W)``.
+        final: The finished latents, ``(B, C, H, W)``; of an image, its one-step estimate.
         delta_s: The map against the unconditional branch, ``(B, H, W)``.
         scores: Further detectors' scores by name, ``(B,)`` each.
         maps: Further maps that sampling gives for nothing.
         paths: A number per step by detector, ``(B, K)``, for detectors that a calibration compares.
-        clean: The sampler's guess at the last timestep of the clean latent, scaled to that
-            level, ``(B, C, H, W)``; null unless a detector looks there.
+        clean: The sampler's guess at the last timestep of the clean latent, or the image's own,
+            scaled to that level, ``(B, C, H, W)``; null if nothing looks there.
     """
 
     point: Tensor
@@ -116,6 +126,63 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
     )  # fmt: skip
 
 
+@torch.no_grad()
+def look(
+    denoiser: Denoiser, draws: Sequence[Draw], pictures: dict[str, Tensor], spec: ScanSpec
+) -> Detection:
+    """Noise the draws' own images and take all scores there.
+
+    An image is encoded once, alone: an autoencoder takes more memory than the denoiser does. Then
+    two evaluations a draw at batch 2B, and no sampling.
+
+    Args:
+        denoiser: The model.
+        draws: The batch.
+        pictures: By identity, ``(height, width, 3)`` uint8, at the model's size.
+        spec: Timestep, and the detectors and maps that are asked for; its source is ``image``.
+
+    Raises:
+        ConfigError: If attention is asked for and the model has none.
+    """
+    setting = setting_of(denoiser, draws, spec)
+    _, alpha, sigma = setting.level(0)
+    latents = {d.sha256: denoiser.compress(pictures[d.sha256][None])[0] for d in draws}
+    clean = torch.stack([latents[d.sha256] for d in draws])
+    observers = methods.observers(setting, spec.detectors)
+    x = snapback.noised(clean, starts(denoiser, draws), alpha, sigma)
+    moment = _step(setting, draws, spec, 0, x)
+    for observer in observers.values():
+        observer.see(moment)
+    ratio, ratios = _snap_back(setting, x, clean, moment.conditional, moment.unconditional)
+    found: Maps = {("snap_back", "null"): ratios}
+    if moment.attention is not None:
+        found["bright_ending", "none"] = moment.attention
+    scores = {name: observer.scores() for name, observer in observers.items()}
+    return Detection(
+        x, moment.after, maps.delta_s(moment.conditional, moment.unconditional),
+        scores | {"snap_back": ratio}, found, alpha * clean,
+    )  # fmt: skip
+
+
+def _snap_back(
+    setting: Setting, x: Tensor, clean: Tensor, own: Tensor, other: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the snap-back against a baseline, of the whole picture and by position, in bits.
+
+    Args:
+        setting: With the level of ``x``.
+        x: The noised latents.
+        clean: What was noised.
+        own: The model's score under the caption.
+        other: The baseline's.
+    """
+    _, alpha, sigma = setting.level(-1)
+    mine = snapback.denoising_error(x, own, clean, alpha, sigma)
+    theirs = snapback.denoising_error(x, other, clean, alpha, sigma)
+    window = masks.window(max(x.shape[2:]))
+    return snapback.snap_back(mine, theirs), snapback.snap_back_map(mine, theirs, window)
+
+
 def _clean(moment: Moment, guidance_scale: float) -> Tensor:
     """Return ``alpha z`` for the clean latent z that the guided score points at (Tweedie)."""
     difference = moment.conditional - moment.unconditional
@@ -126,7 +193,7 @@ def _clean(moment: Moment, guidance_scale: float) -> Tensor:
 def _step(setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor) -> Moment:
     """Evaluate both branches and take one guided DDIM step."""
     denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
-    attention, is_last = None, step == spec.steps - 1
+    attention, is_last = None, step == len(setting.schedule.timesteps) - 1
     wanted = is_last and methods.wants_bottleneck(spec)
     with bottled(denoiser).bottleneck() if wanted else nullcontext([]) as features:
         if is_last and methods.wants_attention(spec):
@@ -150,7 +217,9 @@ def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
 
 def setting_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Setting:
     """Return what the draws' trajectory goes through."""
-    return Setting(denoiser, both_conditions(denoiser, draws), denoiser.schedule(spec.steps))
+    at_image = spec.source == "image"
+    schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
+    return Setting(denoiser, both_conditions(denoiser, draws), schedule)
 
 
 def both_conditions(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
@@ -181,7 +250,7 @@ def localize(
     if "probes" in methods.passes(spec, localized=True):
         own, null = _branches(setting, -1 - spec.map_back, seen.point, vectors)
         found.maps.update(_curvature_maps(own, null, seen))
-    if seen.clean is not None:
+    if seen.clean is not None and set(WHEN_LOCALIZED) & set(spec.detectors):
         pair = _branches(setting, -1, seen.clean, vectors)
         for name, branch in zip(WHEN_LOCALIZED, pair, strict=True):
             if name in spec.detectors:
@@ -193,7 +262,13 @@ def localize(
     if baseline is not None:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)
-        found.maps.update(_against(network, name, setting, level, seen.point, vectors, own))
+        against, pair = _against(network, name, setting, level, seen.point, vectors, own)
+        found.maps.update(against)
+        if spec.source == "image" and seen.clean is not None:
+            clean = seen.clean / level[1]
+            ratio, ratios = _snap_back(setting, seen.point, clean, *pair)
+            found.scores[f"snap_back_{name}"] = ratio
+            found.maps["snap_back", name] = ratios
     kept = {n: m for n, m in found.maps.items() if n[0] in spec.maps}
     return Localization(kept, found.scores)
 
@@ -232,18 +307,23 @@ def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
 def _against(
     network: Denoiser, name: str, setting: Setting, level: Level, point: Tensor, vectors: Tensor,
     own: _Branch | None,
-) -> Maps:  # fmt: skip
-    """Return the maps against a less-trained network; Δs alone if ``own`` was not needed."""
+) -> tuple[Maps, tuple[Tensor, Tensor]]:  # fmt: skip
+    """Return the maps against a less-trained network, and the scores of both under the caption.
+
+    Only Δs if ``own`` was not needed.
+    """
     captions = setting.condition[: len(point)]
     if own is None:
         with torch.no_grad():
             score = setting.denoiser.score(point, level, captions)
-            return {("delta_s", name): maps.delta_s(score, network.score(point, level, captions))}
+            other = network.score(point, level, captions)
+        return {("delta_s", name): maps.delta_s(score, other)}, (score, other)
     other, early = _score_and_diagonal(lambda x: network.score(x, level, captions), point, vectors)
-    return {
+    found = {
         ("delta_h", name): maps.delta_h(own.diagonal, early),
         ("delta_s", name): maps.delta_s(own.score, other),
     }
+    return found, (own.score, other)
 
 
 def _score_and_diagonal(

@@ -27,10 +27,19 @@ class Counted:
     def __init__(self, network: Denoiser, counts: Counter[str]) -> None:
         self.network, self.counts = network, counts
         self.latent_shape, self.device = network.latent_shape, network.device
+        self.picture_size = network.picture_size
 
     def schedule(self, steps: int) -> Schedule:
         """Return the network's own."""
         return self.network.schedule(steps)
+
+    def single(self, timestep: int) -> Schedule:
+        """Return the network's own."""
+        return self.network.single(timestep)
+
+    def compress(self, pictures: Tensor) -> Tensor:
+        """Return the network's own; autoencoders are not counted."""
+        return self.network.compress(pictures)
 
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Return the network's own; text encoders are not counted."""

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -133,6 +133,10 @@ class Work:
         recalled: Hashes of the captions that cost nothing: scored before.
         redone: Hashes of the captions whose numbers are float32's, because the scan's own
             precision gave none.
+        pictures: Of samples that are scored at their image, ``(height, width, 3)``, while draws
+            of them may still have to be made.
+
+    A hash is that of `scanner.records.Caption.identity`.
     """
 
     captions: list[Caption]
@@ -142,6 +146,14 @@ class Work:
     waiting: list[Sampled] = field(default_factory=list)
     recalled: set[str] = field(default_factory=set)
     redone: set[str] = field(default_factory=set)
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, captions: Sequence[Caption]) -> "Work":
+        """Return the captions as work, their pixels apart from them and only once each."""
+        pictures = {c.identity: c.pixels for c in captions if c.pixels is not None}
+        bare = [c if c.pixels is None else replace(c, pixels=None) for c in captions]
+        return cls(bare, pictures=pictures)
 
     @property
     def is_localized(self) -> bool:
@@ -150,7 +162,7 @@ class Work:
 
     def samples(self, hashes: set[str]) -> int:
         """Return how many of the captions have one of these hashes."""
-        return sum(caption.sha256 in hashes for caption in self.captions)
+        return sum(caption.identity in hashes for caption in self.captions)
 
 
 class Kept:

@@ -71,12 +71,12 @@ def leftovers(root: Path) -> list[str]:
 def test_the_columns_are_the_contract() -> None:
     assert ", ".join(SCORES.names) == (
         "run, shard, key, caption, caption_sha256, url, seed, stage, screen, delta_s, p_value, "
-        "p_kind, seed_p_value, flagged, increments"
+        "p_kind, seed_p_value, flagged, increments, image_sha256"
     )
     assert ", ".join(MASKS.names) == (
         "run, shard, key, caption_sha256, seed, metric, baseline, height, width, threshold, mask, "
         "area, heatmap, sigma, image, match, match_mse, mse_inside, mse_outside, "
-        "tiled_l2, tightness"
+        "tiled_l2, tightness, image_sha256"
     )
     assert ", ".join(REJECTS.names) == "run, shard, key, reason, detail, caption_sha256"
     assert scores_schema(["wen", "lid"]).names == [*SCORES.names, "wen", "lid"]

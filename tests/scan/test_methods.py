@@ -383,7 +383,8 @@ def test_every_method_gives_a_network_the_same_rows_in_any_batch(pipeline_folder
 
     model = models.load(str(pipeline_folder))
     asked = ScanSpec(
-        steps=5, localize="all", probes=4, detectors=spec.DETECTORS, maps=spec.MAPS,
+        steps=5, localize="all", probes=4, detectors=spec.DETECTORS,
+        maps=spec.existing(spec.MAPS, "generated"),
         guidance_scale=2.0,
     )  # fmt: skip
     scanner = Scanner(model, asked, batch_size=3)

@@ -1,0 +1,36 @@
+"""Where a sample's scores are taken: where sampling its caption ends, or at its own image."""
+
+import hashlib
+from dataclasses import replace
+
+from scanner import pictures
+from scanner.records import Caption, Reject
+
+
+def taken(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Reject:
+    """Return a sample as it is scored, or why it cannot be.
+
+    One that is scored at its image has the image's hash and pixels, no longer its bytes. Images
+    are untrusted: `scanner.pictures` decodes them, in three formats and up to a size.
+
+    Args:
+        caption: With its image, if it has one.
+        source: One of `scanner.spec.SOURCES`. ``image`` rejects a sample without an image that
+            can be read, ``auto`` leaves it to sampling.
+        size: Height and width of the model's pictures.
+    """
+    if source == "generated":
+        return caption
+    if caption.image is None:
+        reason, found = "no_image", "the sample has no jpg, png or webp member"
+    else:
+        try:
+            pixels = pictures.fitted(caption.image, size)
+            sha = hashlib.sha256(caption.image).hexdigest()
+            return replace(caption, image=None, image_sha256=sha, pixels=pixels)
+        except ValueError as error:
+            reason, found = "unreadable_image", str(error)
+    if source == "auto":
+        return replace(caption, image=None)
+    detail = f"{found}; source auto samples the captions of such samples"
+    return Reject(caption.shard, caption.key, reason, detail, caption.sha256)
