@@ -25,12 +25,12 @@ from scanner.audit.evaluate import Evaluation, evaluate
 from scanner.engine import Event, Job, Resources, cluster, scan
 from scanner.io import shards
 from scanner.io.results import Results
-from scanner.spec import DETECTORS, MAPS, ScanSpec
+from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 
 SPEC = ScanSpec(
     seeds=(0, 1), steps=20, guidance_scale=2.5, probes=4, localize="all", detectors=DETECTORS,
-    maps=MAPS,
+    maps=existing(MAPS, "generated"),
 )  # fmt: skip
 NEGATIVES = 160
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
