@@ -7,6 +7,7 @@
     ``IncompleteError``  the scan ended with something missing (exit 3)
     ``ClusterError``     the infrastructure went away; run again to resume (exit 4)
         ``DeviceError``  one worker's device cannot do the work; others may
+    ``LeaseError``       another process took this one's work over; it stops (exit 4)
 
 A wrong argument inside the program is a ``ValueError``: a bug, not on this list.
 """
@@ -46,3 +47,9 @@ class ClusterError(ScannerError):
 
 class DeviceError(ClusterError):
     """A device is too small for the work, or its memory is taken."""
+
+
+class LeaseError(ScannerError):
+    """Another process took over while this one stood still."""
+
+    exit_code = 4

@@ -26,7 +26,7 @@ SECONDS_TO_FIRST_LINE = 10.0
 MOST_ACTORS = 8
 """Rows of actors; of more, the slowest are shown."""
 
-TROUBLE = ("problem", "lost", "retry", "quarantine")
+TROUBLE = ("problem", "lost", "retry", "quarantine", "wait")
 """Kinds of events that are printed as they come."""
 
 Listener = Callable[[Event], None]

@@ -25,6 +25,7 @@ from scanner.engine.record import RunRecord
 from scanner.engine.survey import Survey
 from scanner.engine.worker import Build, Counts, Failure, Worker, build_scanner
 from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
+from scanner.io.lease import Lease
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
 
@@ -54,20 +55,30 @@ def scan(
         The summary, also of an incomplete scan.
 
     Raises:
-        ConfigError: If the model, the baseline or the calibration cannot be used.
+        ConfigError: If the model, the baseline or the calibration cannot be used, or another
+            process scans the same run.
         ResultsError: If results cannot be written.
         ClusterError: If processes die faster than they can be replaced.
+        LeaseError: If this process stood still and another one took the run over.
         KeyboardInterrupt: On SIGINT or SIGTERM, after the run is marked interrupted.
     """
     who, results = identify(job), Results(job.results)
     results.check()
-    record = RunRecord.begin(results, who.run, who.job, who.model, who.calibration)
-    # Twice: Ray may take long to start, and then has a handler of its own.
-    with record, _interruptible(), cluster(resources.address), _interruptible():
-        job = replace(who.job, chunk_size=record.chunk_size)
-        drive = _Drive(job, resources, progress, results, record)
-        start = drive.starter(build, who.model if resources.joins else "")
-        drive.go(Pool(start, drive.size, stall_seconds, one_gpu_each=drive.one_gpu_each))
+
+    def told(text: str) -> None:
+        progress(Event("wait", 0, 0, 0, 0, text, run=who.run))
+
+    with (
+        _interruptible(),
+        Lease(results.store, f"leases/{who.run}", f"scan of run {who.run}", told=told) as lease,
+    ):
+        record = RunRecord.begin(results, who.run, who.job, who.model, who.calibration)
+        # Twice: Ray may take long to start, and then has a handler of its own.
+        with record, cluster(resources.address), _interruptible():
+            job = replace(who.job, chunk_size=record.chunk_size)
+            drive = _Drive(job, resources, progress, results, record, lease)
+            start = drive.starter(build, who.model if resources.joins else "")
+            drive.go(Pool(start, drive.size, stall_seconds, one_gpu_each=drive.one_gpu_each))
     return drive.summary
 
 
@@ -76,10 +87,10 @@ class _Drive:
 
     def __init__(
         self, job: Job, resources: Resources, progress: Callable[[Event], None],
-        results: Results, record: RunRecord,
+        results: Results, record: RunRecord, lease: Lease,
     ) -> None:  # fmt: skip
         self._job, self._progress, self._results, self._record = job, progress, results, record
-        self.summary = record.summary
+        self.summary, self._lease = record.summary, lease
         self._run = self.summary.run
         have = ray.cluster_resources()
         self.device, self.size, self._share, self._threads = placement(resources, have)
@@ -142,6 +153,7 @@ class _Drive:
 
     def _loop(self, pool: Pool) -> None:
         while True:
+            self._lease.check()
             for url, answer in self._survey.answers():
                 self._add_shard(url, answer)
             if self._plan.is_full:

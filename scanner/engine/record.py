@@ -10,7 +10,7 @@ from typing import Any, Self
 import scanner
 from scanner.engine.job import Job, Summary
 from scanner.engine.worker import Effort, Facts
-from scanner.errors import ResultsError
+from scanner.errors import LeaseError, ResultsError
 from scanner.io.results import Results
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "ray")
@@ -77,6 +77,8 @@ class RunRecord:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        if isinstance(error, LeaseError):
+            return  # the record is another process's now
         if error is None:
             self._content["status"] = "complete" if self.summary.is_complete else "incomplete"
         elif isinstance(error, KeyboardInterrupt):

@@ -24,9 +24,9 @@ from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.plan import Ledger
 from scanner.io import shards
+from scanner.io.lease import Lease
 from scanner.nightly import corpus
 from scanner.nightly.corpus import Listing
-from scanner.nightly.lease import Lease
 from scanner.nightly.state import State, in_effect
 from scanner.spec import run_id
 
@@ -97,11 +97,12 @@ def audit(
 
     Raises:
         ConfigError: If another audit is at work, or the scan cannot be served as asked.
+        LeaseError: If this process stood still and another audit took over.
         ResultsError: If the state cannot be read or written.
         ClusterError: If processes die faster than they can be replaced.
     """
     started, begun = now or datetime.now(UTC), time.monotonic()
-    with Lease(state.root) as lease:
+    with Lease(state.store, "lease", "audit") as lease:
         names = state.audits()
         last = state.read(names[-1]) if names else None
         before: Mapping[str, Any] = last["corpus"] if last else {}

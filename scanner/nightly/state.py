@@ -3,7 +3,7 @@
 ::
 
     STATE/
-      lease.json              while an audit runs
+      lease/                  who runs an audit, or ran the last one
       mutes.json              findings that stay out of alarms
       results/                one results folder for every night
       catalogue/              keys, caption hashes and sketches of the corpus, by shard
@@ -23,6 +23,7 @@ from typing import Any, Self
 from scanner.errors import ResultsError
 from scanner.io.catalogue import Catalogue
 from scanner.io.results import Results
+from scanner.io.stores import LocalStore
 
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
 
@@ -36,6 +37,7 @@ class State:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().absolute()
+        self.store = LocalStore(self.root)
         self.results = Results(self.root / "results")
         self.catalogue = Catalogue(self.root / "catalogue")
 

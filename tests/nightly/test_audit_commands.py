@@ -72,7 +72,8 @@ def test_an_interrupted_audit_says_how_to_go_on(tmp_path, monkeypatch, capsys, n
         cli.main()
     assert left.value.code == 130
     assert "interrupted; run the same command again to resume" in capsys.readouterr().err
-    assert not (tmp_path / "s" / "lease.json").exists()
+    (beat,) = (tmp_path / "s" / "lease").glob("*.beat")
+    assert json.loads(beat.read_text())["over"]
 
 
 def test_an_audit_that_could_flag_nothing_is_refused(tmp_path, monkeypatch, capsys):
