@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from fsspec.core import url_to_fs
 
 from scanner.errors import ConfigError
+from scanner.io.patience import patience, patiently, told
 
 REMOTE = ("s3", "gs", "gcs", "http", "https")
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -76,15 +77,24 @@ def store(address: str) -> tuple[Any, str]:
     Raises:
         ConfigError: If the address is refused, or the package for its store is not installed.
     """
-    scheme(address)
+    is_web = scheme(address) in ("http", "https")
     try:
-        files, path = url_to_fs(address)
+        files, path = url_to_fs(address, **(_for_the_web() if is_web else {}))
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"{address} cannot be opened: {error}; install memscan[s3], [gcs] or [http]"
         ) from error
     files.invalidate_cache()
     return files, path
+
+
+def _for_the_web() -> dict[str, Any]:
+    """Return options for web servers: a large shard may take its time, a silent server may not."""
+    from aiohttp import ClientTimeout
+
+    silence = max(1.0, patience() / 3)
+    limits = ClientTimeout(total=None, sock_connect=silence, sock_read=silence)
+    return {"client_kwargs": {"timeout": limits}}
 
 
 def file_name(address: str) -> str:
@@ -180,9 +190,9 @@ def _remote(address: str) -> Iterator[str]:
         raise ConfigError(f"{address}: a web server lists nothing; use {{00000..00041}} for *")
     files, path = store(address)
     try:
-        found = [files.unstrip_protocol(p) for p in files.glob(path)]
+        found = [files.unstrip_protocol(p) for p in patiently(lambda: files.glob(path))]
     except Exception as error:  # every store has errors of its own
-        raise ConfigError(f"{address} cannot be listed: {error}") from error
+        raise ConfigError(f"{address} cannot be listed: {told(error)}") from error
     if not found:
         raise ConfigError(f"{address} matches nothing: check the bucket, the prefix and the region")
     yield from _in_order(found)

@@ -53,24 +53,20 @@ def patience() -> float:
 def passes(error: BaseException) -> bool:
     """Return whether an error of a store may be gone at the next attempt.
 
-    What the server answered decides; where it did not answer, the kind of the error.
+    The outermost error that says something decides: a connection that broke passes, whatever
+    its parser makes of what came; what the server answered does if its status says so.
     """
-    if (status := http_status(error)) is not None:
-        return status in _PASSING_STATUS
-    return any(_is_passing_kind(each) for each in _chain(error))
+    for each in _chain(error):
+        if _is_passing_kind(each):
+            return True
+        if (status := _status(each)) is not None:
+            return status in _PASSING_STATUS
+    return False
 
 
 def http_status(error: BaseException) -> int | None:
     """Return the HTTP status behind an error, if there is one."""
-    for each in _chain(error):
-        response = getattr(each, "response", None)
-        if isinstance(response, dict):
-            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        else:
-            status = getattr(each, "status", None) or getattr(each, "code", None)
-        if isinstance(status, int) and 100 <= status < 600:
-            return status
-    return None
+    return next((s for each in _chain(error) if (s := _status(each)) is not None), None)
 
 
 def told(error: BaseException) -> str:
@@ -83,11 +79,20 @@ def told(error: BaseException) -> str:
             f"AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS; FSSPEC_S3_ANON=true for a "
             f"public bucket) that may do this"
         )
-    if status == 404 or isinstance(error, FileNotFoundError):
-        return f"{what}: it does not exist; check the bucket, the path and AWS_ENDPOINT_URL"
     if passes(error):
         return f"{what}: no answer within {patience():.0f} s; run again when the store is back"
+    if status == 404 or isinstance(error, FileNotFoundError):
+        return f"{what}: it does not exist; check the bucket, the path and AWS_ENDPOINT_URL"
     return what
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(error, "status", None) or getattr(error, "code", None)
+    return status if isinstance(status, int) and 100 <= status < 600 else None
 
 
 def _is_passing_kind(error: BaseException) -> bool:

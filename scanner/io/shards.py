@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from scanner.errors import ConfigError, ShardError
 from scanner.io.addresses import expand, file_name, scheme, store
+from scanner.io.patience import patiently, told
 from scanner.io.samples import Fragment, fragments, item
 from scanner.io.tar import FileSource, InflateSource, Source, Tar
 from scanner.records import Caption, Reject
@@ -102,11 +103,11 @@ def stat(url: str) -> Shard:
         if scheme(url) is None:
             return _local_shard(url, Path(url).stat())
         files, path = store(url)
-        facts = files.info(path)
+        facts = patiently(lambda: files.info(path))
     except (ShardError, ConfigError):
         raise
     except Exception as error:  # every store has errors of its own
-        raise ShardError(f"{url} cannot be read: {error or type(error).__name__}") from error
+        raise ShardError(f"{url} cannot be read: {told(error)}") from error
     size = facts.get("size")
     tags = (facts.get(k) for k in ("ETag", "etag", "generation", "Content-MD5", "Last-Modified"))
     return Shard(url, -1 if size is None else int(size), str(next(filter(None, tags), "")))
@@ -263,11 +264,6 @@ def _local_shard(url: str, status: os.stat_result) -> Shard:
 @contextmanager
 def _opened(shard: Shard) -> Iterator[Source]:
     """Open a shard that still is as it was found."""
-    if (now := stat(shard.url)) != shard:
-        raise ShardError(
-            f"{shard.url} changed since it was listed: {now.size} bytes, tag {now.etag}, before "
-            f"{shard.size} bytes, tag {shard.etag}; scan it again when it is at rest"
-        )
     source = _file(shard)
     try:
         is_compressed = file_name(shard.url).lower().endswith((".gz", ".tgz"))
@@ -277,15 +273,32 @@ def _opened(shard: Shard) -> Iterator[Source]:
 
 
 def _file(shard: Shard) -> FileSource:
-    try:
-        if scheme(shard.url) is None:
+    if scheme(shard.url) is None:
+        _check_unchanged(shard)
+        try:
             return FileSource(Path(shard.url).open("rb"), shard.size, shard.url)
-        files, path = store(shard.url)
-        file = cast(BinaryIO, files.open(path, "rb"))
+        except OSError as error:
+            raise ShardError(f"{shard.url} cannot be opened: {error}") from error
+    files, path = store(shard.url)
+    is_web = scheme(shard.url) in ("http", "https")
+
+    def opens(seeks: bool) -> BinaryIO:
+        _check_unchanged(shard)
+        options = {"block_size": 0} if is_web and not seeks else {}
+        return cast(BinaryIO, files.open(path, "rb", **options))
+
+    try:
+        file = patiently(lambda: opens(True))
     except (ShardError, ConfigError):
         raise
     except Exception as error:  # every store has errors of its own
-        raise ShardError(f"{shard.url} cannot be opened: {error}") from error
-    is_web = scheme(shard.url) in ("http", "https")
-    opens = (lambda: cast(BinaryIO, files.open(path, "rb", block_size=0))) if is_web else None
+        raise ShardError(f"{shard.url} cannot be opened: {told(error)}") from error
     return FileSource(file, shard.size, shard.url, opens)
+
+
+def _check_unchanged(shard: Shard) -> None:
+    if (now := stat(shard.url)) != shard:
+        raise ShardError(
+            f"{shard.url} changed since it was listed: {now.size} bytes, tag {now.etag}, before "
+            f"{shard.size} bytes, tag {shard.etag}; scan it again when it is at rest"
+        )

@@ -8,10 +8,12 @@ with a description. Memory is bounded whatever the archive says about itself.
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from scanner.errors import ShardError
+from scanner.io.patience import passes, patiently, told
 
 BLOCK_BYTES = 512
 NAME_LIMIT = 4096
@@ -62,8 +64,8 @@ class FileSource:
         file: Read from where it stands.
         size: Size in bytes that the file was listed with, -1 if it is not known.
         url: For messages.
-        sequential: Opens the file once more from its beginning, for reading without seeks: the
-            way out when a server refuses byte ranges.
+        opens: Opens the file once more from its beginning, for reading with seeks or, where a
+            server refuses byte ranges, without; null where it cannot break.
     """
 
     def __init__(
@@ -71,12 +73,12 @@ class FileSource:
         file: BinaryIO,
         size: int,
         url: str,
-        sequential: Callable[[], BinaryIO] | None = None,
+        opens: Callable[[bool], BinaryIO] | None = None,
     ) -> None:
         self.at = 0
         self.problem: str | None = None
         self._file, self._size, self._url = file, size, url
-        self._sequential = sequential
+        self._opens, self._is_broken = opens, False
         self._seeks = size >= 0
 
     def read(self, count: int) -> bytes:
@@ -117,21 +119,42 @@ class FileSource:
         return _read_over(self, count)
 
     def _piece(self, count: int) -> bytes:
+        """Read on; what passes is waited for, and goes on at the same byte."""
+        try:
+            return patiently(lambda: self._attempt(count))
+        except ShardError:
+            raise
+        except Exception as error:  # every store has errors of its own
+            raise ShardError(
+                f"{self._url} cannot be read at byte {self.at}: {told(error)}"
+            ) from error
+
+    def _attempt(self, count: int) -> bytes:
+        if self._is_broken:
+            self._reopen()
         try:
             return self._file.read(count)
         except Exception as error:  # every store has errors of its own
-            if self._sequential:
-                return self._piece_without_seeks(count)
-            raise ShardError(f"{self._url} cannot be read at byte {self.at}: {error}") from error
+            self._is_broken = True
+            if passes(error) or not self._seeks or self._opens is None:
+                raise
+            self._seeks = False  # a server without byte ranges
+            return self._attempt(count)
 
-    def _piece_without_seeks(self, count: int) -> bytes:
-        at, opens, self._sequential = self.at, self._sequential, None
-        if opens is None:
-            return b""
-        self._file.close()
-        self._file, self._seeks, self.at = opens(), False, 0
-        _read_over(self, at)
-        return self._piece(count)
+    def _reopen(self) -> None:
+        """Open the file anew and go to where reading broke off."""
+        if self._opens is not None:
+            with suppress(Exception):
+                self._file.close()
+            self._file = self._opens(self._seeks)
+        if self._seeks:
+            self._file.seek(self.at)
+        left = 0 if self._seeks or self._opens is None else self.at
+        while left > 0 and (piece := self._file.read(min(left, _SKIP_BYTES))):
+            left -= len(piece)
+        if left:
+            raise ShardError(f"{self._url} changed while it was read; scan it again")
+        self._is_broken = False
 
     def close(self) -> None:
         """Close the file."""
