@@ -26,6 +26,8 @@ STOP_SECONDS = 60
 """How long a stopped command may take to mark its run interrupted. Ray's default is 3."""
 PATIENCE_SECONDS = 120.0
 """How long a head may be silent before following it is given up."""
+AGENT_SECONDS = 60.0
+"""How long a head that has just started may take until it can run a job."""
 SECONDS_BETWEEN_LOOKS = 1.0
 INTERRUPTED = 130
 
@@ -173,7 +175,17 @@ class Jobs:
             return requests.get(address, verify=verify, timeout=30).status_code == 200
 
     def submit(self, what: Submission) -> str:
-        """Package, send, and return the job's id."""
+        """Package, send, and return the job's id; wait for a head that has just started."""
+        until = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                return self._submit(what)
+            except _NoAgentError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _submit(self, what: Submission) -> str:
         metadata = dict(what.metadata) | {"memscan": scanner.__version__}
         if what.name is not None:
             metadata[NAME] = what.name
@@ -281,10 +293,20 @@ class Jobs:
                 ) from error
             if "status code 4" in text or isinstance(error, ValueError):
                 raise ConfigError(f"the cluster at {where} refuses: {text}") from error
+            if "No available agent" in text:
+                raise _NoAgentError(
+                    f"the head at {where} answers and cannot start a job: Ray's agent is not "
+                    f"running there; see dashboard_agent.log in its session, and whether its port "
+                    f"(--dashboard-agent-listen-port, 52365) is taken"
+                ) from error
             raise ClusterError(
                 f"no Jobs API answers at {where} ({_origin(error)}): is this the head's dashboard "
                 f"port (8265), and may this machine reach it?"
             ) from error
+
+
+class _NoAgentError(ClusterError):
+    """The head answers, and has no process yet that runs jobs."""
 
 
 class _Tail:

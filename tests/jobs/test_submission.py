@@ -1,10 +1,13 @@
 """Jobs on a real Ray head with its dashboard, the Jobs API and a token, on loopback."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import jobs_api
@@ -103,6 +106,52 @@ def test_what_is_no_jobs_api_says_so():
         Jobs(Head(address="http://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="jobs are sent to the dashboard of a Ray head"):
         Jobs(Head(address="ray://head:10001"))
+
+
+class Starting(BaseHTTPRequestHandler):
+    """Answers as Ray's head does, which cannot start a job before the third time."""
+
+    asked = 0
+
+    def reply(self, status, body):
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+    def do_GET(self):
+        version = {"version": "4", "ray_version": ray.__version__, "ray_commit": ""}
+        self.reply(200, version if self.path == "/api/version" else [])
+
+    def do_POST(self):
+        Starting.asked += 1
+        if Starting.asked < 3:
+            self.reply(500, b"No available agent to submit job, please try again later.")
+        else:
+            self.reply(200, {"job_id": "a", "submission_id": "a"})
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def starting(monkeypatch):
+    monkeypatch.setattr(submission, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(Starting, "asked", 0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Jobs(Head(address=f"http://127.0.0.1:{server.server_port}"))
+        server.shutdown()
+
+
+def test_a_head_that_has_just_started_is_waited_for(starting):
+    assert starting.submit(Submission(words=("doctor",), ship=False)) == "a"
+    assert Starting.asked == 3
+
+
+def test_a_head_that_cannot_start_jobs_says_what_to_look_at(starting, monkeypatch):
+    monkeypatch.setattr(submission, "AGENT_SECONDS", 0)
+    with pytest.raises(ClusterError, match=r"cannot start a job.*dashboard_agent\.log"):
+        starting.submit(Submission(words=("doctor",), ship=False))
 
 
 def test_the_exit_code_comes_through_and_the_log_comes_once(jobs, shell):
