@@ -404,10 +404,11 @@ def _exit_code(job: JobDetails) -> int | None:
 
 
 def _origin(error: BaseException) -> str:
-    """Return the first line of the error that was at the bottom of it."""
+    """Return the first line of the error that was at the bottom of it, fit for a terminal."""
     while (below := error.__cause__ or error.__context__) is not None:
         error = below
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [""])[0]
+    return line if line.isprintable() and line else type(error).__name__
 
 
 @contextmanager

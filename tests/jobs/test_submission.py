@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -106,6 +107,22 @@ def test_what_is_no_jobs_api_says_so():
         Jobs(Head(address="http://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="jobs are sent to the dashboard of a Ray head"):
         Jobs(Head(address="ray://head:10001"))
+
+
+def test_a_port_that_speaks_something_else_puts_none_of_it_on_the_terminal():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"\x00\x00\x1e\x04\x1b[31m\xfe\r\n\r\n")  # as gRPC might
+
+        threading.Thread(target=answer, daemon=True).start()
+        port = server.getsockname()[1]
+        with pytest.raises(ClusterError, match="no Jobs API answers at") as caught:
+            Jobs(Head(address=f"http://127.0.0.1:{port}"))
+    assert str(caught.value).isprintable()
 
 
 class Starting(BaseHTTPRequestHandler):
