@@ -65,10 +65,9 @@ def measured(
     if not texts:
         raise ConfigError(f"no caption of the shards is in {truth}: is it their truth?")
     counts: Counter[str] = Counter()
-    device = question.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    denoiser = models.load(question.model, device=device, dtype=question.spec.dtype)
+    denoiser = models.load(
+        question.model, device=_device(question.device), dtype=question.spec.dtype
+    )
     baselines = {
         models.baseline_name(source): Counted(
             models.load_baseline(source, denoiser, question.spec.dtype), counts
@@ -95,6 +94,23 @@ def measured(
     choice = choose(maps, [known[caption.sha256] for caption in texts], timesteps)
     choice.evaluations = {"draws": len(draws), **counts}
     return choice
+
+
+def _device(wanted: str) -> str:
+    """Return a device that is there.
+
+    Raises:
+        ConfigError: If the one that is wanted is not.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True,
+    }  # fmt: skip
+    if wanted == "auto":
+        return next(name for name, is_there in there.items() if is_there)
+    if not there.get(wanted):
+        known = ", ".join(name for name, is_there in there.items() if is_there)
+        raise ConfigError(f"device must be auto or one of {known} here, got {wanted}")
+    return wanted
 
 
 def _captions(sources: Sequence[str]) -> dict[str, Caption]:

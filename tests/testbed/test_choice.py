@@ -160,5 +160,9 @@ def test_the_command_measures_the_shipped_model_and_writes_what_it_found(tmp_pat
     assert found["evaluations"]["forward"] == 24 * (6 * 2 + 5)
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.width > 1000
-    other = [*asked, "--truth", str(tmp_path / "nothing.parquet")]
-    assert "must be Parquet" in str(CliRunner().invoke(app, other).exception)
+    for more, said in (
+        (("--truth", str(tmp_path / "nothing.parquet")), "must be Parquet"),
+        (("--device", "abacus"), "device must be auto or one of"),
+        (("--baseline", str(WEIGHTS / "early")), "baselines must have distinct names"),
+    ):
+        assert said in str(CliRunner().invoke(app, [*asked, *more]).exception)
