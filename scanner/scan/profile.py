@@ -35,7 +35,7 @@ def profile(
     """
     setting, vectors = (
         stages.setting_of(denoiser, draws, spec),
-        stages._probes(denoiser, draws, spec),
+        stages.probes_of(denoiser, draws, spec),
     )
     x, found = stages.starts(denoiser, draws), Profile()
     captions = setting.condition[: len(draws)]
@@ -45,14 +45,14 @@ def profile(
             with torch.no_grad():
                 own, null = denoiser.score(pair, level, setting.condition).chunk(2)
         else:
-            scores, diagonals = stages._score_and_diagonal(
+            scores, diagonals = stages.score_and_diagonal(
                 setting.scores(level), pair, torch.cat([vectors, vectors], dim=1)
             )
             (own, null), (diagonal, other) = scores.chunk(2), diagonals.chunk(2)
             found["delta_s", "null", step] = maps.delta_s(own, null).cpu()
             found["delta_h", "null", step] = maps.delta_h(diagonal, other).cpu()
             for name, network in baselines.items():
-                score, early = stages._score_and_diagonal(
+                score, early = stages.score_and_diagonal(
                     lambda at, n=network, where=level: n.score(at, where, captions), x, vectors
                 )
                 found["delta_s", name, step] = maps.delta_s(own, score).cpu()

@@ -245,7 +245,7 @@ def localize(
         spec: Steps, probes and their design, and what is asked for.
     """
     setting = setting_of(denoiser, draws, spec)
-    vectors = _probes(denoiser, draws, spec)
+    vectors = probes_of(denoiser, draws, spec)
     found, own = Localization(), None
     if "probes" in methods.passes(spec, localized=True):
         own, null = _branches(setting, -1 - spec.map_back, seen.point, vectors)
@@ -273,7 +273,7 @@ def localize(
     return Localization(kept, found.scores)
 
 
-def _probes(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
+def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
     """Return every draw's own probes, ``(K, B, C, H, W)``."""
     own = [
         noise.probes(d.sha256, d.seed, denoiser.latent_shape, spec.probes, spec.probe_design)
@@ -287,7 +287,7 @@ def _branches(
 ) -> tuple[_Branch, _Branch]:
     """Return the conditional and the unconditional branch, from one graph and the same probes."""
     function, pair = setting.scores(setting.level(step)), torch.cat([point, point])
-    scores, diagonals = _score_and_diagonal(function, pair, torch.cat([vectors, vectors], dim=1))
+    scores, diagonals = score_and_diagonal(function, pair, torch.cat([vectors, vectors], dim=1))
     (own, null), (own_diagonal, null_diagonal) = scores.chunk(2), diagonals.chunk(2)
     return _Branch(own, own_diagonal), _Branch(null, null_diagonal)
 
@@ -318,7 +318,7 @@ def _against(
             score = setting.denoiser.score(point, level, captions)
             other = network.score(point, level, captions)
         return {("delta_s", name): maps.delta_s(score, other)}, (score, other)
-    other, early = _score_and_diagonal(lambda x: network.score(x, level, captions), point, vectors)
+    other, early = score_and_diagonal(lambda x: network.score(x, level, captions), point, vectors)
     found = {
         ("delta_h", name): maps.delta_h(own.diagonal, early),
         ("delta_s", name): maps.delta_s(own.score, other),
@@ -326,7 +326,7 @@ def _against(
     return found, (own.score, other)
 
 
-def _score_and_diagonal(
+def score_and_diagonal(
     function: Callable[[Tensor], Tensor], point: Tensor, vectors: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the function's value and its Jacobian's diagonal from one graph."""
