@@ -20,14 +20,17 @@ NUM_CODES = 1 << 16
 
 STEPS = """
 WITH paths AS (
-    SELECT any_value(increments) AS lengths FROM scores
-    WHERE increments IS NOT NULL GROUP BY caption_sha256, seed
+    SELECT caption_sha256, seed, any_value(increments) AS lengths FROM scores
+    WHERE increments IS NOT NULL GROUP BY ALL
 ), steps AS (
-    SELECT unnest(lengths) AS length, generate_subscripts(lengths, 1) AS step FROM paths
+    SELECT caption_sha256, seed, unnest(lengths) AS length,
+           generate_subscripts(lengths, 1) AS step FROM paths
 )
-SELECT avg(length), stddev_samp(length) FROM steps GROUP BY step HAVING count(*) > 1 ORDER BY step
+SELECT avg(length ORDER BY caption_sha256, seed), stddev_samp(length ORDER BY caption_sha256, seed)
+FROM steps GROUP BY step HAVING count(*) > 1 ORDER BY step
 """
-"""Mean and deviation of each of the sampler's steps, where the null run has them."""
+"""Mean and deviation of each of the sampler's steps, where the null run has them; summed in one
+order, so that the same rows give the same calibration to the last bit."""
 
 
 def calibrate(

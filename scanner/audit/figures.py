@@ -295,8 +295,11 @@ def draw_choice(choice: Choice, path: Path) -> None:
     needs_matplotlib()
     figure, axes = _figure(15, 4.8, 1, 3)
     names = list(dict.fromkeys((p.metric, p.baseline) for p in choice.points))
-    panels = (("auc", "held_auc", choice.detection), ("iou", "held_iou", choice.localization))
-    for axis, (chosen, held, best) in zip(axes, panels, strict=False):
+    panels = (
+        ("AUC", "auc", "held_auc", choice.detection),
+        ("IoU", "iou", "held_iou", choice.localization),
+    )
+    for axis, (title, chosen, held, best) in zip(axes, panels, strict=False):
         for number, name in enumerate(names):
             own = sorted(
                 (p for p in choice.points if (p.metric, p.baseline) == name), key=lambda p: p.step
@@ -311,7 +314,7 @@ def draw_choice(choice: Choice, path: Path) -> None:
         if best is not None:
             at = (max(best.timestep, 1), getattr(best, chosen))
             axis.plot(*at, "o", ms=12, mfc="none", mec="black", mew=1.6)
-        axis.set(xscale="log", xlabel="timestep (1 is the last)", title=chosen.upper())
+        axis.set(xscale="log", xlabel="timestep (1 is the last)", title=title)
         axis.grid(color="#ddd", lw=0.6)
     axes[0].legend(fontsize=8, loc="lower left")
     numbers = [s.number for s in choice.seeds]
@@ -322,6 +325,8 @@ def draw_choice(choice: Choice, path: Path) -> None:
                      color=colour, label=label)  # fmt: skip
         axes[2].plot(numbers, [getattr(s, held) for s in choice.seeds], "--o", ms=3,
                      color=colour, alpha=0.55, label=f"{label}, held out")  # fmt: skip
+    rates = [r for s in choice.seeds for r in (s.auc, s.tpr, s.held_auc, s.held_tpr)]
+    axes[2].set_ylim(min(0.9, min(rates) - 0.05), 1.01)
     axes[2].axvline(choice.number, color="black", lw=1, ls=":")
     axes[2].set(xlabel="seeds", title="the recommended detector, by seeds", xticks=numbers)
     axes[2].grid(color="#ddd", lw=0.6)

@@ -259,6 +259,18 @@ def test_steps_have_the_mean_and_the_deviation_of_null_trajectories(make):
     assert found.fingerprint() != replace(found, increments=()).fingerprint()
 
 
+def test_the_same_rows_give_the_same_calibration_to_the_last_bit(make):
+    rng = np.random.default_rng(0)
+    rows = [
+        replace(score(f"null {n}", 1.0 + n, seed=seed), increments=tuple(rng.random(20).tolist()))
+        for n in range(400)
+        for seed in (0, 1)
+    ]
+    results = make()
+    commit(results, "r1", rows)
+    assert len({calibrate(results, "r1", with_tail=False).increments for _ in range(6)}) == 1
+
+
 def test_a_calibration_with_steps_is_read_back_and_one_without_is_as_before(make, tmp_path):
     results = make()
     commit(results, "r1", [replace(score("a", 1.0), increments=(1.0, 2.0)),
