@@ -198,6 +198,8 @@ def retrieve(
         typer.echo(f"run {name}: what generated pictures are nearest to")
         for word, number in counts.items():
             typer.echo(f"  {number:>6,}  {word}")
+        if not counts:
+            typer.echo("  nothing: it has no pictures, which only localized captions have")
         for url, problem in missing.items():
             typer.echo(f"  not read: {url}: {problem}")
     if missing:

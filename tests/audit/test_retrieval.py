@@ -148,6 +148,10 @@ def test_a_run_whose_shards_are_gone_or_without_images_is_told_so(searched, tmp_
     told = json.loads(done.stdout)
     assert list(told["unread"]) == [paths[1]]
     assert told["pictures"]["a copy of its own image"] == 1
+    empty = make("empty", ("r3",))
+    commit(empty, "r3", [score("caption 0", 1.0, key="k00", shard=paths[0])], [])
+    done = CliRunner().invoke(app, ["retrieve", empty.root])
+    assert "it has no pictures" in done.stdout
     bare = make("bare", ("r2",))
     path = str(tmp_path / "bare.tar")
     with webdataset.TarWriter(path) as tar:
