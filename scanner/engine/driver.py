@@ -19,7 +19,16 @@ from scanner.engine.identity import identify
 from scanner.engine.job import Event, Job, Resources, Summary
 from scanner.engine.metrics import Metrics
 from scanner.engine.plan import Ledger, Piece, Plan
-from scanner.engine.pool import IN_FLIGHT, Happening, Lost, Opened, Pool, Returned
+from scanner.engine.pool import (
+    DIED,
+    GONE,
+    IN_FLIGHT,
+    Happening,
+    Lost,
+    Opened,
+    Pool,
+    Returned,
+)  # fmt: skip
 from scanner.engine.queue import HOPELESS, Errand, Queue
 from scanner.engine.record import RunRecord
 from scanner.engine.survey import Survey
@@ -259,7 +268,8 @@ class _Drive:
                 self._committed(errand.piece, facts, lost.actor)
         left = [errand for errand in left if not self._queue.is_over(errand)]
         if lost.blames and len(left) == 1 == len(lost.errands):
-            self._failed(left[0], lost.reason)
+            # A reject tells it, and rows must not depend on the moment.
+            self._failed(left[0], DIED if lost.reason in GONE else lost.reason)
         elif lost.blames and left:
             self._suspect(left, lost.reason)
         else:

@@ -18,6 +18,10 @@ IN_FLIGHT = 6
 their draws fill a batch, one is written, and one is on its way."""
 COMING_SECONDS = 120.0
 """How long work is left for an actor that loads its model."""
+DIED, UNREACHABLE, NODE_DIED = GONE = (
+    "the worker process died", "the worker could not be reached", "the node died",
+)  # fmt: skip
+"""Which of them Ray says of one and the same death depends on the moment."""
 START_SECONDS = 1800.0
 """How long to wait while a cluster gives no actor a place, or none has loaded its model."""
 
@@ -274,9 +278,9 @@ class Pool:
 def _reason(error: RayError) -> str:
     """Return one line for an error of Ray's."""
     known = {
-        "ActorDiedError": "the worker process died",
-        "ActorUnavailableError": "the worker could not be reached",
-        "NodeDiedError": "the node died",
+        "ActorDiedError": DIED,
+        "ActorUnavailableError": UNREACHABLE,
+        "NodeDiedError": NODE_DIED,
         "OutOfMemoryError": "the worker was stopped because the node's memory ran out",
         "ActorUnschedulableError": "the worker could not be placed",
     }
