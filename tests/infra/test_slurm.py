@@ -117,3 +117,14 @@ def test_without_a_command_it_says_how_it_is_used(slurm):
     process = slurm()
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err[:13]) == (2, "usage: sbatch")
+
+
+def test_the_commands_exit_code_counts_even_if_ray_ended_before_it(slurm, tmp_path):
+    for name, text in {
+        "srun": "exit 0", "python3": '[ "$1" = -c ] && echo token; exit 0',
+        "memscan": "sleep 0.5; exit 5",
+    }.items():  # fmt: skip
+        (tmp_path / "tools" / name).write_text(f"#!/bin/bash\n{text}\n")
+    process = slurm("audit", "corpus")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5, err
