@@ -20,11 +20,12 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from scanner.errors import ResultsError
+from scanner.errors import ConfigError, ResultsError
 from scanner.io.catalogue import Catalogue
 from scanner.io.results import Results
 from scanner.io.stores import LocalStore
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
 
 
@@ -32,10 +33,19 @@ class State:
     """A state folder; nothing is made before the first write.
 
     Args:
-        root: The folder.
+        root: The folder, local or mounted.
+
+    Raises:
+        ConfigError: If it is an address.
     """
 
     def __init__(self, root: str | Path) -> None:
+        if _ADDRESS.match(str(root)):
+            raise ConfigError(
+                f"an audit's state is a local or mounted folder, got {root}: audits appear in it "
+                f"by a rename, which buckets do not have; mount a volume for it (the corpus may be "
+                f"in a bucket), and copy it to a bucket after the night"
+            )
         self.root = Path(root).expanduser().absolute()
         self.store = LocalStore(self.root)
         self.results = Results(self.root / "results")

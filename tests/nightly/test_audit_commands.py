@@ -83,6 +83,20 @@ def test_an_audit_that_could_flag_nothing_is_refused(tmp_path, monkeypatch, caps
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("words", [["audit", "x.tar", "--model", "gaussian", "--threshold", 1],
+                                   ["mute", "a000", "--reason", "x"]])  # fmt: skip
+def test_a_state_in_a_bucket_is_refused_and_no_folder_is_made_of_it(
+    words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["memscan", *map(str, words), "--state", "s3://bucket/state"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert "an audit's state is a local or mounted folder, got s3:/" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_mute_must_say_why_and_can_be_undone(tmp_path, monkeypatch, capsys):
     state = ("--state", tmp_path / "s")
     assert memscan(monkeypatch, capsys, "mute", "0" * 64, *state)[0] == 2
