@@ -44,8 +44,8 @@ class Facts:
         device: The device's name.
         threads: Threads for work on the CPU.
         seconds: Time to load the model.
-        gpu: What no other GPU is called: its UUID, or the node and Ray's number of it; ``""``
-            where none was asked for.
+        gpu: What no other GPU is called: its UUID, or the machine, Ray's node and its number of
+            it; ``""`` where none was asked for.
     """
 
     pid: int
@@ -354,9 +354,11 @@ def _device(device: str) -> tuple[str, str]:
         if (uuid := getattr(facts, "uuid", None)) is not None:
             return facts.name, str(uuid)
     name = torch.cuda.get_device_name() if device == "cuda" else device
-    given = ray.get_runtime_context().get_accelerator_ids() if ray.is_initialized() else {}
-    numbers = ",".join(given.get("GPU", ()))
-    return name, f"{platform.node()}:{numbers}" if numbers else ""
+    if not ray.is_initialized():
+        return name, ""
+    here = ray.get_runtime_context()
+    numbers = ",".join(here.get_accelerator_ids().get("GPU", ()))
+    return name, f"{platform.node()}/{here.get_node_id()}:{numbers}" if numbers else ""
 
 
 def _cuda_works() -> bool:
