@@ -24,7 +24,26 @@ SCHEMA_VERSION = 3
 """2 had no share for masks, 1 no tail, no scores by seed and no settings; both are still read."""
 MASK_SHARE = 0.3
 """Chosen on planted captions: docs/calibration.md."""
-_NOT_DECIDING = {"created", "captions", "tail_note", "settings"}
+_NOT_DECIDING = {"created", "captions", "tail_note", "settings", "screen"}
+"""What changes no number of a scan; of a screen, the scan's own spec says where it drops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where captions can be dropped after the first step, and what that costs.
+
+    Attributes:
+        threshold: Captions whose first step's norm, mean over seeds, is below this are dropped.
+        recall: Chance that a memorized caption is not: promised if it is exchangeable with the
+            positives, on average over sets of so many.
+        positives: How many memorized captions it was fitted on.
+        passing: Share of the null captions that are not dropped.
+    """
+
+    threshold: float
+    recall: float
+    positives: int
+    passing: float
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,7 @@ class Calibration:
             maps and masks are not smoothed.
         increments: Mean and standard deviation of the length of each of the sampler's steps over
             null captions and seeds; empty where the null run had no ``increment``.
+        screen: Where to drop captions after the first step, or null.
     """
 
     model: str
@@ -65,6 +85,7 @@ class Calibration:
     settings: dict[str, Any] = field(default_factory=dict)
     mask_share: float = 0.0
     increments: tuple[tuple[float, float], ...] = ()
+    screen: Screen | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -282,7 +303,18 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         settings=dict(content.get("settings", {})),
         mask_share=float(content.get("mask_share", 0)),
         increments=tuple((float(m), float(d)) for m, d in content.get("increments", ())),
+        screen=None if content.get("screen") is None else _screen(content["screen"]),
     )
+
+
+def _screen(content: dict[str, Any]) -> Screen:
+    screen = Screen(
+        float(content["threshold"]), float(content["recall"]), int(content["positives"]),
+        float(content["passing"]),
+    )  # fmt: skip
+    if not math.isfinite(screen.threshold):
+        raise ConfigError(f"a screen's threshold must be finite, got {screen.threshold}")
+    return screen
 
 
 def _tail(content: dict[str, Any]) -> Tail:

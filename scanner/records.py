@@ -78,12 +78,13 @@ class ScoreRow:
         stage: How far it got: ``screen``, ``detect`` or ``localize``.
         delta_s: Spatial mean of the channel-summed squared score difference; null where the
             caption stopped at the screen.
-        screen: The screen's score, null if there was no screen.
+        screen: Norm of the first step, in noise; null if there was no screen.
         p_value: The caption's p-value over its seeds, null without calibration.
         flagged: Whether the caption is flagged, or may be once a false-discovery rate is settled;
             null without a threshold.
         extra: Further detectors' scores by column name.
-        p_kind: Where ``p_value`` comes from: ``conformal`` (guaranteed) or ``tail`` (a model).
+        p_kind: Where ``p_value`` comes from: ``conformal`` (guaranteed), ``tail`` (a model) or
+            ``screen`` (it is 1).
         seed_p_value: Conformal p-value of this seed's score alone.
         increments: Length of each of the sampler's steps, where ``increment`` is asked for.
     """

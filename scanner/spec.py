@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -61,6 +62,8 @@ class ScanSpec:
         threshold: A caption is flagged above this delta_s; null leaves it to the calibration.
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
         fpr: Nominal false-positive rate at which a calibration's threshold is applied.
+        screen: Sampled captions of which the first step's norm, mean over seeds, is below this (in
+            noise) are dropped before the second step; null samples all.
         source: One of `SOURCES`.
         timestep: Training timestep to which an image is noised, where images are scored.
         fdr: False-discovery rate over all captions of a run instead, or null. What may pass is
@@ -86,6 +89,7 @@ class ScanSpec:
     maps: tuple[str, ...] = DEFAULT_MAPS
     fdr: float | None = None
     map_back: int = 0
+    screen: float | None = None
     source: str = "generated"
     timestep: int = TIMESTEP
 
@@ -123,6 +127,7 @@ class ScanSpec:
         object.__setattr__(self, "maps", _chosen("maps", self.maps, MAPS))
         self._check_methods()
         self._check_source()
+        self._check_screen()
 
     def _check_methods(self) -> None:
         """Refuse methods that this scan cannot serve.
@@ -173,6 +178,22 @@ class ScanSpec:
             if self.source == "generated" and name in ONLY_AT_IMAGE:
                 raise ConfigError(f"{name} compares with the image: it needs source image or auto")
 
+    def _check_screen(self) -> None:
+        """Refuse a screen where there is nothing to screen from.
+
+        Raises:
+            ConfigError: If no caption is sampled, or there is no step beyond the first.
+        """
+        if self.screen is None:
+            return
+        if self.source == "image":
+            raise ConfigError("an image takes two evaluations, as a screen would: leave screen out")
+        if self.steps < 2 or not math.isfinite(self.screen):
+            raise ConfigError(
+                f"a screen needs a finite number and at least 2 steps, got {self.screen} and "
+                f"{self.steps} steps"
+            )
+
     def only(self, source: str) -> "ScanSpec":
         """Return what this spec asks of the samples that are scored at one source.
 
@@ -182,7 +203,7 @@ class ScanSpec:
         if self.source == source:
             return self
         return replace(
-            self, source=source, map_back=0 if source == "image" else self.map_back,
+            self, source=source, **({"screen": None, "map_back": 0} if source == "image" else {}),
             detectors=existing(self.detectors, source),
             maps=existing(self.maps, source),
         )  # fmt: skip
@@ -202,8 +223,9 @@ class ScanSpec:
             del asked["detectors"]
         if self.maps == DEFAULT_MAPS:
             del asked["maps"]
-        if self.fdr is None:
-            del asked["fdr"]
+        for name in ("fdr", "screen"):
+            if asked[name] is None:
+                del asked[name]
         for name in self._without_effect():
             del asked[name]
         return _digest(asked)

@@ -1,5 +1,6 @@
 """A calibration from a run over captions that are not memorized."""
 
+import math
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from scanner import tail
 from scanner.audit.query import connect, model_of
-from scanner.calibration import MASK_SHARE, Calibration
+from scanner.calibration import MASK_SHARE, Calibration, Screen
 from scanner.errors import ConfigError
 from scanner.io.results import Results
 from scanner.masks import from_heatmap, mean_filtered, to_heatmap
@@ -101,6 +102,46 @@ def calibrate(
         mask_share=MASK_SHARE,
         increments=tuple((float(mean), float(deviation)) for mean, deviation in increments),
     )
+
+
+def screen(results: Results, positive_run: str, null_run: str, recall: float) -> Screen:
+    """Fit where captions can be dropped after the first step.
+
+    Of m memorized captions the k-th smallest norm is taken, ``k = floor((1 - recall)(m + 1))``: a
+    further one, exchangeable with them, is below it with a chance of at most ``k / (m + 1)``.
+
+    Args:
+        results: The results folder.
+        positive_run: A run over memorized captions, all of them screened.
+        null_run: A run over null captions with ``wen_first``.
+        recall: Share of memorized captions to keep, 0 to 1.
+
+    Raises:
+        ConfigError: If the recall is out of range, or there are too few positives to promise it.
+    """
+    if not 0 < recall < 1:
+        raise ConfigError(f"recall must lie between 0 and 1, got {recall}")
+    norms = _means(results, positive_run, "screen")
+    allowed = math.floor((1 - recall) * (len(norms) + 1) + 1e-9)
+    if allowed < 1:
+        raise ConfigError(
+            f"{len(norms)} positives can promise a recall of {len(norms) / (len(norms) + 1):.3g} "
+            f"at most; {recall:g} needs {math.ceil(1 / (1 - recall) - 1e-9) - 1} or more"
+        )
+    threshold = norms[allowed - 1]
+    nulls = _means(results, null_run, "wen_first")
+    passing = sum(norm >= threshold for norm in nulls) / max(1, len(nulls))
+    return Screen(threshold, recall, len(norms), passing)
+
+
+def _means(results: Results, run: str, column: str) -> list[float]:
+    """Return every caption's mean over its seeds, ascending."""
+    with closing(connect(results, runs=[run])) as con:
+        rows = con.execute(
+            f"SELECT avg(CAST({column} AS DOUBLE)) AS s FROM scores GROUP BY caption_sha256 "  # noqa: S608
+            "HAVING s IS NOT NULL ORDER BY s"
+        ).fetchall()
+    return [float(s) for (s,) in rows]
 
 
 def _pixel_threshold(maps: Any, pixel_fpr: float) -> float:

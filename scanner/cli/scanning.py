@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from scanner.audit.verdict import Verdict
     from scanner.calibration import Calibration
     from scanner.engine.job import Job, Resources, Summary
+
+
+ALL_SCREENED = 1e30
+"""Drops every caption after the first step: what a screen is fitted on."""
 
 
 def scan(
@@ -47,6 +51,19 @@ def scan(
             help="With --source auto, the calibration of samples scored at their image; "
             "--calibration is of the others then.",
             show_default=False,
+        ),
+    ] = None,
+    screen: Annotated[
+        bool,
+        typer.Option(
+            "--screen/--no-screen",
+            help="Drop captions after the first step where the calibration says so.",
+        ),
+    ] = False,
+    screen_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Drop captions whose first step's norm is below this instead.", show_default=False
         ),
     ] = None,
     fpr: options.Fpr = None,
@@ -91,6 +108,7 @@ def scan(
 
     Run the same command again and it resumes; a run that is complete does nothing.
     --source image scores every sample at its own image; a sample without one becomes a reject.
+    --screen drops captions after one step, as clean: see calibrate --screen-recall.
     With --fdr, captions that may pass are localized as the scan goes; which of them do is settled
     at its end over all captions of the run, and again whenever the run is extended.
     Exit codes: 0 complete, 2 cannot start, 3 something is missing, 4 cluster lost, 130 interrupted.
@@ -135,6 +153,21 @@ def calibrate(
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
     ] = 0.01,
+    screen_recall: Annotated[
+        float | None,
+        typer.Option(
+            help="Fit a screen that keeps this share of memorized captions; needs --positives.",
+            show_default=False,
+        ),
+    ] = None,
+    positives: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Shards of captions that are memorized: planted ones, or findings you have "
+            "confirmed. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     tail: Annotated[
         bool,
         typer.Option("--tail/--no-tail", help="Model p-values below 1 / (n + 1), if scores allow."),
@@ -168,6 +201,10 @@ def calibrate(
         raise ConfigError(
             "null scores are of one source: give calibrate --source generated or image"
         )
+    if (screen_recall is None) != (not positives):
+        raise ConfigError("a screen needs both --screen-recall and --positives")
+    if positives and source == "image":
+        raise ConfigError("a screen is of sampled captions: calibrate it with --source generated")
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
@@ -180,7 +217,7 @@ def calibrate(
         store_image=False,
         maps=options.names(maps, MAPS, source),
         # Costs nothing, and only null trajectories say what is usual.
-        detectors=existing(("increment",), source),
+        detectors=existing(("increment", *(("wen_first",) if positives else ())), source),
         source=source,
         timestep=timestep,
     )
@@ -200,6 +237,16 @@ def calibrate(
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
     fitted = fitting.calibrate(Results(work), summary.run, pixel_fpr=pixel_fpr, with_tail=tail)
+    if screen_recall is not None and positives:
+        planted = replace(
+            job, shards=tuple(sources.expand(positives)), limit=None,
+            spec=replace(spec, localize="none", detectors=(), screen=ALL_SCREENED),
+        )  # fmt: skip
+        known = run(planted, resources, "positives", events)
+        if not known.is_complete:
+            raise IncompleteError(_missing(known))
+        of = fitting.screen(Results(work), known.run, summary.run, screen_recall)
+        fitted = replace(fitted, screen=of)
     out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
     typer.echo(f"{out}: {fitted.captions} null captions")
@@ -210,6 +257,12 @@ def calibrate(
 def _said(fitted: "Calibration") -> list[str]:
     """Return what a calibration gives, what of it is guaranteed and what is a model's."""
     lines, tail = [f"p-values from {fitted.min_p:.2g} are conformal: guaranteed"], fitted.tail
+    if (screen := fitted.screen) is not None:
+        lines.append(
+            f"screen: a norm of {screen.threshold:.4g} or more keeps {screen.recall:g} "
+            f"of memorized captions ({screen.positives} positives) and {screen.passing:.1%} of the "
+            f"null captions"
+        )
     if tail is None:
         lines.append(f"no smaller ones, there is no tail model: {fitted.tail_note}")
     else:
@@ -241,7 +294,8 @@ def job_of(
     calibration: Path | None,
     fpr: float | None, fdr: float | None,
     threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
-    maps: str, source: str, timestep: int, image_calibration: Path | None,
+    maps: str, source: str, timestep: int, screen: bool, screen_threshold: float | None,
+    image_calibration: Path | None,
     evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
     limit: int | None, **_: object,
 ) -> "Job":  # fmt: skip
@@ -268,6 +322,7 @@ def job_of(
         maps=options.names(maps, MAPS, source),
         source=source,
         timestep=timestep,
+        screen=_screen(calibration, screen_threshold, wanted=screen),
     )
     return Job(
         model=options.located(model),
@@ -282,6 +337,25 @@ def job_of(
         chunk_size=chunk_size,
         limit=limit,
     )
+
+
+def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> float | None:
+    """Return below which norm of the first step captions are dropped; null for none.
+
+    Raises:
+        ConfigError: If a screen is wanted and nothing says where.
+    """
+    if threshold is not None or not wanted:
+        return threshold
+    from scanner import calibration
+
+    known = None if path is None else calibration.load(path).screen
+    if known is None:
+        raise ConfigError(
+            "--screen needs a calibration with one: calibrate with --screen-recall and "
+            "--positives, or give --screen-threshold"
+        )
+    return known.threshold
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
@@ -304,6 +378,8 @@ def _report(summary: "Summary", out: str, verdict: "Verdict | None", *, as_json:
             f"{summary.flagged} {'flagged' if verdict is None else 'candidates'}, "
             f"{summary.rejected} rejected, in {summary.seconds:.1f} s{again}"
         )
+        if summary.screened:
+            typer.echo(f"{summary.screened} samples were dropped by the screen, after one step")
         if summary.recalled:
             typer.echo(f"{summary.recalled} samples were copies of captions scored before")
         if summary.actors:

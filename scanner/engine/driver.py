@@ -309,7 +309,9 @@ class _Drive:
         self._tell(kind, f"{errand.piece.name}: {line}", **_about(errand.piece))
 
     def _count(self, facts: Any) -> None:
-        for name in ("samples", "scored", "localized", "flagged", "rejected", "recalled"):
+        for name in (
+            "samples", "scored", "localized", "screened", "flagged", "rejected", "recalled",
+        ):  # fmt: skip
             setattr(self.summary, name, getattr(self.summary, name) + facts.get(name, 0))
         for name, number in facts.get("evaluations", {}).items():
             self.summary.evaluations[name] = self.summary.evaluations.get(name, 0) + number

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
-from scanner import models
+from scanner import calibration, models
 from scanner.engine.identity import identify
 from scanner.engine.job import Job
 from scanner.engine.plan import Ledger, Plan
@@ -225,7 +225,11 @@ def _charge(done: Forecast, job: Job, channels: int, flagged: float | None) -> N
     whole = methods.evaluations(spec, localized=True, probes=probes, baseline=has_baseline)
     done.draws, done.flagged_share = done.distinct * len(spec.seeds), _share(job, flagged)
     localized = round(done.draws * done.flagged_share)
-    done.detection = {name: n * done.draws for name, n in detection.items()}
+    done.detection = {name: round(n * done.draws) for name, n in detection.items()}
+    if spec.screen is not None:
+        going = _passing(job)
+        done.detection = {name: round(n * going) for name, n in done.detection.items()}
+        done.detection["forward"] += round(2 * done.draws * (1 - going))
     done.localization = {name: (n - detection[name]) * localized for name, n in whole.items()}
     if done.speed is None:
         return
@@ -234,6 +238,12 @@ def _charge(done: Forecast, job: Job, channels: int, flagged: float | None) -> N
     both = Counter(done.detection)
     both.update(done.localization)
     done.hours = sum(cost[name] * n for name, n in both.items()) / 3600
+
+
+def _passing(job: Job) -> float:
+    """Return the share of captions that passes the screen: the null captions', if that is known."""
+    null = None if job.calibration is None else calibration.load(job.calibration)
+    return 1.0 if null is None or null.screen is None else null.screen.passing
 
 
 def _share(job: Job, flagged: float | None) -> float:

@@ -181,6 +181,7 @@ class Summary:
         flagged: Samples flagged under any seed.
         rejected: Samples that could not be scored.
         localized: Samples with maps.
+        screened: Samples that the screen dropped before they were sampled.
         evaluations: What networks were asked for: ``draws``, ``forward``, ``vjp`` and ``jvp``.
         recalled: Samples scored whose rows are those of a copy that was scored before.
         retries: Attempts of this scan that failed and were repeated.
@@ -200,6 +201,7 @@ class Summary:
     flagged: int = 0
     rejected: int = 0
     localized: int = 0
+    screened: int = 0
     recalled: int = 0
     evaluations: dict[str, int] = field(default_factory=dict)
     retries: int = 0

@@ -96,6 +96,7 @@ class Counts:
             overlap, these times do not.
         denoiser_seconds: Of that, in the denoiser.
         localized: Samples that got maps.
+        screened: Samples that the screen dropped before they were sampled.
         reasons: Samples rejected, by reason.
         recalled: Samples whose rows are a copy's, scored before.
         redone: Samples whose numbers are float32's, because the scan's own precision gave none.
@@ -110,6 +111,7 @@ class Counts:
     seconds: float
     denoiser_seconds: float
     localized: int = 0
+    screened: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     recalled: int = 0
     redone: int = 0
@@ -245,6 +247,7 @@ class Worker:
             flagged=len({row.caption.key for row in result.scores if row.flagged}),
             seconds=work.cost.seconds, denoiser_seconds=work.cost.denoiser_seconds,
             localized=len({row.caption.key for row in result.scores if row.stage == "localize"}),
+            screened=len({row.caption.key for row in result.scores if row.stage == "screen"}),
             reasons=dict(Counter(reject.reason for reject in result.rejects)),
             recalled=work.samples(work.recalled), redone=work.samples(work.redone),
             evaluations=dict(work.cost.evaluations),

@@ -47,7 +47,13 @@ SCORES = _schema(
         _field("url", pa.string(), "Where the image came from", null=True),
         _SEED,
         _field("stage", pa.string(), "How far it got: screen, detect or localize"),
-        _field("screen", pa.float64(), "The screen's score", "score squared", null=True),
+        _field(
+            "screen",
+            pa.float64(),
+            "Norm of the first step, where that was a screen",
+            "noise",
+            null=True,
+        ),
         _field(
             "delta_s",
             pa.float64(),
@@ -58,7 +64,12 @@ SCORES = _schema(
         _field(
             "p_value", pa.float64(), "The caption's p-value over its seeds", "0 to 1", null=True
         ),
-        _field("p_kind", pa.string(), "Of the p-value: conformal, or tail (a model)", null=True),
+        _field(
+            "p_kind",
+            pa.string(),
+            "Of the p-value: conformal, tail (a model) or screen (1)",
+            null=True,
+        ),
         _field(
             "seed_p_value",
             pa.float64(),

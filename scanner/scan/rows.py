@@ -77,7 +77,8 @@ class Rows:
             yield ScoreRow(
                 caption=caption, seed=item.draw.seed,
                 stage="localize" if item.localized else "detect",
-                delta_s=item.delta_s, p_value=verdict.p_value, p_kind=verdict.p_kind,
+                delta_s=item.delta_s, screen=item.screen,
+                p_value=verdict.p_value, p_kind=verdict.p_kind,
                 seed_p_value=null and null.seed_p_value(item.draw.seed, item.delta_s),
                 flagged=verdict.flagged, extra=item.extra | dict(columns_of(item.found)),
                 increments=item.increments,

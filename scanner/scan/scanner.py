@@ -22,6 +22,7 @@ from scanner.scan.work import (
     KEPT_BYTES,
     RECENT_BYTES,
     Fault,
+    First,
     Kept,
     Latents,
     Sampled,
@@ -174,7 +175,9 @@ class Scanner:
             else:
                 at_image = caption.image_sha256 is not None
                 fresh += [Draw(caption.text, sha, seed, at_image) for seed in self.spec.seeds]
-        for sha, items in self._sampled(work, fresh).items():
+        sampled = self._sampled(work, self._screened(work, fresh, first))
+        work.first.clear()
+        for sha, items in sampled.items():
             if all(item.is_finite for item in items):
                 self._judge(work, first[sha], items)
             else:
@@ -222,19 +225,25 @@ class Scanner:
         """Return today's verdict on rows of another day; null if they do not do for today."""
         by_seed, columns = {row.seed: row for row in rows}, self._columns_of_detection()
         own = [by_seed[seed] for seed in self.spec.seeds if seed in by_seed]
+        if self.spec.screen is not None:
+            norms = {row.seed: row.screen for row in own if row.screen is not None}
+            if len(norms) < len(self.spec.seeds):
+                return None
+            if float(np.mean(list(norms.values()))) < self.spec.screen:
+                return self._clean(own[0].caption, norms)
         scores = [row.delta_s for row in own if row.delta_s is not None]
         if len(scores) < len(self.spec.seeds) or any(columns - set(row.extra) for row in own):
             return None
         if "increment" in columns and any(row.increments is None for row in own):
             return None
-        null = self._of_samples
+        null, screens = self._of_samples, self.spec.screen is not None
         verdict = Verdict(*self._flag(scores, null))
         if self._wants(verdict):
             return None
         verdict.rows = [
             ScoreRow(
-                row.caption, row.seed, "detect", row.delta_s, None, verdict.p_value,
-                verdict.flagged,
+                row.caption, row.seed, "detect", row.delta_s, row.screen if screens else None,
+                verdict.p_value, verdict.flagged,
                 {n: row.extra[n] for n in sorted(columns)} | self._unusual(row.increments),
                 verdict.p_kind,
                 None if null is None or row.delta_s is None
@@ -251,6 +260,54 @@ class Scanner:
         if increments is None or null is None or not self._has_increments:
             return {}
         return {"increment_z": null.increment_z(increments)}
+
+    def _screened(
+        self, work: Work, draws: list[Draw], captions: Mapping[str, Caption]
+    ) -> list[Draw]:
+        """Return the draws that go on; captions that the first steps call clean get their rows."""
+        screen = self.spec.screen
+        if screen is None:
+            return draws
+        looked = [draw for draw in draws if not draw.at_image]
+        refused = self.sizes["detect"].each(
+            looked, lambda batch: self._begin(batch, work), self._relieve
+        )
+        for draw, said in refused:
+            work.faults[draw.sha256] = Fault("out_of_memory", f"not even one draw fits: {said}")
+        norms: dict[str, dict[int, float]] = {}
+        for draw, first in work.first.items():
+            norms.setdefault(draw.sha256, {})[draw.seed] = first.norm
+        for sha, by_seed in norms.items():
+            if sha not in work.faults and float(np.mean(list(by_seed.values()))) < screen:
+                work.verdicts[sha] = verdict = self._clean(captions[sha], by_seed)
+                self._recent.add(sha, verdict)
+        done = work.verdicts.keys() | work.faults.keys()
+        work.first = {draw: first for draw, first in work.first.items() if draw.sha256 not in done}
+        return [draw for draw in draws if draw.sha256 not in done]
+
+    def _clean(self, caption: Caption, norms: Mapping[int, float]) -> Verdict:
+        """Return the verdict on a caption that is dropped: its p-value is 1, which always holds."""
+        calibrated = self._of_samples is not None
+        p_value, p_kind = (1.0, "screen") if calibrated else (None, None)
+        flagged = False if calibrated or self.spec.threshold is not None else None
+        asked = "wen_first" in self.spec.detectors
+        rows = [
+            ScoreRow(
+                caption, seed, "screen", None, norm, p_value, flagged,
+                {"wen_first": norm} if asked else {}, p_kind,
+            )
+            for seed, norm in norms.items()
+        ]  # fmt: skip
+        return Verdict(p_value, p_kind, flagged, rows=rows)
+
+    def _begin(self, draws: list[Draw], work: Work) -> None:
+        before = self.evaluations.copy()
+        denoiser, spec = self._networks.denoiser, self._places[False].spec
+        begun, seconds = self._timed(lambda: stages.begin(denoiser, draws, spec))
+        work.cost.denoiser_seconds += seconds
+        work.cost.evaluations.update(_difference(self.evaluations, before))
+        pairs = zip(begun.conditional, begun.unconditional, begun.norm.tolist(), strict=True)
+        work.first |= {draw: First(*first) for draw, first in zip(draws, pairs, strict=True)}
 
     def _columns_of_detection(self) -> set[str]:
         return set(self.spec.detectors) - set(WHEN_LOCALIZED)
@@ -375,6 +432,7 @@ class Scanner:
                 draw, {name: m[i] for name, m in found.items()},
                 {name: values[i] for name, values in scores.items()} | self._unusual(steps[i]),
                 Latents(seen.point[i], seen.final[i], clean[i]), cost, increments=steps[i],
+                screen=work.first[draw].norm if draw in work.first else None,
             )
             for i, draw in enumerate(draws)
         ]  # fmt: skip
@@ -384,7 +442,7 @@ class Scanner:
         at_image = draws[0].at_image
         spec = self._places[at_image].spec
         if not at_image:
-            return stages.detect(denoiser, draws, spec)
+            return stages.detect(denoiser, draws, spec, _together_again(draws, work))
         own = {draw.sha256: torch.tensor(work.pictures[draw.sha256]) for draw in draws}
         return stages.look(denoiser, draws, own, spec)
 
@@ -435,6 +493,18 @@ class Scanner:
             maps.pop(("delta_s", "null")), maps=maps,
             clean=torch.stack(clean) if clean else None,
         )  # fmt: skip
+
+
+def _together_again(draws: list[Draw], work: Work) -> stages.Begun | None:
+    """Return the first steps of draws as one batch, if all of them were looked at."""
+    first = [work.first[draw] for draw in draws if draw in work.first]
+    if len(first) < len(draws):
+        return None
+    return stages.Begun(
+        torch.stack([one.conditional for one in first]),
+        torch.stack([one.unconditional for one in first]),
+        torch.tensor([one.norm for one in first]),
+    )
 
 
 def _places(

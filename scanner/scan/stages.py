@@ -84,8 +84,35 @@ class _Branch:
     diagonal: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The first step of a batch of trajectories.
+
+    Attributes:
+        conditional: Scores of pure noise under the captions, ``(B, C, H, W)``.
+        unconditional: Without a caption.
+        norm: ``||e_c - e_u||``, ``(B,)``.
+    """
+
+    conditional: Tensor
+    unconditional: Tensor
+    norm: Tensor
+
+
 @torch.no_grad()
-def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detection:
+def begin(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Begun:
+    """Evaluate the first step alone: two evaluations a draw, which `detect` need not repeat."""
+    setting, x = setting_of(denoiser, draws, spec), starts(denoiser, draws)
+    level = setting.level(0)
+    conditional, unconditional = setting.scores(level)(torch.cat([x, x])).chunk(2)
+    norm = detectors.norm(detectors.noise_difference(conditional, unconditional, level[2]))
+    return Begun(conditional, unconditional, norm)
+
+
+@torch.no_grad()
+def detect(
+    denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec, begun: Begun | None = None
+) -> Detection:
     """Sample every draw with classifier-free guidance and take all scores on the way.
 
     Two evaluations a step, at batch 2B: ``steps * 2`` evaluations a draw. Δs costs none of its
@@ -96,6 +123,7 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
         denoiser: The model.
         draws: The batch.
         spec: Steps, guidance scale, and the detectors and maps that are asked for.
+        begun: Of `begin`, if it was; the first step costs nothing then.
 
     Raises:
         ConfigError: If attention is asked for and the model has none.
@@ -106,7 +134,7 @@ def detect(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Detecti
     x = starts(denoiser, draws)
     moment = place = None
     for step in range(spec.steps):
-        moment = _step(setting, draws, spec, step, x)
+        moment = _step(setting, draws, spec, step, x, begun if step == 0 else None)
         place = moment if step <= spec.steps - 1 - spec.map_back else place
         for observer in observers.values():
             observer.see(moment)
@@ -190,8 +218,27 @@ def _clean(moment: Moment, guidance_scale: float) -> Tensor:
     return moment.x + moment.level[2] ** 2 * guided
 
 
-def _step(setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor) -> Moment:
-    """Evaluate both branches and take one guided DDIM step."""
+def _step(
+    setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor,
+    begun: Begun | None = None,
+) -> Moment:  # fmt: skip
+    """Evaluate both branches, unless they are given, and take one guided DDIM step."""
+    level, attention, features = setting.level(step), None, list[Tensor]()
+    if begun is None:
+        scores, attention, features = _evaluated(setting, draws, spec, step, x)
+        conditional, unconditional = scores.chunk(2)
+    else:
+        conditional, unconditional = begun.conditional, begun.unconditional
+    guided = unconditional + spec.guidance_scale * (conditional - unconditional)
+    after = ddim_step(x, guided, setting.schedule, step)
+    bottleneck = features[0] if features else None
+    return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
+
+
+def _evaluated(
+    setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Return both branches' scores, and at the last step the attention and features asked for."""
     denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
     attention, is_last = None, step == len(setting.schedule.timesteps) - 1
     wanted = is_last and methods.wants_bottleneck(spec)
@@ -202,11 +249,7 @@ def _step(setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x:
             scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
         else:
             scores = denoiser.score(pair, level, setting.condition)
-    conditional, unconditional = scores.chunk(2)
-    guided = unconditional + spec.guidance_scale * (conditional - unconditional)
-    after = ddim_step(x, guided, setting.schedule, step)
-    bottleneck = features[0] if features else None
-    return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
+    return scores, attention, features
 
 
 def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:

@@ -56,6 +56,15 @@ class Latents:
     clean: Tensor | None
 
 
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first step of one draw: `scanner.scan.stages.Begun` of a single one."""
+
+    conditional: Tensor
+    unconditional: Tensor
+    norm: float
+
+
 @dataclass(slots=True, eq=False)
 class Sampled:
     """One draw, after detection, and after localization if it got there.
@@ -66,6 +75,7 @@ class Sampled:
         extra: Further scores by name.
         latents: Until the draw is localized, or is known not to be.
         cost: Of the chunk that it is charged to.
+        screen: Norm of its first step, where that was looked at before it was sampled.
         picture: The generated picture.
         fault: Why localization gave nothing.
         localized: Whether it has its maps.
@@ -77,6 +87,7 @@ class Sampled:
     extra: dict[str, float]
     latents: Latents | None
     cost: Cost
+    screen: float | None = None
     picture: NDArray[np.uint8] | None = None
     fault: Fault | None = None
     localized: bool = False
@@ -135,6 +146,7 @@ class Work:
             precision gave none.
         pictures: Of samples that are scored at their image, ``(height, width, 3)``, while draws
             of them may still have to be made.
+        first: By draw, the first steps of what passed the screen, until it is sampled.
 
     A hash is that of `scanner.records.Caption.identity`.
     """
@@ -147,6 +159,7 @@ class Work:
     recalled: set[str] = field(default_factory=set)
     redone: set[str] = field(default_factory=set)
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    first: dict[Draw, First] = field(default_factory=dict)
 
     @classmethod
     def of(cls, captions: Sequence[Caption]) -> "Work":
