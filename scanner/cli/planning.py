@@ -35,7 +35,7 @@ def plan(
         typer.Option(
             min=0, max=1, show_default=False,
             help="Share of the captions that you expect to be flagged and localized; default the "
-            "false-positive or false-discovery rate.",
+            "false-positive or false-discovery rate, or none without a threshold.",
         ),
     ] = None,
     as_json: options.Json = False,

@@ -251,6 +251,6 @@ def _share(job: Job, flagged: float | None) -> float:
     spec: ScanSpec = job.spec
     if spec.localize != "flagged":
         return float(spec.localize == "all")
-    if job.calibration is None and spec.threshold is None:
-        return 0.0
-    return spec.candidate_rate if flagged is None else flagged
+    if flagged is not None:
+        return flagged
+    return 0.0 if job.calibration is None and spec.threshold is None else spec.candidate_rate

@@ -77,6 +77,9 @@ def test_hours_are_evaluations_by_the_rate(corpus, tmp_path):
     half = plan(job_of(corpus, tmp_path), rate=10.0, flagged=0.5)
     assert half.localization["vjp"] * 2 == pytest.approx(said.localization["vjp"], rel=0.1)
     assert half.flagged_share == 0.5
+    unflagged = replace(SPEC, threshold=None)
+    assert plan(job_of(corpus, tmp_path, spec=unflagged), flagged=0.5).flagged_share == 0.5
+    assert plan(job_of(corpus, tmp_path, spec=unflagged)).flagged_share == 0.0
 
 
 def test_a_rate_without_results_needs_no_model(corpus):
