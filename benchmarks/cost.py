@@ -5,7 +5,7 @@ from a scan that ran here. Negatives are captions that were never trained on, an
 repeated hard ones that calibrates nothing; of templates and negatives the image is one that was
 never drawn in training. Each score ranks captions under one seed::
 
-    python benchmarks/cost.py --out /tmp/cost                      # 12 minutes on two quiet cores
+    python benchmarks/cost.py --out /tmp/cost                      # all of it
     python benchmarks/cost.py --out /tmp/cost --negatives 80 --steps 20,5 --timesteps 21,61,401
 
 It prints Markdown tables and writes them with all numbers to ``cost.json``. The rows of the cascade
