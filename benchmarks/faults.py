@@ -55,7 +55,7 @@ KINDS = (*STRIKES, *DAYS)
 LASTING = ("poison", "nan")
 """Days that change what an undisturbed run gives, and so need one of their own."""
 MOST_STARTS = 15
-SECONDS = 120.0
+SECONDS = 300.0
 """A driver that takes longer hangs."""
 IDENTITY = {
     "scores": ("shard", "key", "seed"),

@@ -78,6 +78,7 @@ def serve(path: str) -> None:
             client, _ = listener.accept()
             request, files = _received(client)
             if (pid := os.fork()) == 0:
+                signal.set_wakeup_fd(-1)
                 for other in (listener, woken, wakes, client, *children.values()):
                     other.close()
                 _become(request, files)
@@ -133,7 +134,6 @@ def _reap(children: dict[int, socket.socket]) -> None:
 def _become(request: dict, files: list[int]) -> None:
     code = 1
     try:
-        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         null = os.open(os.devnull, os.O_RDONLY)
