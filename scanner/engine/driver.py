@@ -28,7 +28,7 @@ from scanner.engine.pool import (
     Opened,
     Pool,
     Returned,
-)  # fmt: skip
+)
 from scanner.engine.queue import HOPELESS, Errand, Queue
 from scanner.engine.record import RunRecord
 from scanner.engine.survey import Survey
