@@ -248,7 +248,7 @@ class Scanner:
                 verdict.p_kind,
                 None if null is None or row.delta_s is None
                 else null.seed_p_value(row.seed, row.delta_s),
-                row.increments,
+                row.increments if "increment" in columns else None,
             )
             for row in own
         ]  # fmt: skip
