@@ -95,3 +95,27 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch):
     fsspec.filesystem("s3", use_listings_cache=False).mkdir(s3_server.bucket)
     yield s3_server
     s3_server.fails()
+
+
+_STATUS = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End without tearing the interpreter down, in which native threads have crashed.
+
+    This process has by then been a client of Ray, S3, DuckDB, torch and Jupyter at once, which no
+    user's is. How memscan's own processes end is tested by their exit codes.
+    """
+    if _STATUS not in config.stash:
+        return
+    if (ray := sys.modules.get("ray")) is not None:
+        ray.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(config.stash[_STATUS])
