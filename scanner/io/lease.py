@@ -154,7 +154,7 @@ class Lease:
         self._number = number
         self._beat()
         for entry in self._store.entries(self._folder):
-            if _number(entry.name) < number:
+            if 0 <= _number(entry.name) < number:  # a rival's temporary file is the rival's
                 self._store.remove(entry.name)
         return True
 

@@ -144,7 +144,7 @@ def test_a_damaged_lease_expires_like_any_other(tmp_path, content):
 
 def test_of_many_that_take_over_one_succeeds(tmp_path):
     stores.opened(tmp_path).put("lease/000003.json", b"{}")
-    start, end, held = threading.Barrier(8), threading.Event(), []
+    start, end, held, refused = threading.Barrier(8), threading.Event(), [], []
 
     def rival():
         start.wait()
@@ -152,8 +152,8 @@ def test_of_many_that_take_over_one_succeeds(tmp_path):
             with lease(tmp_path, 1.0):
                 held.append(1)
                 end.wait(20)
-        except ConfigError:
-            pass
+        except ConfigError as error:
+            refused.append(error)
 
     rivals = [threading.Thread(target=rival) for _ in range(8)]
     for thread in rivals:
@@ -163,6 +163,16 @@ def test_of_many_that_take_over_one_succeeds(tmp_path):
     end.set()
     for thread in rivals:
         thread.join()
+    assert len(refused) == 7
+
+
+def test_whoever_takes_over_leaves_a_rival_the_file_that_it_is_writing(tmp_path):
+    store = stores.opened(tmp_path)
+    store.put("lease/000003.json", b"{}")
+    store.put("lease/.000004.json.12-abcdef.tmp", b"{}")
+    with lease(tmp_path, 0.5):
+        assert "lease/.000004.json.12-abcdef.tmp" in names(tmp_path)
+        assert "lease/000003.json" not in names(tmp_path)
 
 
 def test_a_slow_rival_that_creates_a_number_of_the_past_holds_nothing(tmp_path):
