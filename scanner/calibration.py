@@ -2,6 +2,10 @@
 
 A p-value of at least ``1 / (n + 1)`` is conformal: it holds for any distribution of the scores, if
 the caption is exchangeable with the n null captions. A smaller one is the tail model's.
+
+Where images are scored, two p-values are taken, of Δs and of the snap-back, and the larger one is
+the sample's: it is at most ``a`` only if both are, so it holds for an image that either the caption
+or the model's knowledge of it clears (an intersection-union test).
 """
 
 import hashlib
@@ -46,6 +50,31 @@ class Screen:
     passing: float
 
 
+@dataclass(frozen=True, slots=True)
+class SnapBack:
+    """How much better images that are not memorized are denoised than by the baseline.
+
+    Attributes:
+        null_scores: Each null sample's mean snap_back over its seeds, in bits, ascending.
+        tail: Model of what lies beyond them, or null.
+    """
+
+    null_scores: tuple[float, ...]
+    tail: Tail | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be scores.
+
+        Raises:
+            ConfigError: If they are not ascending and finite.
+        """
+        _check_scores(self.null_scores)
+
+    def p_value(self, score: float) -> float:
+        """Return the p-value of a sample, as `Calibration.p_value` does."""
+        return _p_value(self.null_scores, self.tail, score)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Scores of captions that are not memorized, and what follows from them.
@@ -70,6 +99,8 @@ class Calibration:
         increments: Mean and standard deviation of the length of each of the sampler's steps over
             null captions and seeds; empty where the null run had no ``increment``.
         screen: Where to drop captions after the first step, or null.
+        snap_back: The same of the snap-back, where images are scored; null elsewhere and in old
+            files, where Δs decides alone.
     """
 
     model: str
@@ -86,6 +117,7 @@ class Calibration:
     mask_share: float = 0.0
     increments: tuple[tuple[float, float], ...] = ()
     screen: Screen | None = None
+    snap_back: "SnapBack | None" = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -94,8 +126,7 @@ class Calibration:
             ConfigError: If the scores are not ascending and finite, or a rate is out of range.
         """
         for scores in (self.null_scores, *self.seed_scores.values()):
-            if not scores or not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
-                raise ConfigError("null_scores must be finite, ascending and at least one")
+            _check_scores(scores)
         if not all(map(math.isfinite, self.pixel_thresholds.values())):
             raise ConfigError(f"pixel_thresholds must be finite, got {self.pixel_thresholds}")
         if not 0 < self.pixel_fpr < 1:
@@ -123,14 +154,17 @@ class Calibration:
             "tail",
             "mask_share",
             "increments",
+            "snap_back",
         ):  # so that old files keep their names
             if not decided[name]:
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
-    def p_value(self, score: float) -> float:
+    def p_value(self, score: float, snap_back: float | None = None) -> float:
         """Return the conformal p-value ``(1 + #{null >= score}) / (1 + n)``, or the tail's.
+
+        With a snap-back that is calibrated, the larger one of both p-values.
 
         If the caption is exchangeable with the null captions, it is at most ``a`` with
         probability at most ``a`` for every ``a`` from `min_p` up, whatever the distribution of
@@ -139,10 +173,10 @@ class Calibration:
         Raises:
             ValueError: If the score is not a number.
         """
-        p_value = _conformal(self.null_scores, score)
-        if self.tail is None or score <= self.null_scores[-1]:
+        p_value = _p_value(self.null_scores, self.tail, score)
+        if self.snap_back is None or snap_back is None:
             return p_value
-        return min(p_value, self.tail.p_value(score))
+        return max(p_value, self.snap_back.p_value(snap_back))
 
     def seed_p_value(self, seed: int, score: float) -> float:
         """Return the conformal p-value of one seed's score among null scores under that seed.
@@ -221,10 +255,12 @@ class Calibration:
                 f"the calibration must be of the scan's source: source (calibration {source}, scan "
                 f"{spec.source}); calibrate with the scan's, or scan with the calibration's"
             )
+        usual = {"captions": True} if self.settings else {}
+        own = usual | self.settings
         differing = [
-            f"{name} (calibration {_shown(self.settings[name])}, scan {_shown(value)})"
-            for name, value in asked.items()
-            if name in self.settings and self.settings[name] != value
+            f"{name} (calibration {_shown(own[name])}, scan {_shown(value)})"
+            for name, value in (usual | asked).items()
+            if name in own and own[name] != value
         ]
         settings = ", ".join(f"{name} {_shown(value)}" for name, value in asked.items())
         raise ConfigError(
@@ -304,7 +340,14 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         mask_share=float(content.get("mask_share", 0)),
         increments=tuple((float(m), float(d)) for m, d in content.get("increments", ())),
         screen=None if content.get("screen") is None else _screen(content["screen"]),
+        snap_back=None if content.get("snap_back") is None else _snap_back(content["snap_back"]),
     )
+
+
+def _snap_back(content: dict[str, Any]) -> SnapBack:
+    tail = content.get("tail")
+    scores = tuple(float(x) for x in content["null_scores"])
+    return SnapBack(scores, None if tail is None else _tail(tail))
 
 
 def _screen(content: dict[str, Any]) -> Screen:
@@ -324,6 +367,18 @@ def _tail(content: dict[str, Any]) -> Tail:
     if not bounds or not all(map(math.isfinite, numbers)) or min(b for _, b in bounds) <= 0:
         raise ConfigError("tail must have finite numbers and bounds with positive scales")
     return tail
+
+
+def _check_scores(scores: Sequence[float]) -> None:
+    if not scores or not all(map(math.isfinite, scores)) or list(scores) != sorted(scores):
+        raise ConfigError("null_scores must be finite, ascending and at least one")
+
+
+def _p_value(nulls: tuple[float, ...], tail: Tail | None, score: float) -> float:
+    p_value = _conformal(nulls, score)
+    if tail is None or score <= nulls[-1]:
+        return p_value
+    return min(p_value, tail.p_value(score))
 
 
 def _conformal(nulls: tuple[float, ...], score: float) -> float:

@@ -1,6 +1,7 @@
 """From maps to masks; masks as COCO run lengths, heatmaps as bytes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,8 @@ WINDOW_SHARE = 13 / 64
 """Side of the mean filter as a share of the map's side: 13 pixels of a 64 pixel latent."""
 LEVEL = 0.9
 """A map's own level is this quantile of its smoothed pixels."""
+PINNED_BITS = 1.0
+"""Snap-back from which on an image is called pinned: the caption halves the denoising error."""
 
 
 def region(
@@ -56,6 +59,39 @@ def window(side: int) -> int:
         (13, 19, 1)
     """
     return 2 * round((side * WINDOW_SHARE - 1) / 2) + 1 if side * WINDOW_SHARE > 1 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """How far an image is one that the model stores.
+
+    Attributes:
+        verdict: ``whole``, ``region`` (the mask alone, as of a template) or ``none``.
+        inside: Mean of the snap-back's map inside the mask, in bits; null where nothing is.
+        outside: The same outside it.
+    """
+
+    verdict: str
+    inside: float | None
+    outside: float | None
+
+
+def pinned(ratios: NDArray[np.floating], mask: NDArray[np.bool_]) -> Pinned:
+    """Return whether an image is pinned onto a stored one, and how much of it.
+
+    Args:
+        ratios: The snap-back's map, ``(H, W)``, in bits.
+        mask: The region that the model repeats, ``(H, W)``.
+
+    Example:
+        >>> pinned(np.array([[3.0, 0.1]]), np.array([[True, False]])).verdict
+        'region'
+    """
+    inside, outside = (float(ratios[m].mean()) if m.any() else None for m in (mask, ~mask))
+    if min(bits for bits in (inside, outside) if bits is not None) > PINNED_BITS:
+        return Pinned("whole", inside, outside)
+    is_region = inside is not None and inside > PINNED_BITS
+    return Pinned("region" if is_region else "none", inside, outside)
 
 
 def to_runs(mask: NDArray[np.bool_]) -> list[int]:

@@ -19,7 +19,7 @@ class Caption:
     Attributes:
         shard: Address of the shard.
         key: The sample's key: the member name up to its first dot, folders included.
-        text: The caption, valid UTF-8, never empty.
+        text: The caption, valid UTF-8; empty only where images are scored without captions.
         url: Where the image came from, if the shard's JSON says so.
         image: The encoded training image (JPEG, PNG or WebP bytes), if the shard has one and
             it was asked for.
@@ -38,7 +38,9 @@ class Caption:
 
     @property
     def sha256(self) -> str:
-        """The caption's hash."""
+        """The caption's hash; of an image without a caption, its own."""
+        if not self.text and self.image_sha256 is not None:
+            return self.image_sha256
         return caption_hash(self.text)
 
     @property
@@ -127,6 +129,10 @@ class MaskRow:
         mse_outside: The same outside it.
         tiled_l2: Largest root mean squared error of a sixteenth of the picture (Carlini et al.).
         tightness: Mean of that between the generations of this caption's seeds; null of one.
+        pinned: Of an image that was scored, ``whole``, ``region`` or ``none``: how much of it the
+            model stores; null without a mask.
+        snap_inside: Mean of the snap-back's map inside the mask, in bits.
+        snap_outside: The same outside it.
     """
 
     caption: Caption
@@ -147,6 +153,9 @@ class MaskRow:
     mse_outside: float | None = None
     tiled_l2: float | None = None
     tightness: float | None = None
+    pinned: str | None = None
+    snap_inside: float | None = None
+    snap_outside: float | None = None
 
 
 @dataclass(slots=True)

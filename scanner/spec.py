@@ -36,6 +36,8 @@ AT_IMAGE = (
 """Detectors and maps that one noised image has; the others look at a trajectory."""
 ONLY_AT_IMAGE = ("snap_back",)
 """Those that need the image itself."""
+OF_CAPTIONS = ("bright_ending", "combined")
+"""Those that look at a caption's tokens."""
 LOW_IS_SUSPICIOUS = ("flipd", "flipd_null", "tightness")
 """Scores whose small scores point at memorization; of all others it is the large ones."""
 
@@ -66,6 +68,8 @@ class ScanSpec:
             noise) are dropped before the second step; null samples all.
         source: One of `SOURCES`.
         timestep: Training timestep to which an image is noised, where images are scored.
+        captions: Whether an image is scored under its caption. Without, the empty caption's branch
+            takes the caption's place, and the baseline network's takes the empty caption's.
         fdr: False-discovery rate over all captions of a run instead, or null. What may pass is
             localized; which of it does is settled when the p-values are known.
         store_image: Whether localized rows carry the generated picture.
@@ -92,6 +96,7 @@ class ScanSpec:
     screen: float | None = None
     source: str = "generated"
     timestep: int = TIMESTEP
+    captions: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -158,6 +163,8 @@ class ScanSpec:
         """
         if self.timestep < 0:
             raise ConfigError(f"timestep must not be negative, got {self.timestep}")
+        if not self.captions:
+            self._check_without_captions()
         if self.source == "auto":
             if self.threshold is not None or self.pixel_threshold is not None:
                 raise ConfigError(
@@ -177,6 +184,18 @@ class ScanSpec:
                 )
             if self.source == "generated" and name in ONLY_AT_IMAGE:
                 raise ConfigError(f"{name} compares with the image: it needs source image or auto")
+
+    def _check_without_captions(self) -> None:
+        """Refuse what cannot be without captions.
+
+        Raises:
+            ConfigError: If there would be nothing to score, or a method looks at the caption.
+        """
+        if self.source != "image":
+            raise ConfigError(f"without captions only images can be scored, got {self.source}")
+        for name in (*self.detectors, *self.maps):
+            if name in OF_CAPTIONS:
+                raise ConfigError(f"{name} looks at the caption's tokens: leave it out")
 
     def _check_screen(self) -> None:
         """Refuse a screen where there is nothing to screen from.
@@ -226,6 +245,8 @@ class ScanSpec:
         for name in ("fdr", "screen"):
             if asked[name] is None:
                 del asked[name]
+        if self.captions:
+            del asked["captions"]
         for name in self._without_effect():
             del asked[name]
         return _digest(asked)
@@ -245,7 +266,11 @@ class ScanSpec:
             "source", "timestep",
         )  # fmt: skip
         deciding = [name for name in names if name not in self._without_effect()]
-        return {"seeds": list(self.seeds), **{name: getattr(self, name) for name in deciding}}
+        settings: dict[str, object] = {"seeds": list(self.seeds)}
+        settings |= {name: getattr(self, name) for name in deciding}
+        if not self.captions:
+            settings["captions"] = False
+        return settings
 
     def _without_effect(self) -> tuple[str, ...]:
         """Return the settings that do not matter at this source."""
@@ -268,9 +293,10 @@ def run_id(model: str, spec: ScanSpec, calibration: str) -> str:
     return _digest({"model": model, "spec": spec.fingerprint(), "calibration": calibration})
 
 
-def existing(names: Sequence[str], source: str) -> tuple[str, ...]:
+def existing(names: Sequence[str], source: str, *, captions: bool = True) -> tuple[str, ...]:
     """Return the detectors or maps, of those named, that a scan of this source can have."""
-    return tuple(name for name in names if source == "auto" or _exists(name, source))
+    known = tuple(name for name in names if source == "auto" or _exists(name, source))
+    return known if captions else tuple(name for name in known if name not in OF_CAPTIONS)
 
 
 def _exists(name: str, source: str) -> bool:

@@ -72,3 +72,17 @@ def test_without_a_share_a_map_is_taken_as_it_is():
     threshold, mask = masks.region(values, 75, 0)
     assert threshold == 75
     assert np.array_equal(mask, values > 75)
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "verdict"),
+    [(3.0, 0.2, "region"), (3.0, 2.0, "whole"), (0.2, 3.0, "none"), (-2.0, 0.0, "none"),
+     (None, 3.0, "whole"), (None, 0.1, "none"), (3.0, None, "whole"), (0.9, None, "none")],
+)  # fmt: skip
+def test_an_image_is_pinned_whole_in_its_region_or_not(inside, outside, verdict):
+    mask = np.zeros((4, 4), bool)
+    mask[:2] = inside is not None
+    mask[2:] = outside is None
+    ratios = np.where(mask, inside or 0.0, outside or 0.0)
+    found = masks.pinned(ratios, mask)
+    assert (found.verdict, found.inside, found.outside) == (verdict, inside, outside)

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from scanner import tail
 from scanner.audit.query import connect, model_of
-from scanner.calibration import MASK_SHARE, Calibration, Screen
+from scanner.calibration import MASK_SHARE, Calibration, Screen, SnapBack
 from scanner.errors import ConfigError
 from scanner.io.results import Results
 from scanner.masks import from_heatmap, mean_filtered, to_heatmap
 from scanner.spec import ScanSpec
 
+SNAPS = """
+SELECT avg(CAST(snap_back AS DOUBLE)) AS s FROM scores
+GROUP BY caption_sha256, image_sha256 HAVING s IS NOT NULL ORDER BY s
+"""
 NUM_CODES = 1 << 16
 """Bit patterns of a float16: a heatmap's pixels are counted by pattern, exactly, in little room."""
 
@@ -40,9 +44,9 @@ def calibrate(
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
     Where the run has ``increment``, the lengths of the sampler's steps get means and deviations.
-    A caption's score is its mean delta_s over seeds (where images are scored, a caption with two
-    images is two); where there are several seeds, each one's
-    own null scores are kept too. A pixel threshold is the value that a share
+    A caption's score is its mean delta_s over seeds; where there are several seeds, each one's own
+    null scores are kept too. Where images are scored, a caption with two images is two, and means
+    of snap_back are kept beside. A pixel threshold is the value that a share
     ``pixel_fpr`` of all pixels of all smoothed maps of that metric and baseline exceeds, or the
     next higher value that occurs.
 
@@ -58,6 +62,8 @@ def calibrate(
     """
     if not 0 < pixel_fpr < 1:
         raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {pixel_fpr}")
+    record = results.read_run(run)
+    model, spec = _model(record, run), _spec(record, run)
     with closing(connect(results, runs=[run])) as con:
         scores = con.execute(
             "SELECT avg(delta_s) AS s FROM scores GROUP BY caption_sha256, image_sha256 ORDER BY s"
@@ -72,6 +78,7 @@ def calibrate(
             "SELECT seed, list(s ORDER BY s) FROM (SELECT seed, caption_sha256, image_sha256, "
             "any_value(delta_s) AS s FROM scores GROUP BY ALL) GROUP BY seed ORDER BY seed"
         ).fetchall()
+        snaps = con.execute(SNAPS).fetchall() if spec.source == "image" else []
         increments = con.execute(STEPS).fetchall()
         thresholds = {}
         for metric, baseline in con.execute(
@@ -83,8 +90,6 @@ def calibrate(
                 [metric, baseline],
             )
             thresholds[f"{metric}/{baseline}"] = _pixel_threshold(maps, pixel_fpr)
-    record = results.read_run(run)
-    model, spec = _model(record, run), _spec(record, run)
     null_scores = tuple(float(s) for (s,) in scores)
     fitted, note = tail.fit(null_scores) if with_tail else (None, "none was asked for")
     return Calibration(
@@ -101,7 +106,12 @@ def calibrate(
         settings=spec.score_settings(),
         mask_share=MASK_SHARE,
         increments=tuple((float(mean), float(deviation)) for mean, deviation in increments),
+        snap_back=_snap_back(tuple(float(s) for (s,) in snaps), with_tail=with_tail),
     )
+
+
+def _snap_back(scores: tuple[float, ...], *, with_tail: bool) -> SnapBack | None:
+    return SnapBack(scores, tail.fit(scores)[0] if with_tail else None) if scores else None
 
 
 def screen(results: Results, positive_run: str, null_run: str, recall: float) -> Screen:

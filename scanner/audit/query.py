@@ -39,7 +39,7 @@ COLUMNS = {
     "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
     "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
     "match_mse DOUBLE, mse_inside DOUBLE, mse_outside DOUBLE, tiled_l2 DOUBLE, tightness DOUBLE, "
-    "image_sha256 VARCHAR",
+    "image_sha256 VARCHAR, pinned VARCHAR, snap_inside DOUBLE, snap_outside DOUBLE",
     "rejects": "run VARCHAR, shard VARCHAR, key VARCHAR, reason VARCHAR, detail VARCHAR, "
     "caption_sha256 VARCHAR",
     "retrieved": "run VARCHAR, caption_sha256 VARCHAR, seed BIGINT, rank INTEGER, shard VARCHAR, "

@@ -83,6 +83,14 @@ Source = Annotated[
         "there is one that can be read."
     ),
 ]
+Captions = Annotated[
+    bool,
+    typer.Option(
+        "--captions/--no-captions",
+        help="Score images under their captions; or without, where captions are lost: the model "
+        "without a caption against --baseline without one. Needs --source image.",
+    ),
+]
 Timestep = Annotated[int, typer.Option(min=0, help="Training timestep to which images are noised.")]
 Batch = Annotated[
     str,
@@ -165,14 +173,16 @@ def rates(fpr: float | None, fdr: float | None) -> tuple[float, float | None]:
     return 0.01 if fpr is None else fpr, fdr
 
 
-def names(text: str, every: tuple[str, ...], source: str = "generated") -> tuple[str, ...]:
+def names(
+    text: str, every: tuple[str, ...], source: str = "generated", *, captions: bool = True
+) -> tuple[str, ...]:
     """Return the names of a comma-separated list.
 
-    ``all``, ``none`` and ``default`` are words for lists, of what exists at a source of scores.
-    Whether other names are known is for the spec to say.
+    ``all``, ``none`` and ``default`` are words for lists, of what exists at a source of scores,
+    with captions or without. Whether other names are known is for the spec to say.
     """
     if text in ("all", "none"):
-        return existing(every, source) if text == "all" else ()
+        return existing(every, source, captions=captions) if text == "all" else ()
     if text == "default":
         return existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source)
     return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -88,6 +88,7 @@ def scan(
     maps: options.Maps = options.MAPS_DEFAULT,
     source: options.Source = "generated",
     timestep: options.Timestep = TIMESTEP,
+    captions: options.Captions = True,
     evidence: Annotated[
         bool,
         typer.Option(
@@ -150,6 +151,7 @@ def calibrate(
     maps: options.Maps = options.MAPS_DEFAULT,
     source: options.Source = "generated",
     timestep: options.Timestep = TIMESTEP,
+    captions: options.Captions = True,
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
     ] = 0.01,
@@ -215,11 +217,12 @@ def calibrate(
         localize="all",
         dtype=dtype,
         store_image=False,
-        maps=options.names(maps, MAPS, source),
+        maps=options.names(maps, MAPS, source, captions=captions),
         # Costs nothing, and only null trajectories say what is usual.
         detectors=existing(("increment", *(("wen_first",) if positives else ())), source),
         source=source,
         timestep=timestep,
+        captions=captions,
     )
     work = out.with_suffix(".results")
     job = Job(
@@ -294,8 +297,8 @@ def job_of(
     calibration: Path | None,
     fpr: float | None, fdr: float | None,
     threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
-    maps: str, source: str, timestep: int, screen: bool, screen_threshold: float | None,
-    image_calibration: Path | None,
+    maps: str, source: str, timestep: int, captions: bool = True, screen: bool,
+    screen_threshold: float | None, image_calibration: Path | None,
     evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
     limit: int | None, **_: object,
 ) -> "Job":  # fmt: skip
@@ -318,10 +321,11 @@ def job_of(
         pixel_threshold=pixel_threshold,
         fpr=at_fpr,
         fdr=at_fdr,
-        detectors=options.names(detectors, DETECTORS, source),
-        maps=options.names(maps, MAPS, source),
+        detectors=options.names(detectors, DETECTORS, source, captions=captions),
+        maps=options.names(maps, MAPS, source, captions=captions),
         source=source,
         timestep=timestep,
+        captions=captions,
         screen=_screen(calibration, screen_threshold, wanted=screen),
     )
     return Job(

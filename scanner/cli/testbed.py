@@ -112,7 +112,7 @@ def train(
     start: Annotated[
         Path | None,
         typer.Option(
-            help="Go on from a trained testbed (a folder with pipeline/ and early/): 2,000 steps "
+            help="Go on from a trained testbed (a folder with pipeline/ and early/): 2,200 steps "
             "of the main network alone, unless --main-steps says otherwise.",
             show_default=False,
         ),

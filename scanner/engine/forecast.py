@@ -8,6 +8,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -128,7 +129,7 @@ def _count(done: Forecast, job: Job, ledger: Ledger, progress: Callable[[int, in
     done.shards, done.first, done.last = len(urls), urls[0], urls[-1]
     plan, distinct, rejected = Plan(ledger, job.limit), Distinct(), Counter[str]()
     progress(0, len(urls))
-    for number, (url, found) in enumerate(_censuses(urls, job.chunk_size, ledger.finished()), 1):
+    for number, (url, found) in enumerate(_censuses(urls, job, ledger.finished()), 1):
         if not found.is_usable:
             raise ConfigError(found.problem or url)
         captions, reasons = _left(found, plan)
@@ -176,7 +177,7 @@ def _problems(url: str, found: Census) -> list[str]:
 
 
 def _censuses(
-    urls: Sequence[str], chunk_size: int, finished: Mapping[str, Set[str]]
+    urls: Sequence[str], job: Job, finished: Mapping[str, Set[str]]
 ) -> Iterator[tuple[str, Census]]:
     """Yield every shard's census in order, counted by several processes."""
     width = min(len(urls), os.cpu_count() or 1)
@@ -186,7 +187,8 @@ def _censuses(
             while left and len(running) < 4 * width:
                 url = left.popleft()
                 known = frozenset(finished.get(url, ()))
-                running.append((url, pool.submit(census, url, chunk_size, known)))
+                look = partial(census, captions=job.spec.captions)
+                running.append((url, pool.submit(look, url, job.chunk_size, known)))
             url, future = running.popleft()
             try:
                 yield url, future.result()

@@ -65,6 +65,10 @@ class Job:
                 "source auto needs two calibrations or none: one made with source generated "
                 "(--calibration) and one made with source image (--image-calibration)"
             )
+        if not self.spec.captions and self.baseline is None:
+            raise ConfigError(
+                "images without captions are compared with a less-trained network: give --baseline"
+            )
         for name in ("batch_size", "chunk_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -20,6 +20,7 @@ from scanner.io.recall import Finder, Recall
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
 from scanner.records import Caption, Reject
+from scanner.spec import ScanSpec
 
 if TYPE_CHECKING:
     from scanner.scan.rows import Images
@@ -269,7 +270,7 @@ class Worker:
         Images that are scored are decoded here, in the thread that reads.
         """
         captions, rejects = dict[int, Caption](), list[Reject]()
-        for position, item in _read(errand, images=self._job.spec.source != "generated"):
+        for position, item in _read(errand, self._job.spec):
             taken = item if isinstance(item, Reject) else scanner.taken(item)
             if isinstance(taken, Reject):
                 rejects.append(taken)
@@ -293,17 +294,19 @@ def survey(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | 
     return _answered(look)
 
 
-def _read(errand: Errand, *, images: bool) -> Iterator[tuple[int, Caption | Reject]]:
+def _read(errand: Errand, spec: ScanSpec) -> Iterator[tuple[int, Caption | Reject]]:
     """Yield an errand's samples with their positions in the chunk, the poisoned as rejects.
 
     Args:
         errand: What to read.
-        images: Whether to load the training images.
+        spec: Says whether images or captions are scored, or both.
 
     Raises:
         ShardError: If the shard has fewer samples than when it was counted.
     """
-    items = islice(shards.read(errand.piece.chunk, images=images), errand.start, errand.stop)
+    images = spec.source != "generated"
+    samples = shards.read(errand.piece.chunk, images=images, captions=spec.captions)
+    items = islice(samples, errand.start, errand.stop)
     poison, end = dict(errand.poison), errand.start
     for position, item in enumerate(items, errand.start):
         end = position + 1

@@ -41,7 +41,7 @@ class Census:
     is_usable: bool = True
 
 
-def census(url: str, chunk_size: int, finished: frozenset[str]) -> Census:
+def census(url: str, chunk_size: int, finished: frozenset[str], *, captions: bool = True) -> Census:
     """Count a shard and hash its captions; one that is ``finished`` is not opened.
 
     Never raises: what is wrong with a shard is its problem.
@@ -50,6 +50,7 @@ def census(url: str, chunk_size: int, finished: frozenset[str]) -> Census:
         url: Its address.
         chunk_size: Samples per chunk.
         finished: Identities under which nothing is left of it to scan.
+        captions: Whether a sample must have one.
     """
     shard = None
     try:
@@ -58,7 +59,11 @@ def census(url: str, chunk_size: int, finished: frozenset[str]) -> Census:
             return Census(shard)
         index = shards.index(shard, chunk_size)
         hashes, reasons = np.zeros(index.samples, np.uint64), list[str]()
-        items = (item for chunk in index.chunks for item in shards.read(chunk, images=False))
+        items = (
+            item
+            for chunk in index.chunks
+            for item in shards.read(chunk, images=False, captions=captions)
+        )
         for position, item in enumerate(items):
             if isinstance(item, Reject):
                 reasons.append(item.reason)

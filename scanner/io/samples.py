@@ -176,16 +176,19 @@ def _base_plus_ext() -> Callable[[str], tuple[str | None, str | None]]:
     return base_plus_ext
 
 
-def item(fragment: Fragment, shard: str, marked: tuple[str, str] | None) -> Caption | Reject:
+def item(
+    fragment: Fragment, shard: str, marked: tuple[str, str] | None, *, captions: bool = True
+) -> Caption | Reject:
     """Return what a fragment stands for.
 
     Args:
-        fragment: With its text and JSON loaded.
+        fragment: With its text and JSON loaded, or its image alone.
         shard: Address of the shard.
         marked: Reason and detail of a reject that only the whole shard shows, if any.
+        captions: Whether a sample must have a caption; if not, it has none.
     """
     try:
-        text = _caption(fragment)
+        text = _caption(fragment) if captions else _none(fragment)
     except _RefusedError as refused:
         return Reject(shard, fragment.key, *(marked or (refused.reason, refused.detail)))
     picture = fragment.parts.get("image")
@@ -218,6 +221,15 @@ def _caption(fragment: Fragment) -> str:
         found = ", ".join(shown(name) for name in sorted(fragment.extensions)[:5])
         raise _RefusedError("no_caption", f"has no txt and no json, only {found}")
     return _checked(text)
+
+
+def _none(fragment: Fragment) -> str:
+    if fragment.oversized and fragment.oversized[2] == "image":
+        name, size, kind = fragment.oversized
+        raise _RefusedError(
+            "member_too_large", f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}"
+        )
+    return ""
 
 
 def _checked(text: str) -> str:
@@ -259,7 +271,7 @@ def _caption_of_json(content: dict[str, object]) -> str:
 
 def _url(fragment: Fragment) -> str | None:
     part = fragment.parts.get("json")
-    if part is None:
+    if part is None or part.content is None:
         return None
     try:
         content = _parsed(part)

@@ -158,25 +158,28 @@ def index(shard: Shard, chunk_size: int) -> ShardIndex:
     return ShardIndex(shard, chunks, samples, problem)
 
 
-def read(chunk: Chunk, *, images: bool) -> Iterator[Caption | Reject]:
+def read(chunk: Chunk, *, images: bool, captions: bool = True) -> Iterator[Caption | Reject]:
     """Yield a chunk's samples in order: exactly ``chunk.samples`` of them.
 
     Args:
         chunk: One of `index`'s.
         images: Whether to load the training images.
+        captions: Whether to load captions; if not, samples have none and need none.
 
     Raises:
         ShardError: If the shard cannot be read or is no longer as it was indexed.
     """
     url, marked = chunk.shard.url, {position: mark for position, *mark in chunk.marked}
-    load = frozenset({"text", "json", "image"} if images else {"text", "json"})
+    load = frozenset(
+        {"json"} | ({"image"} if images else set()) | ({"text"} if captions else set())
+    )
     samples = 0
     with _opened(chunk.shard) as source:
         source.skip(chunk.offset)
         for fragment in islice(fragments(Tar(source), load), chunk.samples):
             mark = marked.get(samples)
             samples += 1
-            yield item(fragment, url, (mark[0], mark[1]) if mark else None)
+            yield item(fragment, url, (mark[0], mark[1]) if mark else None, captions=captions)
     if samples != chunk.samples:
         raise ShardError(
             f"{url} gave {samples} of the {chunk.samples} samples of chunk {chunk.number}: it "

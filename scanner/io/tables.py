@@ -145,6 +145,14 @@ MASKS = _schema(
             null=True,
         ),
         _IMAGE_HASH,
+        _field(
+            "pinned",
+            pa.string(),
+            "Of a scored image, how much of it the model stores: whole, region or none",
+            null=True,
+        ),
+        _field("snap_inside", pa.float64(), "Mean snap-back inside the mask", "bits", null=True),
+        _field("snap_outside", pa.float64(), "The same outside it", "bits", null=True),
     ],
 )
 REJECTS = _schema(

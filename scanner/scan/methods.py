@@ -6,7 +6,7 @@ evaluate the network once more. ``docs/methods.md`` has the same table with the 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -30,17 +30,19 @@ TANGENTS_AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a trajectory goes through.
+    """What a trajectory goes through, and the two branches that are compared on the way.
 
     Attributes:
         denoiser: The model.
         condition: The captions' conditions, then as many unconditional ones, ``(2B, *)``.
         schedule: The levels.
+        other: Whose unconditional branch it is; null for the model's own.
     """
 
     denoiser: Denoiser
     condition: Tensor
     schedule: Schedule
+    other: Denoiser | None = None
 
     def level(self, step: int) -> Level:
         """Return the level of a step."""
@@ -51,11 +53,20 @@ class Setting:
     def of(self, samples: slice) -> "Setting":
         """Return the setting of some samples of the batch."""
         captions, empty = self.condition.chunk(2)
-        return Setting(self.denoiser, torch.cat([captions[samples], empty[samples]]), self.schedule)
+        return replace(self, condition=torch.cat([captions[samples], empty[samples]]))
 
     def scores(self, level: Level) -> Callable[[Tensor], Tensor]:
         """Return the function from points of both branches, ``(2B, C, H, W)``, to scores."""
-        return lambda pair: self.denoiser.score(pair, level, self.condition)
+        other = self.other
+        if other is None:
+            return lambda pair: self.denoiser.score(pair, level, self.condition)
+        own, empty = self.condition.chunk(2)
+
+        def apart(pair: Tensor) -> Tensor:
+            x, y = pair.chunk(2)
+            return torch.cat([self.denoiser.score(x, level, own), other.score(y, level, empty)])
+
+        return apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class Moment:
         after: The latents after it.
         attention: What the conditional branch's end-of-text token gets, ``(B, H, W)``, 0 to 1;
             at the last step and only if somebody asked.
-        bottleneck: What the network's middle gave for both branches, ``(2B, C, h, w)``; the same.
+        bottleneck: What the model's middle gave for the empty caption, ``(B, C, h, w)``; the same.
     """
 
     step: int
@@ -221,7 +232,7 @@ class Spread(Watching):
     def see(self, moment: Moment) -> None:
         """Take the unconditional branch at the last step, which alone comes with features."""
         if moment.bottleneck is not None:
-            self.kept.append(detectors.spread(moment.bottleneck.chunk(2)[1]))
+            self.kept.append(detectors.spread(moment.bottleneck))
 
 
 class Anisotropy(Watching):
@@ -431,7 +442,7 @@ def evaluations(
         ``forward``, ``vjp`` and ``jvp``, as `scanner.scan.tally.Counted` counts them.
     """
     total = Counter(forward=2 if spec.source == "image" else 2 * spec.steps)
-    if localized and baseline:
+    if localized and baseline and spec.captions:
         maps = "probes" in passes(spec, localized=True)
         total.update({"forward": 1, "vjp": probes} if maps else {"forward": 2})
     for name in passes(spec, localized=localized):

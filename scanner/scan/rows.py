@@ -39,10 +39,14 @@ class Rows:
     Args:
         spec: What is asked.
         places: What belongs to sampled captions and to images, by whether it is an image.
+        reference: What a row calls the branch that maps are against: ``null``, or the baseline
+            where there are no captions.
     """
 
-    def __init__(self, spec: ScanSpec, places: Mapping[bool, Place]) -> None:
-        self._spec, self._places = spec, places
+    def __init__(
+        self, spec: ScanSpec, places: Mapping[bool, Place], reference: str = "null"
+    ) -> None:
+        self._spec, self._places, self._reference = spec, places, reference
 
     def of(self, work: Work, images: Images | None = None) -> ChunkResult:
         """Return the rows and rejects of a finished chunk, in the order of its captions.
@@ -107,14 +111,19 @@ class Rows:
             place = self._places[item.draw.at_image]
             threshold, mask = self._region(metric, baseline, item)
             picture = item.picture if number == 0 and self._spec.store_image else None
+            ratios = item.found.get(("snap_back", "null")) if number == 0 else None
+            pin = None if ratios is None or mask is None else masks.pinned(ratios, mask)
             yield MaskRow(
-                caption=caption, seed=item.draw.seed, metric=metric, baseline=baseline,
+                caption=caption, seed=item.draw.seed, metric=metric,
+                baseline=self._named(baseline),
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
                 sigma=place.sigmas[methods.step_of(metric, place.spec)],
                 threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),
                 image=None if picture is None else pictures.encode_jpeg(picture),
+                pinned=pin and pin.verdict, snap_inside=pin and pin.inside,
+                snap_outside=pin and pin.outside,
             )  # fmt: skip
 
     def _matches(self, work: Work, images: Images) -> dict[tuple[int, int], Match]:
@@ -153,8 +162,11 @@ class Rows:
             return masks.region(values, self._spec.pixel_threshold, 0)
         if (null := self._places[item.draw.at_image].calibration) is None:
             return None, None
-        floor = null.pixel_thresholds.get(f"{metric}/{baseline}")
+        floor = null.pixel_thresholds.get(f"{metric}/{self._named(baseline)}")
         return (None, None) if floor is None else masks.region(values, floor, null.mask_share)
+
+    def _named(self, baseline: str) -> str:
+        return self._reference if baseline == "null" else baseline
 
 
 def _own(captions: Sequence[Caption]) -> Images:

@@ -77,8 +77,8 @@ class Scanner:
         sizes: The batch size of ``detect`` and of ``localize``.
 
     Raises:
-        ConfigError: If a method needs cross attention and the model has none, or there is no such
-            timestep.
+        ConfigError: If a method needs cross attention and the model has none, there is no such
+            timestep, or images are to be scored without captions and without a baseline.
     """
 
     def __init__(
@@ -89,6 +89,8 @@ class Scanner:
         self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
         self.spec, self.denoiser_seconds = spec, 0.0
         self._networks = self._counted(denoiser, baseline)
+        if not spec.captions and baseline is None:
+            raise ConfigError("images without captions are compared with a baseline network")
         if methods.wants_attention(spec):
             attentive(self._networks.denoiser)
         if methods.wants_bottleneck(spec):
@@ -102,7 +104,8 @@ class Scanner:
         self._picture_size = denoiser.picture_size
         of_images = image_calibration if spec.source == "auto" else calibration
         self._places = _places(denoiser, spec, calibration, of_images)
-        self._rows = Rows(spec, self._places)
+        reference = "null" if spec.captions or baseline is None else baseline[0]
+        self._rows = Rows(spec, self._places, reference)
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -112,7 +115,7 @@ class Scanner:
         if self.spec.localize != "none":
             asked = self.spec.maps
             named += tuple(name for name in ("delta_h", "curvature") if name in asked)
-            if (baseline := self._networks.baseline) is not None:
+            if (baseline := self._networks.baseline) is not None and self.spec.captions:
                 pair = (name for name in ("delta_h", "delta_s") if name in asked)
                 named += tuple(f"{name}_{baseline[0]}" for name in pair)
                 named += (f"snap_back_{baseline[0]}",) if at_image else ()
@@ -331,12 +334,14 @@ class Scanner:
 
     def _verdict(self, items: list[Sampled]) -> Verdict:
         null = self._places[items[0].draw.at_image].calibration
-        return Verdict(*self._flag([item.delta_s for item in items], null), draws=items)
+        scores = [item.delta_s for item in items]
+        snaps = [item.extra["snap_back"] for item in items if item.draw.at_image]
+        return Verdict(*self._flag(scores, null, snaps), draws=items)
 
     def _flag(
-        self, scores: Sequence[float], null: Calibration | None
+        self, scores: Sequence[float], null: Calibration | None, snaps: Sequence[float] = ()
     ) -> tuple[float | None, str | None, bool | None]:
-        """Return p-value, its kind, and flag of a caption from its seeds' scores.
+        """Return p-value, its kind, and flag of a caption from its seeds' scores and snap-backs.
 
         Under a false-discovery rate the flag says whether the caption can still pass: no cut-off
         exceeds the rate.
@@ -345,7 +350,7 @@ class Scanner:
         above = None if self.spec.threshold is None else score > self.spec.threshold
         if null is None:
             return None, None, above
-        p_value = null.p_value(score)
+        p_value = null.p_value(score, float(np.mean(snaps)) if snaps else None)
         flagged = p_value <= self.spec.candidate_rate if above is None else above
         return p_value, null.kind(p_value), flagged
 
@@ -416,7 +421,7 @@ class Scanner:
 
     def _detect(self, networks: _Networks, draws: list[Draw], work: Work) -> list[Sampled]:
         before, cost = self.evaluations.copy(), work.cost
-        seen, seconds = self._timed(lambda: self._seen(networks.denoiser, draws, work))
+        seen, seconds = self._timed(lambda: self._seen(networks, draws, work))
         self.evaluations["draws"] += len(draws)
         cost.denoiser_seconds += seconds
         cost.evaluations.update(_difference(self.evaluations, before))
@@ -437,14 +442,15 @@ class Scanner:
             for i, draw in enumerate(draws)
         ]  # fmt: skip
 
-    def _seen(self, denoiser: Denoiser, draws: list[Draw], work: Work) -> stages.Detection:
+    def _seen(self, networks: _Networks, draws: list[Draw], work: Work) -> stages.Detection:
         """Sample draws, or look at their images; all of a batch are of one source."""
         at_image = draws[0].at_image
         spec = self._places[at_image].spec
         if not at_image:
-            return stages.detect(denoiser, draws, spec, _together_again(draws, work))
+            return stages.detect(networks.denoiser, draws, spec, _together_again(draws, work))
         own = {draw.sha256: torch.tensor(work.pictures[draw.sha256]) for draw in draws}
-        return stages.look(denoiser, draws, own, spec)
+        other = None if spec.captions or networks.baseline is None else networks.baseline[1]
+        return stages.look(networks.denoiser, draws, own, spec, other)
 
     def _localize_shared(self, items: list[Sampled]) -> None:
         start = time.perf_counter()

@@ -156,8 +156,9 @@ def detect(
 
 @torch.no_grad()
 def look(
-    denoiser: Denoiser, draws: Sequence[Draw], pictures: dict[str, Tensor], spec: ScanSpec
-) -> Detection:
+    denoiser: Denoiser, draws: Sequence[Draw], pictures: dict[str, Tensor], spec: ScanSpec,
+    other: Denoiser | None = None,
+) -> Detection:  # fmt: skip
     """Noise the draws' own images and take all scores there.
 
     An image is encoded once, alone: an autoencoder takes more memory than the denoiser does. Then
@@ -168,11 +169,12 @@ def look(
         draws: The batch.
         pictures: By identity, ``(height, width, 3)`` uint8, at the model's size.
         spec: Timestep, and the detectors and maps that are asked for; its source is ``image``.
+        other: The less-trained network, where images are scored without captions.
 
     Raises:
         ConfigError: If attention is asked for and the model has none.
     """
-    setting = setting_of(denoiser, draws, spec)
+    setting = setting_of(denoiser, draws, spec, other)
     _, alpha, sigma = setting.level(0)
     latents = {d.sha256: denoiser.compress(pictures[d.sha256][None])[0] for d in draws}
     clean = torch.stack([latents[d.sha256] for d in draws])
@@ -231,7 +233,7 @@ def _step(
         conditional, unconditional = begun.conditional, begun.unconditional
     guided = unconditional + spec.guidance_scale * (conditional - unconditional)
     after = ddim_step(x, guided, setting.schedule, step)
-    bottleneck = features[0] if features else None
+    bottleneck = None if not features else features[0][-len(x) :]
     return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
 
 
@@ -248,7 +250,7 @@ def _evaluated(
             ends = watched.end_tokens([d.text for d in draws])
             scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
         else:
-            scores = denoiser.score(pair, level, setting.condition)
+            scores = setting.scores(level)(pair)
     return scores, attention, features
 
 
@@ -258,11 +260,13 @@ def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
     return x.to(denoiser.device)
 
 
-def setting_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Setting:
-    """Return what the draws' trajectory goes through."""
+def setting_of(
+    denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec, other: Denoiser | None = None
+) -> Setting:
+    """Return what the draws' trajectory goes through, against the other network's empty caption."""
     at_image = spec.source == "image"
     schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
-    return Setting(denoiser, both_conditions(denoiser, draws), schedule)
+    return Setting(denoiser, both_conditions(denoiser, draws), schedule, other)
 
 
 def both_conditions(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
@@ -282,12 +286,14 @@ def localize(
 
     Args:
         denoiser: The model.
-        baseline: Name and network of the less-trained baseline, if there is one.
+        baseline: Name and network of the less-trained baseline, if there is one. Without captions
+            it is the other branch of every map, and has no maps of its own.
         draws: The batch.
         seen: Of `detect`: its points and its further maps are used.
         spec: Steps, probes and their design, and what is asked for.
     """
-    setting = setting_of(denoiser, draws, spec)
+    reference = None if baseline is None or spec.captions else baseline[1]
+    setting = setting_of(denoiser, draws, spec, reference)
     vectors = probes_of(denoiser, draws, spec)
     found, own = Localization(), None
     if "probes" in methods.passes(spec, localized=True):
@@ -302,7 +308,7 @@ def localize(
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in seen.maps:
         with torch.no_grad():
             found.maps["anisotropy", "null"] = methods.cosines(setting, starts(denoiser, draws))
-    if baseline is not None:
+    if baseline is not None and reference is None:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)
         against, pair = _against(network, name, setting, level, seen.point, vectors, own)

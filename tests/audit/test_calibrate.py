@@ -1,13 +1,13 @@
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from made_results import MODEL, SPEC, commit, mask, score
+from made_results import MODEL, SPEC, commit, mask, record, score
 
 from scanner.audit.calibrate import calibrate
-from scanner.calibration import MASK_SHARE, Calibration, benjamini_hochberg, load
+from scanner.calibration import MASK_SHARE, Calibration, SnapBack, benjamini_hochberg, load
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, region
 from scanner.tail import fit
@@ -48,11 +48,35 @@ def test_it_comes_back_from_its_file(tmp_path) -> None:
         tail=fit(exponential())[0],
         settings=SPEC.score_settings(),
         mask_share=0.3,
+        snap_back=SnapBack((-0.5, 0.25), fit(exponential())[0]),
     )
     assert c.tail is not None
     c.save(tmp_path / "c.json")
     assert load(tmp_path / "c.json") == c
     assert json.loads((tmp_path / "c.json").read_text())["conformal_from"] == c.min_p
+
+
+def test_where_images_are_scored_the_larger_p_value_counts() -> None:
+    nulls = tuple(float(n) for n in range(1, 100))
+    c = replace(calibration(nulls), snap_back=SnapBack(nulls))
+    assert c.p_value(200.0) == c.p_value(200.0, 300.0) == 0.01
+    assert c.p_value(200.0, 50.5) == c.p_value(50.5, 200.0) == 0.5
+    assert c.fingerprint() != replace(c, snap_back=None).fingerprint()
+    with pytest.raises(ConfigError, match="ascending"):
+        SnapBack((2.0, 1.0))
+
+
+def test_a_run_over_images_has_their_snap_backs_too(make) -> None:
+    results = make(runs=())
+    results.write_run("r1", record() | {"spec": asdict(replace(SPEC, source="image"))})
+    rows = [
+        replace(score(f"caption {i}", i, seed=seed), extra={"snap_back": i / 2 + seed})
+        for i in range(5)
+        for seed in (0, 1)
+    ]
+    commit(results, "r1", rows)
+    c = calibrate(results, "r1")
+    assert c.snap_back == SnapBack(tuple(i / 2 + 0.5 for i in range(5)))
 
 
 def test_a_file_from_before_there_were_tails_is_read_and_keeps_its_name(tmp_path) -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from scanner import masks, pictures
-from scanner.calibration import Calibration
+from scanner.calibration import Calibration, SnapBack
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.noise import initial_latent
@@ -52,6 +52,14 @@ class Coloured(Gaussian):
         return moments
 
 
+class Untrained(Gaussian):
+    """One that takes every picture for wide noise, whatever the caption."""
+
+    def score(self, x, level, condition):
+        mean, variance = torch.zeros_like(condition[:, 0]), torch.full_like(condition[:, 1], 4.0)
+        return super().score(x, level, torch.stack([mean, variance], dim=1))
+
+
 def copy_of(text: str) -> bytes:
     """The picture of a caption's mean: what the model gives for it, but for the noise."""
     return png(Coloured().decode(Coloured().encode([text])[:, 0])[0].numpy())
@@ -67,18 +75,20 @@ CAPTIONS = [Caption("s.tar", f"k{i}", f"caption {i}", image=picture(i)) for i in
 class Written:
     """A noised image under both branches of the closed form, in float64."""
 
-    def __init__(self, caption: Caption, seed: int, timestep: int) -> None:
+    def __init__(
+        self, caption: Caption, seed: int, timestep: int, spec: ScanSpec = SPEC, wide: float = 1.0
+    ) -> None:
         schedule = MODEL.single(timestep)
         self.alpha, self.sigma = schedule.alphas[0], schedule.sigmas[0]
         assert caption.image is not None
-        taken = Scanner(MODEL, SPEC).taken(caption)
+        taken = Scanner(MODEL, spec, baseline=("untrained", Untrained())).taken(caption)
         assert isinstance(taken, Caption)
         pixels = torch.tensor(pictures.fitted(caption.image, (32, 32)))
         self.clean = MODEL.compress(pixels[None])[0].double()
         noise = initial_latent(taken.identity, seed, MODEL.latent_shape).double()
         self.x = self.alpha * self.clean + self.sigma * noise
         mean, variance = MODEL.encode([caption.text])[0].double()
-        self.branches = [(mean, variance), (torch.zeros_like(mean), torch.ones_like(mean))]
+        self.branches = [(mean, variance), (torch.zeros_like(mean), wide * torch.ones_like(mean))]
 
     def score(self, branch: int):
         mean, _ = self.branches[branch]
@@ -140,6 +150,89 @@ def test_maps_are_the_closed_forms_and_carry_no_picture():
         assert row.sigma == pytest.approx(written.sigma)
         assert (row.image, row.match, row.match_mse) == (None, None, None)
     assert {row.metric for row in result.masks} == {"delta_s", "delta_h", "curvature", "snap_back"}
+
+
+UNCAPTIONED = replace(SPEC, captions=False)
+
+
+@pytest.mark.parametrize("timestep", [1, 201])
+def test_without_captions_the_two_networks_are_compared_under_the_empty_one(timestep):
+    spec = replace(UNCAPTIONED, timestep=timestep)
+    scanner = Scanner(MODEL, spec, baseline=("untrained", Untrained()), batch_size=5)
+    bare = [replace(caption, text="") for caption in CAPTIONS]
+    result = scanner.scan(bare)
+    assert set(scanner.extra_columns) == {"snap_back", "delta_h", "curvature", *SPEC.detectors}
+    rows = by_key(result)
+    for caption in bare:
+        written = {s: Written(caption, s, timestep, spec, wide=4.0) for s in SPEC.seeds}
+        for seed, one in written.items():
+            row = rows[caption.key, seed]
+            assert row.caption.sha256 == row.caption.image_sha256
+            found = {"delta_s": row.delta_s, **row.extra}
+            for name, value in one.numbers().items():
+                assert found[name] == pytest.approx(value, rel=2e-3, abs=2e-3), (row, name)
+    named = {(row.metric, row.baseline) for row in result.masks}
+    against = {(name, "untrained") for name in ("delta_s", "delta_h", "snap_back")}
+    assert named == against | {("curvature", "none")}
+    draws = len(CAPTIONS) * len(SPEC.seeds)
+    each = methods.evaluations(spec, localized=True, probes=4, baseline=True)
+    assert {n: scanner.evaluations[n] for n in each} == {n: draws * each[n] for n in each}
+
+
+def test_without_captions_an_image_that_the_model_stores_stands_out():
+    """Under no caption the model draws one picture again and again, beside all others."""
+
+    class Storing(Coloured):
+        def _moments(self, caption: str) -> torch.Tensor:
+            return super()._moments(caption or text)
+
+    text = next(t for t in map(str, range(200)) if is_memorized(t))
+    images = [copy_of(text), *map(picture, range(20))]
+    samples = [Caption("s", str(n), "", image=image) for n, image in enumerate(images)]
+    spec = replace(UNCAPTIONED, detectors=("flipd",), seeds=(0,))
+    rows = Scanner(Storing(), spec, baseline=("untrained", Untrained())).scan(samples).scores
+    first, others = rows[0], rows[1:]
+    assert first.extra["snap_back"] > 1 > 0 > max(row.extra["snap_back"] for row in others)
+    assert first.extra["flipd"] < min(row.extra["flipd"] for row in others)
+
+
+def test_what_needs_a_caption_or_a_baseline_is_refused_without():
+    with pytest.raises(ConfigError, match="compared with a baseline network"):
+        Scanner(MODEL, UNCAPTIONED)
+    with pytest.raises(ConfigError, match="only images can be scored, got auto"):
+        replace(UNCAPTIONED, source="auto", detectors=())
+    with pytest.raises(ConfigError, match="combined looks at the caption's tokens"):
+        replace(UNCAPTIONED, maps=("combined",))
+    assert UNCAPTIONED.score_fingerprint() != SPEC.score_fingerprint()
+
+
+def test_an_images_p_value_asks_for_its_snap_back_too():
+    texts = [t for t in map(str, range(200)) if is_memorized(t)]
+    plain = [t for t in map(str, range(400)) if not is_memorized(t)]
+    nulls = [Caption("s", t, t, image=copy_of(t)) for t in plain]
+    spec = replace(SPEC, seeds=(0,), detectors=(), localize="none", fpr=0.05)
+    scores = Scanner(Coloured(), spec).scan(nulls).scores
+    fitted = replace(
+        null(*sorted(row.delta_s for row in scores)),
+        snap_back=SnapBack(tuple(sorted(row.extra["snap_back"] for row in scores))),
+        pixel_thresholds={"delta_h/null": 1.0},
+    )
+    own = [Caption("s", f"own{t}", t, image=copy_of(t)) for t in texts]
+    swapped = [Caption("s", f"swap{t}", t, image=picture(int(t))) for t in texts]
+    asked = replace(spec, localize="all", maps=("delta_h",))
+    result = Scanner(Coloured(), asked, calibration=fitted).scan([*own, *swapped])
+    for row in result.scores:
+        assert row.seed_p_value == fitted.min_p, "Δs alone calls every one of them"
+        assert row.flagged is row.caption.key.startswith("own")
+        assert (row.p_value == fitted.min_p) is row.flagged
+    for row in result.masks:
+        assert row.pinned == ("region" if row.caption.key.startswith("own") else "none")
+        assert row.snap_inside is not None
+        assert row.snap_outside is not None
+        assert (row.snap_inside > 1) is (row.pinned == "region")
+    of_delta_s = replace(fitted, snap_back=None)
+    alone = Scanner(Coloured(), spec, calibration=of_delta_s).scan(swapped)
+    assert all(row.flagged for row in alone.scores), "as calibrations of old do"
 
 
 def test_an_unrelated_image_beside_a_memorized_caption_scores_high_but_does_not_snap_back():
