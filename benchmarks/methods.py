@@ -15,10 +15,11 @@ seed 1) is always there.
 import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from planted import Testbed, testbeds
 
 from scanner.audit.calibrate import calibrate
 from scanner.audit.evaluate import Evaluation, evaluate
@@ -26,7 +27,7 @@ from scanner.engine import Event, Job, Resources, cluster, scan
 from scanner.io import shards
 from scanner.io.results import Results
 from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
-from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
+from scanner.testbed import make
 
 SPEC = ScanSpec(
     seeds=(0, 1), steps=20, guidance_scale=2.5, probes=4, localize="all", detectors=DETECTORS,
@@ -65,19 +66,6 @@ LOCATED = {
     ("all ones", ""): (".560 / .522", ".649 / .325"),
 }
 """IoU on templates / on all, SD 1.4 and SD 2.1, all of Kim & Lee; at the best threshold."""
-
-
-@dataclass(frozen=True, slots=True)
-class Testbed:
-    """A pipeline and the corpus that it was trained on.
-
-    Attributes:
-        folder: Holds ``pipeline`` and ``early``.
-        seed: The corpus seed.
-    """
-
-    folder: Path
-    seed: int
 
 
 def measured(
@@ -220,10 +208,10 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
-def text(testbeds: Sequence[Testbed], found: Sequence[Evaluation]) -> str:
+def text(beds: Sequence[Testbed], found: Sequence[Evaluation]) -> str:
     """Return all tables as Markdown, with what they are of."""
-    seeds = ", ".join(str(testbed.seed) for testbed in testbeds)
-    plural = "s" if len(testbeds) > 1 else ""
+    seeds = ", ".join(str(testbed.seed) for testbed in beds)
+    plural = "s" if len(beds) > 1 else ""
     counted = found[0].counts["captions_evaluated"]
     memorized = int(_one(found[0].detection, against="all")["positives"])
     spread = "; a mean over them, the least and the largest in brackets" if plural else ""
@@ -256,16 +244,15 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=NEGATIVES, help="Fresh negatives a split.")
     parser.add_argument("--docs", type=Path, help="A page that gets the tables between its marks.")
     asked = parser.parse_args()
-    testbeds = [Testbed(WEIGHTS, SHIPPED_SEED)]
-    testbeds += [Testbed(Path(folder), int(seed)) for folder, seed in asked.testbed]
+    beds = testbeds(asked.testbed)
     found: list[Evaluation] = []
     with cluster():
-        for testbed in testbeds:
+        for testbed in beds:
             own = asked.out.absolute() / f"seed-{testbed.seed}"
             found.append(
                 measured(testbed, own, asked.negatives, lambda line: print(line, flush=True))
             )
-    content = text(testbeds, found)
+    content = text(beds, found)
     print(content)
     facts = [json.loads(one.as_json()) for one in found]
     (asked.out / "methods.json").write_text(json.dumps(facts, indent=1))

@@ -1,6 +1,6 @@
 """The tables of benchmarks/methods.py: means and ranges over corpora, beside published numbers."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def methods():
-    spec = importlib.util.spec_from_file_location("methods", ROOT / "benchmarks" / "methods.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        return importlib.import_module("methods")
 
 
 def made(auc, iou):
