@@ -74,6 +74,10 @@ class SnapBack:
         """Return the p-value of a sample, as `Calibration.p_value` does."""
         return _p_value(self.null_scores, self.tail, score)
 
+    def threshold(self, fpr: float) -> float:
+        """Return the bits above which the p-value is at most ``fpr``, and only there."""
+        return _threshold(self.null_scores, self.tail, fpr)
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -219,7 +223,8 @@ class Calibration:
     def threshold(self, fpr: float) -> float:
         """Return the score above which the p-value is at most ``fpr``, and only there.
 
-        ``score > threshold(fpr)`` and ``p_value(score) <= fpr`` say the same. Infinite where
+        ``score > threshold(fpr)`` and ``p_value(score) <= fpr`` say the same (of an image, if its
+        snap-back is above `SnapBack.threshold` too). Infinite where
         even the highest score is not significant: where ``fpr < least_p``.
 
         Example:
@@ -227,13 +232,7 @@ class Calibration:
             >>> c.threshold(0.25), c.threshold(0.5), c.threshold(0.2)
             (3.0, 2.0, inf)
         """
-        if fpr < self.min_p:
-            beyond = math.inf if self.tail is None else self.tail.score_at(fpr)
-            return max(beyond, self.null_scores[-1])
-        # A score above null number i (from the highest, 0) has at most i nulls at or above it.
-        number = len(self.null_scores)
-        allowed = sum((1 + i) / (1 + number) <= fpr for i in range(number))
-        return self.null_scores[-allowed]
+        return _threshold(self.null_scores, self.tail, fpr)
 
     def check(self, model: str, spec: ScanSpec) -> None:
         """Refuse a model or a spec whose scores are not comparable with the null scores.
@@ -379,6 +378,16 @@ def _p_value(nulls: tuple[float, ...], tail: Tail | None, score: float) -> float
     if tail is None or score <= nulls[-1]:
         return p_value
     return min(p_value, tail.p_value(score))
+
+
+def _threshold(nulls: tuple[float, ...], tail: Tail | None, fpr: float) -> float:
+    number = len(nulls)
+    if fpr < 1 / (1 + number):
+        beyond = math.inf if tail is None else tail.score_at(fpr)
+        return max(beyond, nulls[-1])
+    # A score above null number i (from the highest, 0) has at most i nulls at or above it.
+    allowed = sum((1 + i) / (1 + number) <= fpr for i in range(number))
+    return nulls[-allowed]
 
 
 def _conformal(nulls: tuple[float, ...], score: float) -> float:

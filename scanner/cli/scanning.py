@@ -277,15 +277,17 @@ def _said(fitted: "Calibration") -> list[str]:
         ]
     for rate in (0.05, 0.01, 0.001, 0.0001):
         level = fitted.threshold(rate)
+        bits = None if fitted.snap_back is None else fitted.snap_back.threshold(rate)
         said = f"false-positive rate {rate:g}: "
-        if math.isinf(level):
+        asks = f"Δs > {level:.4g}" + ("" if bits is None else f" and snap-back > {bits:.3g} bits")
+        if math.isinf(level) or (bits is not None and math.isinf(bits)):
             lines.append(f"{said}needs more null captions")
         elif rate >= fitted.min_p or tail is None:
-            lines.append(f"{said}Δs > {level:.4g}")
+            lines.append(said + asks)
         else:
             estimate, error = tail.estimate(level), tail.log_error(level)
             lines.append(
-                f"{said}Δs > {level:.4g} (model-based; there the fit itself says {estimate:.1g}, "
+                f"{said}{asks} (model-based; there the fit itself says {estimate:.1g}, "
                 f"standard error of its logarithm {error:.2g})"
             )
     return lines

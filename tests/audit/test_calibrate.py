@@ -61,6 +61,7 @@ def test_where_images_are_scored_the_larger_p_value_counts() -> None:
     c = replace(calibration(nulls), snap_back=SnapBack(nulls))
     assert c.p_value(200.0) == c.p_value(200.0, 300.0) == 0.01
     assert c.p_value(200.0, 50.5) == c.p_value(50.5, 200.0) == 0.5
+    assert SnapBack(nulls).threshold(0.5) == c.threshold(0.5)
     assert c.fingerprint() != replace(c, snap_back=None).fingerprint()
     with pytest.raises(ConfigError, match="ascending"):
         SnapBack((2.0, 1.0))
