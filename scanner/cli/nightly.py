@@ -6,15 +6,17 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scanner.cli import options, progress, reports
+from scanner.cli import options, progress, reports, scanning
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
+    from scanner.audit.report import PageOptions
     from scanner.cli.live import Listener
+    from scanner.engine.job import Job
 
 StateFolder = Annotated[
     Path, typer.Option("--state", help="Folder that remembers the nights.", show_default=False)
@@ -23,36 +25,11 @@ StateFolder = Annotated[
 
 def audit(
     corpus: options.Shards,
-    model: options.Model,
     state: StateFolder,
     policy: Annotated[
         Path | None,
         typer.Option(help="TOML: severities and what raises the alarm.", show_default=False),
     ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="What `memscan calibrate` wrote.", show_default=False)
-    ] = None,
-    fpr: options.Fpr = None,
-    fdr: options.Fdr = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Flag captions above this Δs instead of by calibration.", show_default=False
-        ),
-    ] = None,
-    baseline: options.Baseline = "null",
-    seeds: options.Seeds = 1,
-    steps: options.Steps = 50,
-    map_back: options.MapBack = 0,
-    guidance_scale: options.Guidance = 7.5,
-    probes: options.Probes = 16,
-    probe_design: options.Design = "structured",
-    evidence: Annotated[
-        bool,
-        typer.Option(
-            "--evidence/--no-evidence", help="Compare with the shards' images, where there are any."
-        ),
-    ] = True,
     copies: reports.Copies = True,
     max_captions: Annotated[
         int | None,
@@ -69,20 +46,15 @@ def audit(
     no_images: reports.NoImages = False,
     redact_captions: reports.Redact = False,
     image_cap: reports.ImageCap = 48.0,
-    batch_size: options.Batch = "auto",
-    chunk_size: options.ChunkSize = 256,
-    actors: options.Actors = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    address: options.Address = None,
-    events: options.Events = None,
     as_json: options.Json = False,
+    **asked: Any,
 ) -> None:
     r"""Scan what is new in a corpus, compare with the last audit, raise the alarm.
 
     CORPUS is listed afresh every time: shards that are new or changed are scanned, the findings
     of removed ones are retired. STATE/audits/NUMBER-DATE then holds audit.json, report.html,
-    summary.md, junit.xml, findings.sarif, removal.csv and removal.parquet.
+    summary.md, junit.xml, findings.sarif, removal.csv and removal.parquet. What is scored, and
+    how, is chosen as for `memscan scan`: --source image scores samples at their own images.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
     audit is at work), 3 something is missing or nothing was ever scanned, 4 cluster lost, 5 clear
@@ -93,53 +65,50 @@ def audit(
             --calibration calibration.json --state audit-state
     """
     from scanner.audit import policy as policies
-    from scanner.audit.report import PageOptions
-    from scanner.calibration import load
-    from scanner.engine.job import Job, Resources
-    from scanner.io import shards
+    from scanner.engine.job import Resources
     from scanner.nightly.audit import Request
     from scanner.nightly.audit import audit as run_audit
     from scanner.nightly.state import State
-    from scanner.spec import ScanSpec
 
-    if calibration is None and threshold is None:
+    if asked["calibration"] is None and asked["threshold"] is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
     memory = State(state)
-    at_fpr, at_fdr = options.rates(fpr, fdr)
-    spec = ScanSpec(
-        seeds=tuple(range(seeds)), steps=steps, map_back=map_back, guidance_scale=guidance_scale,
-        probes=probes,
-        probe_design=probe_design, dtype=dtype,
-        threshold=threshold, fpr=at_fpr, fdr=at_fdr,
-    )  # fmt: skip
-    job = Job(
-        model=options.located(model),
-        baseline=options.network(baseline),
-        shards=tuple(shards.expand(corpus)), results=str(memory.results.root), spec=spec,
-        calibration=None if calibration is None else str(calibration.absolute()),
-        images=evidence, batch_size=options.batch_size(batch_size),
-        chunk_size=chunk_size,
-    )  # fmt: skip
-    page = PageOptions(
-        images=None if no_images else shards.images,
-        redact=redact_captions,
-        image_cap=round(image_cap * 2**20),
-        calibration=None if calibration is None else load(calibration),
+    job = scanning.job_of(
+        **asked, shards=corpus, out=str(memory.results.root), localize="flagged", limit=None
     )
     request = Request(
         job=job,
         policy=policies.Policy() if policy is None else policies.load(policy),
-        page=page,
+        page=_page(job, image_cap, images=not no_images, redact=redact_captions),
         command=shlex.join(["memscan", *sys.argv[1:]]),
-        copies=copies,
+        copies=copies and asked["evidence"],
     )
     resources = Resources(
-        actors=actors, device=device, address=address, most_samples=max_captions, hours=max_hours
-    )
+        **{name: asked[name] for name in ("actors", "device", "address")},
+        most_samples=max_captions, hours=max_hours,
+    )  # fmt: skip
     with ExitStack() as shown:
-        heard, told = _shown(shown, events)
+        heard, told = _shown(shown, asked["events"])
         done = run_audit(memory, request, resources, heard, told=told)
     _report(done.folder, done.night.exit_code, as_json=as_json)
+
+
+vars(audit)["__signature__"] = options.with_options_of(
+    scanning.scan, audit, without=("shards", "out", "localize", "limit")
+)
+
+
+def _page(job: "Job", image_cap: float, *, images: bool, redact: bool) -> "PageOptions":
+    from scanner.audit.report import PageOptions
+    from scanner.calibration import load
+    from scanner.io import shards
+
+    return PageOptions(
+        images=shards.images if images else None,
+        redact=redact,
+        image_cap=round(image_cap * 2**20),
+        calibration=None if job.calibration is None else load(job.calibration),
+    )
 
 
 def mute(

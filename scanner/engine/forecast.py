@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from scanner import calibration, models
-from scanner.engine.identity import identify
+from scanner.engine.identity import identify, refuse
 from scanner.engine.job import Job
 from scanner.engine.plan import Ledger, Plan
 from scanner.errors import ClusterError, ConfigError
@@ -108,6 +109,8 @@ def forecast(
     if job.results or rate is None:
         who = identify(job)
         job, done.run = who.job, who.run
+    elif job.model == models.GAUSSIAN or Path(job.model).is_dir():
+        refuse(job)  # what a hub has is not downloaded to be counted with
     if job.results:
         results = Results(job.results)
         if results.exists() and done.run in results.runs():

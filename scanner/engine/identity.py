@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from scanner import calibration, models
 from scanner.engine.job import Job
+from scanner.errors import ConfigError
+from scanner.models.limits import limits, refuse_baseline
 from scanner.spec import run_id
 
 
@@ -26,6 +28,11 @@ class Identity:
         """The run's name."""
         return run_id(self.model, self.job.spec, self.calibration)
 
+    def names(self) -> dict[str, str]:
+        """Return the fingerprints that the run's name is made of."""
+        settings = self.job.spec.fingerprint()
+        return {"model": self.model, "settings": settings, "calibration": self.calibration}
+
 
 def identify(job: Job) -> Identity:
     """Return who the run of a job is.
@@ -33,6 +40,7 @@ def identify(job: Job) -> Identity:
     Raises:
         ConfigError: If the model, the baseline or the calibration cannot be used.
     """
+    refuse(job)
     model = models.fingerprint(job.model)
     if job.baseline is not None:
         job = replace(job, spec=replace(job.spec, baseline=models.fingerprint(job.baseline)))
@@ -44,3 +52,36 @@ def identify(job: Job) -> Identity:
             null.check(model, job.spec.only(source))
             nulls.append(null.fingerprint())
     return Identity(job, model, "+".join(nulls))
+
+
+def refuse(job: Job) -> None:
+    """Refuse what the model cannot serve, as far as its folder says it; no weights are read.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    spec, has = job.spec, limits(job.model)
+    if spec.source != "image" and spec.steps > has.timesteps:
+        raise ConfigError(
+            f"steps must be at most {has.timesteps}, the training timesteps of {job.model}, got "
+            f"{spec.steps}"
+        )
+    if spec.source != "generated" and spec.timestep >= has.timesteps:
+        raise ConfigError(
+            f"timestep must be from 0 to {has.timesteps - 1}, the training timesteps of "
+            f"{job.model}, got {spec.timestep}"
+        )
+    if not (has.attends and has.has_middle):
+        from scanner.scan import methods  # takes torch
+
+        if methods.wants_attention(spec) and not has.attends:
+            raise ConfigError(
+                f"bright_ending and combined need a network with cross attention in its down "
+                f"blocks; {job.model} has none: leave them out"
+            )
+        if methods.wants_bottleneck(spec) and not has.has_middle:
+            raise ConfigError(
+                f"spread needs a network with a middle block; {job.model} has none: leave it out"
+            )
+    if job.baseline is not None:
+        refuse_baseline(job.model, job.baseline)

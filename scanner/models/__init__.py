@@ -51,23 +51,27 @@ def load(model: str, *, device: str = "cpu", dtype: str = "float32") -> "Denoise
     from scanner.models import stable_diffusion
 
     folder = folder_of(model)
-    _refuse_others(model, folder)
+    refuse_others(model, folder)
     return stable_diffusion.load(str(folder), device, dtype)
 
 
-def _refuse_others(model: str, folder: Path) -> None:
+def refuse_others(model: str, folder: Path) -> None:
     """Say what a model is that memscan does not know, before a library fails at it.
 
     Raises:
-        ConfigError: If it is of another class, or its weights are pickled.
+        ConfigError: If it is no pipeline, or of another class, or its weights are pickled.
     """
     index = folder / "model_index.json"
+    if not index.exists():
+        raise ConfigError(f"{model} is a network alone, without model_index.json: give a pipeline")
     try:
-        found = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+        found = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{index} cannot be read: {error}") from error
     kind = found.get("_class_name", "") if isinstance(found, dict) else ""
     reason = next((reason for part, reason in _OTHERS.items() if part in kind), None)
+    if reason is None and (folder / "transformer").is_dir():
+        kind, reason = kind or "pipeline of another class", "its network is a transformer"
     if reason is not None:
         raise ConfigError(
             f"{model} is a {kind}: {reason}; memscan audits Stable Diffusion 1 and 2 and their kin"

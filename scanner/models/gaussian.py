@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scanner.models.limits import GAUSSIAN_TIMESTEPS
 from scanner.numerics.schedule import Schedule
-
-_STEPS = 1000
 
 
 class Gaussian:
@@ -25,14 +24,16 @@ class Gaussian:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
-        betas = torch.linspace(0.00085**0.5, 0.012**0.5, _STEPS, dtype=torch.float64).square()
+        betas = torch.linspace(
+            0.00085**0.5, 0.012**0.5, GAUSSIAN_TIMESTEPS, dtype=torch.float64
+        ).square()
         self._cumulative = (1 - betas).cumprod(0).tolist()
 
     def schedule(self, steps: int) -> Schedule:
         """Return Stable Diffusion 1's levels."""
-        stride = _STEPS // steps
+        stride = GAUSSIAN_TIMESTEPS // steps
         timesteps = [1 + stride * i for i in reversed(range(steps))]
-        timesteps = [min(t, _STEPS - 1) for t in timesteps]
+        timesteps = [min(t, GAUSSIAN_TIMESTEPS - 1) for t in timesteps]
         return Schedule.from_cumulative(timesteps, self._cumulative, self._cumulative[0])
 
     def single(self, timestep: int) -> Schedule:

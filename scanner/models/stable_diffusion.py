@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
 from scanner.models import attention
+from scanner.models.limits import refuse_apart, refuse_prediction
 from scanner.numerics.schedule import Schedule, score_of_noise, score_of_velocity
 
 
@@ -39,11 +40,7 @@ class StableDiffusion:
         self.text_encoder, self.tokenizer = pipeline.text_encoder, pipeline.tokenizer
         self.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
         self.prediction = self.scheduler.config["prediction_type"]
-        if self.prediction not in ("epsilon", "v_prediction"):
-            raise ConfigError(
-                f"the network must predict epsilon or v_prediction, its scheduler says "
-                f"{self.prediction!r}: memscan cannot turn that into a score yet"
-            )
+        refuse_prediction(self.prediction)
         for module in (self.unet, self.vae, self.text_encoder):
             module.requires_grad_(False).eval().to(self.device)
         self.unet.to(memory_format=torch.channels_last)
@@ -163,12 +160,7 @@ class StableDiffusion:
         Raises:
             ConfigError: If the other network's latents or text states have another shape.
         """
-        for name in ("in_channels", "sample_size", "cross_attention_dim"):
-            if unet.config[name] != self.unet.config[name]:
-                raise ConfigError(
-                    f"the baseline's {name} is {unet.config[name]}, the model's "
-                    f"{self.unet.config[name]}: a baseline must share the latent space"
-                )
+        refuse_apart(self.unet.config, unet.config)
         other = object.__new__(StableDiffusion)
         other.__dict__.update(self.__dict__)
         other.unet = unet.requires_grad_(False).eval().to(self.device, self.unet.dtype)

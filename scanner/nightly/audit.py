@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 import scanner
-from scanner import calibration, models
 from scanner.audit import copies
 from scanner.audit.copies import Group
 from scanner.audit.diff import Change, Diff, Last, View, alerted, diff
@@ -22,13 +21,13 @@ from scanner.audit.removal import write_removal
 from scanner.audit.report import PageOptions, page
 from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
+from scanner.engine.identity import identify
 from scanner.engine.plan import Ledger
 from scanner.io import shards
 from scanner.io.lease import Lease
 from scanner.nightly import corpus
 from scanner.nightly.corpus import Listing
 from scanner.nightly.state import State, in_effect
-from scanner.spec import run_id
 
 NIGHTS = 14
 """Nights whose new findings a summary lists."""
@@ -107,7 +106,8 @@ def audit(
         last = state.read(names[-1]) if names else None
         before: Mapping[str, Any] = last["corpus"] if last else {}
         listing = corpus.listed(request.job.shards)
-        run, identity = _identified(request.job)
+        who = identify(request.job)
+        run = who.run
         scanned, incomplete = _scanned(
             state, request, resources, progress, scan, listing, before, run
         )
@@ -127,12 +127,12 @@ def audit(
         found = diff(_view_of(state, last), view, _told(state, last, listing, changed, left))
         then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
         alerts = _judged(found, request.policy, state.mutes(), then, today)
-        if request.copies and request.job.images:
+        if request.copies:
             alerts = _with_copies(alerts, state, view, listing, told)
         news, coverages = state.history(NIGHTS)
         night = Night(
             name=state.next_name(started), previous=names[-1] if names else None, run=run,
-            identity=identity, alerts=alerts,
+            identity=who.names(), alerts=alerts,
             shards=changed, incomplete=list(dict.fromkeys(incomplete)),
             figures=found.figures, scanned=scanned, causes=found.causes, cutoff=found.cutoff,
             history=news, coverages=coverages, partial=budget if missing else "",
@@ -144,23 +144,6 @@ def audit(
         kept = {"corpus": corpus.remembered(listing, counts, left)}
         folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
     return Done(night, folder)
-
-
-def _identified(job: Job) -> tuple[str, dict[str, str]]:
-    """Return the run that a job adds to, and what it is made of.
-
-    Raises:
-        ConfigError: If the model, the baseline or the calibration cannot be used.
-    """
-    model, spec = models.fingerprint(job.model), job.spec
-    if job.baseline is not None:
-        spec = replace(spec, baseline=models.fingerprint(job.baseline))
-    null = None if job.calibration is None else calibration.load(job.calibration)
-    if null is not None:
-        null.check(model, spec)
-    name = "" if null is None else null.fingerprint()
-    identity = {"model": model, "settings": spec.fingerprint(), "calibration": name}
-    return run_id(model, spec, name), identity
 
 
 def _scanned(

@@ -1,6 +1,6 @@
 """The engine's plan, worker and commits in this process, without Ray: what many nights cost."""
 
-from scanner import calibration, models
+from scanner.engine.identity import identify
 from scanner.engine.job import Job, Summary
 from scanner.engine.memory import runs_like
 from scanner.engine.plan import Ledger, Plan
@@ -11,15 +11,12 @@ from scanner.errors import ShardError
 from scanner.io import shards
 from scanner.io.recall import Index
 from scanner.io.results import Results
-from scanner.spec import run_id
 
 
 def scan_here(job: Job, resources=None, progress=lambda event: None, build=build_scanner):
-    fingerprint = models.fingerprint(job.model)
-    null = "" if job.calibration is None else calibration.load(job.calibration).fingerprint()
-    run = run_id(fingerprint, job.spec, null)
-    results = Results(job.results)
-    record = RunRecord.begin(results, run, job, fingerprint, null)
+    who = identify(job)
+    job, run, results = who.job, who.run, Results(job.results)
+    record = RunRecord.begin(results, run, job, who.model, who.calibration)
     (index := Index()).load(results, runs_like(results, run, record.identity))
     worker = Worker(job, run, "cpu", 1, build, finder=index)
     with record:
