@@ -116,6 +116,12 @@ def fitted(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
 
 
+def centred(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    """Return the part of an image that `fitted` takes for a size of this shape, not resized."""
+    scale = min(image.height / shape[0], image.width / shape[1])
+    return ImageOps.fit(image, (round(shape[1] * scale), round(shape[0] * scale)))
+
+
 def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Return ``(H, W, 3)`` pixels as a JPEG of quality 92."""
     stream = io.BytesIO()

@@ -12,6 +12,13 @@ def caption_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def identity_of(caption_sha256: str, image_sha256: str | None) -> str:
+    """Return what names a caption, or a caption with the image at which it is scored."""
+    if image_sha256 is None:
+        return caption_sha256
+    return caption_hash(f"{caption_sha256} {image_sha256}")
+
+
 @dataclass(frozen=True, slots=True)
 class Caption:
     """One sample of a shard.
@@ -46,9 +53,7 @@ class Caption:
     @property
     def identity(self) -> str:
         """What samples share whose numbers are the same: of the caption, or of it and its image."""
-        if self.image_sha256 is None:
-            return self.sha256
-        return caption_hash(f"{self.sha256} {self.image_sha256}")
+        return identity_of(self.sha256, self.image_sha256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Which images of the corpus are copies of what a caption gives back, whatever their captions.
 
-What is looked for is the generated picture, as a whole and inside the core of its mask (the rim
+What is looked for is the generated picture (where a sample was scored at its image, that image as
+it was scored), as a whole and inside the core of its mask (the rim
 of a predicted mask is the least sure), and the training image that it matches. First every
 image's sketch is compared with every finding's pictures, a matrix product a shard; then the
 images that come near are decoded and compared as a scan compares them.
@@ -42,10 +43,15 @@ MOST_LISTED = 100
 """Images that are listed of one finding in texts; tables have all."""
 
 SHOWN = """
-SELECT m.caption_sha256, m.image, m.mask, m.height, m.width
+SELECT w.identity, m.image, m.mask, m.height, m.width
 FROM masks AS m JOIN searched AS w
-  ON m.caption_sha256 = w.sha AND m.shard = w.shard AND m.key = w.key AND m.seed = w.seed
-WHERE m.image IS NOT NULL
+  ON m.caption_sha256 = w.sha AND m.image_sha256 IS NOT DISTINCT FROM w.image
+  AND m.shard = w.shard AND m.key = w.key AND m.seed = w.seed
+WHERE m.image IS NOT NULL OR m.image_sha256 IS NOT NULL
+QUALIFY row_number() OVER (
+    PARTITION BY w.identity
+    ORDER BY m.image IS NULL, m.baseline <> 'null', m.metric <> 'delta_h', m.mask IS NULL, m.metric
+) = 1
 """
 
 
@@ -58,8 +64,8 @@ class Copy:
         key: The same.
         url: Where it came from, if the shard says so.
         caption_sha256: Its own caption's hash.
-        match: ``verbatim`` or ``template``: how the generated picture matches it; null if only
-            the training image does.
+        match: ``verbatim`` or ``template``: how the generated picture matches it, or the region
+            of an image that was scored; null if only the training image as a whole does.
         mse: The error of that match, or of the training image's.
         same_image: Whether it is the finding's training image once more.
     """
@@ -109,7 +115,7 @@ class Query:
     """A picture that is looked for, by its whole and by the part in a mask.
 
     Attributes:
-        sha: Hash of the caption that it is of.
+        identity: Of the finding that it is of.
         pixels: ``(H, W, 3)``.
         mask: The part, at any resolution, if there is one.
         is_training: Whether it is a training image, not a generated one.
@@ -118,7 +124,7 @@ class Query:
         is_cut: Whether more came near than were compared.
     """
 
-    sha: str
+    identity: str
     pixels: NDArray[np.uint8]
     mask: NDArray[np.bool_] | None
     is_training: bool
@@ -165,7 +171,7 @@ def search(
         progress: Told of shards done, of how many, and with what.
 
     Returns:
-        By caption hash, of the findings that have a picture to look for; nothing where no shard
+        By identity, of the findings that have a picture to look for; nothing where no shard
         has images.
     """
     groups: dict[str, Group] = {}
@@ -180,47 +186,56 @@ def search(
             progress(done, len(corpus), said)
         _confirm(queries, images, lambda done, total, said=said: progress(done, total, said))
         for finding in some:
-            own = [query for query in queries if query.sha == finding.caption_sha256]
+            own = [query for query in queries if query.identity == finding.identity]
             if own:
-                groups[finding.caption_sha256] = _grouped(own, about)
+                groups[finding.identity] = _grouped(own, about)
     return groups
 
 
 def _queries(
     con: duckdb.DuckDBPyConnection, found: Sequence[Finding], images: Images
 ) -> list[Query]:
-    """Return the generated picture of each finding, and the training image that it matches."""
-    con.execute("CREATE OR REPLACE TEMP TABLE searched "
-                "(sha VARCHAR, shard VARCHAR, key VARCHAR, seed BIGINT)")  # fmt: skip
+    """Return the picture of each finding, and the training image that a generated one matches."""
+    con.execute("CREATE OR REPLACE TEMP TABLE searched (identity VARCHAR, sha VARCHAR, "
+                "image VARCHAR, shard VARCHAR, key VARCHAR, seed BIGINT)")  # fmt: skip
     local = [f for f in found if f.seed is not None]
     con.execute(
         "INSERT INTO searched SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[]), "
-        "unnest($3::VARCHAR[]), unnest($4::BIGINT[])",
-        [[getattr(f, name) for f in local] for name in ("caption_sha256", "shard", "key", "seed")],
-    )
+        "unnest($3::VARCHAR[]), unnest($4::VARCHAR[]), unnest($5::VARCHAR[]), unnest($6::BIGINT[])",
+        [[getattr(f, name) for f in local]
+         for name in ("identity", "caption_sha256", "image_sha256", "shard", "key", "seed")],
+    )  # fmt: skip
     queries: list[Query] = []
+    scored: dict[str, tuple[NDArray[np.bool_] | None, tuple[int, int]]] = {}
     rows = con.execute(SHOWN)
     while (row := rows.fetchone()) is not None:
-        sha, image, runs, height, width = row
+        identity, image, runs, height, width = row
         mask = None if runs is None else masks.core(masks.from_runs(runs, height, width))
-        queries += _query(sha, image, mask, is_training=False)
-    matched = [f for f in local if f.match in MATCHES]
-    for shard in dict.fromkeys(f.shard for f in matched):
-        by_key = {f.key: f.caption_sha256 for f in matched if f.shard == shard}
+        if image is None:
+            scored[identity] = mask, (height, width)
+        else:
+            queries += _query(identity, image, mask)
+    wanted = [f for f in local if f.match in MATCHES or f.identity in scored]
+    for shard in dict.fromkeys(f.shard for f in wanted):
+        by_key = {f.key: f.identity for f in wanted if f.shard == shard}
         for key, content in images(shard, by_key.keys()):
-            queries += _query(by_key[key], content, None, is_training=True)
+            mask, shape = scored.get(by_key[key], (None, None))
+            queries += _query(by_key[key], content, mask, is_training=True, shape=shape)
     return queries
 
 
 def _query(
-    sha: str, content: bytes, mask: NDArray[np.bool_] | None, *, is_training: bool
-) -> list[Query]:
+    identity: str, content: bytes, mask: NDArray[np.bool_] | None, *, is_training: bool = False,
+    shape: tuple[int, int] | None = None,
+) -> list[Query]:  # fmt: skip
     try:
         image = pictures.opened(content)
     except ValueError:
         return []
+    if shape is not None:
+        image = pictures.centred(image, shape)
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    return [Query(sha, np.asarray(image), mask, is_training)]
+    return [Query(identity, np.asarray(image), mask, is_training)]
 
 
 def is_telling(
@@ -295,13 +310,14 @@ def _grouped(queries: Sequence[Query], about: Mapping[_Place, _About]) -> Group:
     for query in sorted(queries, key=lambda q: q.is_training):
         for (shard, key), match in query.found.items():
             url, sha = about[shard, key]
+            is_same = query.is_training and match.verdict == "verbatim"
             known = copies.get((shard, key))
             if known is not None:
-                copies[shard, key] = replace(known, same_image=True)
+                copies[shard, key] = replace(known, same_image=is_same)
             else:
-                verdict = None if query.is_training else match.verdict
+                verdict = None if is_same else match.verdict
                 copies[shard, key] = Copy(
-                    shard, key, url, sha, verdict, match.error or 0.0, query.is_training
+                    shard, key, url, sha, verdict, match.error or 0.0, is_same
                 )
     order = sorted(copies.values(), key=lambda c: (c.match is None, c.mse, c.shard, c.key))
     is_plain = not any(query.weights() for query in queries)

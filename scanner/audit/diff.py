@@ -16,6 +16,7 @@ from scanner.io.results import Results
 
 STATES = ("new", "worse", "persisting", "better", "pending", "resolved")
 MOVED = "other captions moved the rate"
+NEW_SOURCE = "new source"
 LATE = "not reached until now"
 FACTOR = 2.0
 """A p-value, or a score where there is none, that changes by less stays the same."""
@@ -104,12 +105,12 @@ class Last:
     hold findings that nobody was told of.
 
     Attributes:
-        findings: What it told of, by caption hash.
-        pending: What it carried, by caption hash, with the run that found it.
+        findings: What it told of, by identity.
+        pending: What it carried, by identity, with the run that found it.
         gone: Why what a shard held may be gone, by its address.
         late: Addresses of the shards that earlier audits knew as they are and left for later.
-        waiting: Returns, of some findings, the hashes of those whose caption stands in a shard
-            that is not scanned whole.
+        waiting: Returns, of some findings, the identities of those whose caption stands in a
+            shard that is not scanned whole.
     """
 
     findings: Mapping[str, Finding]
@@ -126,10 +127,11 @@ def alerted(
     found, pending = dict[str, Finding](), dict[str, tuple[Finding, str]]()
     for alert in alerts:
         if alert["after"]:
-            found[alert["after"]["caption_sha256"]] = _finding_of(alert["after"])
+            one = _finding_of(alert["after"])
+            found[one.identity] = one
         elif alert["state"] == "pending":
             one = _finding_of(alert["before"])
-            pending[one.caption_sha256] = one, alert["run"]
+            pending[one.identity] = one, alert["run"]
     return found, pending
 
 
@@ -143,6 +145,9 @@ class _Earlier:
 def diff(before: View | None, after: View, last: Last | None = None) -> Diff:
     """Compare two views; against nothing, every finding is new.
 
+    A finding of a sampled caption and those of the same caption at its images are one: a change
+    of the source makes no known finding new, and none of it worse or better.
+
     Args:
         before: The earlier view; null where there is none.
         after: The later one.
@@ -155,17 +160,17 @@ def diff(before: View | None, after: View, last: Last | None = None) -> Diff:
     with closing(after.open()) as con:
         rate = cutoff_of(con)
         cutoff = None if rate is None else rate[1]
-        now = {f.caption_sha256: f for f in findings(con)}
+        now = {f.identity: f for f in findings(con)}
         if before is None:
             changes = [Change("new", "first audit", None, f) for f in now.values()]
             return Diff(changes, [], cutoff, figures(con))
         causes = differences(before, after)
         with closing(before.open()) as earlier:
-            own = last.findings if last else {f.caption_sha256: f for f in findings(earlier)}
-            then = {sha: _Earlier(f, before.run, causes) for sha, f in own.items()}
-            then |= _carried(before, after, last)
-            seen_then = scanned(earlier, now.keys() - then.keys())
-        seen_now = scanned(con, then.keys() - now.keys())
+            own = last.findings if last else {f.identity: f for f in findings(earlier)}
+            then = {name: _Earlier(f, before.run, causes) for name, f in own.items()}
+            then = _followed(now, then | _carried(before, after, last))
+            seen_then = scanned(earlier, [now[name] for name in now.keys() - then.keys()])
+        seen_now = scanned(con, [then[name].finding for name in then.keys() - now.keys()])
         moved = "new data" if rate is None else MOVED
         changes = [
             *_appeared(now, then, seen_then, causes or [moved], last.late if last else ()),
@@ -176,20 +181,26 @@ def diff(before: View | None, after: View, last: Last | None = None) -> Diff:
         return Diff(changes, causes, cutoff, figures(con))
 
 
-def scanned(con: duckdb.DuckDBPyConnection, hashes: Collection[str]) -> set[str]:
-    """Return which of these captions a view has scores of."""
+def scanned(con: duckdb.DuckDBPyConnection, found: Collection[Finding]) -> set[str]:
+    """Return the identities of those findings that a view has scores of, from whatever source.
+
+    Another image beside the same caption is not the finding's.
+    """
     rows = con.execute(
-        "SELECT DISTINCT caption_sha256 FROM scores "
-        "WHERE caption_sha256 IN (SELECT unnest($1::VARCHAR[]))",
-        [sorted(hashes)],
-    ).fetchall()
-    return {sha for (sha,) in rows}
+        "SELECT DISTINCT w.identity FROM scores AS s JOIN (SELECT unnest($1::VARCHAR[]) "
+        "AS identity, unnest($2::VARCHAR[]) AS sha, unnest($3::VARCHAR[]) AS image) AS w "
+        "ON s.caption_sha256 = w.sha AND coalesce(s.image_sha256 = w.image, true)",
+        [[getattr(f, name) for f in found]
+         for name in ("identity", "caption_sha256", "image_sha256")],
+    ).fetchall()  # fmt: skip
+    return {name for (name,) in rows}
 
 
 def differences(before: View, after: View) -> list[str]:
     """Return what differs in how two views were made."""
     records = [view.results.read_run(view.run) for view in (before, after)]
     specs = [dict(record.get("spec") or {}) for record in records]
+    sources = [spec.pop("source", "generated") for spec in specs]
     rates = [spec.pop("fdr", None) for spec in specs]
     rates = [v.fdr or rate for v, rate in zip((before, after), rates, strict=True)]
     if before.run == after.run and before.results.root == after.results.root:
@@ -198,10 +209,34 @@ def differences(before: View, after: View) -> list[str]:
     compared = {
         "new model": [model_of(record) for record in records],
         "new calibration": [identity.get("calibration") for identity in identities],
+        NEW_SOURCE: sources,
         "new settings": specs,
         "new rate": rates,
     }
     return [cause for cause, (one, other) in compared.items() if one != other]
+
+
+def _followed(now: Mapping[str, Finding], then: Mapping[str, _Earlier]) -> dict[str, _Earlier]:
+    """Return earlier findings by what they are now, if captions are scored from another source.
+
+    A caption that was sampled stands for each of its images that is a finding now; of images of
+    one caption that is sampled now the worst does.
+    """
+    left, by_caption = dict(then), dict[str, list[_Earlier]]()
+    for name, earlier in then.items():
+        if name not in now:
+            by_caption.setdefault(earlier.finding.caption_sha256, []).append(earlier)
+    for name in now.keys() - then.keys():
+        is_sampled = now[name].image_sha256 is None
+        others = [
+            earlier for earlier in by_caption.get(now[name].caption_sha256, ())
+            if (earlier.finding.image_sha256 is None) != is_sampled
+        ]  # fmt: skip
+        if others:
+            left[name] = min(others, key=lambda earlier: earlier.finding.order)
+            for earlier in others:
+                left.pop(earlier.finding.identity, None)
+    return left
 
 
 def _carried(before: View, after: View, last: Last | None) -> dict[str, _Earlier]:
@@ -232,8 +267,9 @@ def _disappeared(
     waiting, gone = (last.waiting(lost), last.gone) if last else ((), {})
     for sha in then.keys() - now.keys():
         earlier = then[sha]
-        because = gone.get(earlier.finding.shard, "no longer scanned")
         causes = ", ".join(earlier.causes)
+        unseen = "no longer scanned" + (f": {NEW_SOURCE}" if NEW_SOURCE in causes else "")
+        because = gone.get(earlier.finding.shard, unseen)
         if sha in seen:
             yield Change("resolved", causes or MOVED, earlier.finding, None)
         elif sha in waiting:
@@ -252,8 +288,11 @@ def _stayed(now: Mapping[str, Finding], then: Mapping[str, _Earlier]) -> Iterato
 def _judged(before: Finding, after: Finding, causes: list[str]) -> tuple[str, str]:
     """Return state and reason of a finding that was one before: evidence, then score, then copies.
 
-    Scores of two models are on two scales: without p-values they are not compared.
+    Scores of two models are on two scales: without p-values they are not compared. Nothing is
+    where one was sampled and the other scored at its image.
     """
+    if (before.image_sha256 is None) != (after.image_sha256 is None):
+        return "persisting", ", ".join(causes) or NEW_SOURCE
     cause = f"{', '.join(causes)}: " if causes else "new data: "
     if before.match_rank != after.match_rank:
         words = [finding.match or "score only" for finding in (before, after)]
@@ -288,7 +327,7 @@ def as_text(found: Diff, limit: int, width: int | None = None) -> str:
         if not some or state == "persisting":
             continue
         rows = [
-            (change.finding.caption_sha256[:12], change.finding.p_value, change.finding.delta_s,
+            (change.finding.identity[:12], change.finding.p_value, change.finding.delta_s,
              change.finding.match, change.finding.copies, change.reason,
              printable(change.finding.caption))
             for change in some[:limit]
@@ -310,7 +349,7 @@ def as_json(found: Diff) -> dict[str, Any]:
 def change_json(change: Change) -> dict[str, Any]:
     """Return one change for a program."""
     return {
-        "state": change.state, "reason": change.reason,
+        "finding": change.finding.identity, "state": change.state, "reason": change.reason,
         "before": _finding_json(change.before), "after": _finding_json(change.after),
         "run": change.run or None,
     }  # fmt: skip

@@ -21,6 +21,17 @@ Images = Callable[[str, str], bytes | None]
 MIN_HASH_DIGITS = 6
 MAPS_FOR_SCALE = 500
 
+DRAWN = """
+SELECT min({'other': NOT named, 'shard': shard, 'key': key}) AS sample, image_sha256, max(caption),
+       avg(delta_s), min(p_value), bool_or(flagged), avg(snap_back)
+FROM (SELECT *, key = $2 OR starts_with(identity_of(caption_sha256, image_sha256), lower($2))
+      AS named FROM scores WHERE caption_sha256 = $1)
+GROUP BY image_sha256
+ORDER BY bool_or(named) DESC, bool_or(flagged) DESC NULLS LAST, avg(delta_s) DESC NULLS LAST,
+         image_sha256 LIMIT 1
+"""
+"""Of a caption's images the one that is named, or the worst."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -29,13 +40,13 @@ class Evidence:
     Attributes:
         caption: The text.
         caption_sha256: Its hash.
-        shard: Where it first occurs.
+        shard: Where the sample is that was named, or the first one with the caption.
         key: The same.
         seed: The seed of the pictures and maps.
         delta_s: Mean score over seeds.
         p_value: Smallest over its seeds; null without calibration.
         flagged: Null without a threshold.
-        training: The training image, if there is one.
+        training: The training image, if there is one; where it is what was scored, as it was cut.
         generated: The generated picture, if it was stored.
         maps: Signed maps by metric, in score units.
         mask: The mask at the map's size; null without a threshold.
@@ -43,6 +54,7 @@ class Evidence:
         label: A word that a sheet shows beside the caption.
         comparisons: What comparing pictures gave, in words.
         nearest: The nearest image of another caption, if `retrieve` found one that is copied.
+        at_image: Whether the training image was scored, so that nothing was generated.
     """
 
     caption: str
@@ -61,6 +73,7 @@ class Evidence:
     label: str = ""
     comparisons: tuple[str, ...] = ()
     nearest: Image.Image | None = None
+    at_image: bool = False
 
 
 def gather(
@@ -76,7 +89,8 @@ def gather(
 
     Args:
         con: Views of one run.
-        key_or_hash: A sample's key, or the first six or more digits of a caption's hash.
+        key_or_hash: A sample's key, or the first six or more digits of a caption's or finding's
+            hash. Of a caption with several images the worst is shown, if none is named.
         images: Where training images come from.
         truth: The true region, where it is known.
         baseline: Which baseline's maps; another one's where a metric has none of this.
@@ -86,13 +100,9 @@ def gather(
         ConfigError: If no caption or more than one answers to it, naming the nearest.
     """
     sha = resolve(con, key_or_hash)
-    found = con.execute(
-        "SELECT caption, shard, key, delta_s, p_value, flagged FROM captions "
-        "WHERE caption_sha256 = $1",
-        [sha],
-    ).fetchall()
-    caption, shard, key, delta_s, p_value, flagged = found[0]
-    seed, rows = _map_rows(con, sha, baseline)
+    found = con.execute(DRAWN, [sha, key_or_hash]).fetchall()
+    sample, scored, caption, delta_s, p_value, flagged, snap_back = found[0]
+    seed, rows = _map_rows(con, sha, scored, baseline)
     maps: dict[str, NDArray[np.float64]] = {}
     masks: dict[str, NDArray[np.bool_]] = {}
     generated = None
@@ -102,11 +112,17 @@ def gather(
             maps[metric] = from_heatmap(heatmap, height, width)
         if metric not in masks and mask is not None:
             masks[metric] = from_runs(mask, height, width)
+    training = picture(images(sample["shard"], sample["key"]))
+    if scored is None:
+        words, nearest = _compared(con, sha, seed, images)
+    else:
+        words, nearest = (f"scored at its image: snap-back {snap_back or 0:.3g} bits",), None
+        if training is not None and maps:
+            training = pictures.centred(training, next(iter(maps.values())).shape)
     return Evidence(
-        caption or "", sha, shard, key, seed, delta_s, p_value, flagged,
-        picture(images(shard, key)), generated, maps,
-        masks.get("delta_h", masks.get("delta_s")), truth, label,
-        *_compared(con, sha, seed, images),
+        caption or "", sha, sample["shard"], sample["key"], seed, delta_s, p_value, flagged,
+        training, generated, maps, masks.get("delta_h", masks.get("delta_s")), truth, label,
+        words, nearest, at_image=scored is not None,
     )  # fmt: skip
 
 
@@ -166,14 +182,15 @@ def picture(content: bytes | None) -> Image.Image | None:
 
 
 def resolve(con: duckdb.DuckDBPyConnection, wanted: str) -> str:
-    """Return the hash of the caption that a sample's key or the start of a hash names.
+    """Return the hash of the caption that a sample's key, or the start of a hash, names.
 
     Raises:
         ConfigError: If no caption or more than one answers to it, naming the nearest.
     """
     matches = con.execute(
         "SELECT caption_sha256, any_value(key), max(caption) FROM scores WHERE key = $1 "
-        "OR (length($1) >= $2 AND starts_with(caption_sha256, lower($1))) "
+        "OR (length($1) >= $2 AND (starts_with(caption_sha256, lower($1)) "
+        "OR starts_with(identity_of(caption_sha256, image_sha256), lower($1)))) "
         "GROUP BY caption_sha256 ORDER BY ALL LIMIT 6",
         [wanted, MIN_HASH_DIGITS],
     ).fetchall()
@@ -193,6 +210,23 @@ def resolve(con: duckdb.DuckDBPyConnection, wanted: str) -> str:
     raise ConfigError(f"no sample has the key or caption hash {wanted!r}; {nearest}")
 
 
+def named(con: duckdb.DuckDBPyConnection, wanted: str) -> str:
+    """Return the identity of the finding that a key or the start of a hash names.
+
+    The start of a caption's hash names the caption, with all of its images.
+
+    Raises:
+        ConfigError: If nothing or more than one caption answers to it, naming the nearest.
+    """
+    sha = resolve(con, wanted)
+    rows = con.execute(
+        "SELECT DISTINCT identity_of(caption_sha256, image_sha256) AS own FROM scores "
+        "WHERE caption_sha256 = $1 AND (key = $2 OR starts_with(own, lower($2)))",
+        [sha, wanted],
+    ).fetchall()
+    return str(rows[0][0]) if len(rows) == 1 else sha
+
+
 def _listed(rows: list[tuple[Any, ...]]) -> str:
     return "\n".join(
         f"  {sha[:12]}  {key}  {printable(text or '')[:60]}" for sha, key, text in rows
@@ -200,18 +234,21 @@ def _listed(rows: list[tuple[Any, ...]]) -> str:
 
 
 def _map_rows(
-    con: duckdb.DuckDBPyConnection, sha: str, baseline: str
+    con: duckdb.DuckDBPyConnection, sha: str, image: str | None, baseline: str
 ) -> tuple[int | None, list[tuple[Any, ...]]]:
     best = con.execute(
-        "SELECT m.seed FROM masks AS m LEFT JOIN scores AS s USING (caption_sha256, seed) "
-        "WHERE m.caption_sha256 = $1 ORDER BY s.delta_s DESC NULLS LAST, m.seed LIMIT 1",
-        [sha],
+        "SELECT m.seed FROM masks AS m LEFT JOIN scores AS s ON s.caption_sha256 = $1 "
+        "AND s.image_sha256 IS NOT DISTINCT FROM $2 AND s.seed = m.seed "
+        "WHERE m.caption_sha256 = $1 AND m.image_sha256 IS NOT DISTINCT FROM $2 "
+        "ORDER BY s.delta_s DESC NULLS LAST, m.seed LIMIT 1",
+        [sha, image],
     ).fetchall()
     if not best:
         return None, []
     rows = con.execute(
         "SELECT metric, height, width, heatmap, mask, image FROM masks "
-        "WHERE caption_sha256 = $1 AND seed = $2 ORDER BY baseline <> $3, baseline, metric",
-        [sha, best[0][0], baseline],
+        "WHERE caption_sha256 = $1 AND image_sha256 IS NOT DISTINCT FROM $4 AND seed = $2 "
+        "ORDER BY baseline <> $3, baseline, metric",
+        [sha, best[0][0], baseline, image],
     ).fetchall()
     return int(best[0][0]), rows

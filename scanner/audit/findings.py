@@ -1,4 +1,7 @@
-"""Findings: the flagged captions of a run, one row each, with the strongest evidence there is."""
+"""Findings: what a run flags, one row each, with the strongest evidence there is.
+
+A finding is a caption, or a caption with one image where samples are scored at their images.
+"""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -8,16 +11,17 @@ import duckdb
 from scanner.audit.query import connect
 from scanner.audit.verdict import Verdict
 from scanner.io.results import Results
+from scanner.records import identity_of
 
 MATCHES = ("verbatim", "template")
 """Copies that a comparison with the training image has shown, the worst first."""
 
 FOUND = """
 WITH evidence AS (
-    SELECT caption_sha256, shard, key, seed, match, match_mse, mse_inside, mse_outside, area,
-           tiled_l2, tightness,
+    SELECT caption_sha256, image_sha256, shard, key, seed, match, match_mse, mse_inside,
+           mse_outside, area, tiled_l2, tightness,
            row_number() OVER (
-               PARTITION BY caption_sha256
+               PARTITION BY caption_sha256, image_sha256
                ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END,
                         match IS NULL, match_mse NULLS LAST, metric <> 'delta_h',
                         baseline <> 'null', shard, key, seed
@@ -28,28 +32,34 @@ WITH evidence AS (
         PARTITION BY caption_sha256
         ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END, mse, seed
     ) = 1
+), draws AS (
+    SELECT caption_sha256, image_sha256, max(caption) AS caption, avg(delta_s) AS delta_s,
+           min(p_value) AS p_value, arg_min(p_kind, p_value) AS p_kind,
+           count(DISTINCT (shard, key)) AS occurrences, min((shard, key)) AS sample,
+           avg(snap_back) AS snap_back
+    FROM scores GROUP BY caption_sha256, image_sha256 HAVING bool_or(flagged)
 )
 SELECT c.caption_sha256, c.caption, c.delta_s, c.p_value, c.occurrences,
-       coalesce(e.shard, c.shard) AS shard, coalesce(e.key, c.key) AS key,
+       coalesce(e.shard, c.sample[1]) AS shard, coalesce(e.key, c.sample[2]) AS key,
        e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside, c.p_kind, e.tiled_l2,
-       e.tightness, n.match, n.own, n.shard, n.key, n.mse, n.tiled_l2
-FROM captions AS c
-LEFT JOIN evidence AS e ON e.caption_sha256 = c.caption_sha256 AND e.place = 1
-LEFT JOIN nearest AS n ON n.caption_sha256 = c.caption_sha256
-WHERE c.flagged
+       e.tightness, n.match, n.own, n.shard, n.key, n.mse, n.tiled_l2, c.image_sha256, c.snap_back
+FROM draws AS c
+LEFT JOIN evidence AS e ON e.caption_sha256 = c.caption_sha256
+  AND e.image_sha256 IS NOT DISTINCT FROM c.image_sha256 AND e.place = 1
+LEFT JOIN nearest AS n ON n.caption_sha256 = c.caption_sha256 AND c.image_sha256 IS NULL
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A flagged caption.
+    """A flagged caption, or a caption with an image that is flagged.
 
     Attributes:
-        caption_sha256: Its hash, which names the finding.
+        caption_sha256: The caption's hash.
         caption: The text, as it stands in the corpus: escape it before showing it.
         delta_s: Mean score over its seeds.
         p_value: Null without calibration.
-        copies: Samples that carry the caption.
+        copies: Samples that carry the caption; where images are scored, with this image.
         shard: Where the copy with the strongest evidence is.
         key: The same.
         seed: Seed of that evidence; null where nothing was localized.
@@ -68,6 +78,8 @@ class Finding:
         nearest_key: The same.
         nearest_mse: The error of that match.
         nearest_tiled_l2: The worst sixteenth's.
+        image_sha256: Hash of the image that was scored; null where the caption was sampled.
+        snap_back: By how many bits the caption brings that image nearer, mean over seeds.
     """
 
     caption_sha256: str
@@ -92,6 +104,13 @@ class Finding:
     nearest_key: str | None = None
     nearest_mse: float | None = None
     nearest_tiled_l2: float | None = None
+    image_sha256: str | None = None
+    snap_back: float | None = None
+
+    @property
+    def identity(self) -> str:
+        """What names the finding from night to night, as `scanner.records.identity_of` does."""
+        return identity_of(self.caption_sha256, self.image_sha256)
 
     @property
     def nearest(self) -> str:
@@ -109,7 +128,7 @@ class Finding:
     def order(self) -> tuple[int, float, float, str]:
         """What sorts the worst first: the match, then the p-value, then the score."""
         p_value = 2.0 if self.p_value is None else self.p_value
-        return self.match_rank, p_value, -(self.delta_s or 0.0), self.caption_sha256
+        return self.match_rank, p_value, -(self.delta_s or 0.0), self.identity
 
 
 def told(match: str, *, own: bool) -> str:

@@ -181,9 +181,9 @@ def as_sarif(night: Night, version: str, *, redact: bool) -> str:
     return json.dumps(content, indent=1, allow_nan=False)
 
 
-def fingerprint(caption_sha256: str) -> str:
-    """Return what names a finding from night to night, whatever shard its caption is in."""
-    return hashlib.sha256(f"memscan|delta_s|{caption_sha256}".encode()).hexdigest()[:32]
+def fingerprint(identity: str) -> str:
+    """Return what names a finding from night to night, whatever shard it is in."""
+    return hashlib.sha256(f"memscan|delta_s|{identity}".encode()).hexdigest()[:32]
 
 
 def _sarif_result(alert: Alert, *, redact: bool) -> dict[str, Any]:
@@ -195,10 +195,12 @@ def _sarif_result(alert: Alert, *, redact: bool) -> dict[str, Any]:
         "message": {"text": f"{_told(alert, redact=redact)} {change.state}, {_numbers(alert)}"},
         "baselineState": BASELINE[change.state],
         "locations": [_location(found.shard, found.key)],
-        "partialFingerprints": {"memscanFinding/v1": fingerprint(found.caption_sha256)},
+        "partialFingerprints": {"memscanFinding/v1": fingerprint(found.identity)},
         "properties": {"severity": alert.severity, "captionSha256": found.caption_sha256,
                        "copies": found.copies, "alarms": alert.alarms},
     }  # fmt: skip
+    if found.image_sha256 is not None:
+        result["properties"]["imageSha256"] = found.image_sha256
     if alert.images is not None:
         result["properties"]["images"] = len(alert.images.copies)
         result["relatedLocations"] = [
@@ -241,7 +243,7 @@ def as_junit(night: Night, *, redact: bool) -> str:
         found = alert.change.finding
         case = ET.SubElement(
             suite, "testcase", classname=f"memscan.{alert.severity}",
-            name=f"{found.caption_sha256[:12]} {_told(alert, redact=redact)}",
+            name=f"{found.identity[:12]} {_told(alert, redact=redact)}",
         )  # fmt: skip
         if alert.muted:
             ET.SubElement(case, "skipped", message=f"muted: {printable(alert.muted)}")
@@ -264,6 +266,7 @@ def as_junit(night: Night, *, redact: bool) -> str:
 def as_markdown(night: Night, *, redact: bool) -> str:
     """Return a message for a chat: what happened, what alarms, what is missing."""
     counts, figures = night.counts(), night.figures
+    screened = figures.get("screened", 0)
     lines = [
         f"**memscan audit {night.name}: {night.status}** (exit {night.exit_code})",
         "",
@@ -274,7 +277,7 @@ def as_markdown(night: Night, *, redact: bool) -> str:
         "- shards: "
         + ", ".join(f"{len(night.shards[kind])} {kind}" for kind in night.shards)
         + f"; {night.scanned} samples scanned tonight, {figures.get('captions', 0)} captions "
-        "in all",
+        "in all" + (f", {screened} of them dropped by the screen" if screened else ""),
     ]
     if night.scope():
         lines.append(f"- {night.scope()}")
@@ -305,7 +308,7 @@ def _line(alert: Alert, *, redact: bool) -> str:
     told = _code(_told(alert, redact=redact))
     return (
         f"- {alert.severity}, {alert.change.state}: {told} ({_numbers(alert)}; "
-        f"{_code(found.key)}, {found.caption_sha256[:12]})"
+        f"{_code(found.key)}, {found.identity[:12]})"
     )
 
 
@@ -317,6 +320,8 @@ def _told(alert: Alert, *, redact: bool) -> str:
 def _numbers(alert: Alert) -> str:
     found, parts = alert.change.finding, list[str]()
     parts.append(f"{found.match} copy" if found.match in RULES else "score only")
+    if found.snap_back is not None:
+        parts.append(f"scored at its image, snap-back {found.snap_back:.2g} bits")
     if found.p_value is not None:
         tail = " (tail model)" if found.p_kind == "tail" else ""
         parts.append(f"p {found.p_value:.3g}{tail}")

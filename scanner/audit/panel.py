@@ -196,6 +196,8 @@ def _tiles(row: Evidence, scale: dict[str, float], side: int) -> dict[str, Image
         name: fitted(image, side) if image else empty(side, "no image")
         for name, image in images.items()
     }
+    if row.at_image:
+        tiles["generated"] = empty(side, "not sampled")
     blank = Image.new("RGB", (side, side), "#16181b")
     if row.truth is None:
         tiles["true mask"] = empty(side, "not known")
@@ -216,7 +218,7 @@ def _mask_tile(row: Evidence, side: int) -> Image.Image:
     """Return the picture dimmed outside the exact mask, its outline without specks."""
     if row.mask is None:
         return empty(side, "no pixel threshold" if row.maps else "not localized")
-    tile = masked(row.generated, row.mask, side)
+    tile = masked(row.training if row.at_image else row.generated, row.mask, side)
     line = max(2, side // 80)
     if row.truth is not None and row.truth.any():
         tile = outlined(tile, row.truth, TRUE, line)

@@ -34,7 +34,7 @@ COLUMNS = {
     "scores": "run VARCHAR, shard VARCHAR, key VARCHAR, caption VARCHAR, caption_sha256 VARCHAR, "
     "url VARCHAR, seed BIGINT, stage VARCHAR, screen DOUBLE, delta_s DOUBLE, p_value DOUBLE, "
     "flagged BOOLEAN, p_kind VARCHAR, seed_p_value DOUBLE, increments FLOAT[], "
-    "image_sha256 VARCHAR",
+    "image_sha256 VARCHAR, snap_back DOUBLE",
     "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
     "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
     "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
@@ -47,6 +47,11 @@ COLUMNS = {
 }
 """Columns that a table has whatever its files hold."""
 
+IDENTITY = """
+CREATE MACRO identity_of(caption, image) AS
+CASE WHEN image IS NULL THEN caption ELSE sha256(caption || ' ' || image) END
+"""
+"""`scanner.records.identity_of` in SQL."""
 CAPTIONS = """
 CREATE VIEW captions AS
 SELECT run, caption_sha256, max(caption) AS caption,
@@ -137,6 +142,7 @@ def connect(
         for table, source in sources.items():
             con.execute(f"CREATE VIEW {table} AS {source}")
         con.execute(f"CREATE VIEW runs AS {_runs(records, found)}")
+        con.execute(IDENTITY)
         con.execute(CAPTIONS)
         con.execute(FINDINGS)
     except duckdb.Error as error:

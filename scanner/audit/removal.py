@@ -18,29 +18,35 @@ WIDE_STARTS = ("＝", "＋", "－", "＠")
 """Full-width forms that some spreadsheets also take for the start of a formula."""
 
 SAMPLES = """
-WITH samples AS (SELECT DISTINCT shard, key, url, caption_sha256, caption FROM scores),
-carrying AS (SELECT s.*, r.sha FROM samples AS s JOIN removal AS r ON r.sha = s.caption_sha256)
+WITH samples AS (
+    SELECT DISTINCT shard, key, url, caption_sha256, caption, image_sha256 FROM scores
+),
+carrying AS (
+    SELECT s.*, r.finding FROM samples AS s JOIN removal AS r
+      ON r.sha = s.caption_sha256 AND (r.image IS NULL OR r.image = s.image_sha256)
+)
 SELECT coalesce(c.shard, h.shard) AS shard, coalesce(c.key, h.key) AS key,
        coalesce(c.url, h.url) AS url,
        coalesce(c.caption_sha256, h.caption_sha256) AS caption_sha256,
        {caption} AS caption,
-       r.severity, r.state, r.match, r.p_value, r.delta_s, r.copies, r.muted, r.sha AS finding,
+       r.severity, r.state, r.match, r.p_value, r.delta_s, r.copies, r.muted, r.finding,
        CASE WHEN h.key IS NULL THEN 'caption' WHEN c.key IS NULL THEN 'image'
             ELSE 'caption and image' END AS because,
        h.match AS image_match, h.mse AS image_mse
 FROM carrying AS c
-FULL JOIN held AS h ON c.sha = h.sha AND c.shard = h.shard AND c.key = h.key
-JOIN removal AS r ON r.sha = coalesce(c.sha, h.sha)
+FULL JOIN held AS h ON c.finding = h.finding AND c.shard = h.shard AND c.key = h.key
+JOIN removal AS r ON r.finding = coalesce(c.finding, h.finding)
 LEFT JOIN samples AS s ON c.key IS NULL AND s.shard = h.shard AND s.key = h.key
 ORDER BY r.place, c.key IS NULL, 1, 2
 """
 _REMOVAL = {
-    "sha": "VARCHAR", "severity": "VARCHAR", "state": "VARCHAR", "match": "VARCHAR",
+    "finding": "VARCHAR", "sha": "VARCHAR", "image": "VARCHAR", "severity": "VARCHAR",
+    "state": "VARCHAR", "match": "VARCHAR",
     "p_value": "DOUBLE", "delta_s": "DOUBLE", "copies": "BIGINT", "muted": "VARCHAR",
     "place": "BIGINT",
 }  # fmt: skip
 _HELD = {
-    "sha": "VARCHAR", "shard": "VARCHAR", "key": "VARCHAR", "url": "VARCHAR",
+    "finding": "VARCHAR", "shard": "VARCHAR", "key": "VARCHAR", "url": "VARCHAR",
     "caption_sha256": "VARCHAR", "match": "VARCHAR", "mse": "DOUBLE",
 }  # fmt: skip
 
@@ -60,17 +66,18 @@ def write_removal(
 
     Args:
         con: Views of the shards in effect.
-        rows: Findings, the worst first: ``sha``, ``severity``, ``state``, ``match``,
-            ``p_value``, ``delta_s``, ``copies`` and ``muted``.
+        rows: Findings, the worst first: ``finding`` (its identity), ``sha`` and ``image`` (the
+            hashes of its caption and of the image that was scored, or null), ``severity``,
+            ``state``, ``match``, ``p_value``, ``delta_s``, ``copies`` and ``muted``.
         folder: Where to.
         redact: Whether captions are withheld.
-        groups: The images that copy a finding, by its hash; of findings in ``rows``.
+        groups: The images that copy a finding, by its identity; of findings in ``rows``.
     """
     _fill(con, "removal", _REMOVAL, [{**row, "place": n} for n, row in enumerate(rows)])
-    copies = ((row["sha"], copy) for row in rows
-              for copy in (groups or {}).get(row["sha"], Group()).copies)  # fmt: skip
-    held = [{name: sha if name == "sha" else getattr(copy, name) for name in _HELD}
-            for sha, copy in copies]  # fmt: skip
+    copies = ((row["finding"], copy) for row in rows
+              for copy in (groups or {}).get(row["finding"], Group()).copies)  # fmt: skip
+    held = [{name: own if name == "finding" else getattr(copy, name) for name in _HELD}
+            for own, copy in copies]  # fmt: skip
     _fill(con, "held", _HELD, held)
     caption = "NULL::VARCHAR" if redact else "coalesce(c.caption, s.caption)"
     query = SAMPLES.format(caption=caption)

@@ -97,11 +97,11 @@ def page(
         run: The run.
         options: What to show.
         shards: Identities of the shards that count; all by default.
-        marks: What an audit says of findings, by caption hash.
+        marks: What an audit says of findings, by identity.
         gone: Findings that are resolved, as they were.
         banners: Sentences that stand on top.
         facts: Further rows of the table of particulars.
-        copies: Images of the corpus that copy a finding, by caption hash.
+        copies: Images of the corpus that copy a finding, by its identity.
         cards: Further headline figures, name and text.
 
     Raises:
@@ -111,10 +111,11 @@ def page(
     record, said = results.read_run(run), marks or {}
     with closing(connect(results, runs=[run], shards=shards, fdr=options.fdr)) as con:
         rate, every = cutoff_of(con), findings(con)
-        found = sorted(every, key=lambda f: (_place(said.get(f.caption_sha256)), f.order))
+        found = sorted(every, key=lambda f: (_place(said.get(f.identity)), f.order))
         found = found[:MOST_FINDINGS]
         counts = figures(con)
-        null = options.calibration.null_scores if options.calibration else ()
+        is_mixed = (record.get("spec") or {}).get("source") == "auto"
+        null = options.calibration.null_scores if options.calibration and not is_mixed else ()
         shown = histogram(con, _threshold(con, record, options, rate), null)
         pictures = Gallery()
         if options.images is not None:
@@ -123,7 +124,7 @@ def page(
             )
         addresses = _addresses(con, found)
     kept = [*found, *gone[: MOST_FINDINGS - len(found)]]
-    items = [_item(f, said.get(f.caption_sha256), options, addresses) for f in kept]
+    items = [_item(f, said.get(f.identity), options, addresses) for f in kept]
     for item in items:
         item["i"] = item["id"] in pictures.illustrations
         if item["id"] in (copies or {}):
@@ -136,13 +137,15 @@ def page(
 
 
 def figures(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Return how many captions, samples and rejects the views hold."""
+    """Return how many captions, samples and rejects the views hold, and captions screened off."""
     row = con.execute(
         "SELECT (SELECT count(*) FROM captions), "
         "(SELECT coalesce(sum(occurrences), 0) FROM captions), "
-        "(SELECT count(*) FROM rejects), (SELECT count(DISTINCT shard) FROM scores)"
+        "(SELECT count(*) FROM rejects), (SELECT count(DISTINCT shard) FROM scores), "
+        "(SELECT count(DISTINCT caption_sha256) FROM scores WHERE stage = 'screen')"
     ).fetchall()[0]
-    return dict(zip(("captions", "samples", "rejected", "shards"), map(int, row), strict=True))
+    names = ("captions", "samples", "rejected", "shards", "screened")
+    return dict(zip(names, map(int, row), strict=True))
 
 
 def _place(mark: Mark | None) -> int:
@@ -180,13 +183,12 @@ def _retrieved(every: Sequence[Finding]) -> list[tuple[str, str]]:
 
 
 def _addresses(con: duckdb.DuckDBPyConnection, found: Sequence[Finding]) -> dict[str, str]:
-    """Return the url of each finding's sample by caption hash, where its shard gave one."""
+    """Return the url of each finding's sample by identity, where its shard gave one."""
     rows = con.execute(
-        "SELECT s.caption_sha256, any_value(s.url) FROM scores AS s JOIN (SELECT "
-        "unnest($1::VARCHAR[]) AS sha, unnest($2::VARCHAR[]) AS shard, unnest($3::VARCHAR[]) AS key"
-        ") AS w ON s.caption_sha256 = w.sha AND s.shard = w.shard AND s.key = w.key "
-        "WHERE s.url IS NOT NULL GROUP BY 1",
-        [[f.caption_sha256 for f in found], [f.shard for f in found], [f.key for f in found]],
+        "SELECT w.identity, any_value(s.url) FROM scores AS s JOIN (SELECT unnest($1::VARCHAR[]) "
+        "AS identity, unnest($2::VARCHAR[]) AS shard, unnest($3::VARCHAR[]) AS key"
+        ") AS w ON s.shard = w.shard AND s.key = w.key WHERE s.url IS NOT NULL GROUP BY 1",
+        [[f.identity for f in found], [f.shard for f in found], [f.key for f in found]],
     ).fetchall()
     return dict(rows)
 
@@ -210,6 +212,8 @@ def _threshold(
 ) -> float | None:  # fmt: skip
     """Return the score above which captions are flagged, from the first place that knows it."""
     spec = record.get("spec") or {}
+    if spec.get("source") == "auto":
+        return None  # images and samples have one each
     if rate is None and spec.get("threshold") is not None:
         return float(spec["threshold"])
     if rate is None and options.calibration is not None and "fpr" in spec:
@@ -235,6 +239,8 @@ def _particulars(
         ("last written", str(record.get("updated", "unknown"))),
         ("versions", ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items())),
     ]
+    if counts["screened"]:
+        rows.insert(3, ("screen", f"{counts['screened']:,} captions dropped after one step"))
     if rate is not None:
         level = f"p ≤ {rate[1]:.3g}" if rate[1] >= 0 else "no caption passes"
         rows.insert(3, ("flagged by", f"false-discovery rate {rate[0]:g}: {level}"))
@@ -287,9 +293,9 @@ def _item(
     finding: Finding, mark: Mark | None, options: PageOptions, addresses: Mapping[str, str]
 ) -> dict[str, Any]:
     caption = None if options.redact else printable(finding.caption[:MOST_CHARACTERS])
-    url = addresses.get(finding.caption_sha256, "")
+    url = addresses.get(finding.identity, "")
     item = {
-        "id": finding.caption_sha256, "c": caption, "l": len(finding.caption),
+        "id": finding.identity, "c": caption, "l": len(finding.caption),
         "d": _finite(finding.delta_s), "p": _finite(finding.p_value), "n": finding.copies,
         "s": printable(finding.shard), "k": printable(finding.key), "m": finding.match,
         "e": [_finite(x) for x in (finding.match_mse, finding.mse_inside, finding.mse_outside)],
@@ -297,6 +303,8 @@ def _item(
     }  # fmt: skip
     if rows := _evidence(finding):
         item["x"] = rows
+    if finding.image_sha256 is not None:
+        item["q"] = finding.caption_sha256
     if finding.p_kind == "tail":
         item["tail"] = True
     if mark:
@@ -308,6 +316,10 @@ def _item(
 def _evidence(finding: Finding) -> list[list[str]]:
     """Return further particulars of a finding's evidence, name and text."""
     rows = []
+    if finding.image_sha256 is not None:
+        rows.append(["scored", "at its own image: nothing was generated"])
+    if finding.snap_back is not None:
+        rows.append(["snap-back, bits", f"{finding.snap_back:.3g}"])
     if finding.tiled_l2 is not None:
         rows.append(["worst tile, a copy below 0.15", f"{finding.tiled_l2:.3g}"])
     if finding.tightness is not None:

@@ -157,7 +157,7 @@ def _gather(rules: Rules, by_query: dict[int, _Drawn], entries: Entries) -> None
         best = _least(apart, CANDIDATES)
         places = [(float(apart[p]), int(entries.sketched[p])) for p in best]
         new = [
-            (d, entries.shard.url, entries.keys[row], entries.hashes[row] == query.sha)
+            (d, entries.shard.url, entries.keys[row], entries.hashes[row] == query.identity)
             for d, row in places
         ]
         one.near[number] = heapq.nsmallest(CANDIDATES, [*one.near[number], *new])
@@ -189,7 +189,7 @@ def _ranked(some: Sequence[_Drawn], images: Images, nearest: int) -> Iterator[Re
             sorted(found.get(id(one), []))[:nearest], 1
         ):
             yield Retrieved(
-                one.query.sha, one.seed, rank, shard, key, own[shard, key], ORDER[kind],
+                one.query.identity, one.seed, rank, shard, key, own[shard, key], ORDER[kind],
                 error, tiled,
             )  # fmt: skip
 

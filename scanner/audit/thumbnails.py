@@ -29,11 +29,12 @@ QUALITY, EFFORT = 60, 2
 AT_ONCE, SAMPLE = 200, 16
 
 MAPS = """
-SELECT m.caption_sha256, m.metric, m.height, m.width, m.heatmap, m.mask, m.image
+SELECT w.identity, m.metric, m.height, m.width, m.heatmap, m.mask, m.image
 FROM masks AS m JOIN wanted AS w
-  ON m.caption_sha256 = w.sha AND m.shard = w.shard AND m.key = w.key AND m.seed = w.seed
+  ON m.caption_sha256 = w.sha AND m.image_sha256 IS NOT DISTINCT FROM w.image
+  AND m.shard = w.shard AND m.key = w.key AND m.seed = w.seed
 WHERE m.baseline IN ('null', 'none')
-ORDER BY m.caption_sha256, m.metric = 'delta_h' DESC, m.metric = 'delta_s' DESC, m.metric
+ORDER BY w.identity, m.metric = 'delta_h' DESC, m.metric = 'delta_s' DESC, m.metric
 """
 
 
@@ -42,7 +43,7 @@ class Illustration:
     """The pictures of one finding, ready for a page.
 
     Attributes:
-        training: Training image as a data URI.
+        training: Training image as a data URI; where it is what was scored, as it was cut.
         generated: Generated picture as a data URI.
         heatmap: Map as a data URI, see-through where nothing is.
         mask: COCO run lengths of the mask without specks, if there is one.
@@ -72,7 +73,7 @@ class Gallery:
     """Pictures of the worst findings, up to a size.
 
     Attributes:
-        illustrations: By caption hash.
+        illustrations: By the finding's identity.
         cap: The most bytes that were allowed.
         left_out: Findings without pictures because of the cap.
         unread: Shards whose training images were not looked for.
@@ -105,23 +106,24 @@ def gallery(
     """
     scale = colour_scale(con)
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE wanted (sha VARCHAR, shard VARCHAR, key VARCHAR, seed BIGINT)"
+        "CREATE OR REPLACE TEMP TABLE wanted (identity VARCHAR, sha VARCHAR, image VARCHAR, "
+        "shard VARCHAR, key VARCHAR, seed BIGINT)"
     )
     side, each = _side(con, found, scale, cap)
     reached = found[: 1 + int(2 * cap / max(1, each))]
     made, used = dict[str, Illustration](), 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        training, unread = _training(reached, images, side, pool, most_shards)
+        training, unread = _training(con, reached, images, side, pool, most_shards)
         for start in range(0, len(reached), AT_ONCE):
             some = reached[start : start + AT_ONCE]
             drawn = _maps(con, some, scale, side, pool)
             for finding in some:
-                one = drawn.get(finding.caption_sha256, Illustration())
-                one.training = training.pop(finding.caption_sha256, "")
+                one = drawn.get(finding.identity, Illustration())
+                one.training = training.pop(finding.identity, "")
                 if used + one.num_bytes > cap:
                     return Gallery(made, cap, len(found) - len(made), unread, side)
                 used += one.num_bytes
-                made[finding.caption_sha256] = one
+                made[finding.identity] = one
     return Gallery(made, cap, len(found) - len(made), unread, side)
 
 
@@ -136,8 +138,8 @@ def _side(
     rows = list(_rows(con, found[::step][:SAMPLE]))
     for side in SIDES:
         drawn = [_illustration(own, scale, side) for own in rows]
-        # A training image takes about what the generated picture does.
-        whole = sum(one.num_bytes + len(one.generated) for one in drawn)
+        # A training image takes about what the generated picture does, or what WebP usually does.
+        whole = sum(one.num_bytes + (len(one.generated) or side * side // 5) for one in drawn)
         each = whole / max(1, len(rows))
         if each * len(found) <= cap:
             return side, each
@@ -152,9 +154,9 @@ def _rows(
     con.execute("DELETE FROM wanted")
     con.execute(
         "INSERT INTO wanted SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[]), "
-        "unnest($3::VARCHAR[]), unnest($4::BIGINT[])",
-        [[f.caption_sha256 for f in localized], [f.shard for f in localized],
-         [f.key for f in localized], [f.seed for f in localized]],
+        "unnest($3::VARCHAR[]), unnest($4::VARCHAR[]), unnest($5::VARCHAR[]), unnest($6::BIGINT[])",
+        [[getattr(f, name) for f in localized]
+         for name in ("identity", "caption_sha256", "image_sha256", "shard", "key", "seed")],
     )  # fmt: skip
     cursor = con.execute(MAPS)
     for _, own in groupby(iter(cursor.fetchone, None), key=lambda row: row[0]):
@@ -189,32 +191,48 @@ def _illustration(
 
 
 def _training(
-    found: Sequence[Finding], images: Images, side: int, pool: ThreadPoolExecutor,
-    most_shards: int,
+    con: duckdb.DuckDBPyConnection, found: Sequence[Finding], images: Images, side: int,
+    pool: ThreadPoolExecutor, most_shards: int,
 ) -> tuple[dict[str, str], int]:  # fmt: skip
-    """Return training images by caption hash, each shard read once; and how many were not read."""
-    by_shard: dict[str, dict[str, str]] = {}
+    """Return training images by identity, each shard read once; and how many were not read.
+
+    Those that were scored are cut as they were: to the shape of the run's maps.
+    """
+    by_shard: dict[str, dict[str, Finding]] = {}
     for finding in found:
-        by_shard.setdefault(finding.shard, {})[finding.key] = finding.caption_sha256
+        by_shard.setdefault(finding.shard, {})[finding.key] = finding
+    shape = con.execute("SELECT height, width FROM masks LIMIT 1").fetchone()
     made: dict[str, str] = {}
     for shard in list(by_shard)[:most_shards]:
         wanted = by_shard[shard]
         seen = images(shard, set(wanted))
         while some := list(islice(seen, AT_ONCE)):
-            made |= pool.map(partial(_named, wanted, side), some)
+            made |= pool.map(partial(_named, wanted, side, shape), some)
     return made, max(0, len(by_shard) - most_shards)
 
 
-def _named(names: dict[str, str], side: int, entry: tuple[str, bytes]) -> tuple[str, str]:
-    return names[entry[0]], small(entry[1], side)
+def _named(
+    wanted: dict[str, Finding], side: int, shape: tuple[int, int] | None, entry: tuple[str, bytes]
+) -> tuple[str, str]:
+    finding = wanted[entry[0]]
+    cut = None if finding.image_sha256 is None else shape
+    return finding.identity, small(entry[1], side, cut)
 
 
-def small(content: bytes, side: int) -> str:
-    """Return an untrusted picture as a data URI, ``side`` pixels wide at most; empty if none."""
+def small(content: bytes, side: int, shape: tuple[int, int] | None = None) -> str:
+    """Return an untrusted picture as a data URI, ``side`` pixels wide at most; empty if none.
+
+    Args:
+        content: JPEG, PNG or WebP bytes.
+        side: Rows and columns at most.
+        shape: Height to width that its centre is cut to; null leaves it whole.
+    """
     try:
         image = pictures.opened(content, least=(side, side))
     except ValueError:
         return ""
+    if shape is not None:
+        image = pictures.centred(image, shape)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     image.save(out, "WEBP", quality=QUALITY, method=EFFORT)

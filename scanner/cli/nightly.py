@@ -115,7 +115,8 @@ def mute(
     key_or_hash: Annotated[
         str,
         typer.Argument(
-            help="A sample's key, or the start of a caption's hash.", show_default=False
+            help="A sample's key, or the start of a finding's or a caption's hash.",
+            show_default=False,
         ),
     ],
     state: StateFolder,
@@ -134,7 +135,8 @@ def mute(
 ) -> None:
     r"""Keep a finding out of alarms; it stays in every report, marked as muted.
 
-    A whole hash may be muted before it is ever found. A mute that runs out lets its finding
+    A whole hash may be muted before it is ever found. Where images are scored, a finding is of
+    one image; a caption's hash mutes all of its images. A mute that runs out lets its finding
     alarm once more.
 
     Example:
@@ -160,10 +162,10 @@ def mute(
 
 
 def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
-    """Return a caption's hash: as given where it is whole, else from the last audit's run."""
+    """Return a hash: as given where it is whole, else from the last audit's run."""
     from contextlib import closing
 
-    from scanner.audit.evidence import resolve
+    from scanner.audit.evidence import named
     from scanner.audit.query import connect
 
     wanted = key_or_hash.lower()
@@ -175,7 +177,7 @@ def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
         )
     run, shards = memory.current()
     with closing(connect(memory.results, runs=[run], shards=shards)) as con:
-        return resolve(con, key_or_hash)
+        return named(con, key_or_hash)
 
 
 def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.Meter]":

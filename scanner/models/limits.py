@@ -76,10 +76,10 @@ def refuse_baseline(model: str, baseline: str) -> None:
     Raises:
         ConfigError: If one of them is not there, or they do not share a latent space.
     """
+    folder = models.folder_of(baseline)
     if model == models.GAUSSIAN:
         raise ConfigError("a baseline network needs a Stable Diffusion model beside it")
     own = _config(model, models.folder_of(model) / "unet" / "config.json")
-    folder = models.folder_of(baseline)
     alone = folder / "config.json"
     refuse_apart(own, _config(baseline, alone if alone.exists() else folder / "unet/config.json"))
 

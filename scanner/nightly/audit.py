@@ -125,6 +125,7 @@ def audit(
         )  # fmt: skip
         changed = corpus.compared(listing, before)
         found = diff(_view_of(state, last), view, _told(state, last, listing, changed, left))
+        incomplete += _unscored(found.figures)
         then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
         alerts = _judged(found, request.policy, state.mutes(), then, today)
         if request.copies:
@@ -166,6 +167,14 @@ def _scanned(
         for name, reason in summary.quarantined
     ]
     return samples, [*summary.incomplete, *given_up]
+
+
+def _unscored(figures: Mapping[str, int]) -> list[str]:
+    """Return what to say where every sample was rejected."""
+    if figures["captions"] or not figures["rejected"]:
+        return []
+    why = "SELECT reason, count(*) FROM rejects GROUP BY ALL"
+    return [f"no sample can be scored, {figures['rejected']} are rejected: query {why!r} says why"]
 
 
 def _budget(resources: Resources) -> str:
@@ -240,13 +249,14 @@ def _judged(
     Args:
         found: The changes.
         policy: What alarms.
-        mutes: Every mute, by caption hash.
+        mutes: Every mute, by the identity of a finding or the hash of a caption.
         last: Date of the last audit, or ``""``.
         today: Date of this one.
     """
 
     def alert(change: Change) -> Alert:
-        entry = mutes.get(change.finding.caption_sha256, {})
+        own = change.finding
+        entry = mutes.get(own.identity) or mutes.get(own.caption_sha256) or {}
         until = entry.get("until", "9999")
         is_muted, ran_out = bool(entry) and today <= until, last <= until < today
         muted = (entry["reason"] or "no reason given") if is_muted else ""
@@ -273,14 +283,14 @@ def _with_copies(
         groups = copies.search(con, there, corpus_now, state.catalogue, shards.images, told)
     state.catalogue.forget(but={shard.id for shard in corpus_now})
     return [
-        replace(a, images=groups.get(a.change.finding.caption_sha256))
+        replace(a, images=groups.get(a.change.finding.identity))
         if a.change.after is not None else a
         for a in alerts
     ]  # fmt: skip
 
 
 def _groups(alerts: list[Alert]) -> dict[str, Group]:
-    return {a.change.finding.caption_sha256: a.images for a in alerts if a.images is not None}
+    return {a.change.finding.identity: a.images for a in alerts if a.images is not None}
 
 
 def _write(
@@ -289,7 +299,8 @@ def _write(
     redact, there = options.redact, [a for a in night.alerts if a.change.after is not None]
     with closing(view.open()) as con:
         rows = [
-            {"sha": a.change.finding.caption_sha256, "severity": a.severity,
+            {"finding": a.change.finding.identity, "sha": a.change.finding.caption_sha256,
+             "image": a.change.finding.image_sha256, "severity": a.severity,
              "state": a.change.state, "match": a.change.finding.match,
              "p_value": a.change.finding.p_value, "delta_s": a.change.finding.delta_s,
              "copies": a.change.finding.copies, "muted": a.muted or None}
@@ -325,7 +336,7 @@ def _page(night: Night, view: View, options: PageOptions) -> str:
         banners.insert(0, f"{counts['pending']} earlier findings are not yet rescanned.")
     if night.causes:
         banners.insert(0, f"Since {night.previous}: {', '.join(night.causes)}.")
-    marks = {a.change.finding.caption_sha256: a.mark() for a in night.alerts}
+    marks = {a.change.finding.identity: a.mark() for a in night.alerts}
     gone = [a.change.finding for a in night.alerts if a.change.after is None]
     settings = replace(options, title=f"Audit {night.name}", fdr=view.fdr)
     return page(

@@ -81,7 +81,7 @@ def in_effect(
 def waiting(
     found: Collection[Finding], listing: Listing, missing: Sequence[str], catalogue: Catalogue
 ) -> set[str]:
-    """Return the hashes of the findings whose caption stands in a shard not scanned whole.
+    """Return the identities of the findings whose caption stands in a shard not scanned whole.
 
     What a shard that cannot be read holds is what it held before.
 
@@ -93,14 +93,14 @@ def waiting(
     """
     if not found or not missing:
         return set()
-    wanted = {finding.caption_sha256 for finding in found}
+    wanted = {finding.caption_sha256 for finding in found}  # a catalogue has no image's hash
     shut = {url for url in missing if listing.shards[url] is None}
     readable = [shard for url in missing if (shard := listing.shards[url]) is not None]
     shut |= catalogue.fill(readable, images=False).keys()
-    there = {finding.caption_sha256 for finding in found if finding.shard in shut}
+    there = set[str]()
     for entries in catalogue.entries(readable):
         there |= wanted.intersection(entries.hashes)
-    return there
+    return {f.identity for f in found if f.shard in shut or f.caption_sha256 in there}
 
 
 def late(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> set[str]:

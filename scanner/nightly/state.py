@@ -140,7 +140,7 @@ class State:
         return final
 
     def mutes(self) -> dict[str, dict[str, str]]:
-        """Return ``reason``, ``since`` and perhaps ``until`` of every mute, by caption hash.
+        """Return ``reason``, ``since`` and perhaps ``until`` of every mute, by what it names.
 
         Raises:
             ResultsError: If the file is damaged.
@@ -156,13 +156,11 @@ class State:
             raise ResultsError(f"{path} is damaged: restore it; a muted finding would alarm")
         return content
 
-    def mute(
-        self, caption_sha256: str, reason: str, now: datetime, until: date | None = None
-    ) -> None:
+    def mute(self, sha256: str, reason: str, now: datetime, until: date | None = None) -> None:
         """Keep a finding out of alarms, with the reason on record.
 
         Args:
-            caption_sha256: The finding.
+            sha256: The finding's identity, or a caption's hash for all of its images.
             reason: Why.
             now: Since when.
             until: The last day of the mute; null for ever.
@@ -173,17 +171,17 @@ class State:
         entry = {"reason": reason, "since": now.isoformat(timespec="seconds")}
         if until is not None:
             entry["until"] = until.isoformat()
-        self._write_mutes({**self.mutes(), caption_sha256: entry})
+        self._write_mutes({**self.mutes(), sha256: entry})
 
-    def unmute(self, caption_sha256: str) -> bool:
+    def unmute(self, sha256: str) -> bool:
         """Let a finding alarm again; False if it was not muted.
 
         Raises:
             ResultsError: If the file cannot be read or written.
         """
         before = self.mutes()
-        self._write_mutes({sha: entry for sha, entry in before.items() if sha != caption_sha256})
-        return caption_sha256 in before
+        self._write_mutes({sha: entry for sha, entry in before.items() if sha != sha256})
+        return sha256 in before
 
     def _write_mutes(self, content: dict[str, dict[str, str]]) -> None:
         path = self.root / "mutes.json"

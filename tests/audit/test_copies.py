@@ -140,8 +140,9 @@ def test_the_removal_list_names_samples_by_caption_by_image_and_by_both(planted,
             score("two", 0.1, key="copy", shard=a, flagged=False)]  # fmt: skip
     commit(planted.results, "r1", rest, chunk="rest")
     groups, sha = planted.searched(), caption_hash("one")
-    row = {"sha": sha, "severity": "high", "state": "new", "match": "verbatim", "p_value": 0.01,
-           "delta_s": 9.0, "copies": 2, "muted": None}  # fmt: skip
+    row = {"finding": sha, "sha": sha, "image": None, "severity": "high", "state": "new",
+           "match": "verbatim", "p_value": 0.01, "delta_s": 9.0, "copies": 2,
+           "muted": None}  # fmt: skip
     with closing(connect(planted.results)) as con:
         assert write_removal(con, [row], tmp_path, redact=False, groups=groups) == 3
     with (tmp_path / "removal.csv").open(newline="") as stream:

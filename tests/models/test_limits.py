@@ -71,7 +71,7 @@ def test_other_networks_and_baselines_are_refused_by_their_folders(folder, tmp_p
     said(other / "config.json", cross_attention_dim=7)
     with pytest.raises(ConfigError, match="the baseline's cross_attention_dim is 7, the model's"):
         refuse(beside)
-    with pytest.raises(ConfigError, match="is a network alone, without model_index.json"):
+    with pytest.raises(ConfigError, match=r"is a network alone, without model_index\.json"):
         refuse(job(other))
     (folder / "unet").rename(folder / "transformer")
     with pytest.raises(ConfigError, match="its network is a transformer"):

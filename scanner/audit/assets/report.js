@@ -74,13 +74,14 @@
     const block = byId("i-" + item.id), waits = document.readyState === "loading" && item.i;
     const data = block ? JSON.parse(block.textContent) : { o: [] };
     const why = !item.i ? "not embedded" : block ? "not available" : "loading";
-    const marked = [];
-    if (data.g) marked.push(image(data.g, "under", ""));
-    if (data.h) marked.push(image(data.h, "map", "heatmap over the generated picture"));
+    // Scored at its own image (q: the caption's hash), nothing was generated: the map is over that.
+    const marked = [], base = item.q ? data.t : data.g, over = item.q ? "training image" : "generated picture";
+    if (base) marked.push(image(base, "under", ""));
+    if (data.h) marked.push(image(data.h, "map", `heatmap over the ${over}`));
     if (marked.length && data.o.length) marked.push(outline(data.o, data.s));
     box.replaceChildren(
       framed("training image", data.t ? [image(data.t, "", "training image")] : [], why),
-      framed("generated", data.g ? [image(data.g, "", "generated picture")] : [], why),
+      ...(item.q ? [] : [framed("generated", data.g ? [image(data.g, "", "generated picture")] : [], why)]),
       framed(data.o.length ? "heatmap, mask" : "heatmap", marked, why),
     );
     if (!block && waits) setTimeout(() => fill(box, item), 60);
@@ -123,8 +124,9 @@
     ["p-value", chance(item)], ["score Δs", short(item.d)],
     ...["error behind the match", "error inside the mask", "error outside the mask"]
       .map((name, i) => [name, item.e[i]]).filter((row) => row[1] !== null).map(([name, value]) => [name, short(value)]),
-    ...(item.x ?? []), ["mask, of the picture", mask(item)], ["samples with this caption", many(item.n)],
-    ["key", item.k], ["shard", item.s], ...(item.u ? [["url", item.u]] : []), ["caption hash", item.id],
+    ...(item.x ?? []), ["mask, of the picture", mask(item)], [`samples with this caption${item.q ? " and image" : ""}`, many(item.n)],
+    ["key", item.k], ["shard", item.s], ...(item.u ? [["url", item.u]] : []), ["caption hash", item.q ?? item.id],
+    ...(item.q ? [["finding", item.id]] : []),
     ...(item.v ? [["images", item.v]] : []),
     ...(item.rows ?? []),
   ];
