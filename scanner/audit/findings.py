@@ -19,7 +19,7 @@ MATCHES = ("verbatim", "template")
 FOUND = """
 WITH evidence AS (
     SELECT caption_sha256, image_sha256, shard, key, seed, match, match_mse, mse_inside,
-           mse_outside, area, tiled_l2, tightness,
+           mse_outside, area, tiled_l2, tightness, pinned,
            row_number() OVER (
                PARTITION BY caption_sha256, image_sha256
                ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END,
@@ -42,7 +42,8 @@ WITH evidence AS (
 SELECT c.caption_sha256, c.caption, c.delta_s, c.p_value, c.occurrences,
        coalesce(e.shard, c.sample[1]) AS shard, coalesce(e.key, c.sample[2]) AS key,
        e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside, c.p_kind, e.tiled_l2,
-       e.tightness, n.match, n.own, n.shard, n.key, n.mse, n.tiled_l2, c.image_sha256, c.snap_back
+       e.tightness, n.match, n.own, n.shard, n.key, n.mse, n.tiled_l2, c.image_sha256, c.snap_back,
+       e.pinned
 FROM draws AS c
 LEFT JOIN evidence AS e ON e.caption_sha256 = c.caption_sha256
   AND e.image_sha256 IS NOT DISTINCT FROM c.image_sha256 AND e.place = 1
@@ -80,6 +81,7 @@ class Finding:
         nearest_tiled_l2: The worst sixteenth's.
         image_sha256: Hash of the image that was scored; null where the caption was sampled.
         snap_back: By how many bits the caption brings that image nearer, mean over seeds.
+        pinned: How much of that image the model stores: ``whole``, ``region`` or ``none``.
     """
 
     caption_sha256: str
@@ -106,11 +108,17 @@ class Finding:
     nearest_tiled_l2: float | None = None
     image_sha256: str | None = None
     snap_back: float | None = None
+    pinned: str | None = None
 
     @property
     def identity(self) -> str:
         """What names the finding from night to night, as `scanner.records.identity_of` does."""
         return identity_of(self.caption_sha256, self.image_sha256)
+
+    @property
+    def has_caption(self) -> bool:
+        """Whether it is of a caption: of an image without one, the hashes are the same."""
+        return self.caption_sha256 != self.image_sha256
 
     @property
     def nearest(self) -> str:

@@ -322,6 +322,8 @@ def _numbers(alert: Alert) -> str:
     parts.append(f"{found.match} copy" if found.match in RULES else "score only")
     if found.snap_back is not None:
         parts.append(f"scored at its image, snap-back {found.snap_back:.2g} bits")
+    if found.pinned is not None:
+        parts.append(f"{found.pinned} of the image is stored")
     if found.p_value is not None:
         tail = " (tail model)" if found.p_kind == "tail" else ""
         parts.append(f"p {found.p_value:.3g}{tail}")

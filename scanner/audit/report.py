@@ -320,6 +320,8 @@ def _evidence(finding: Finding) -> list[list[str]]:
         rows.append(["scored", "at its own image: nothing was generated"])
     if finding.snap_back is not None:
         rows.append(["snap-back, bits", f"{finding.snap_back:.3g}"])
+    if finding.pinned is not None:
+        rows.append(["stored of the image", finding.pinned])
     if finding.tiled_l2 is not None:
         rows.append(["worst tile, a copy below 0.15", f"{finding.tiled_l2:.3g}"])
     if finding.tightness is not None:

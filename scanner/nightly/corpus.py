@@ -100,7 +100,11 @@ def waiting(
     there = set[str]()
     for entries in catalogue.entries(readable):
         there |= wanted.intersection(entries.hashes)
-    return {f.identity for f in found if f.shard in shut or f.caption_sha256 in there}
+    return {
+        f.identity for f in found
+        if f.shard in shut or f.caption_sha256 in there
+        or (not f.has_caption and f.shard in missing)
+    }  # fmt: skip
 
 
 def late(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> set[str]:

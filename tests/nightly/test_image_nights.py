@@ -50,7 +50,7 @@ def write(path: Path, samples: list[tuple[str, bytes | None]]) -> str:
 def spec_of(source: str, **changes) -> ScanSpec:
     maps = existing((*ScanSpec().maps, "snap_back"), source)
     assert set(maps) <= set(MAPS)
-    return ScanSpec(source=source, timestep=801, maps=maps, fpr=0.05, **SETTINGS, **changes)
+    return ScanSpec(source=source, timestep=401, maps=maps, fpr=0.05, **SETTINGS, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def removal(done) -> list[dict[str, str]]:
 
 
 def test_two_images_of_one_caption_are_two_findings(nights):
-    one, (plain,) = mem("one"), clear("plain")
+    one, (plain,) = mem("two"), clear("plain")
     nights.put("a", [(one, drawn(one)), (plain, drawn(plain)), (one, None)])
     first = nights.night()
     assert (first.night.exit_code, states(first)) == (1, {one: "new"})
@@ -141,7 +141,7 @@ def test_two_images_of_one_caption_are_two_findings(nights):
 
 
 def test_a_copy_of_an_image_that_was_scored_is_found_and_the_page_shows_it(nights):
-    one, (plain, other) = mem("one"), clear("plain", "other")
+    one, (plain, other) = mem("two"), clear("plain", "other")
     nights.put("a", [(one, drawn(one)), (plain, drawn(plain)), (other, drawn(one, 2))])
     done = nights.night()
     (alert,) = [a for a in done.night.alerts if a.change.finding.caption == one]
@@ -162,7 +162,7 @@ def test_a_copy_of_an_image_that_was_scored_is_found_and_the_page_shows_it(night
 
 
 def test_a_night_of_another_source_makes_no_known_finding_new(nights):
-    one, two = mem("one"), mem("two")
+    one, two = mem("two"), mem("four")
     nights.put("a", [(one, drawn(one)), (one, drawn(one, 3)), (two, None)])
     sampled = nights.night("generated")
     assert states(sampled) == {one: "new", two: "new"}
@@ -191,7 +191,7 @@ def test_a_night_without_any_image_says_so(nights):
 
 
 def test_captions_that_a_screen_drops_are_counted_and_found_by_nobody(nights, tmp_path):
-    one, others = mem("one"), clear("x", "y", "z")
+    one, others = mem("two"), clear("x", "y", "z")
     nights.put("a", [(text, drawn(text)) for text in (one, *others)])
     assert states(nights.night("generated")) == {one: "new"}
     screened = nights.night("generated", screen=1e9)
