@@ -310,6 +310,8 @@ def job_of(
     from scanner.io import stores
 
     at_fpr, at_fdr = options.rates(fpr, fdr)
+    if source == "generated" and timestep != TIMESTEP:
+        progress.note("--timestep is without effect: it is of images, and --source is generated")
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
