@@ -101,12 +101,12 @@ def audit(
         ClusterError: If processes die faster than they can be replaced.
     """
     started, begun = now or datetime.now(UTC), time.monotonic()
+    who = identify(request.job)
     with Lease(state.store, "lease", "audit") as lease:
         names = state.audits()
         last = state.read(names[-1]) if names else None
         before: Mapping[str, Any] = last["corpus"] if last else {}
         listing = corpus.listed(request.job.shards)
-        who = identify(request.job)
         run = who.run
         scanned, incomplete = _scanned(
             state, request, resources, progress, scan, listing, before, run
