@@ -12,6 +12,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are small, the processes many
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15 is Ray's: starved by whatever waits for it
 
 CAPTIONS = [
     "a small red circle",
@@ -47,6 +49,17 @@ def epsilon_folder(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFacto
     config = json.loads(file.read_text())
     file.write_text(json.dumps(config | {"prediction_type": "epsilon"}))
     return folder
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """One local Ray for every scan of this process: each start takes seconds."""
+    from scanner.engine import cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")  # a test waits for them
+        with cluster():
+            yield
 
 
 class S3:

@@ -6,13 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import duckdb
 import pytest
 import typer
 from PIL import Image
-from typer.testing import CliRunner
 from webdataset.writer import TarWriter
 
 from scanner import cli
@@ -30,14 +31,21 @@ def commands():
             yield name, command
 
 
-def memscan(*words, **kwargs):
-    return subprocess.run(
-        [*COMMAND, *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        **kwargs,
+def process(*words):
+    """Run a command in a process of its own, for what that changes: it takes seconds to start."""
+    command = [*COMMAND, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def memscan(*words):
+    """Run a command in this process, on the Ray of the tests; what is not an exit is raised."""
+    out, err = StringIO(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["memscan", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+    return subprocess.CompletedProcess(
+        words, int(left.value.code or 0), out.getvalue(), err.getvalue()
     )
 
 
@@ -63,7 +71,7 @@ def shards(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(shards, tmp_path_factory):
+def results(shards, tmp_path_factory, local_ray):
     """A calibrated scan, made once with the commands themselves."""
     work = tmp_path_factory.mktemp("work")
     options = ["--model", "gaussian", "--steps", "10", "--probes", "4", "--actors", "1"]
@@ -89,8 +97,8 @@ def test_every_command_teaches_by_example_and_is_in_the_readme(name, command):
 
 
 def test_help_and_version_answer_at_once():
-    assert "demo" in memscan("--help").stdout
-    assert memscan("--version").stdout.startswith("memscan ")
+    assert "demo" in process("--help").stdout
+    assert process("--version").stdout.startswith("memscan ")
 
 
 def test_a_scan_resumes_with_nothing_left_to_do(results, shards):
@@ -103,19 +111,20 @@ def test_a_scan_resumes_with_nothing_left_to_do(results, shards):
     assert "6 chunks were there" in done.stdout
 
 
-def test_query_answers_in_every_format_and_only_reads(results, tmp_path):
+def test_query_answers_in_every_format_and_only_reads(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = results / "results"
     sql = "SELECT caption, occurrences, flagged FROM captions ORDER BY caption"
     rows = json.loads(memscan("query", folder, sql, "--format", "json").stdout)
     assert {row["caption"]: row["occurrences"] for row in rows}["caption number 3"] == 2
-    table = list(csv.DictReader(io.StringIO(memscan("query", folder, sql, "-f", "csv").stdout)))
+    table = list(csv.DictReader(StringIO(memscan("query", folder, sql, "-f", "csv").stdout)))
     assert [r["caption"] for r in table] == [r["caption"] for r in rows]
     out = tmp_path / "rows.parquet"
     assert memscan("query", folder, sql, "-f", "parquet", "-o", out).returncode == 0
     assert out.stat().st_size > 0
     for hostile in ("DROP VIEW scores", "SELECT 1; SELECT 2", "COPY scores TO 'x.csv'",
                     "SELECT * FROM read_text('/etc/passwd')", "SELEC 1"):  # fmt: skip
-        done = memscan("query", folder, hostile, cwd=tmp_path)
+        done = memscan("query", folder, hostile)
         assert (done.returncode, done.stderr.count("Traceback")) == (2, 0), hostile
     assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.parquet"]
 
@@ -169,7 +178,7 @@ def test_what_cannot_start_says_why_in_one_line(words, said, shards, tmp_path):
     assert not (tmp_path / "r" / "scores").exists()
 
 
-def test_a_cut_shard_gives_its_whole_samples_and_exit_three(shards, tmp_path):
+def test_a_cut_shard_gives_its_whole_samples_and_exit_three(shards, tmp_path, local_ray):
     whole = (shards / "s-0.tar").read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
     with TarWriter(str(tmp_path / "odd.tar")) as writer:
@@ -234,26 +243,22 @@ def test_a_packed_run_answers_as_before_and_resumes(results, shards, tmp_path):
         ("runs", folder, "--json"),
         ("verify", folder, "--keys", "--json"),
     ]
-    before = [here(*words) for words in commands]
-    assert [done.exit_code for done in before] == [0] * len(commands)
+    before = [memscan(*words) for words in commands]
+    assert [done.returncode for done in before] == [0] * len(commands)
     pack = ["compact", folder]
-    found = json.loads(here(*pack, "--json").stdout)
+    found = json.loads(memscan(*pack, "--json").stdout)
     assert (found["chunks"], found["removed"]) == (6, 0)
     assert (found["files_before"], found["files_after"], found["old_files"]) == (12, 2, 12)
-    assert "stay for queries that have begun" in here(*pack).stdout
-    assert "12 old files removed" in here(*pack, "--remove-old", "--grace", 0).stdout
+    assert "stay for queries that have begun" in memscan(*pack).stdout
+    assert "12 old files removed" in memscan(*pack, "--remove-old", "--grace", 0).stdout
     for words, done in zip(commands, before, strict=True):
-        assert here(*words).stdout == done.stdout, words
-    assert here("report", folder, "--out", tmp_path / "report.html").exit_code == 0
-    assert here("show", folder, "0003", "--out", tmp_path / "panel.png").exit_code == 0
-    assert here("export", folder, "--coco", tmp_path / "masks.json").exit_code == 0
+        assert memscan(*words).stdout == done.stdout, words
+    assert memscan("report", folder, "--out", tmp_path / "report.html").returncode == 0
+    assert memscan("show", folder, "0003", "--out", tmp_path / "panel.png").returncode == 0
+    assert memscan("export", folder, "--coco", tmp_path / "masks.json").returncode == 0
     done = memscan(
         "scan", shards, "--model", "gaussian", "--steps", "10", "--probes", "4", "--actors", "1",
         "--out", folder, "--localize", "all", "--fpr", "0.1", "--chunk-size", "5",
         "--calibration", results / "calibration.json",
     )  # fmt: skip
     assert "6 chunks were there" in done.stdout, done.stderr
-
-
-def here(*words):
-    return CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)

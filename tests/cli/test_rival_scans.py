@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from test_cli import COMMAND, memscan
+from test_cli import COMMAND, memscan, process
 from webdataset.writer import TarWriter
 
 import scanner.engine.driver  # noqa: F401 - the refusal below is to come while there is work left
@@ -51,7 +51,7 @@ def test_a_second_scan_is_refused_and_one_that_slept_finds_its_run_taken_over(
         os.kill(first.pid, signal.SIGSTOP)
         assert len(store.committed(run)) < 36
         time.sleep(5)
-        second = memscan(*words)
+        second = process(*words)
         assert second.returncode == 0, second.stderr
         summary = json.loads(second.stdout)
         assert (summary["samples"], summary["complete"]) == (72, True)

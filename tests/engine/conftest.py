@@ -5,15 +5,10 @@ from pathlib import Path
 import pytest
 from engine_harness import job_of, run, write_shard
 
-from scanner.engine import cluster
-
 
 @pytest.fixture(scope="session", autouse=True)
-def ray_for_all():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_metrics_report_interval_ms", "1000")  # a test waits for them
-        with cluster():
-            yield
+def ray_for_all(local_ray):
+    """Unless a module says that it has its own."""
 
 
 @pytest.fixture(scope="session")

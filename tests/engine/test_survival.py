@@ -60,7 +60,7 @@ def test_killing_the_driver_and_running_again_changes_no_row(corpus, undisturbed
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
     command = [sys.executable, "-c", DRIVER, str(tmp_path), *map(str, corpus)]
     driver = subprocess.Popen(command, env=environment)
-    commits, deadline = tmp_path / "results" / "commits", time.monotonic() + 120
+    commits, deadline = tmp_path / "results" / "commits", time.monotonic() + 400
     while len(list(commits.rglob("*.json"))) < 2:
         assert driver.poll() is None
         assert time.monotonic() < deadline

@@ -449,7 +449,11 @@ class _Ranged(http.server.SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        content = Path(self.translate_path(self.path)).read_bytes()
+        path = Path(self.translate_path(self.path))
+        if not path.exists():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
         low, _, high = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
         part = content[int(low) : int(high) + 1 if high else None]
         self.send_response(206)
