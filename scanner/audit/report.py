@@ -169,6 +169,7 @@ def _headline(
         ("verbatim copies", f"{matches['verbatim']:,}"),
         ("template copies", f"{matches['template']:,}"),
         *_retrieved(every),
+        *_stored(every),
         ("rejected samples", f"{counts['rejected']:,}"),
         ("incomplete shards", f"{len(record.get('incomplete', ())):,}"),
     ]
@@ -180,6 +181,17 @@ def _retrieved(every: Sequence[Finding]) -> list[tuple[str, str]]:
         return []
     found = sum(f.nearest_match in MATCHES and not f.nearest_own for f in every)
     return [("retrieved copies", f"{found:,}")]
+
+
+def _stored(every: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Return how much of the images is stored that findings are of, where images were scored."""
+    if all(finding.image_sha256 is None for finding in every):
+        return []
+    pinned = Counter(finding.pinned for finding in every)
+    return [
+        ("images stored whole", f"{pinned['whole']:,}"),
+        ("images stored in a region", f"{pinned['region']:,}"),
+    ]
 
 
 def _addresses(con: duckdb.DuckDBPyConnection, found: Sequence[Finding]) -> dict[str, str]:

@@ -156,6 +156,7 @@ def test_a_copy_of_an_image_that_was_scored_is_found_and_the_page_shows_it(night
     shown = json.loads(
         page.partition(f'id="i-{alert.change.finding.identity}">')[2].partition("<")[0]
     )
+    assert "<dt>images stored in a region</dt><dd>1</dd>" in page
     assert shown["t"].startswith("data:image/webp")
     assert shown["h"].startswith("data:image/png")
     assert shown["g"] == ""
