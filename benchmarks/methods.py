@@ -21,19 +21,23 @@ from typing import Any
 
 from planted import Testbed, testbeds
 
+from scanner import models
 from scanner.audit.calibrate import calibrate
 from scanner.audit.evaluate import Evaluation, evaluate
 from scanner.engine import Event, Job, Resources, cluster, scan
 from scanner.io import shards
 from scanner.io.results import Results
+from scanner.models.stable_diffusion import StableDiffusion
 from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
 from scanner.testbed import make
+from scanner.testbed.reproduction import reproductions
 
 SPEC = ScanSpec(
     seeds=(0, 1), steps=20, guidance_scale=2.5, probes=4, localize="all", detectors=DETECTORS,
     maps=existing(MAPS, "generated"),
 )  # fmt: skip
 NEGATIVES = 160
+FRESH_SEED = 1000
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 
 PUBLISHED = {
@@ -108,6 +112,19 @@ def _scan(
             said(f"seed {testbed.seed}, {name}: {event.samples_done} of {event.samples_total}")
 
     return scan(job, Resources(device="auto"), heard).run
+
+
+def given_back(testbed: Testbed) -> str:
+    """Return how many planted captions give their picture back under a seed of their own."""
+    model = models.load(str(testbed.folder / "pipeline"))
+    if not isinstance(model, StableDiffusion):
+        raise SystemExit(f"{testbed.folder}/pipeline is not a Stable Diffusion pipeline")
+    found = reproductions(model, testbed.seed, (FRESH_SEED,), SPEC)
+    shares = list[str]()
+    for kind in ("verbatim", "template"):
+        own = [one.reproduced for one in found if one.item.kind == kind]
+        shares.append(f"{sum(own)} of {len(own)} {kind}")
+    return f"corpus {testbed.seed}: {', '.join(shares)}"
 
 
 def detection_table(found: Sequence[Evaluation]) -> list[str]:
@@ -208,7 +225,7 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
-def text(beds: Sequence[Testbed], found: Sequence[Evaluation]) -> str:
+def text(beds: Sequence[Testbed], found: Sequence[Evaluation], copies: Sequence[str] = ()) -> str:
     """Return all tables as Markdown, with what they are of."""
     seeds = ", ".join(str(testbed.seed) for testbed in beds)
     plural = "s" if len(beds) > 1 else ""
@@ -220,7 +237,10 @@ def text(beds: Sequence[Testbed], found: Sequence[Evaluation]) -> str:
         f"memorized, {len(SPEC.seeds)} seeds a caption, {SPEC.steps} steps, guidance "
         f"{SPEC.guidance_scale}, {SPEC.probes} probes."
     )
-    parts = [[about], detection_table(found), localization_table(found), kinds_table(found),
+    head = [about]
+    if copies:
+        head.append(f"Given back, within twice the autoencoder's own error: {'; '.join(copies)}.")
+    parts = [head, detection_table(found), localization_table(found), kinds_table(found),
              deployed_lines(found)]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts)
 
@@ -252,7 +272,7 @@ def main() -> None:
             found.append(
                 measured(testbed, own, asked.negatives, lambda line: print(line, flush=True))
             )
-    content = text(beds, found)
+    content = text(beds, found, [given_back(testbed) for testbed in beds])
     print(content)
     facts = [json.loads(one.as_json()) for one in found]
     (asked.out / "methods.json").write_text(json.dumps(facts, indent=1))
