@@ -217,8 +217,8 @@ def _range(values: Sequence[float]) -> str:
     known = [value for value in values if value == value]
     if not known:
         return ""
-    middle = f"{fmean(known):.3f}"
-    return middle if len(known) == 1 else f"{middle} ({min(known):.3f}–{max(known):.3f})"
+    middle, least, largest = (f"{f(known):.3f}" for f in (fmean, min, max))
+    return middle if least == largest else f"{middle} ({least}–{largest})"
 
 
 def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

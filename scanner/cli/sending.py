@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin
 
 from scanner.errors import ConfigError
 
@@ -50,11 +50,16 @@ def _values(root: Any, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
         command = command.commands[rest.pop(0)]
     given = words[: len(words) - len(rest)]
     parsed = command.make_context(" ".join(given), rest, parent=root).params
-    hints = get_type_hints(inspect.unwrap(command.callback))
+    options = inspect.signature(inspect.unwrap(command.callback), eval_str=True).parameters
     for name, value in parsed.items():
-        if name in WRITTEN | SHARDS | MODELS or Path in (hints[name], *get_args(hints[name])):
+        if name in WRITTEN | SHARDS | MODELS or _is_path(options[name].annotation):
             for each in value if isinstance(value, list | tuple) else [value]:
                 yield name, each
+
+
+def _is_path(hint: Any) -> bool:
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return Path in (kind, *get_args(kind))
 
 
 def _check(name: str, value: str, working_dir: Path | None) -> None:

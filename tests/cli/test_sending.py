@@ -68,6 +68,8 @@ def test_a_command_is_sent_word_by_word(submit, tmp_path):
         (["scan", "/x.tar", "-m", "model", "--out", "/r"], "model is on this machine and nothing"),
         ([*SCAN, "--out", "/r", "--calibration", "c.json"], "c.json is on this machine and"),
         (["query", "results", "SELECT 1"], "results is a relative path"),
+        (["plan", "/x.tar", "-m", "gaussian", "--calibration", "c.json"], "c.json is on this"),
+        (["audit", "/x.tar", "-m", "gaussian", "--state", "nights"], "nights is a relative path"),
     ],
 )
 def test_what_the_cluster_cannot_have_is_refused(words, said, submit, tmp_path):

@@ -140,6 +140,9 @@ def test_a_commit_record_of_any_content_is_refused_or_lists_files(
         files = Results(tmp_path).files("scores", ["r"])
     except ResultsError:
         return
+    except ConfigError:
+        assert (key, type(content)) == ("schema_version", int), "of a later memscan"
+        return
     assert all(isinstance(file, str) for file in files)
 
 
