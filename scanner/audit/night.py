@@ -314,7 +314,7 @@ def _line(alert: Alert, *, redact: bool) -> str:
 
 def _told(alert: Alert, *, redact: bool) -> str:
     found = alert.change.finding
-    return "caption withheld" if redact else cut(printable(found.caption), 160)
+    return "caption withheld" if redact else cut(printable(found.caption), 160) or "no caption"
 
 
 def _numbers(alert: Alert) -> str:

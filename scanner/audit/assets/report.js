@@ -23,7 +23,7 @@
   };
   const evidence = (item) => (item.m === "verbatim" || item.m === "template" ? item.m : "score");
   const group = (item) => (item.muted ? "muted" : item.state || "");
-  const said = (item) => (item.c === null ? "caption withheld" : item.c || "empty caption");
+  const said = (item) => (item.c === null ? "caption withheld" : item.c || "no caption");
 
   // Pictures: their blocks stand behind this script, so that it need not wait for them.
   const image = (source, css, title) => {
