@@ -91,7 +91,7 @@ def screened(of: Scanned, samples: Sequence[Sample], steps: int) -> list[Cell]:
         Number([float(np.mean([n.points for n in same]))], [np.mean([n.draws for n in same], 0)[0]])
         for same in zip(*folds, strict=True)
     ]
-    return [Number([float(np.mean(costs))]), *quality]
+    return [Number([float(np.mean(costs))], digits=1), *quality]
 
 
 def measured(

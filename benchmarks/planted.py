@@ -125,19 +125,21 @@ class Number:
     Attributes:
         points: One per corpus.
         draws: Its bootstrap samples, ``(DRAWS,)`` each; none where there is no interval.
+        digits: Decimals to show.
     """
 
     points: list[float]
     draws: list[Floats] = field(default_factory=list)
+    digits: int = 3
 
     def __str__(self) -> str:
         """Return the mean over corpora, and its 95% interval where that is not a point."""
-        mean = float(np.mean(self.points))
+        mean = f"{np.mean(self.points):.{self.digits}f}"
         if not self.draws:
-            return f"{mean:.3f}"
-        low, high = np.nanquantile(np.mean(self.draws, axis=0), [0.025, 0.975])
-        text = f"{mean:.3f}"
-        return text if f"{low:.3f}" == f"{high:.3f}" else f"{text} ({low:.3f}–{high:.3f})"
+            return mean
+        bounds = np.nanquantile(np.mean(self.draws, axis=0), [0.025, 0.975])
+        low, high = (f"{bound:.{self.digits}f}" for bound in bounds)
+        return mean if low == high else f"{mean} ({low}–{high})"
 
     def as_json(self) -> dict[str, object]:
         """Return the numbers of each corpus, and the text."""
@@ -153,7 +155,7 @@ def joined(cells: Sequence[Cell]) -> Cell:
     if len(numbers) < len(cells):
         return cells[0]
     points = [point for cell in numbers for point in cell.points]
-    return Number(points, [draw for cell in numbers for draw in cell.draws])
+    return Number(points, [draw for cell in numbers for draw in cell.draws], numbers[0].digits)
 
 
 @dataclass(frozen=True, slots=True)
