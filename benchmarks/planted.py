@@ -150,9 +150,9 @@ Cell = Number | str
 
 
 def joined(cells: Sequence[Cell]) -> Cell:
-    """Return the same cell of several corpora as one."""
+    """Return the same cell of several corpora as one: a number of those that have one."""
     numbers = [cell for cell in cells if isinstance(cell, Number)]
-    if len(numbers) < len(cells):
+    if not numbers:
         return cells[0]
     points = [point for cell in numbers for point in cell.points]
     return Number(points, [draw for cell in numbers for draw in cell.draws], numbers[0].digits)
