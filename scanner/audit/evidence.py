@@ -157,12 +157,14 @@ def colour_scale(con: duckdb.DuckDBPyConnection, baseline: str = "null") -> dict
     """Return the value of the brightest colour by metric, the same for every picture of a run.
 
     It is the 99.9th percentile of the pixels of the first `MAPS_FOR_SCALE` maps in the order of
-    their captions' hashes.
+    their captions' hashes; of another baseline's, as in `gather`, where a metric has none of this.
     """
     scale = {}
     for (metric,) in con.execute("SELECT DISTINCT metric FROM masks ORDER BY 1").fetchall():
         rows = con.execute(
-            "SELECT heatmap FROM masks WHERE metric = $1 AND baseline IN ($2, 'none') "
+            "SELECT heatmap FROM masks WHERE metric = $1 AND baseline = ("
+            "SELECT baseline FROM masks WHERE metric = $1 "
+            "ORDER BY baseline NOT IN ($2, 'none'), baseline LIMIT 1) "
             "ORDER BY caption_sha256, seed LIMIT $3",
             [metric, baseline, MAPS_FOR_SCALE],
         ).fetchall()

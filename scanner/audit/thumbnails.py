@@ -33,7 +33,9 @@ SELECT w.identity, m.metric, m.height, m.width, m.heatmap, m.mask, m.image
 FROM masks AS m JOIN wanted AS w
   ON m.caption_sha256 = w.sha AND m.image_sha256 IS NOT DISTINCT FROM w.image
   AND m.shard = w.shard AND m.key = w.key AND m.seed = w.seed
-WHERE m.baseline IN ('null', 'none')
+QUALIFY row_number() OVER (
+    PARTITION BY w.identity, m.metric ORDER BY m.baseline NOT IN ('null', 'none'), m.baseline
+) = 1
 ORDER BY w.identity, m.metric = 'delta_h' DESC, m.metric = 'delta_s' DESC, m.metric
 """
 

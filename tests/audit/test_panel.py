@@ -1,4 +1,5 @@
 import io
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -7,8 +8,10 @@ from PIL import Image
 
 from scanner.audit.canvas import ANCHORS, coloured, drawable, font, masked, outlined, wrapped
 from scanner.audit.evidence import colour_scale, gather, picture
+from scanner.audit.findings import findings
 from scanner.audit.panel import contact_sheet, panel, sheet
 from scanner.audit.query import connect
+from scanner.audit.thumbnails import gallery
 from scanner.errors import ConfigError
 
 SIDE = 16
@@ -87,6 +90,23 @@ def test_the_scale_is_the_run_s_and_colours_are_absolute(results) -> None:
     assert (pixels[0] == pixels[1]).all()
     assert (pixels[2] == pixels[3]).all()
     assert (pixels[2] == ANCHORS[-1]).all()
+
+
+def test_a_run_whose_maps_are_of_another_baseline_is_shown_by_those(make) -> None:
+    """As of images that were scored without captions."""
+    results = make("early")
+    maps = [
+        mask("text", REGION * 40.0, key="img", threshold=20.0, baseline="early", metric=metric)
+        for metric in ("delta_h", "delta_s")
+    ]
+    commit(results, "r1", [score("text", 5.0, key="img", flagged=True)], maps)
+    assert panel(results, "r1", "img", no_image).width > 5 * 256
+    with closing(connect(results, runs=["r1"])) as con:
+        assert colour_scale(con).keys() == {"delta_h", "delta_s"}
+        made = gallery(con, findings(con), lambda shard, keys: iter(()), cap=1 << 20, most_shards=1)
+    (shown,) = made.illustrations.values()
+    assert shown.heatmap
+    assert shown.mask is not None
 
 
 def test_the_palette_only_gets_brighter() -> None:
