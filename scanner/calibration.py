@@ -121,7 +121,7 @@ class Calibration:
     mask_share: float = 0.0
     increments: tuple[tuple[float, float], ...] = ()
     screen: Screen | None = None
-    snap_back: "SnapBack | None" = None
+    snap_back: SnapBack | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.

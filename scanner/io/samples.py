@@ -201,12 +201,7 @@ def item(
 
 
 def _caption(fragment: Fragment) -> str:
-    if fragment.oversized:
-        name, size, kind = fragment.oversized
-        raise _RefusedError(
-            "caption_too_long" if kind == "text" else "member_too_large",
-            f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}",
-        )
+    _check_sizes(fragment, _LIMITS)
     if fragment.rivals:
         one, other = map(shown, fragment.rivals)
         raise _RefusedError(
@@ -224,12 +219,18 @@ def _caption(fragment: Fragment) -> str:
 
 
 def _none(fragment: Fragment) -> str:
-    if fragment.oversized and fragment.oversized[2] == "image":
-        name, size, kind = fragment.oversized
-        raise _RefusedError(
-            "member_too_large", f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}"
-        )
+    _check_sizes(fragment, ("image",))
     return ""
+
+
+def _check_sizes(fragment: Fragment, kinds: Collection[str]) -> None:
+    if not fragment.oversized or fragment.oversized[2] not in kinds:
+        return
+    name, size, kind = fragment.oversized
+    raise _RefusedError(
+        "caption_too_long" if kind == "text" else "member_too_large",
+        f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}",
+    )
 
 
 def _checked(text: str) -> str:

@@ -449,8 +449,7 @@ class Scanner:
         if not at_image:
             return stages.detect(networks.denoiser, draws, spec, _together_again(draws, work))
         own = {draw.sha256: torch.tensor(work.pictures[draw.sha256]) for draw in draws}
-        other = None if spec.captions or networks.baseline is None else networks.baseline[1]
-        return stages.look(networks.denoiser, draws, own, spec, other)
+        return stages.look(networks.denoiser, draws, own, spec, networks.baseline)
 
     def _localize_shared(self, items: list[Sampled]) -> None:
         start = time.perf_counter()

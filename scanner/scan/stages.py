@@ -157,7 +157,7 @@ def detect(
 @torch.no_grad()
 def look(
     denoiser: Denoiser, draws: Sequence[Draw], pictures: dict[str, Tensor], spec: ScanSpec,
-    other: Denoiser | None = None,
+    baseline: tuple[str, Denoiser] | None = None,
 ) -> Detection:  # fmt: skip
     """Noise the draws' own images and take all scores there.
 
@@ -169,12 +169,13 @@ def look(
         draws: The batch.
         pictures: By identity, ``(height, width, 3)`` uint8, at the model's size.
         spec: Timestep, and the detectors and maps that are asked for; its source is ``image``.
-        other: The less-trained network, where images are scored without captions.
+        baseline: Name and network of the less-trained baseline, if there is one; only used
+            where images are scored without captions.
 
     Raises:
         ConfigError: If attention is asked for and the model has none.
     """
-    setting = setting_of(denoiser, draws, spec, other)
+    setting = setting_of(denoiser, draws, spec, baseline)
     _, alpha, sigma = setting.level(0)
     latents = {d.sha256: denoiser.compress(pictures[d.sha256][None])[0] for d in draws}
     clean = torch.stack([latents[d.sha256] for d in draws])
@@ -261,11 +262,16 @@ def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
 
 
 def setting_of(
-    denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec, other: Denoiser | None = None
-) -> Setting:
-    """Return what the draws' trajectory goes through, against the other network's empty caption."""
+    denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec,
+    baseline: tuple[str, Denoiser] | None = None,
+) -> Setting:  # fmt: skip
+    """Return what the draws' trajectory goes through.
+
+    Without captions the branches that are compared are the model's and the baseline's.
+    """
     at_image = spec.source == "image"
     schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
+    other = None if spec.captions or baseline is None else baseline[1]
     return Setting(denoiser, both_conditions(denoiser, draws), schedule, other)
 
 
@@ -292,8 +298,7 @@ def localize(
         seen: Of `detect`: its points and its further maps are used.
         spec: Steps, probes and their design, and what is asked for.
     """
-    reference = None if baseline is None or spec.captions else baseline[1]
-    setting = setting_of(denoiser, draws, spec, reference)
+    setting = setting_of(denoiser, draws, spec, baseline)
     vectors = probes_of(denoiser, draws, spec)
     found, own = Localization(), None
     if "probes" in methods.passes(spec, localized=True):
@@ -308,7 +313,7 @@ def localize(
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in seen.maps:
         with torch.no_grad():
             found.maps["anisotropy", "null"] = methods.cosines(setting, starts(denoiser, draws))
-    if baseline is not None and reference is None:
+    if baseline is not None and spec.captions:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)
         against, pair = _against(network, name, setting, level, seen.point, vectors, own)
