@@ -4,7 +4,7 @@ Scans the planted corpus with the shipped model, to which a shard of altered cop
 every memorized picture again, under captions of its own, encoded anew, smaller, brighter, paler
 or cropped. Then asks the audit which images copy its findings::
 
-    python benchmarks/copies.py --out /tmp/copies
+    python benchmarks/copies.py --out copies
 """
 
 import argparse

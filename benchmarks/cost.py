@@ -5,9 +5,9 @@ here. Negatives are captions that were never trained on, and the half of the rep
 calibrates nothing; of templates and negatives the image is one that was never drawn in training.
 Each score ranks captions under one seed. Intervals are of 95%, over caption families::
 
-    python benchmarks/cost.py --out /tmp/cost                        # the shipped testbed
-    python benchmarks/cost.py --out /tmp/cost --testbed testbed2 2   # and another
-    python benchmarks/cost.py --out /tmp/cost --negatives 80 --steps 20,5 --timesteps 21,61,401
+    python benchmarks/cost.py --out cost                        # the shipped testbed
+    python benchmarks/cost.py --out cost --testbed testbed2 2   # and another
+    python benchmarks/cost.py --out cost --negatives 80 --steps 20,5 --timesteps 21,61,401
 
 It prints a Markdown table and writes it with all numbers to ``cost.json``. The rows of the cascade
 are computed from the same scans as those without it: a screen changes no other number
@@ -15,12 +15,10 @@ are computed from the same scans as those without it: a screen changes no other 
 judged on the other, both ways.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from planted import (
@@ -32,6 +30,7 @@ from planted import (
     Scanned,
     Table,
     Testbed,
+    options,
     own,
     ranked,
     scanned,
@@ -141,12 +140,7 @@ def integers(text: str) -> list[int]:
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for cost.json")
-    parser.add_argument("--testbed", nargs=2, action="append", metavar=("DIR", "SEED"))
-    parser.add_argument("--negatives", type=int, default=160, help="fresh negatives")
+    parser = options(__doc__)
     parser.add_argument("--steps", type=integers, default=[5, 10, 20, 50])
     parser.add_argument("--timesteps", type=integers, default=[1, 21, 61, 201, 401, 601, 801])
     asked = parser.parse_args()

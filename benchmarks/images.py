@@ -14,16 +14,14 @@ samples are the calibration captions beside images that training never drew; non
 
 ::
 
-    python benchmarks/images.py --out /tmp/images                       # the shipped testbed
-    python benchmarks/images.py --out /tmp/images --testbed testbed2 2  # and another
+    python benchmarks/images.py --out images                       # the shipped testbed
+    python benchmarks/images.py --out images --testbed testbed2 2  # and another
 """
 
-import argparse
 import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -38,14 +36,15 @@ from planted import (
     auc,
     drawn,
     encoded,
+    options,
     own,
     scanned,
     testbeds,
     together,
 )
 
-from scanner import masks, models
-from scanner.audit.calibrate import NUM_CODES, exceeded_by
+from scanner import models
+from scanner.audit.calibrate import pixel_threshold
 from scanner.calibration import MASK_SHARE, Calibration, SnapBack
 from scanner.models.base import Denoiser
 from scanner.records import MaskRow
@@ -111,13 +110,10 @@ def samples(seed: int, negatives: int) -> list[Sample]:
 def calibrated(denoiser: Denoiser, spec: ScanSpec, nulls: Sequence[Sample]) -> Calibration:
     """Return what null samples say, as ``memscan calibrate`` does without a tail."""
     found = scanned(denoiser, replace(spec, maps=("delta_h",)), nulls)
-    counts = np.zeros(NUM_CODES, np.int64)
-    for row in found.result.masks:
-        smooth = masks.mean_filtered(masks.from_heatmap(row.heatmap, row.height, row.width))
-        counts += np.bincount(np.frombuffer(masks.to_heatmap(smooth), "<u2"), minlength=NUM_CODES)
+    maps = ((row.heatmap, row.height, row.width) for row in found.result.masks)
     scores, snaps = (tuple(sorted(found.scores[n].tolist())) for n in ("delta_s", "snap_back"))
     return Calibration(
-        "", "", scores, {"delta_h/null": exceeded_by(counts, 0.01)}, 0.01, len(scores), "",
+        "", "", scores, {"delta_h/null": pixel_threshold(maps, 0.01)}, 0.01, len(scores), "",
         mask_share=MASK_SHARE, snap_back=SnapBack(snaps),
     )  # fmt: skip
 
@@ -234,12 +230,7 @@ def measured(
 
 def main() -> None:
     """Parse, measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for images.json")
-    parser.add_argument("--testbed", nargs=2, action="append", metavar=("DIR", "SEED"))
-    parser.add_argument("--negatives", type=int, default=160, help="fresh negatives a split")
+    parser = options(__doc__)
     parser.add_argument("--timesteps", type=int, nargs="+", default=[61, 401])
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)

@@ -5,21 +5,20 @@ and map under the networks trained on that corpus, and evaluate against the know
 evaluation caption but the planted ones was trained on, none calibrated anything, and noise is keyed
 by caption and seed, so none is shared. A scan that was interrupted resumes::
 
-    python benchmarks/methods.py --out /tmp/methods --docs docs/evaluation.md
-    python benchmarks/methods.py --out /tmp/methods --testbed testbed2 2 --testbed testbed3 3
+    python benchmarks/methods.py --out methods --docs docs/evaluation.md
+    python benchmarks/methods.py --out methods --testbed testbed2 2 --testbed testbed3 3
 
 A testbed is what ``memscan testbed train --out DIR --seed SEED`` leaves; the shipped one (corpus
 seed 1) is always there.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from planted import Testbed, testbeds
+from planted import Testbed, markdown, options, testbeds
 
 from scanner import models
 from scanner.audit.calibrate import calibrate
@@ -36,7 +35,6 @@ SPEC = ScanSpec(
     seeds=(0, 1), steps=20, guidance_scale=2.5, probes=4, localize="all", detectors=DETECTORS,
     maps=existing(MAPS, "generated"),
 )  # fmt: skip
-NEGATIVES = 160
 FRESH_SEED = 1000
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 
@@ -147,7 +145,7 @@ def detection_table(found: Sequence[Evaluation]) -> list[str]:
         rows.append(
             (-fmean(cells["all", "auc"]), [f"`{name}`", *map(_range, cells.values()), *published])
         )
-    return _markdown(heads, [row for _, row in sorted(rows, key=lambda row: row[0])])
+    return markdown(heads, [row for _, row in sorted(rows, key=lambda row: row[0])])
 
 
 def localization_table(found: Sequence[Evaluation]) -> list[str]:
@@ -172,7 +170,7 @@ def localization_table(found: Sequence[Evaluation]) -> list[str]:
     ]
     least = ["everything is a copy", "", _range(ones[0]), "", "", _range(ones[1])]
     body = [row for _, row in sorted(rows, key=lambda row: row[0])]
-    return _markdown(heads, [*body, [*least, *LOCATED["all ones", ""]]])
+    return markdown(heads, [*body, [*least, *LOCATED["all ones", ""]]])
 
 
 def deployed_lines(found: Sequence[Evaluation]) -> list[str]:
@@ -183,7 +181,7 @@ def deployed_lines(found: Sequence[Evaluation]) -> list[str]:
                     for m in ("tpr", "fpr"))]
         for against in dict.fromkeys(r["against"] for f in found for r in f.deployed)
     ]  # fmt: skip
-    return _markdown(heads, rows)
+    return markdown(heads, rows)
 
 
 def kinds_table(found: Sequence[Evaluation]) -> list[str]:
@@ -200,7 +198,7 @@ def kinds_table(found: Sequence[Evaluation]) -> list[str]:
                         for kind in kinds)]
         for name in names
     ]  # fmt: skip
-    return _markdown(["AUC against", *(kind.removeprefix("kind ") for kind in kinds)], rows)
+    return markdown(["AUC against", *(kind.removeprefix("kind ") for kind in kinds)], rows)
 
 
 def _one(rows: Iterable[dict[str, Any]], **wanted: str) -> dict[str, Any]:
@@ -219,10 +217,6 @@ def _range(values: Sequence[float]) -> str:
         return ""
     middle, least, largest = (f"{f(known):.3f}" for f in (fmean, min, max))
     return middle if least == largest else f"{middle} ({least}–{largest})"
-
-
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
 def text(beds: Sequence[Testbed], found: Sequence[Evaluation], copies: Sequence[str] = ()) -> str:
@@ -257,11 +251,7 @@ def written(page: Path, content: str) -> None:
 
 def main() -> None:
     """Measure, print, and write the page if there is one."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="Where everything goes; resumes.")
-    parser.add_argument("--testbed", nargs=2, action="append", default=[], metavar=("DIR", "SEED"),
-                        help="A further trained testbed and its corpus seed; repeat.")  # fmt: skip
-    parser.add_argument("--negatives", type=int, default=NEGATIVES, help="Fresh negatives a split.")
+    parser = options(__doc__)
     parser.add_argument("--docs", type=Path, help="A page that gets the tables between its marks.")
     asked = parser.parse_args()
     beds = testbeds(asked.testbed)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from argparse import ArgumentParser, RawTextHelpFormatter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanner.audit.detection import family_weights, ranking
+from scanner.calibration import Calibration
 from scanner.models.base import Denoiser
 from scanner.records import Caption, ChunkResult
 from scanner.scan.scanner import Scanner
@@ -43,6 +45,22 @@ class Testbed:
 def testbeds(others: Sequence[Sequence[str]] | None) -> list[Testbed]:
     """Return the shipped testbed and those of the command line."""
     return [Testbed(WEIGHTS, SHIPPED_SEED), *(Testbed(Path(f), int(s)) for f, s in others or ())]
+
+
+def options(about: str | None) -> ArgumentParser:
+    """Return the options that these benchmarks have in common.
+
+    Args:
+        about: What the benchmark does.
+    """
+    parser = ArgumentParser(description=about, formatter_class=RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for what was measured")
+    parser.add_argument(
+        "--testbed", nargs=2, action="append", metavar=("DIR", "SEED"),
+        help="a further trained testbed and its corpus seed; repeat",
+    )  # fmt: skip
+    parser.add_argument("--negatives", type=int, default=160, help="fresh negatives a split")
+    return parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +120,12 @@ class Scanned:
     keys: list[str]
 
 
-def scanned(denoiser: Denoiser, spec: ScanSpec, of: Sequence[Sample], **kinds: object) -> Scanned:
+def scanned(
+    denoiser: Denoiser, spec: ScanSpec, of: Sequence[Sample], *,
+    baseline: tuple[str, Denoiser] | None = None, calibration: Calibration | None = None,
+) -> Scanned:  # fmt: skip
     """Scan samples in this process."""
-    scanner = Scanner(denoiser, spec, batch_size=BATCH, **kinds)  # type: ignore[arg-type]
+    scanner = Scanner(denoiser, spec, baseline=baseline, calibration=calibration, batch_size=BATCH)
     captions = [sample.as_caption() for sample in of]
     if not spec.captions:
         captions = [Caption(c.shard, c.key, "", image=c.image) for c in captions]
@@ -158,6 +179,11 @@ def joined(cells: Sequence[Cell]) -> Cell:
     return Number(points, [draw for cell in numbers for draw in cell.draws], numbers[0].digits)
 
 
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Heads, and rows of cells."""
@@ -167,8 +193,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return it as Markdown."""
-        lines = [self.head, ["---"] * len(self.head), *([str(c) for c in r] for r in self.rows)]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return "\n".join(markdown(self.head, [[str(cell) for cell in row] for row in self.rows]))
 
     def as_json(self) -> dict[str, object]:
         """Return it for a program."""

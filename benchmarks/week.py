@@ -5,7 +5,7 @@ pictures of four captions by heart that the shipped one does not, and the nights
 each night must scan, find and carry follows from that, and is asserted. What the fine-tuned model
 has forgotten is resolved; how much that is, is measured: the table is what the nights did::
 
-    python benchmarks/week.py --out /tmp/week
+    python benchmarks/week.py --out week
 """
 
 import argparse

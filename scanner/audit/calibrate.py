@@ -1,6 +1,7 @@
 """A calibration from a run over captions that are not memorized."""
 
 import math
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -89,7 +90,8 @@ def calibrate(
                 "WHERE metric = $1 AND baseline = $2 GROUP BY caption_sha256, image_sha256, seed",
                 [metric, baseline],
             )
-            thresholds[f"{metric}/{baseline}"] = _pixel_threshold(maps, pixel_fpr)
+            rows = iter(maps.fetchone, None)
+            thresholds[f"{metric}/{baseline}"] = pixel_threshold(rows, pixel_fpr)
     null_scores = tuple(float(s) for (s,) in scores)
     fitted, note = tail.fit(null_scores) if with_tail else (None, "none was asked for")
     return Calibration(
@@ -154,9 +156,18 @@ def _means(results: Results, run: str, column: str) -> list[float]:
     return [float(s) for (s,) in rows]
 
 
-def _pixel_threshold(maps: Any, pixel_fpr: float) -> float:
+def pixel_threshold(maps: Iterable[tuple[bytes, int, int]], pixel_fpr: float) -> float:
+    """Return the value that at most a share of the pixels of smoothed null maps exceed.
+
+    Args:
+        maps: Heatmap, height and width of each, as `scanner.records.MaskRow` has them.
+        pixel_fpr: That share.
+
+    Raises:
+        ConfigError: If pixels are not finite.
+    """
     counts = np.zeros(NUM_CODES, np.int64)
-    while (row := maps.fetchone()) is not None:
+    for row in maps:
         with np.errstate(over="ignore", invalid="ignore"):  # numbers that are none are refused
             smooth = to_heatmap(mean_filtered(from_heatmap(*row)))
         counts += np.bincount(np.frombuffer(smooth, "<u2"), minlength=NUM_CODES)
