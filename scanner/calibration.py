@@ -1,11 +1,12 @@
 """What a scan takes from null captions: p-values, and thresholds for scores and pixels.
 
-A p-value of at least ``1 / (n + 1)`` is conformal: it holds for any distribution of the scores, if
-the caption is exchangeable with the n null captions. A smaller one is the tail model's.
+A p-value is conformal: it is at most ``a`` with probability at most ``a``, for any distribution of
+the scores, if the caption is exchangeable with the n null captions. That is an average over
+calibrations, not a statement about the one at hand. There is no p-value below ``1 / (n + 1)``.
 
 Where images are scored, two p-values are taken, of Δs and of the snap-back, and the larger one is
-the sample's: it is at most ``a`` only if both are, so it holds for an image that either the caption
-or the model's knowledge of it clears (an intersection-union test).
+the sample's (an intersection-union test). It is valid for an image beside a memorized caption only
+if such an image has no more snap-back than null images have: docs/decisions/0014.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.errors import ConfigError
+from scanner.intervals import recall_bound
 from scanner.spec import ScanSpec
-from scanner.tail import Tail
 
 SCHEMA_VERSION = 3
-"""2 had no share for masks, 1 no tail, no scores by seed and no settings; both are still read."""
+"""2 had no share for masks, 1 no scores by seed and no settings; both are still read. Files may
+have a ``tail`` from before docs/decisions/0015: it is ignored."""
 MASK_SHARE = 0.3
 """Chosen on planted captions: docs/calibration.md."""
-_NOT_DECIDING = {"created", "captions", "tail_note", "settings", "screen"}
+_NOT_DECIDING = {"created", "captions", "settings", "screen", "families", "tail_fingerprint"}
 """What changes no number of a scan; of a screen, the scan's own spec says where it drops."""
 
 
@@ -38,16 +40,32 @@ class Screen:
 
     Attributes:
         threshold: Captions whose first step's norm, mean over seeds, is below this are dropped.
-        recall: Chance that a memorized caption is not: promised if it is exchangeable with the
-            positives, on average over sets of so many.
+        recall: What was asked for.
         positives: How many memorized captions it was fitted on.
         passing: Share of the null captions that are not dropped.
+        dropped: How many of the positives are below the threshold.
+        families: Families of near-identical captions among the positives; null in old files.
     """
 
     threshold: float
     recall: float
     positives: int
     passing: float
+    dropped: int
+    families: int | None = None
+
+    @property
+    def expected(self) -> float:
+        """Chance that a further memorized caption is kept, on average over sets of positives."""
+        return 1 - (1 + self.dropped) / (1 + self.positives)
+
+    @property
+    def bound(self) -> float:
+        """The recall that this threshold has at least, with 95% confidence.
+
+        Both hold if memorized captions are exchangeable with the positives and independent.
+        """
+        return recall_bound(self.positives, self.dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +74,9 @@ class SnapBack:
 
     Attributes:
         null_scores: Each null sample's mean snap_back over its seeds, in bits, ascending.
-        tail: Model of what lies beyond them, or null.
     """
 
     null_scores: tuple[float, ...]
-    tail: Tail | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be scores.
@@ -72,11 +88,11 @@ class SnapBack:
 
     def p_value(self, score: float) -> float:
         """Return the p-value of a sample, as `Calibration.p_value` does."""
-        return _p_value(self.null_scores, self.tail, score)
+        return _conformal(self.null_scores, score)
 
     def threshold(self, fpr: float) -> float:
         """Return the bits above which the p-value is at most ``fpr``, and only there."""
-        return _threshold(self.null_scores, self.tail, fpr)
+        return _threshold(self.null_scores, fpr)
 
 
 @dataclass(frozen=True)
@@ -90,12 +106,11 @@ class Calibration:
         pixel_thresholds: From ``metric/baseline`` to the value that a share ``pixel_fpr`` of all
             null pixels exceeds.
         pixel_fpr: That share.
-        captions: How many null captions there were.
+        captions: How many null captions there were; more than null scores where one caption per
+            family was kept.
         created: When it was fitted, ISO 8601.
         seed_scores: By seed, each null caption's delta_s under that seed alone, ascending; empty
             where there is one seed, whose scores are the null scores.
-        tail: Model of the scores beyond all null scores, or null.
-        tail_note: How the tail came about, or why there is none.
         settings: What ``score_fingerprint`` is the digest of; empty in old files.
         mask_share: Share of a map's own level that a pixel of its mask exceeds, as in
             `masks.region`. 0 in old files: there the pixel threshold decides alone, and null
@@ -105,6 +120,10 @@ class Calibration:
         screen: Where to drop captions after the first step, or null.
         snap_back: The same of the snap-back, where images are scored; null elsewhere and in old
             files, where Δs decides alone.
+        families: Families of near-identical captions among the null captions; null in old files
+            and where images are scored without captions.
+        tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under
+            which runs used it. Else empty.
     """
 
     model: str
@@ -115,13 +134,13 @@ class Calibration:
     captions: int
     created: str
     seed_scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    tail: Tail | None = None
-    tail_note: str = "none was fitted"
     settings: dict[str, Any] = field(default_factory=dict)
     mask_share: float = 0.0
     increments: tuple[tuple[float, float], ...] = ()
     screen: Screen | None = None
     snap_back: SnapBack | None = None
+    families: int | None = None
+    tail_fingerprint: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -142,42 +161,47 @@ class Calibration:
 
     @property
     def min_p(self) -> float:
-        """The smallest conformal p-value of so many null captions: ``1 / (1 + n)``."""
+        """The smallest p-value of so many null captions: ``1 / (1 + n)``."""
         return 1 / (1 + len(self.null_scores))
 
     @property
-    def least_p(self) -> float:
-        """The smallest p-value of all: `min_p`, or how far down the tail is followed."""
-        return self.min_p if self.tail is None else min(self.min_p, self.tail.floor)
+    def independent(self) -> int:
+        """How many null scores count as independent: one per family, where families are known."""
+        return min(len(self.null_scores), self.families or len(self.null_scores))
 
     def fingerprint(self) -> str:
         """Twelve hex digits of everything that decides a number; the date does not."""
+        return self._digest(None, None)
+
+    def named(self, fingerprint: str) -> bool:
+        """Whether a run with this fingerprint was scanned with this calibration."""
+        return bool(fingerprint) and fingerprint in (self.fingerprint(), self.tail_fingerprint)
+
+    def _digest(self, tail: object, snap_back_tail: object) -> str:
+        """Return the fingerprint that the file has or had with these tails."""
         decided = {k: v for k, v in asdict(self).items() if k not in _NOT_DECIDING}
-        for name in (
-            "seed_scores",
-            "tail",
-            "mask_share",
-            "increments",
-            "snap_back",
-        ):  # so that old files keep their names
-            if not decided[name]:
+        decided["tail"] = tail
+        if self.snap_back is not None:
+            decided["snap_back"]["tail"] = snap_back_tail
+        for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back"):
+            if not decided[name]:  # so that old files keep their names
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def p_value(self, score: float, snap_back: float | None = None) -> float:
-        """Return the conformal p-value ``(1 + #{null >= score}) / (1 + n)``, or the tail's.
+        """Return the conformal p-value ``(1 + #{null >= score}) / (1 + n)``.
 
         With a snap-back that is calibrated, the larger one of both p-values.
 
         If the caption is exchangeable with the null captions, it is at most ``a`` with
-        probability at most ``a`` for every ``a`` from `min_p` up, whatever the distribution of
-        the scores. Only above all null scores can the tail make it smaller: `kind` tells.
+        probability at most ``a``, whatever the distribution of the scores, on average over
+        calibrations; `scanner.intervals.realized` says how far one calibration may be off.
 
         Raises:
             ValueError: If the score is not a number.
         """
-        p_value = _p_value(self.null_scores, self.tail, score)
+        p_value = _conformal(self.null_scores, score)
         if self.snap_back is None or snap_back is None:
             return p_value
         return max(p_value, self.snap_back.p_value(snap_back))
@@ -216,23 +240,19 @@ class Calibration:
         ]
         return max(apart, default=0.0)
 
-    def kind(self, p_value: float) -> str:
-        """Return where a p-value comes from: ``conformal`` or ``tail``."""
-        return "conformal" if p_value >= self.min_p else "tail"
-
     def threshold(self, fpr: float) -> float:
         """Return the score above which the p-value is at most ``fpr``, and only there.
 
         ``score > threshold(fpr)`` and ``p_value(score) <= fpr`` say the same (of an image, if its
         snap-back is above `SnapBack.threshold` too). Infinite where
-        even the highest score is not significant: where ``fpr < least_p``.
+        even the highest score is not significant: where ``fpr < min_p``.
 
         Example:
             >>> c = Calibration("m", "s", (1.0, 2.0, 3.0), {}, 0.01, 3, "")
             >>> c.threshold(0.25), c.threshold(0.5), c.threshold(0.2)
             (3.0, 2.0, inf)
         """
-        return _threshold(self.null_scores, self.tail, fpr)
+        return _threshold(self.null_scores, fpr)
 
     def check(self, model: str, spec: ScanSpec) -> None:
         """Refuse a model or a spec whose scores are not comparable with the null scores.
@@ -320,8 +340,7 @@ def load(path: str | Path) -> Calibration:
 def _calibration(content: dict[str, Any]) -> Calibration:
     if (version := int(content.get("schema_version", 1))) > SCHEMA_VERSION:
         raise ConfigError(f"it is of version {version}, this memscan reads up to {SCHEMA_VERSION}")
-    tail = content.get("tail")
-    return Calibration(
+    found = Calibration(
         model=str(content["model"]),
         score_fingerprint=str(content["score_fingerprint"]),
         null_scores=tuple(float(x) for x in content["null_scores"]),
@@ -333,39 +352,41 @@ def _calibration(content: dict[str, Any]) -> Calibration:
             int(seed): tuple(float(x) for x in scores)
             for seed, scores in content.get("seed_scores", {}).items()
         },
-        tail=None if tail is None else _tail(tail),
-        tail_note=str(content.get("tail_note", "an old calibration: calibrate again for one")),
         settings=dict(content.get("settings", {})),
         mask_share=float(content.get("mask_share", 0)),
         increments=tuple((float(m), float(d)) for m, d in content.get("increments", ())),
         screen=None if content.get("screen") is None else _screen(content["screen"]),
         snap_back=None if content.get("snap_back") is None else _snap_back(content["snap_back"]),
+        families=None if content.get("families") is None else int(content["families"]),
+        tail_fingerprint=str(content.get("tail_fingerprint", "")),
     )
+    tails = content.get("tail"), (content.get("snap_back") or {}).get("tail")
+    if tails == (None, None):
+        return found
+    return replace(found, tail_fingerprint=found._digest(*tails))
 
 
 def _snap_back(content: dict[str, Any]) -> SnapBack:
-    tail = content.get("tail")
-    scores = tuple(float(x) for x in content["null_scores"])
-    return SnapBack(scores, None if tail is None else _tail(tail))
+    return SnapBack(tuple(float(x) for x in content["null_scores"]))
 
 
 def _screen(content: dict[str, Any]) -> Screen:
+    recall, positives = float(content["recall"]), int(content["positives"])
+    # Old files do not say how many they drop: their threshold was the norm number
+    # floor((1 - recall)(m + 1)) from below.
+    usual = math.floor((1 - recall) * (positives + 1) + 1e-9) - 1
+    families = content.get("families")
     screen = Screen(
-        float(content["threshold"]), float(content["recall"]), int(content["positives"]),
-        float(content["passing"]),
+        float(content["threshold"]), recall, positives, float(content["passing"]),
+        int(content.get("dropped", usual)), None if families is None else int(families),
     )  # fmt: skip
     if not math.isfinite(screen.threshold):
         raise ConfigError(f"a screen's threshold must be finite, got {screen.threshold}")
+    if not 0 <= screen.dropped < screen.positives:
+        raise ConfigError(
+            f"a screen drops fewer positives than it has, got {screen.dropped} of {positives}"
+        )
     return screen
-
-
-def _tail(content: dict[str, Any]) -> Tail:
-    bounds = tuple((float(shape), float(scale)) for shape, scale in content["bounds"])
-    tail = Tail(**{**content, "bounds": bounds})
-    numbers = (tail.threshold, tail.shape, tail.scale, *(x for pair in bounds for x in pair))
-    if not bounds or not all(map(math.isfinite, numbers)) or min(b for _, b in bounds) <= 0:
-        raise ConfigError("tail must have finite numbers and bounds with positive scales")
-    return tail
 
 
 def _check_scores(scores: Sequence[float]) -> None:
@@ -373,18 +394,10 @@ def _check_scores(scores: Sequence[float]) -> None:
         raise ConfigError("null_scores must be finite, ascending and at least one")
 
 
-def _p_value(nulls: tuple[float, ...], tail: Tail | None, score: float) -> float:
-    p_value = _conformal(nulls, score)
-    if tail is None or score <= nulls[-1]:
-        return p_value
-    return min(p_value, tail.p_value(score))
-
-
-def _threshold(nulls: tuple[float, ...], tail: Tail | None, fpr: float) -> float:
+def _threshold(nulls: tuple[float, ...], fpr: float) -> float:
     number = len(nulls)
     if fpr < 1 / (1 + number):
-        beyond = math.inf if tail is None else tail.score_at(fpr)
-        return max(beyond, nulls[-1])
+        return math.inf
     # A score above null number i (from the highest, 0) has at most i nulls at or above it.
     allowed = sum((1 + i) / (1 + number) <= fpr for i in range(number))
     return nulls[-allowed]

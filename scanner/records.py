@@ -90,8 +90,8 @@ class ScoreRow:
         flagged: Whether the caption is flagged, or may be once a false-discovery rate is settled;
             null without a threshold.
         extra: Further detectors' scores by column name.
-        p_kind: Where ``p_value`` comes from: ``conformal`` (guaranteed), ``tail`` (a model) or
-            ``screen`` (it is 1).
+        p_kind: Where ``p_value`` comes from: ``conformal``, ``screen`` (it is 1), or, in rows
+            from before docs/decisions/0015, ``tail`` (a model that promised too much).
         seed_p_value: Conformal p-value of this seed's score alone.
         increments: Length of each of the sampler's steps, where ``increment`` is asked for.
     """

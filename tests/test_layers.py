@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scanner"
-BASE = {"errors", "records", "spec", "masks", "pictures", "calibration", "tail"}
+BASE = {"errors", "records", "spec", "masks", "pictures", "calibration", "intervals"}
 MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
@@ -17,8 +17,8 @@ MAY_IMPORT = {
     "masks": set(),
     "pictures": {"masks"},
     "spec": {"errors"},
-    "tail": set(),
-    "calibration": {"errors", "spec", "tail"},
+    "intervals": set(),
+    "calibration": {"errors", "intervals", "spec"},
     "numerics": set(),
     "models": {"errors", "numerics"},
     "io": BASE,

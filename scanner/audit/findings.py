@@ -69,7 +69,7 @@ class Finding:
         area: Share of the picture inside the mask, 0 to 1.
         mse_inside: Error inside the mask: low for a verbatim copy and for a template.
         mse_outside: Error outside it: high for a template.
-        p_kind: Where the p-value comes from: ``conformal`` (guaranteed) or ``tail`` (a model).
+        p_kind: Where the p-value comes from: ``conformal``, or in old rows ``tail`` (a model).
         tiled_l2: Error of the worst sixteenth against the training image, pixels 0..1.
         tightness: Mean of that between the generations of the caption's seeds.
         nearest_match: How the nearest image of the run's shards matches, under the seed where it

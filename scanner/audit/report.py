@@ -230,7 +230,8 @@ def _threshold(
         return float(spec["threshold"])
     if rate is None and options.calibration is not None and "fpr" in spec:
         level = options.calibration.threshold(float(spec["fpr"]))
-        return level if math.isfinite(level) else None
+        if math.isfinite(level) or not options.calibration.tail_fingerprint:
+            return level if math.isfinite(level) else None
     highest = con.execute("SELECT max(delta_s) FROM captions WHERE NOT flagged").fetchall()[0][0]
     return None if highest is None else float(highest)
 
@@ -263,14 +264,13 @@ def _calibration(identity: dict[str, Any], options: PageOptions) -> str:
     said = str(identity.get("calibration") or "none: no p-values")
     if options.calibration is None:
         return said
-    least = options.calibration.min_p
-    below = "there are no smaller ones"
-    if options.calibration.tail is not None:
-        below = f"smaller ones, from {options.calibration.least_p:.2g}, are model-based"
-    return (
-        f"{said}, {options.calibration.captions:,} null captions: p-values from {least:.2g} are "
-        f"conformal, {below}"
-    )
+    null = options.calibration
+    lines = [f"{said}, {null.captions:,} null captions: p-values are {null.min_p:.2g} or more"]
+    if null.families is not None and null.families < null.captions:
+        lines.append(f"the null captions are {null.families:,} families of near-identical ones")
+    if said == null.tail_fingerprint:
+        lines.append("smaller ones are of a tail model that promised too much")
+    return "; ".join(lines)
 
 
 def _notes(record: dict[str, Any], cut: int, pictures: Gallery, options: PageOptions) -> list[str]:

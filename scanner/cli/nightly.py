@@ -74,7 +74,12 @@ def audit(
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
     memory = State(state)
     job = scanning.job_of(
-        **asked, shards=corpus, out=str(memory.results.root), localize="flagged", limit=None
+        **asked,
+        shards=corpus,
+        out=str(memory.results.root),
+        localize="flagged",
+        limit=None,
+        must_flag=True,
     )
     request = Request(
         job=job,

@@ -249,7 +249,7 @@ def _calibration(record, path: Path | None):  # noqa: ANN001, ANN202
     wanted = (record.get("identity") or {}).get("calibration")
     if path is not None:
         found = load(path)
-        if wanted and found.fingerprint() != wanted:
+        if wanted and not found.named(wanted):
             raise ConfigError(
                 f"{path} must be the calibration of the run ({wanted}), "
                 f"it is {found.fingerprint()}: give that one, or none"
@@ -260,4 +260,4 @@ def _calibration(record, path: Path | None):  # noqa: ANN001, ANN202
         found = load(named) if named and wanted else None
     except ConfigError:
         return None
-    return found if found is not None and found.fingerprint() == wanted else None
+    return found if found is not None and found.named(wanted or "") else None

@@ -1,20 +1,18 @@
 """``scan`` and ``calibrate``."""
 
 import json
-import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanner.cli import options, progress
+from scanner.cli import options, progress, promises
 from scanner.errors import ConfigError, IncompleteError
 from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
 
 if TYPE_CHECKING:
     from scanner.audit.verdict import Verdict
-    from scanner.calibration import Calibration
     from scanner.engine.job import Job, Resources, Summary
 
 
@@ -158,7 +156,8 @@ def calibrate(
     screen_recall: Annotated[
         float | None,
         typer.Option(
-            help="Fit a screen that keeps this share of memorized captions; needs --positives.",
+            help="Fit a screen that keeps this share of memorized captions with 95% confidence, "
+            "or as near as the positives allow; needs --positives.",
             show_default=False,
         ),
     ] = None,
@@ -170,10 +169,14 @@ def calibrate(
             show_default=False,
         ),
     ] = None,
-    tail: Annotated[
+    one_per_family: Annotated[
         bool,
-        typer.Option("--tail/--no-tail", help="Model p-values below 1 / (n + 1), if scores allow."),
-    ] = True,
+        typer.Option(
+            "--one-per-family",
+            help="Of near-identical null captions take one: p-values then hold for captions of "
+            "other families too.",
+        ),
+    ] = False,
     batch_size: options.Batch = "auto",
     chunk_size: options.ChunkSize = 256,
     actors: options.Actors = None,
@@ -185,9 +188,10 @@ def calibrate(
 ) -> None:
     r"""Learn from null captions what scores and maps look like without memorization.
 
-    SHARDS must hold captions that the model was not trained on; n of them give p-values down to
-    1 / (n + 1) that hold for any distribution of scores. Smaller ones come from a model of the
-    tail, if there are 500 captions or more and it fits; they are marked. The settings must be
+    SHARDS must hold captions that the model was not trained on, of the kinds that will be scanned;
+    n of them give p-values down to 1 / (n + 1). What these promise is printed: for which captions,
+    how far this calibration's own rate may be off, and whether near-identical null captions make
+    fewer of them count. The settings must be
     those of the scans to come; of --maps, those that shall have masks. The scores behind the file
     stay beside it, in a results folder of its own, and an interrupted calibration resumes.
 
@@ -207,6 +211,8 @@ def calibrate(
         raise ConfigError("a screen needs both --screen-recall and --positives")
     if positives and source == "image":
         raise ConfigError("a screen is of sampled captions: calibrate it with --source generated")
+    if one_per_family and not captions:
+        raise ConfigError("--one-per-family is of captions: leave it out beside --no-captions")
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
@@ -239,7 +245,9 @@ def calibrate(
     summary = run(job, resources, "calibrate", events)
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
-    fitted = fitting.calibrate(Results(work), summary.run, pixel_fpr=pixel_fpr, with_tail=tail)
+    fitted = fitting.calibrate(
+        Results(work), summary.run, pixel_fpr=pixel_fpr, one_per_family=one_per_family
+    )
     if screen_recall is not None and positives:
         planted = replace(
             job, shards=tuple(sources.expand(positives)), limit=None,
@@ -253,44 +261,8 @@ def calibrate(
     out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
     typer.echo(f"{out}: {fitted.captions} null captions")
-    for line in _said(fitted):
+    for line in promises.lines(fitted):
         typer.echo(f"  {line}")
-
-
-def _said(fitted: "Calibration") -> list[str]:
-    """Return what a calibration gives, what of it is guaranteed and what is a model's."""
-    lines, tail = [f"p-values from {fitted.min_p:.2g} are conformal: guaranteed"], fitted.tail
-    if (screen := fitted.screen) is not None:
-        lines.append(
-            f"screen: a norm of {screen.threshold:.4g} or more keeps {screen.recall:g} "
-            f"of memorized captions ({screen.positives} positives) and {screen.passing:.1%} of the "
-            f"null captions"
-        )
-    if tail is None:
-        lines.append(f"no smaller ones, there is no tail model: {fitted.tail_note}")
-    else:
-        lines += [
-            f"smaller ones, down to {fitted.least_p:.2g}, are model-based: {fitted.tail_note}",
-            f"tail: shape {tail.shape:.3f} (standard error {tail.shape_error:.3f}), "
-            f"scale {tail.scale:.3g} ({tail.scale_error:.2g}), {tail.exceedances} scores, "
-            f"Anderson-Darling p = {tail.fit_p:.2f}",
-        ]
-    for rate in (0.05, 0.01, 0.001, 0.0001):
-        level = fitted.threshold(rate)
-        bits = None if fitted.snap_back is None else fitted.snap_back.threshold(rate)
-        said = f"false-positive rate {rate:g}: "
-        asks = f"Δs > {level:.4g}" + ("" if bits is None else f" and snap-back > {bits:.3g} bits")
-        if math.isinf(level) or (bits is not None and math.isinf(bits)):
-            lines.append(f"{said}needs more null captions")
-        elif rate >= fitted.min_p or tail is None:
-            lines.append(said + asks)
-        else:
-            estimate, error = tail.estimate(level), tail.log_error(level)
-            lines.append(
-                f"{said}{asks} (model-based; there the fit itself says {estimate:.1g}, "
-                f"standard error of its logarithm {error:.2g})"
-            )
-    return lines
 
 
 def job_of(
@@ -302,14 +274,25 @@ def job_of(
     maps: str, source: str, timestep: int, captions: bool = True, screen: bool,
     screen_threshold: float | None, image_calibration: Path | None,
     evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
-    limit: int | None, **_: object,
+    limit: int | None, must_flag: bool = False, **_: object,
 ) -> "Job":  # fmt: skip
-    """Return the job that the options of `scan` ask for."""
+    """Return the job that the options of `scan` ask for.
+
+    With ``must_flag`` a calibration that can flag nothing at the rate is refused, though the rate
+    is the default.
+    """
     from scanner.engine.job import Job
     from scanner.io import shards as sources
     from scanner.io import stores
 
     at_fpr, at_fdr = options.rates(fpr, fdr)
+    promises.check(
+        [path for path in (calibration, image_calibration) if path is not None],
+        at_fpr if at_fdr is None else at_fdr,
+        "--fpr" if at_fdr is None else "--fdr",
+        is_asked=must_flag or fpr is not None or fdr is not None,
+        decides=threshold is None,
+    )
     if source == "generated" and timestep != TIMESTEP:
         progress.note("--timestep is without effect: it is of images, and --source is generated")
     spec = ScanSpec(

@@ -67,7 +67,7 @@ SCORES = _schema(
         _field(
             "p_kind",
             pa.string(),
-            "Of the p-value: conformal, tail (a model) or screen (1)",
+            "Of the p-value: conformal, screen (1), or in old rows tail (a model)",
             null=True,
         ),
         _field(

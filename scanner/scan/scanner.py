@@ -352,7 +352,7 @@ class Scanner:
             return None, None, above
         p_value = null.p_value(score, float(np.mean(snaps)) if snaps else None)
         flagged = p_value <= self.spec.candidate_rate if above is None else above
-        return p_value, null.kind(p_value), flagged
+        return p_value, "conformal", flagged
 
     def _wants(self, verdict: Verdict) -> bool:
         return self.spec.localize == "all" or (

@@ -118,7 +118,7 @@ class Verdict:
 
     Attributes:
         p_value: Null without a calibration.
-        p_kind: Where it comes from: ``conformal`` or ``tail``.
+        p_kind: Where it comes from: ``conformal`` or ``screen``.
         flagged: Null without a threshold.
         draws: One per seed, where the caption was sampled by this process.
         rows: One per seed instead, where there is nothing but scores.

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from made_results import MODEL, SPEC, commit, mask, record, score
 
-from scanner.audit.calibrate import calibrate
-from scanner.calibration import MASK_SHARE, Calibration, SnapBack, benjamini_hochberg, load
+from scanner.audit.calibrate import calibrate, screen
+from scanner.calibration import MASK_SHARE, Calibration, Screen, SnapBack, benjamini_hochberg, load
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, region
-from scanner.tail import fit
 
 
 def calibration(scores: tuple[float, ...]) -> Calibration:
@@ -45,12 +44,12 @@ def test_it_comes_back_from_its_file(tmp_path) -> None:
         calibration((0.1, 0.2)),
         pixel_thresholds={"delta_h/null": 1 / 3},
         seed_scores={0: (0.1, 0.3), 7: (0.0, 0.2)},
-        tail=fit(exponential())[0],
+        families=1,
         settings=SPEC.score_settings(),
         mask_share=0.3,
-        snap_back=SnapBack((-0.5, 0.25), fit(exponential())[0]),
+        snap_back=SnapBack((-0.5, 0.25)),
+        screen=Screen(1.5, 0.9, 40, 0.2, 1, 20),
     )
-    assert c.tail is not None
     c.save(tmp_path / "c.json")
     assert load(tmp_path / "c.json") == c
     assert json.loads((tmp_path / "c.json").read_text())["conformal_from"] == c.min_p
@@ -80,7 +79,7 @@ def test_a_run_over_images_has_their_snap_backs_too(make) -> None:
     assert c.snap_back == SnapBack(tuple(i / 2 + 0.5 for i in range(5)))
 
 
-def test_a_file_from_before_there_were_tails_is_read_and_keeps_its_name(tmp_path) -> None:
+def test_an_old_file_is_read_and_keeps_its_name(tmp_path) -> None:
     old = {
         "model": MODEL, "score_fingerprint": SPEC.score_fingerprint(), "null_scores": [1.0, 2.5],
         "pixel_thresholds": {}, "pixel_fpr": 0.01, "captions": 2, "created": "then",
@@ -88,7 +87,7 @@ def test_a_file_from_before_there_were_tails_is_read_and_keeps_its_name(tmp_path
     path = tmp_path / "c.json"
     path.write_text(json.dumps(old))
     c = load(path)
-    assert (c.tail, c.mask_share) == (None, 0)
+    assert (c.families, c.mask_share, c.tail_fingerprint) == (None, 0, "")
     assert c.fingerprint() == "80c29f1f69d5" != replace(c, mask_share=0.3).fingerprint()
     c.check(MODEL, SPEC)
     path.write_text(json.dumps(old | {"schema_version": 4}))
@@ -96,39 +95,62 @@ def test_a_file_from_before_there_were_tails_is_read_and_keeps_its_name(tmp_path
         load(path)
 
 
+TAIL = {
+    "threshold": 2.0, "exceedances": 60, "captions": 600, "shape": 0.25, "scale": 0.5,
+    "shape_error": 0.15, "scale_error": 0.1, "anderson_darling": 0.3, "fit_p": 0.5,
+    "bounds": [[0.0, 0.75], [0.5, 0.625]],
+}  # fmt: skip
+"""A tail model as it was written before there was none."""
+
+
 @pytest.mark.parametrize(
-    "damage", [{"bounds": []}, {"bounds": [[0.0, -1.0]]}, {"shape": math.nan}, {"colour": 1}]
+    ("snap_back", "now", "then"),
+    [
+        (None, "58d3e8b78997", "926dedbb0914"),
+        ({"null_scores": [0.0, 0.5], "tail": TAIL}, "097408a00965", "a6c2f4edf289"),
+    ],
+    ids=["samples", "images"],
 )
-def test_a_damaged_tail_is_refused(tmp_path, damage) -> None:
+def test_a_tail_in_an_old_file_is_ignored_and_its_runs_are_known(tmp_path, snap_back, now, then):
+    """The fingerprints are those of the release that had tails."""
     path = tmp_path / "c.json"
-    replace(calibration(SCORES), tail=fit(exponential())[0]).save(path)
-    content = json.loads(path.read_text())
-    content["tail"] |= damage
-    path.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match="is not a calibration"):
+    old = {
+        "schema_version": 3, "model": "m", "score_fingerprint": "s", "null_scores": [1.0, 2.5],
+        "pixel_thresholds": {"delta_h/null": 1.5}, "pixel_fpr": 0.01, "captions": 2,
+        "created": "then", "tail": TAIL, "tail_note": "x", "mask_share": 0.3,
+        "snap_back": snap_back,
+    }  # fmt: skip
+    path.write_text(json.dumps(old))
+    c = load(path)
+    assert (c.fingerprint(), c.tail_fingerprint) == (now, then)
+    assert c.p_value(1e9) == c.min_p == 1 / 3
+    assert c.threshold(0.3) == math.inf
+    assert c.named(now)
+    assert c.named(then)
+    assert not c.named("")
+    assert not c.named("other")
+    c.save(path)
+    assert load(path) == c
+    untailed = None if snap_back is None else snap_back | {"tail": None}
+    path.write_text(json.dumps(old | {"tail": None, "snap_back": untailed}))
+    c = load(path)
+    assert (c.fingerprint(), c.tail_fingerprint) == (now, "")
+
+
+def test_an_old_screen_says_what_it_shows(tmp_path):
+    """The threshold was the positive number floor((1 - recall)(m + 1)) from below."""
+    path = tmp_path / "c.json"
+    calibration(SCORES).save(path)
+    old = {"threshold": 1.0, "recall": 0.95, "positives": 19, "passing": 0.5}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"screen": old}))
+    screen = load(path).screen
+    assert screen is not None
+    assert (screen.dropped, screen.families) == (0, None)
+    assert screen.expected == pytest.approx(0.95)
+    assert screen.bound == pytest.approx(0.05 ** (1 / 19))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"screen": old | {"dropped": 19}}))
+    with pytest.raises(ConfigError, match="drops fewer positives than it has, got 19 of 19"):
         load(path)
-
-
-def exponential(number: int = 600) -> tuple[float, ...]:
-    return tuple(np.sort(np.random.default_rng(4).exponential(size=number)).tolist())
-
-
-def test_the_tail_speaks_only_above_every_null_score() -> None:
-    scores = exponential()
-    plain = calibration(scores)
-    c = replace(plain, tail=fit(scores)[0])
-    for value in (0.0, scores[300], scores[-2], scores[-1]):
-        assert c.p_value(value) == plain.p_value(value)
-        assert c.kind(c.p_value(value)) == "conformal"
-    far = [c.p_value(scores[-1] + step) for step in (0.01, 3.0, 30.0, 300.0, 3000.0)]
-    assert far == sorted(far, reverse=True)
-    assert far[0] == c.min_p
-    assert far[-1] == c.least_p == pytest.approx(c.min_p / 100)
-    assert {c.kind(p) for p in far if p < c.min_p} == {"tail"}
-    for fpr in (0.01, c.min_p, 1e-3, 1e-4, 2e-5):
-        level = c.threshold(fpr)
-        assert c.p_value(level * (1 + 1e-9)) <= fpr < c.p_value(level * (1 - 1e-9))
-    assert c.threshold(c.least_p / 2) == math.inf
 
 
 def test_one_seeds_p_value_is_against_that_seeds_null_scores() -> None:
@@ -210,7 +232,8 @@ def test_it_is_fitted_on_means_over_seeds_and_all_null_pixels(make) -> None:
     assert c.seed_scores == {
         0: tuple(float(i) for i in range(20)), 1: tuple(i + 1.0 for i in range(20))
     }  # fmt: skip
-    assert (c.tail, c.tail_note) == (None, "20 null scores are too few: 500 at least")
+    assert c.families == 1  # "caption 0" to "caption 19"
+    assert c.independent == 1
     assert c.settings == SPEC.score_settings()
     assert set(c.pixel_thresholds) == {"delta_h/null", "curvature/none"}
     maps = [from_heatmap(m.heatmap, 8, 8) for m in masks if m.metric == "delta_h"]
@@ -293,7 +316,7 @@ def test_the_same_rows_give_the_same_calibration_to_the_last_bit(make):
     ]
     results = make()
     commit(results, "r1", rows)
-    assert len({calibrate(results, "r1", with_tail=False).increments for _ in range(6)}) == 1
+    assert len({calibrate(results, "r1").increments for _ in range(6)}) == 1
 
 
 def test_a_calibration_with_steps_is_read_back_and_one_without_is_as_before(make, tmp_path):
@@ -312,3 +335,66 @@ def test_a_calibration_with_steps_is_read_back_and_one_without_is_as_before(make
     (tmp_path / "bad.json").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match="increments must be finite"):
         load(tmp_path / "bad.json")
+
+
+FAMILIES = [f"blue mug with a handle, size {n} cm" for n in range(12)] + [
+    "an old map of the northern sea",
+    "two dogs run along the beach",
+]
+
+
+def test_near_identical_null_captions_are_one_family_of_which_one_can_be_kept(make) -> None:
+    results = make()
+    rows = [
+        score(text, n + seed / 2, seed=seed) for n, text in enumerate(FAMILIES) for seed in (0, 1)
+    ]
+    commit(results, "r1", rows)
+    every = calibrate(results, "r1")
+    assert (len(every.null_scores), every.captions, every.families) == (14, 14, 3)
+    assert (every.independent, every.min_p) == (3, 1 / 15)
+    one = calibrate(results, "r1", one_per_family=True)
+    assert (len(one.null_scores), one.captions, one.families) == (3, 14, 3)
+    assert (one.independent, one.min_p) == (3, 0.25)
+    assert set(one.null_scores) > {12.25, 13.25}
+    assert {seed: len(own) for seed, own in one.seed_scores.items()} == {0: 3, 1: 3}
+    assert one.fingerprint() != every.fingerprint()
+    assert replace(every, families=None).fingerprint() == every.fingerprint()
+
+
+def test_the_caption_that_stands_for_its_family_is_chosen_whatever_its_score(make) -> None:
+    kept = []
+    for name, sign in (("up", 1), ("down", -1)):
+        rows = [score(text, 50.0 + sign * n) for n, text in enumerate(FAMILIES)]
+        commit(results := make(name), "r1", rows)
+        scores = calibrate(results, "r1", one_per_family=True).null_scores
+        kept.append({sign * (value - 50) for value in scores})
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("recall", "positives", "dropped"),
+    [(0.95, 19, 0), (0.95, 58, 0), (0.95, 59, 0), (0.95, 92, 0), (0.95, 93, 1), (0.5, 5, 0),
+     (0.5, 8, 1)],
+)  # fmt: skip
+def test_a_screen_has_its_recall_with_confidence_or_drops_no_positive(
+    make, recall, positives, dropped
+) -> None:
+    results = make(runs=())
+    for run in ("known", "null"):
+        results.write_run(run, record())
+    norms = np.random.default_rng(0).permutation(positives).tolist()
+    known = [
+        score("w" * (n + 1), None, stage="screen", screen=float(norm))
+        for n, norm in enumerate(norms)
+    ]
+    commit(results, "known", known)
+    nulls = [replace(score(f"n{n} m{n}", 1.0), extra={"wen_first": n / 2}) for n in range(4)]
+    commit(results, "null", nulls)
+    found = screen(results, "known", "null", recall)
+    assert (found.threshold, found.dropped, found.positives) == (dropped, dropped, positives)
+    assert (found.recall, found.families) == (recall, positives)
+    assert found.expected == 1 - (dropped + 1) / (positives + 1)
+    assert (found.bound >= recall) is (positives not in (19, 58))
+    assert found.passing == sum(n / 2 >= dropped for n in range(4)) / 4
+    with pytest.raises(ConfigError, match="0.999 needs 999 positives for that, and 2995 to have"):
+        screen(results, "known", "null", 0.999)

@@ -204,5 +204,5 @@ def test_captions_that_a_screen_drops_are_counted_and_found_by_nobody(nights, tm
     page = (screened.folder / "report.html").read_text(encoding="utf-8")
     assert "4 captions dropped after one step" in page
     null = tmp_path / "screened.json"
-    replace(load(nights.nulls["generated"]), screen=Screen(1e-9, 0.9, 9, 1.0)).save(null)
+    replace(load(nights.nulls["generated"]), screen=Screen(1e-9, 0.9, 9, 1.0, 0)).save(null)
     assert states(nights.night("generated", null=null, screen=1e-9)) == {one: "new"}

@@ -1,0 +1,61 @@
+"""Families of near-identical captions: near-identical captions are hardly more evidence than one.
+
+Two captions are near-identical if their sets of words have a Jaccard similarity of at least
+`ALIKE`: captions of six words or more that differ in one of them are. Case, punctuation, the order
+of words and the digits of numbers do not count. Scripts without spaces (Han, Kana) are compared by
+character.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+ALIKE = 0.7
+"""Six words of which one differs have 5/7."""
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+_DIGITS = re.compile(r"\d+")
+
+
+def families(captions: Sequence[str], alike: float = ALIKE) -> list[int]:
+    """Return each caption's family, as the place of its first member.
+
+    Going through the captions in order, each joins the first earlier leader that it is
+    near-identical to, or leads a family of its own. So no family chains far apart captions
+    together, and the leaders are one caption per family.
+
+    Args:
+        captions: In an order that has nothing to do with their scores.
+        alike: Jaccard similarity from which captions are near-identical, above 0.
+
+    Example:
+        >>> families(["A red mug, 12 cm", "a tall tree", "a red mug 14 cm"])
+        [0, 1, 0]
+    """
+    words = [_words(text) for text in captions]
+    frequency = Counter(word for own in words for word in own)
+    leaders: dict[str, list[int]] = defaultdict(list)
+    found = list[int]()
+    for place, own in enumerate(words):
+        # Sets this similar share one of their rarest words (prefix filtering, Chaudhuri et al.
+        # 2006): only leaders that do are compared.
+        rarest = sorted(own, key=lambda word: (frequency[word], word))
+        rarest = rarest[: len(own) - math.ceil(alike * len(own) - 1e-9) + 1]
+        near = sorted({leader for word in rarest for leader in leaders[word]})
+        own_leader = next((j for j in near if _similarity(own, words[j]) >= alike - 1e-9), place)
+        if own_leader == place:
+            for word in rarest:
+                leaders[word].append(place)
+        found.append(own_leader)
+    return found
+
+
+def _words(text: str) -> frozenset[str]:
+    plain = _DIGITS.sub("0", unicodedata.normalize("NFKC", text).casefold())
+    return frozenset(_WORD.findall(plain)) or frozenset([text])
+
+
+def _similarity(a: frozenset[str], b: frozenset[str]) -> float:
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)
