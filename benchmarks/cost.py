@@ -41,16 +41,13 @@ from planted import (
 
 from scanner import masks, models
 from scanner.audit import overlap
+from scanner.audit.detection import RATES, tpr_name
 from scanner.models.base import Denoiser
 from scanner.spec import ScanSpec
 from scanner.testbed import make
 
 GUIDANCE, PROBES = 2.5, 4
 RECALL = 0.95
-HEAD = [
-    "way", "evaluations", "AUC", "TPR at 1%", "TPR at 0.1%", "IoU Δh", "IoU Δs smoothed",
-    "IoU snap-back",
-]  # fmt: skip
 
 
 def ious(denoiser: Denoiser, spec: ScanSpec, of: Sequence[Sample]) -> dict[str, Number]:
@@ -130,7 +127,9 @@ def measured(
             [f"image, T = {timestep}, snap-back", cost, *snaps, "", "", ""],
         ]
         said(f"seed {testbed.seed}: image at T = {timestep}")
-    return Table(HEAD, rows)
+    rates = [tpr_name(rate, int((~positive).sum())) for rate in RATES]
+    maps = ["IoU Δh", "IoU Δs smoothed", "IoU snap-back"]
+    return Table(["way", "evaluations", "AUC", *rates, *maps], rows)
 
 
 def integers(text: str) -> list[int]:

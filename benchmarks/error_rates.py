@@ -12,7 +12,6 @@ captions of other kinds, for what calibration does not promise.
 
 import argparse
 import json
-import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from webdataset.writer import TarWriter
 
-from scanner import tail
 from scanner.audit.query import connect
 from scanner.calibration import Calibration, benjamini_hochberg
 from scanner.engine import driver
 from scanner.engine.cluster import cluster
 from scanner.engine.job import Event, Job, Resources
+from scanner.intervals import clopper_pearson
 from scanner.io import shards
 from scanner.io.results import Results
 from scanner.spec import ScanSpec
@@ -36,7 +35,7 @@ BOTH_SEEDS = 300, 150
 """So many of the calibrating and the tested captions of a repetition have a second seed."""
 TEXTURES = 0.09
 STEPS, GUIDANCE = 3, 2.5
-RATES, FDR, FPR_OUTSIDE = (0.05, 0.01, 0.001, 0.0005), 0.05, 0.01
+RATES, FDR, FPR_OUTSIDE = (0.05, 0.01, 0.001), 0.05, 0.01
 SEED = 20_000
 """Draws the captions."""
 TRAPS, OTHERS = 160, 200
@@ -151,27 +150,21 @@ def report(folder: Path) -> None:
     calibrating, tested, planted, others = _scores(folder)
     rows: dict[str, list[tuple[int, int]]] = {}
     shares: dict[str, list[float]] = {}
-    without, outside = 0, {kind: [0, 0] for kind in others}
+    outside = {kind: [0, 0] for kind in others}
     for r in range(REPETITIONS):
         nulls = tuple(sorted(calibrating[r]))
-        fitted, _ = tail.fit(nulls)
-        without += fitted is None
-        for name, model in (("conformal", None), ("with tail", fitted)):
-            c = Calibration("", "", nulls, {}, 0.01, len(nulls), "", tail=model)
-            null_p = np.array([c.p_value(x) for x in tested[r]])
-            copy_p = np.array([c.p_value(x) for x in planted[r]])
-            for rate in RATES:
-                rows.setdefault(f"fpr {rate:g} {name}", []).append(
-                    (int((null_p <= rate).sum()), len(null_p))
-                )
-            cutoff = benjamini_hochberg(np.concatenate([null_p, copy_p]), FDR)
-            false, true = int((null_p <= cutoff).sum()), int((copy_p <= cutoff).sum())
-            shares.setdefault(f"fdr {FDR:g} {name}", []).append(false / max(1, false + true))
-            if model is None:
-                for kind, scores in others.items():
-                    outside[kind][0] += sum(c.p_value(x) <= FPR_OUTSIDE for x in scores)
-                    outside[kind][1] += len(scores)
-    found: dict[str, object] = {"repetitions": REPETITIONS, "without tail": without}
+        c = Calibration("", "", nulls, {}, 0.01, len(nulls), "")
+        null_p = np.array([c.p_value(x) for x in tested[r]])
+        copy_p = np.array([c.p_value(x) for x in planted[r]])
+        for rate in RATES:
+            rows.setdefault(f"fpr {rate:g}", []).append((int((null_p <= rate).sum()), len(null_p)))
+        cutoff = benjamini_hochberg(np.concatenate([null_p, copy_p]), FDR)
+        false, true = int((null_p <= cutoff).sum()), int((copy_p <= cutoff).sum())
+        shares.setdefault(f"fdr {FDR:g}", []).append(false / max(1, false + true))
+        for kind, scores in others.items():
+            outside[kind][0] += sum(c.p_value(x) <= FPR_OUTSIDE for x in scores)
+            outside[kind][1] += len(scores)
+    found: dict[str, object] = {"repetitions": REPETITIONS}
     for name, counts in rows.items():
         alarms, number = (sum(x) for x in zip(*counts, strict=True))
         found[name] = {
@@ -181,7 +174,7 @@ def report(folder: Path) -> None:
         }  # fmt: skip
     for name, values in shares.items():
         found[name] = {"realized": float(np.mean(values)), "over repetitions": _spread(values)}
-    found[f"outside the null mix, conformal p <= {FPR_OUTSIDE:g}"] = {
+    found[f"outside the null mix, p <= {FPR_OUTSIDE:g}"] = {
         kind: alarms / number for kind, (alarms, number) in outside.items()
     }
     found["two seeds"] = _two_seeds(folder)
@@ -245,27 +238,6 @@ def _spread(values: list[float]) -> dict[str, float]:
     """Return standard error of the mean, least and most."""
     error = float(np.std(values, ddof=1) / len(values) ** 0.5)
     return {"standard error": error, "least": min(values), "most": max(values)}
-
-
-def clopper_pearson(hits: int, number: int) -> tuple[float, float]:
-    """Return the 95% interval of a rate, by bisection of the binomial tails."""
-
-    def at_most(k: int, p: float) -> float:
-        terms = (
-            math.lgamma(number + 1) - math.lgamma(i + 1) - math.lgamma(number - i + 1)
-            + i * math.log(p) + (number - i) * math.log1p(-p)
-            for i in range(k + 1)
-        )  # fmt: skip
-        return math.fsum(math.exp(t) for t in terms)
-
-    def root(k: int, level: float) -> float:
-        low, high = 1e-12, 1 - 1e-12
-        for _ in range(80):
-            middle = (low + high) / 2
-            low, high = (middle, high) if at_most(k, middle) > level else (low, middle)
-        return low
-
-    return (root(hits - 1, 0.975) if hits else 0.0, root(hits, 0.025) if hits < number else 1.0)
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from planted import Testbed, markdown, options, testbeds
 
 from scanner import models
 from scanner.audit.calibrate import calibrate
+from scanner.audit.detection import RATES, tpr_name
 from scanner.audit.evaluate import Evaluation, evaluate
 from scanner.engine import Event, Job, Resources, cluster, scan
 from scanner.io import shards
@@ -129,8 +130,12 @@ def detection_table(found: Sequence[Evaluation]) -> list[str]:
     """Return the lines of the table of scores, those with the highest AUC first."""
     names = list(dict.fromkeys(r["score"] for f in found for r in f.detection))
     names = [name for name in names if " alone" not in name]
-    heads = ["score", "AUC, all", "AUC without traps", "TPR at 1% FPR, without traps",
-             "TPR at 0.1%", "SD 1.4", "SD 2.x", "published by"]  # fmt: skip
+    easy = min(
+        (r["negatives"] for f in found for r in f.detection if r["against"] == "all but trap"),
+        default=0,
+    )
+    named = [f"{tpr_name(rate, easy)}, without traps" for rate in RATES]
+    heads = ["score", "AUC, all", "AUC without traps", *named, "SD 1.4", "SD 2.x", "published by"]
     rows: list[tuple[float, list[str]]] = []
     for name in names:
         cells = {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.audit import overlap
-from scanner.audit.detection import ranking
+from scanner.audit.detection import ranking, tpr_name
 from scanner.audit.evaluate import regions
 from scanner.audit.text import aligned
 from scanner.audit.truth import Truth
@@ -110,6 +110,12 @@ class Choice:
         content = {name: _plain(value) for name, value in asdict(self).items()}
         return json.dumps(content, indent=1)
 
+    @property
+    def tpr_title(self) -> str:
+        """What the true-positive rates are: at 1%, or with no false positive among so many."""
+        halves = self.counts.get("choosing_other", 0), self.counts.get("held_out_other", 0)
+        return tpr_name("1%", min(halves))
+
     def as_text(self, width: int | None = None) -> str:
         """Return the tables and the recommendation for the terminal.
 
@@ -130,8 +136,9 @@ class Choice:
         seeds = [
             [s.number, *map(_number, (s.auc, s.tpr, s.held_auc, s.held_tpr))] for s in self.seeds
         ]
+        titles = ["seeds", "AUC", self.tpr_title, "held out: AUC", "TPR"]
         found = [aligned(heads, rows, width), ""]
-        found += [aligned(["seeds", "AUC", "TPR@1%", "held out", "held out"], seeds, width), ""]
+        found += [aligned(titles, seeds, width), ""]
         found += self.recommended()
         found += [f"note: {note}" for note in self.notes]
         return "\n".join(found) + "\n"
@@ -151,7 +158,7 @@ class Choice:
         one = self.seeds[self.number - 1]
         plural = "s" if self.number > 1 else ""
         lines.append(
-            f"take {self.number} seed{plural}: AUC {_number(one.auc)}, TPR at 1% "
+            f"take {self.number} seed{plural}: AUC {_number(one.auc)}, {self.tpr_title} "
             f"{_number(one.tpr)}, held out {_number(one.held_auc)} and {_number(one.held_tpr)}"
         )
         return lines

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner.intervals import clopper_pearson
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -28,6 +30,25 @@ class Ranking:
     precision: Floats
     tpr: dict[str, Floats]
     fpr: dict[str, Floats]
+
+
+def is_resolved(rate: float, negatives: int) -> bool:
+    """Whether so many negatives can show a false-positive rate other than 0 and still keep it."""
+    return rate * negatives >= 1 - 1e-9
+
+
+def tpr_name(rate: str, negatives: int) -> str:
+    """Return what the true-positive rate at a rate of `RATES` is called.
+
+    With fewer than 1 / rate negatives it is the one with no false positive.
+
+    Example:
+        >>> tpr_name("0.1%", 180), tpr_name("1%", 180)
+        ('TPR with no false positive among 180', 'TPR at 1% FPR')
+    """
+    if is_resolved(RATES[rate], negatives):
+        return f"TPR at {rate} FPR"
+    return f"TPR with no false positive among {negatives:,}"
 
 
 def ranking(scores: Floats, positive: Bools, weights: Floats) -> Ranking:
@@ -95,6 +116,11 @@ def detection_row(
 ) -> dict[str, float | int | list[float]]:
     """Return the measures of one score against one set of negatives, with 95% intervals.
 
+    Intervals are by bootstrap over families. Where nothing is wrong, or everything, resampling has
+    no width: then the interval is that of Clopper and Pearson, all of so many families, for a TPR
+    of the positive ones, for an AUC of so many independent pairs of both. An average precision of
+    1 has none (NaN).
+
     Args:
         scores: ``(n,)``, finite.
         positive: ``(n,)``.
@@ -116,8 +142,14 @@ def detection_row(
         weights = family_weights(families, positive, min(at_once, draws - start), rng)
         for name, values in _measures(scores, positive, weights).items():
             drawn[name].append(values)
-    for name in ("auc", "tpr@1%", "tpr@0.1%", "ap"):
-        row[f"{name}_interval"] = _interval(drawn[name])
+    positives = len(np.unique(families[positive]))
+    pairs = min(positives, len(np.unique(families[~positive])))
+    for name, number in (
+        ("auc", pairs),
+        *((f"tpr@{rate}", positives) for rate in RATES),
+        ("ap", 0),
+    ):
+        row[f"{name}_interval"] = _interval(drawn[name], float(point[name][0]), number)
     return row
 
 
@@ -135,8 +167,11 @@ def _measures(scores: Floats, positive: Bools, weights: Floats) -> dict[str, Flo
     }
 
 
-def _interval(chunks: list[Floats]) -> list[float]:
+def _interval(chunks: list[Floats], point: float, number: int) -> list[float]:
+    """Return the interval of a measure, of which ``number`` families or pairs are evidence."""
     values = np.concatenate(chunks) if chunks else np.empty(0)
-    if not len(values) or np.isnan(values).any():
+    if not len(values) or np.isnan(values).any() or (point in (0, 1) and not number):
         return [float("nan"), float("nan")]
+    if point in (0, 1):
+        return list(clopper_pearson(number if point else 0, number))
     return [float(x) for x in np.quantile(values, [0.025, 0.975])]

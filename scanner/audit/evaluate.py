@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.audit import overlap
-from scanner.audit.detection import detection_row
+from scanner.audit.detection import RATES, detection_row, is_resolved, tpr_name
 from scanner.audit.query import COLUMNS, connect
 from scanner.audit.text import aligned
 from scanner.audit.truth import Truth, truths
@@ -69,13 +69,14 @@ class Evaluation:
         Args:
             width: Terminal columns; no limit by default.
         """
+        measures = {"AUC": "auc", **_tpr_columns(self.detection), "AP": "ap"}
         detection = [
             [row["score"], row["against"], f"{row['positives']}/{row['negatives']}"]
-            + [_with_interval(row, name) for name in ("auc", "tpr@1%", "tpr@0.1%", "ap")]
+            + [_with_interval(row, name) for name in measures.values()]
             + [f"{row['fpr@1%']:.2%} {row['fpr@0.1%']:.2%}"]
             for row in self.detection
         ]
-        heads = ["score", "against", "+/-", "AUC", "TPR@1%", "TPR@0.1%", "AP", "FPR reached"]
+        heads = ["score", "against", "+/-", *measures, "FPR reached"]
         parts = [f"Detection in run {self.run}, per caption", aligned(heads, detection, width)]
         if self.deployed:
             names = ("against", "positives", "negatives", "tpr", "fpr")
@@ -222,6 +223,7 @@ def _detect(
                 np.random.default_rng(seed),
             )
             found.detection.append({"score": name, "against": against, **row})
+    found.notes += _unresolved(found.detection)
     positives = sum(t.memorized for t, _ in pairs)
     if positives in (0, len(pairs)):
         kind = "negative" if positives else "memorized"
@@ -230,6 +232,33 @@ def _detect(
         flags = [(t.memorized, row[1]) for t, row in pairs if t.memorized or t.kind in kinds]
         if any(flag is not None for _, flag in flags):
             found.deployed.append({"against": against, **_flag_rates(flags)})
+
+
+def _unresolved(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what true-positive rates are where there are too few negatives for their rate."""
+    notes = []
+    for name, rate in RATES.items():
+        few = sorted({row["negatives"] for row in rows if not is_resolved(rate, row["negatives"])})
+        if few:
+            numbers = ", ".join(f"{number:,}" for number in few)
+            notes.append(
+                f"tpr@{name} needs {round(1 / rate):,} negatives; among fewer ({numbers}) it is "
+                f"the TPR with no false positive among them"
+            )
+    return notes
+
+
+def _tpr_columns(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Return heading and measure of the true-positive rates; the same measure stands once."""
+    numbers, columns = {row["negatives"] for row in rows} or {0}, dict[str, str]()
+    for name, rate in RATES.items():
+        heading = "TPR, no false positive"
+        if is_resolved(rate, max(numbers)):
+            heading = f"TPR@{name}"
+        elif len(numbers) == 1:
+            heading = tpr_name(name, max(numbers))
+        columns[heading] = f"tpr@{name}"
+    return columns
 
 
 def _flag_rates(flags: list[tuple[bool, bool | None]]) -> dict[str, float | int]:

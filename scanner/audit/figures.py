@@ -319,7 +319,7 @@ def draw_choice(choice: Choice, path: Path) -> None:
     axes[0].legend(fontsize=8, loc="lower left")
     numbers = [s.number for s in choice.seeds]
     for measure, held, colour, label in (
-        ("auc", "held_auc", COLOURS[0], "AUC"), ("tpr", "held_tpr", COLOURS[1], "TPR at 1% FPR"),
+        ("auc", "held_auc", COLOURS[0], "AUC"), ("tpr", "held_tpr", COLOURS[1], choice.tpr_title),
     ):  # fmt: skip
         axes[2].plot(numbers, [getattr(s, measure) for s in choice.seeds], "-o", ms=4,
                      color=colour, label=label)  # fmt: skip

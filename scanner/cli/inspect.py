@@ -131,9 +131,10 @@ def evaluate(
 ) -> None:
     r"""Compare a run with a known truth.
 
-    Detection: AUC, TPR at 1% and 0.1% FPR, average precision, with bootstrap intervals over
-    caption families. Localization: IoU, mIoU and accuracy at the threshold that is best on these
-    very maps (`oracle`, as published) and at the calibrated one (`deployed`).
+    Detection: AUC, TPR at 1% and 0.1% FPR (with fewer than 100 or 1,000 negatives: with no false
+    positive among them), average precision, with intervals over caption families.
+    Localization: IoU, mIoU and accuracy at the threshold that is best on these very maps
+    (`oracle`, as published) and at the calibrated one (`deployed`).
 
     Example:
         memscan eval results --truth truth.parquet --figures figures

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scanner.audit.detection import detection_row, family_weights, ranking
+from scanner.audit.detection import detection_row, family_weights, ranking, tpr_name
 
 RNG = np.random.default_rng(1)
 
@@ -108,3 +108,36 @@ def test_without_both_kinds_there_is_no_measure(number, kind) -> None:
     row = detection_row(np.arange(number) + 0.0, positive, families, 10, np.random.default_rng(0))
     assert all(math.isnan(row[name]) for name in ("auc", "ap", "tpr@1%", "fpr@1%"))
     assert all(map(math.isnan, row["auc_interval"]))
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_where_nothing_is_wrong_the_interval_says_of_how_many_families(is_right) -> None:
+    """Resampling has no width there; 20 families of positives and 30 of negatives do."""
+    positive = np.arange(100) < 40
+    families = np.concatenate([np.arange(40) // 2, 100 + np.arange(60) // 2]).astype(str)
+    scores = np.where(positive == is_right, 1.0, 0.0)
+    row = detection_row(scores, positive, families, 50, np.random.default_rng(0))
+    wanted = [0.025 ** (1 / 20), 1.0] if is_right else [0.0, 1 - 0.025 ** (1 / 20)]
+    assert row["auc"] == float(is_right)
+    assert row["auc_interval"] == pytest.approx(wanted)
+    if is_right:
+        assert row["tpr@1%_interval"] == row["tpr@0.1%_interval"] == pytest.approx(wanted)
+        assert all(map(math.isnan, row["ap_interval"]))
+    none = detection_row(scores, positive, families, 0, np.random.default_rng(0))
+    assert all(map(math.isnan, none["auc_interval"]))
+
+
+@pytest.mark.parametrize(
+    ("rate", "negatives", "name"),
+    [
+        ("0.1%", 180, "TPR with no false positive among 180"),
+        ("0.1%", 999, "TPR with no false positive among 999"),
+        ("0.1%", 1000, "TPR at 0.1% FPR"),
+        ("1%", 99, "TPR with no false positive among 99"),
+        ("1%", 100, "TPR at 1% FPR"),
+    ],
+)
+def test_a_rate_that_so_few_negatives_cannot_show_is_called_what_it_is(
+    rate, negatives, name
+) -> None:
+    assert tpr_name(rate, negatives) == name

@@ -55,7 +55,13 @@ def test_detection_is_per_caption_and_per_kind(planted) -> None:
     assert row_of(found.detection, score="delta_s", against="all")["auc"] == pytest.approx(2 / 3)
     easy = row_of(found.detection, score="delta_s", against="all but trap")
     assert (easy["auc"], easy["tpr@1%"], easy["fpr@1%"], easy["ap"]) == (1, 1, 0, 1)
-    assert easy["auc_interval"] == [1, 1]
+    # Three families of either side, and nothing wrong: resampling would give [1, 1].
+    assert easy["negative_families"] >= 3
+    assert easy["auc_interval"] == easy["tpr@1%_interval"] == [pytest.approx(0.025 ** (1 / 3)), 1]
+    assert all(map(math.isnan, easy["ap_interval"]))
+    assert any(note.startswith("tpr@0.1% needs 1,000 negatives; among few") for note in found.notes)
+    assert "TPR, no false positive" in found.as_text()
+    assert "TPR@" not in found.as_text()
     assert (easy["positives"], easy["negatives"], easy["positive_families"]) == (6, 10, 3)
     assert row_of(found.detection, score="delta_s", against="kind trap")["auc"] == 0
     assert row_of(found.detection, score="wen", against="all")["negatives"] == 10

@@ -21,7 +21,7 @@ def methods():
 def made(auc, iou):
     def row(score, against, value):
         return {"score": score, "against": against, "auc": value, "tpr@1%": value,
-                "tpr@0.1%": value, "positives": 3}  # fmt: skip
+                "tpr@0.1%": value, "positives": 3, "negatives": 140}  # fmt: skip
 
     detection = [
         row(score, against, value)
@@ -41,6 +41,7 @@ def test_tables_have_mean_and_range_over_corpora_and_what_was_published(methods)
     beds = [methods.Testbed(Path("a"), 1), methods.Testbed(Path("b"), 2)]
     content = methods.text(beds, [made(1.0, 0.8), made(0.9, 0.6)])
     assert "Corpus seeds 1, 2" in content
+    assert "| TPR at 1% FPR, without traps | TPR with no false positive among 140, w" in content
     assert "9 captions each, 3 of them memorized" in content
     line, by_kind = [one for one in content.splitlines() if one.startswith("| `delta_s` |")]
     assert line.startswith("| `delta_s` | 0.950 (0.900–1.000) |")
