@@ -299,8 +299,8 @@ def benjamini_hochberg(p_values: NDArray[np.float64], q: float) -> float:
 
     It is the largest sorted ``p[k]`` (k from 1) with ``p[k] <= k q / n``, so never above ``q``.
     Among the captions up to it, the expected share of false ones is at most ``q`` if the p-values
-    are independent or positively dependent, as conformal p-values against one calibration set
-    are (Bates et al. 2023).
+    are independent or positively dependent, as conformal p-values of independent captions against
+    one calibration set are (Bates et al. 2023); on average over calibration sets.
 
     Returns:
         The cut-off; -1 if nothing is rejected.

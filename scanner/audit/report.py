@@ -230,8 +230,10 @@ def _threshold(
         return float(spec["threshold"])
     if rate is None and options.calibration is not None and "fpr" in spec:
         level = options.calibration.threshold(float(spec["fpr"]))
-        if math.isfinite(level) or not options.calibration.tail_fingerprint:
-            return level if math.isfinite(level) else None
+        if math.isfinite(level):
+            return level
+        if not options.calibration.tail_fingerprint:
+            return None  # nothing could be flagged; with a tail, something may have been
     highest = con.execute("SELECT max(delta_s) FROM captions WHERE NOT flagged").fetchall()[0][0]
     return None if highest is None else float(highest)
 

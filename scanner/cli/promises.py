@@ -35,14 +35,15 @@ def _families(fitted: "Calibration") -> Iterator[str]:
         return
     if number < fitted.captions:
         yield (
-            f"{fitted.captions:,} null captions, {families:,} families of near-identical ones: one "
-            "of each is kept"
+            f"{fitted.captions:,} null captions, {_families_of(families)} of near-identical ones: "
+            "one of each is kept"
         )
     elif families == number:
-        yield f"{number:,} null captions, {number:,} families: no two are near-identical"
+        yield f"{number:,} null captions, {_families_of(number)}: no two are near-identical"
     else:
         yield (
-            f"warning: {number:,} null captions, but {families:,} families of near-identical ones; "
+            f"warning: {number:,} null captions, but {_families_of(families)} of near-identical "
+            "ones; "
             f"if the captions to scan are of other families, count {families:,}: no rate below "
             f"{1 / (1 + families):.2g} is supported (--one-per-family keeps one of each)"
         )
@@ -62,8 +63,8 @@ def _screen(screen: "Screen") -> Iterator[str]:
         )
     if screen.families is not None and screen.families < screen.positives:
         yield (
-            f"warning: the positives are {screen.families:,} families of near-identical captions; "
-            "what is said of the screen holds for captions of these families"
+            f"warning: the positives are {_families_of(screen.families)} of near-identical "
+            "captions; what is said of the screen holds for captions of these families"
         )
 
 
@@ -78,6 +79,10 @@ def _rate(fitted: "Calibration", rate: float) -> str:
     between = f"between {own[0]:.2%} and {own[1]:.2%}" if bits is None else f"{own[1]:.2%} at most"
     of = "" if fitted.independent == number else ", for captions of the same families"
     return f"{said}{asks}; this calibration's own rate is {between} (95%{of})"
+
+
+def _families_of(number: int) -> str:
+    return f"{number:,} {'family' if number == 1 else 'families'}"
 
 
 def _null_scores(fitted: "Calibration") -> int:

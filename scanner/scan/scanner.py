@@ -289,7 +289,7 @@ class Scanner:
         return [draw for draw in draws if draw.sha256 not in done]
 
     def _clean(self, caption: Caption, norms: Mapping[int, float]) -> Verdict:
-        """Return the verdict on a caption that is dropped: its p-value is 1, which always holds."""
+        """Return the verdict on a caption that is dropped: its p-value is 1."""
         calibrated = self._of_samples is not None
         p_value, p_kind = (1.0, "screen") if calibrated else (None, None)
         flagged = False if calibrated or self.spec.threshold is not None else None

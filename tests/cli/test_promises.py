@@ -6,8 +6,10 @@ import pytest
 from test_fdr import OPTIONS, captions, memscan, write
 
 from scanner import models
+from scanner.audit import report
+from scanner.audit.report import PageOptions
 from scanner.calibration import Calibration, Screen, SnapBack
-from scanner.cli import promises
+from scanner.cli import promises, reports
 from scanner.errors import ConfigError
 from scanner.spec import ScanSpec
 
@@ -121,3 +123,18 @@ def test_what_is_said_before_a_scan(tmp_path, capsys):
     assert said(0.05) == ""
     made(200, tail_fingerprint="123456789abc").save(path)
     assert said(0.05).count("its tail model is ignored") == 1
+
+
+def test_a_report_on_a_run_under_a_tail_takes_its_calibration_and_says_what_is_wrong(tmp_path):
+    old, path = made(200, tail_fingerprint="123456789abc"), tmp_path / "calibration.json"
+    old.save(path)
+    record = {"identity": {"calibration": "123456789abc"}, "config": {"calibration": str(path)}}
+    assert reports._calibration(record, path) == reports._calibration(record, None) == old
+    options = PageOptions(calibration=old)
+    said = report._calibration(record["identity"], options)
+    assert "p-values are 0.005 or more; smaller ones are of a tail model" in said
+    untailed = {"calibration": old.fingerprint()}
+    assert reports._calibration({"identity": untailed}, path) == old
+    assert "tail" not in report._calibration(untailed, options)
+    with pytest.raises(ConfigError, match=r"must be the calibration of the run \(other\)"):
+        reports._calibration({"identity": {"calibration": "other"}}, path)
