@@ -1,6 +1,7 @@
 """What `calibrate` says that a user can rely on, and what `scan` says before it starts."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from test_fdr import OPTIONS, captions, memscan, write
@@ -16,7 +17,7 @@ from scanner.spec import ScanSpec
 SPEC = ScanSpec(seeds=(0, 1), steps=2, probes=1)
 
 
-def made(number: int, **more: object) -> Calibration:
+def made(number: int, **more: Any) -> Calibration:
     scores = tuple(map(float, range(number)))
     return Calibration(
         models.fingerprint("gaussian"), SPEC.score_fingerprint(), scores, {}, 0.01, number, "today",
