@@ -12,6 +12,16 @@
 A wrong argument inside the program is a ``ValueError``: a bug, not on this list.
 """
 
+import re
+
+_CHANGING = (
+    (re.compile(r"\s+at 0x[0-9a-fA-F]+"), ""),
+    (re.compile(r"\b0x[0-9a-fA-F]{6,}"), "0x..."),
+    (re.compile(r"\b((?:pid|process|thread|port)[ =:]{1,2})\d+", re.IGNORECASE), r"\1..."),
+    (re.compile(r"\b((?:\w+_id|ip)=)[0-9a-fA-F.:]+"), r"\1..."),
+    (re.compile(r"(?:/var)?/tmp/[^\s'\"<>(),;]+"), "/tmp/..."),  # noqa: S108 - opens nothing
+)
+
 
 class ScannerError(Exception):
     """Something that the user can act on; its text says what to do."""
@@ -53,3 +63,16 @@ class LeaseError(ScannerError):
     """Another process took over while this one stood still."""
 
     exit_code = 4
+
+
+def reproducible(error: BaseException | str) -> str:
+    """Return the text of an exception without what differs from one process to the next.
+
+    Result rows must not depend on the process that wrote them, so memory addresses, numbers of
+    processes and threads, Ray's ids and names of temporary files are left out. An exception
+    without a text gives the name of its type.
+    """
+    text = error if isinstance(error, str) else str(error).strip() or type(error).__name__
+    for pattern, replacement in _CHANGING:
+        text = pattern.sub(replacement, text)
+    return text

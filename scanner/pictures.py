@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scanner import masks
 
@@ -80,6 +80,8 @@ def opened(content: bytes, least: tuple[int, int] | None = None) -> Image.Image:
         if least is not None:
             image.draft("RGB", (least[1], least[0]))
         return image.convert("RGB")
+    except UnidentifiedImageError as error:  # its text is the address of the buffer
+        raise ValueError("not a readable image: neither JPEG, PNG nor WebP") from error
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a readable image: {error}") from error
 

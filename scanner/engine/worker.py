@@ -14,7 +14,14 @@ from scanner import calibration, models
 from scanner.engine.compute import Compute, Ticket
 from scanner.engine.job import Job
 from scanner.engine.queue import Errand
-from scanner.errors import ConfigError, DeviceError, ResultsError, ScannerError, ShardError
+from scanner.errors import (
+    ConfigError,
+    DeviceError,
+    ResultsError,
+    ScannerError,
+    ShardError,
+    reproducible,
+)
 from scanner.io import shards
 from scanner.io.recall import Finder, Recall
 from scanner.io.results import Results
@@ -312,7 +319,7 @@ def _read(errand: Errand, spec: ScanSpec) -> Iterator[tuple[int, Caption | Rejec
         end = position + 1
         reason = None if isinstance(item, Reject) else poison.get(position)
         if reason is not None and not isinstance(item, Reject):
-            text = reason.partition("\n")[0]
+            text = reproducible(reason.partition("\n")[0])
             yield position, Reject(item.shard, item.key, "poison", text, item.sha256)
         else:
             yield position, item

@@ -29,6 +29,15 @@ _ALLOWED = {  # extension -> what it holds, and which one counts if a sample has
     "png": ("image", 2),
     "webp": ("image", 3),
 }
+_ODD = {
+    "hard_link": "is a hard link, which has no content of its own",
+    "symbolic_link": "is a symbolic link, which is never followed",
+    "device": "is a device, which is never opened",
+    "named_pipe": "is a named pipe, which is never opened",
+    "sparse_member": "is stored as a sparse file, which is not read",
+    "unknown_member": "is of a type that tar does not define",
+}
+"""What is said of members that are no regular files, by `Member.odd`."""
 _NESTED = 10
 _META = re.compile(r"__[^/]*__($|/)")
 
@@ -51,6 +60,7 @@ class _Part:
     rank: int
     name: str
     content: bytes | None = None
+    odd: str = ""
 
 
 @dataclass(slots=True)
@@ -63,6 +73,8 @@ class Fragment:
         extensions: Of all members.
         parts: The member that counts, by what it holds: ``text``, ``json`` or ``image``.
         oversized: Name and size of a member over its limit.
+        odd: What the first member is that is no regular file (a reason of `Reject`), its name,
+            and what it should hold, ``""`` if it is not on the allow-list.
         rivals: Two caption members of which neither counts more than the other.
         is_half: Whether the archive ends inside it; null where it ends right behind it, so that
             more may have been to come.
@@ -73,6 +85,7 @@ class Fragment:
     extensions: set[str] = field(default_factory=set)
     parts: dict[str, _Part] = field(default_factory=dict)
     oversized: tuple[str, int, str] | None = None
+    odd: tuple[str, str, str] | None = None
     rivals: tuple[str, str] | None = None
     is_half: bool | None = False
 
@@ -84,7 +97,9 @@ class Fragment:
     def add(self, part: _Part, size: int) -> None:
         """Take in the next member."""
         self.extensions.add(part.extension)
-        if not part.kind:
+        if part.odd and (self.odd is None or not self.odd[2]):
+            self.odd = (part.odd, part.name, part.kind)
+        if not part.kind or part.odd:
             return
         if size > _LIMITS[part.kind]:
             self.oversized = self.oversized or (part.name, size, part.kind)
@@ -124,7 +139,7 @@ def fragments(
         return other is None or part.rank < other.rank
 
     for member in tar.members(wants):
-        part = _part(member.name, member.content)
+        part = _part(member.name, member.content, member.odd)
         if part is None:
             continue
         if current is None or not _continues(current, part):
@@ -156,7 +171,7 @@ def _remaining(current: Fragment | None, tar: Tar) -> Iterator[Fragment]:
         yield Fragment(part.key, cut.start, {part.extension}, is_half=True)
 
 
-def _part(name: str, content: bytes | None = None) -> _Part | None:
+def _part(name: str, content: bytes | None = None, odd: str = "") -> _Part | None:
     """Return a member's place in its sample; null if it has no key and belongs to none."""
     if _META.match(name) or name.rpartition("/")[2].startswith("."):
         return None
@@ -166,7 +181,7 @@ def _part(name: str, content: bytes | None = None) -> _Part | None:
     extension = extension.lower()
     folders, _, last = extension.rpartition(".")
     kind, rank = _ALLOWED.get(last, ("", 0))
-    return _Part(key, extension, kind, rank + _NESTED * bool(folders), name, content)
+    return _Part(key, extension, kind, rank + _NESTED * bool(folders), name, content, odd)
 
 
 @cache
@@ -201,7 +216,7 @@ def item(
 
 
 def _caption(fragment: Fragment) -> str:
-    _check_sizes(fragment, _LIMITS)
+    _check_members(fragment, _LIMITS)
     if fragment.rivals:
         one, other = map(shown, fragment.rivals)
         raise _RefusedError(
@@ -212,6 +227,8 @@ def _caption(fragment: Fragment) -> str:
         text = _decoded(part)
     elif part := fragment.parts.get("json"):
         text = _caption_of_json(_parsed(part))
+    elif fragment.odd:
+        raise _odd(fragment.odd)
     else:
         found = ", ".join(shown(name) for name in sorted(fragment.extensions)[:5])
         raise _RefusedError("no_caption", f"has no txt and no json, only {found}")
@@ -219,11 +236,22 @@ def _caption(fragment: Fragment) -> str:
 
 
 def _none(fragment: Fragment) -> str:
-    _check_sizes(fragment, ("image",))
+    _check_members(fragment, ("image",))
+    if fragment.odd and "image" not in fragment.parts:
+        raise _odd(fragment.odd)
     return ""
 
 
-def _check_sizes(fragment: Fragment, kinds: Collection[str]) -> None:
+def _odd(found: tuple[str, str, str]) -> _RefusedError:
+    reason, name, _ = found
+    return _RefusedError(
+        reason, f"member {shown(name)} {_ODD[reason]}: pack the shard again with its content"
+    )
+
+
+def _check_members(fragment: Fragment, kinds: Collection[str]) -> None:
+    if fragment.odd and fragment.odd[2] in kinds:
+        raise _odd(fragment.odd)
     if not fragment.oversized or fragment.oversized[2] not in kinds:
         return
     name, size, kind = fragment.oversized

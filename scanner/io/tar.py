@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from scanner.errors import ShardError
@@ -24,7 +24,24 @@ INFLATION_FREE_BYTES = 1 << 30
 _READ_BYTES = 1 << 16
 _SKIP_BYTES = 1 << 20
 _ZEROS = bytes(BLOCK_BYTES)
-_WITHOUT_PAYLOAD = b"123456"
+_WITHOUT_PAYLOAD = (
+    tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+)  # fmt: skip
+_REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_NO_FILES = (tarfile.DIRTYPE, b"D", b"V")
+"""Folders, GNU tar's lists of a folder's names, and volume labels: they hold no sample's data."""
+_ODD = {
+    tarfile.LNKTYPE: "hard_link",
+    tarfile.SYMTYPE: "symbolic_link",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+    tarfile.FIFOTYPE: "named_pipe",
+    tarfile.GNUTYPE_SPARSE: "sparse_member",
+}
+"""Kinds of members that hold no content that can be read forwards; any other is unknown."""
+_SPARSE_MORE_AT, _SPARSE_NEXT_AT = 482, 504
+"""Where a header of GNU's sparse format, and each block after it, says that a block follows."""
 _LONG_NAMES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
 _ABOUT_OTHERS = (*_LONG_NAMES, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)
 _OTHER_FORMATS = {
@@ -222,19 +239,22 @@ def _read_over(source: Source, count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    r"""A regular member whose payload is whole.
+    r"""A file of the archive whose payload, if it has one, is whole.
 
     Attributes:
         name: As the archive has it; bytes that are not UTF-8 are written ``\xNN``.
         start: Where its first header lies, headers that only hold a long name included.
         size: Of the payload, in bytes.
         content: The payload, if it was asked for.
+        odd: Why it cannot be read, as the reason of a reject: it is a link, a device, a pipe, a
+            sparse file or of an unknown type. ``""`` for a regular member.
     """
 
     name: str
     start: int
     size: int
     content: bytes | None = None
+    odd: str = ""
 
 
 @dataclass(slots=True)
@@ -263,11 +283,13 @@ class Tar:
         self._source = source
 
     def members(self, wants: Callable[[str, int], bool]) -> Iterator[Member]:
-        """Yield the regular members in order, each once its payload has been passed.
+        """Yield the members in order, each once its payload has been passed.
+
+        Folders, volume labels and headers about other members are left out.
 
         Args:
-            wants: Asked with a name and a size whether to load the payload, which is then held
-                in memory whole.
+            wants: Asked with the name and the size of a regular member whether to load the
+                payload, which is then held in memory whole.
         """
         start, extended = self._source.at, _Extended()
         while (header := self._header()) is not None:
@@ -275,22 +297,17 @@ class Tar:
                 if not self._extend(header, extended):
                     return
                 continue
-            member = Member(
-                header.name if extended.name is None else extended.name,
-                start,
-                header.size if extended.size is None else extended.size,
-            )
-            is_regular = header.isreg() and not extended.is_sparse
-            has_payload = header.type not in _WITHOUT_PAYLOAD
-            if member.size < 0 or len(member.name) > NAME_LIMIT or header.issparse():
+            member = _member(header, extended, start)
+            if member.size < 0 or len(member.name) > NAME_LIMIT:
                 self._fail(f"bad header at byte {start}")
                 return
-            whole = self._payload(member, is_regular and wants(member.name, member.size))
-            if has_payload and whole is None:
+            is_file = header.type not in _NO_FILES
+            whole = self._payload(member, not member.odd and wants(member.name, member.size))
+            if whole is None:
                 self._fail(f"ends at byte {self._source.at} inside member {shown(member.name)}")
-                self.cut = member if is_regular else None
+                self.cut = member if is_file else None
                 return
-            if is_regular and whole:
+            if is_file:
                 yield whole
             start, extended = self._source.at, _Extended()
 
@@ -300,7 +317,7 @@ class Tar:
         if passed < member.size:
             return None
         self._source.skip(-member.size % BLOCK_BYTES)
-        return Member(member.name, member.start, member.size, content)
+        return replace(member, content=content)
 
     def _fail(self, problem: str) -> None:
         because = f" ({self._source.problem})" if self._source.problem else ""
@@ -317,11 +334,25 @@ class Tar:
             self._fail(f"ends at byte {self._source.at} inside a header")
         else:
             try:
-                return tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+                header = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
             except tarfile.HeaderError:
                 odd = f"is not a tar: starts with {block[:8]!r}"
                 self._fail(f"bad header at byte {start}" if start else odd)
+            else:
+                is_sparse = header.type == tarfile.GNUTYPE_SPARSE
+                if not is_sparse or self._skip_map(block[_SPARSE_MORE_AT]):
+                    return header
         return None
+
+    def _skip_map(self, is_more: int) -> bool:
+        """Pass over the blocks that go on with a sparse member's map; False if they are short."""
+        while is_more:
+            block = self._source.read(BLOCK_BYTES)
+            if len(block) < BLOCK_BYTES:
+                self._fail(f"ends at byte {self._source.at} inside a header")
+                return False
+            is_more = block[_SPARSE_NEXT_AT]
+        return True
 
     def _end(self, first: bytes) -> None:
         start = self._source.at - len(first)
@@ -362,7 +393,25 @@ class Tar:
             self._fail(f"bad header at byte {start}")
             return False
         extended.is_sparse = any(key.startswith(b"GNU.sparse.") for key in records)
+        if b"GNU.sparse.name" in records:  # the member's own name; ``path`` is made up
+            extended.name = _text(records[b"GNU.sparse.name"])
         return True
+
+
+def _member(header: tarfile.TarInfo, extended: _Extended, start: int) -> Member:
+    """Return what its headers say of a member.
+
+    Links, devices, pipes and folders have no payload, whatever size their header states.
+    """
+    odd = "" if header.type in _REGULAR else _ODD.get(header.type, "unknown_member")
+    has_payload = header.type not in _WITHOUT_PAYLOAD
+    size = header.size if extended.size is None else extended.size
+    return Member(
+        header.name if extended.name is None else extended.name,
+        start,
+        size if has_payload else 0,
+        odd="sparse_member" if extended.is_sparse and not odd else odd,
+    )
 
 
 def shown(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from scanner.errors import DeviceError
+from scanner.errors import DeviceError, reproducible
 
 T = TypeVar("T")
 
@@ -114,7 +114,7 @@ class BatchSize:
             if len(batch) > 1:
                 self._halve(len(batch))
             elif self._proven:
-                refused.append((batch[0], said))
+                refused.append((batch[0], _cause(said)))
                 start += 1
             else:
                 raise DeviceError(f"not even one draw fits into memory: {said}")
@@ -165,3 +165,8 @@ def _shortage(work: Callable[[list[T]], None], batch: list[T]) -> str | None:
             raise
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None
+
+
+def _cause(said: str) -> str:
+    """Return what failed and what was asked for; what CUDA says after it varies (what is free)."""
+    return reproducible(". ".join(said.split(". ")[:2]))

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from scanner import pictures
+from scanner.errors import reproducible
 from scanner.records import Caption, Reject
 
 
@@ -29,7 +30,7 @@ def taken(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Rej
             sha = hashlib.sha256(caption.image).hexdigest()
             return replace(caption, image=None, image_sha256=sha, pixels=pixels)
         except ValueError as error:
-            reason, found = "unreadable_image", str(error)
+            reason, found = "unreadable_image", reproducible(error)
     if source == "auto":
         return replace(caption, image=None)
     detail = f"{found}; source auto samples the captions of such samples"

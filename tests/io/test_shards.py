@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -343,24 +344,92 @@ def test_a_gzip_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert items[-1].reason == "half_sample"
 
 
-def test_links_devices_and_folders_are_no_samples(tmp_path: Path) -> None:
+ODD = [
+    (tarfile.SYMTYPE, "symbolic_link"),
+    (tarfile.LNKTYPE, "hard_link"),
+    (tarfile.CHRTYPE, "device"),
+    (tarfile.BLKTYPE, "device"),
+    (tarfile.FIFOTYPE, "named_pipe"),
+    (b"M", "unknown_member"),
+    (b"Q", "unknown_member"),
+]
+
+
+def odd_tar(members: list[tuple[str, bytes, int]]) -> bytes:
+    """Return a tar of members by name, type and the size that the header states."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, kind in (
-            ("a.jpg", tarfile.SYMTYPE),
-            ("a.json", tarfile.LNKTYPE),
-            ("d.txt", tarfile.CHRTYPE),
-            ("e.txt", tarfile.FIFOTYPE),
-            ("f.txt", tarfile.DIRTYPE),
-        ):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/passwd"
-            archive.addfile(info)
-        info = tarfile.TarInfo("../../etc/x.txt")
-        info.size = 1
-        archive.addfile(info, io.BytesIO(b"x"))
-    _, items = read_all(write(tmp_path / "a.tar", buffer.getvalue()), images=True)
+    for name, kind, size in members:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, "/etc/passwd", size
+        buffer.write(info.tobuf(tarfile.GNU_FORMAT))
+        if kind not in tar._WITHOUT_PAYLOAD:
+            buffer.write(b"x" * size + bytes(-size % 512))
+    return buffer.getvalue() + bytes(1024)
+
+
+@pytest.mark.parametrize("stated", [0, 700])
+@pytest.mark.parametrize(("kind", "reason"), ODD)
+def test_what_is_no_regular_file_is_a_reject_with_its_own_reason(
+    tmp_path: Path, kind: bytes, reason: str, stated: int
+) -> None:
+    content = odd_tar(
+        [("a.txt", b"0", 3), ("b.txt", kind, stated), ("c.txt", b"0", 3), ("c.jpg", kind, stated),
+         ("d.bin", kind, stated), ("e.txt", b"0", 3), ("e.bin", kind, stated)]
+    )  # fmt: skip
+    for chunk_size in (1, 2, 9):
+        index, items = read_all(write(tmp_path / "a.tar", content), chunk_size)
+        assert index.problem is None
+        assert [(i.key, getattr(i, "reason", "")) for i in items] == [
+            ("a", ""), ("b", reason), ("c", reason), ("d", reason), ("e", ""),
+        ]  # fmt: skip
+        assert items[1].detail.startswith("member 'b.txt' is ")
+
+
+def test_folders_and_labels_are_no_rejects_and_contiguous_files_are_read(tmp_path: Path) -> None:
+    content = odd_tar(
+        [("label", b"V", 0), ("folder.txt", tarfile.DIRTYPE, 4096), ("names.txt", b"D", 600),
+         ("../../etc/x.txt", tarfile.CONTTYPE, 1)]
+    )  # fmt: skip
+    index, items = read_all(write(tmp_path / "a.tar", content), images=True)
+    assert index.problem is None
     assert items == [Caption(str(tmp_path / "a.tar"), "../../etc/x", "x")]
+
+
+@pytest.mark.parametrize(
+    "options", ["--format=gnu", "--format=posix", "--format=posix --sparse-version=0.0",
+                "--format=posix --sparse-version=0.1"]
+)  # fmt: skip
+def test_a_sparse_file_is_a_reject_and_what_follows_is_read(tmp_path: Path, options: str) -> None:
+    with (tmp_path / "b.json").open("wb") as file:
+        for hole in range(60):  # more than fit into one header
+            file.seek(hole * 131072)
+            file.write(b"x" * 4096)
+        file.truncate(60 * 131072)
+    for name in ("a.txt", "c.txt"):
+        (tmp_path / name).write_text("words")
+    path = tmp_path / "s.tar"
+    pack = ["tar", "-S", *options.split(), "-cf", path, "a.txt", "b.json", "c.txt"]
+    subprocess.run(pack, cwd=tmp_path, check=True)
+    assert path.stat().st_size < 1_000_000
+    index, items = read_all(str(path), images=True)
+    assert index.problem is None
+    assert [(i.key, getattr(i, "reason", "")) for i in items] == [
+        ("a", ""), ("b", "sparse_member"), ("c", ""),
+    ]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["txt", "jpg", "json", "bin"]),
+                          st.sampled_from([b"0", b"7", b"5", b"S", b"V", *(k for k, _ in ODD)])),
+                min_size=1, max_size=8, unique_by=lambda member: member[:2]))  # fmt: skip
+def test_no_member_vanishes_whatever_its_type(
+    tmp_path: Path, members: list[tuple[str, str, bytes]]
+) -> None:
+    members.sort()
+    content = odd_tar([(f"{key}.{extension}", kind, 2) for key, extension, kind in members])
+    _, items = read_all(write(tmp_path / "a.tar", content))
+    there = {key for key, _, kind in members if kind not in (b"5", b"V")}
+    assert [item.key for item in items] == sorted(there)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

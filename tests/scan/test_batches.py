@@ -76,7 +76,9 @@ class Picky(Gaussian):
     def score(self, x, level, condition):
         is_it = (condition[:, 0, 0, 0, 0] == self.mark).any()
         if is_it and torch.is_grad_enabled() >= self.when_localized:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+            raise torch.cuda.OutOfMemoryError(
+                f"CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has {id(self)} MiB free."
+            )
         return super().score(x, level, condition)
 
 
@@ -86,7 +88,7 @@ def test_one_that_does_not_fit_alone_is_a_reject_and_the_rest_is_scored(when_loc
     result = Scanner(model, SPEC, batch_size=8).scan(CAPTIONS)
     (reject,) = result.rejects
     assert (reject.key, reject.reason) == ("k2", "out_of_memory")
-    assert "Tried to allocate 20 GiB" in reject.detail
+    assert reject.detail.endswith("CUDA out of memory. Tried to allocate 20 GiB")
     assert ("delta_s" in reject.detail) is when_localized
     plain = rows(Scanner(Gaussian(), SPEC).scan(CAPTIONS))
     assert rows(result) == {key: row for key, row in plain.items() if key[0] != "k2"}
