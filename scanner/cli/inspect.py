@@ -156,20 +156,26 @@ def evaluate(
 def runs(results: options.Results, as_json: options.Json = False) -> None:
     r"""List the runs of a results folder and how far they are.
 
+    A run whose record says complete is incomplete if commits are missing: `verify` names them.
+
     Example:
         memscan runs results
     """
     from scanner.audit.text import aligned
+    from scanner.io import coverage
 
     store = opened(results)
-    records: list[dict[str, Any]] = [store.read_run(name) | {"run": name} for name in store.runs()]
+    records: list[dict[str, Any]] = []
+    totals: list[list[Any]] = []
+    for name in store.runs():
+        record, commits = store.read_run(name), store.commits(name)
+        records.append(record | {"run": name, "status": coverage.status(record, commits)})
+        totals.append([commit["counts"] for commit in commits.values()])
     if as_json:
         typer.echo(json.dumps(records, default=str))
         return
     rows: list[list[object]] = []
-    for record in records:
-        commits = store.commits(record["run"]).values()
-        counts = [commit["counts"] for commit in commits]
+    for record, counts in zip(records, totals, strict=True):
         total = {
             name: sum(c[name] for c in counts)
             for name in ("samples", "scored", "flagged", "rejected")
@@ -196,10 +202,10 @@ def verify(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    r"""Prove that a run is whole: files, digests, rows, no sample twice, no range twice.
+    r"""Prove that a run is whole: commits, files, digests, rows, no sample twice, no range twice.
 
-    Exit code 3 if something is wrong. After `--repair`, scan again: what was set aside is done
-    anew.
+    Exit code 3 if something is wrong. The same scan again does chunks anew that are missing; of
+    damaged ones after `--repair`, which sets them aside.
 
     Example:
         memscan verify results
@@ -208,7 +214,11 @@ def verify(
 
     store = opened(results)
     with progress.meter("verify") as show:
+        lost = [] if run else checking.strays(store)
+        if lost and not store.runs():
+            raise IncompleteError("; ".join(problem.text for problem in lost))
         found = checking.verify(store, run or newest(store), show, keys=keys)
+        found.problems += lost
     if mend:
         checking.repair(store, found)
     if as_json:
@@ -226,8 +236,9 @@ def verify(
         for line in found.notes:
             typer.echo(f"  {line}")
     if not found.is_sound:
-        advice = "set aside; scan again" if mend else "memscan verify --repair sets it aside"
-        raise IncompleteError(f"{len(found.problems)} problems in run {found.run}: {advice}")
+        raise IncompleteError(
+            f"{len(found.problems)} problems in run {found.run}: {found.advice(repaired=mend)}"
+        )
 
 
 def opened(place: str):  # noqa: ANN201

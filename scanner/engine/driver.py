@@ -31,7 +31,7 @@ from scanner.engine.pool import (
 )
 from scanner.engine.queue import HOPELESS, Errand, Queue
 from scanner.engine.record import RunRecord
-from scanner.engine.survey import Survey
+from scanner.engine.survey import LATE_SECONDS, Survey
 from scanner.engine.worker import Build, Counts, Failure, Worker, build_scanner
 from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
 from scanner.io.lease import Lease
@@ -105,13 +105,18 @@ class _Drive:
         self.device, self.size, self._share, self._threads = placement(resources, have)
         self._memory: Any = None
         self._queue = Queue()
-        ledger = Ledger(results.commits(self._run))
+        commits = results.commits(self._run)
+        record.add_commits(commits.values())
+        ledger = Ledger(commits)
         self._plan = Plan(ledger, job.limit, resources.most_samples)
         hours = math.inf if resources.hours is None else resources.hours
         self._deadline = time.monotonic() + 3600 * hours
         urls = tuple(dict.fromkeys(job.shards))
         width = max(2, min(MOST_SURVEYS, int(have.get("CPU", 0)) // 4))
-        self._survey = Survey(urls, job.chunk_size, ledger.finished(), width)
+        in_order = job.limit is not None or resources.most_samples is not None
+        self._survey = Survey(
+            urls, job.chunk_size, ledger.finished(), width, in_order=in_order
+        )  # fmt: skip
         self._metrics = Metrics(self._run)
         self._shards_counted, self._shards_total = 0, len(urls)
         self._pool: Pool | None = None
@@ -165,6 +170,9 @@ class _Drive:
             self._lease.check()
             for url, answer in self._survey.answers():
                 self._add_shard(url, answer)
+            for url in self._survey.late():
+                text = f"{url} is still being counted after {LATE_SECONDS:g} s"
+                self._tell("wait", text, shard=url)
             if self._plan.is_full:
                 self._survey.stop()
                 self._shards_total = self._shards_counted
@@ -237,6 +245,7 @@ class _Drive:
 
     def _committed(self, piece: Piece, facts: dict[str, Any], actor: str) -> None:
         self._count(facts)
+        self._record.add_commit(piece.facts())
         self.summary.chunks_done += 1
         counts = {name: facts[name] for name in Counts.names() if name in facts}
         self._tell("chunk", piece.name, **_about(piece), actor=actor, counts=counts)

@@ -127,7 +127,8 @@ class Event:
         kind: ``index`` (a shard is counted), ``problem`` (a shard is unreadable or cut),
             ``worker`` (an actor is ready), ``lost`` (an actor is gone), ``chunk`` (one more is
             committed), ``retry`` (one failed and is tried again), ``quarantine`` (one is given
-            up), ``wait`` (another process may be at the run) or ``end``.
+            up), ``wait`` (another process may be at the run, or a shard takes long to count) or
+            ``end``.
         samples_done: Samples committed.
         samples_total: Samples known so far; grows while shards are being counted.
         flagged: Samples flagged so far.

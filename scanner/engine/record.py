@@ -1,6 +1,7 @@
 """What a run says of itself in ``runs/<run>.json``."""
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +12,7 @@ import scanner
 from scanner.engine.job import Job, Summary
 from scanner.engine.worker import Effort, Facts
 from scanner.errors import LeaseError, ResultsError
+from scanner.io import coverage
 from scanner.io.results import Results
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "ray")
@@ -35,6 +37,7 @@ class RunRecord:
         self.chunk_size: int = content["config"]["chunk_size"]
         self.identity: dict[str, str] = content["identity"]
         self._results, self._content = results, content
+        self._committed = coverage.recorded(content) or {}
         self._earlier_seconds: float = content["timings"]["total_seconds"]
         self._start = time.monotonic()
 
@@ -67,8 +70,18 @@ class RunRecord:
             "config": config, "versions": _versions(),
             "started": before.get("started", _now()),
             "timings": {"total_seconds": before.get("timings", {}).get("total_seconds", 0.0)},
+            **{name: before[name] for name in (coverage.KEY,) if name in before},
         }  # fmt: skip
         return cls(results, Summary(run=run), content)
+
+    def add_commits(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Note chunks that are committed, so that the loss of their records shows."""
+        there = coverage.committed(records)
+        self._committed = coverage.merged(self._committed, there)
+
+    def add_commit(self, facts: Mapping[str, Any]) -> None:
+        """Note one more chunk that is committed."""
+        coverage.add(self._committed, facts)
 
     def __enter__(self) -> Self:
         self._write()
@@ -104,6 +117,7 @@ class RunRecord:
                 {"chunk": chunk, "reason": reason} for chunk, reason in counts.pop("quarantined")
             ],
             "counts": {name: n for name, n in counts.items() if name != "run"},
+            coverage.KEY: coverage.written(self._committed),
             "timings": {
                 "seconds": seconds,
                 "total_seconds": self._earlier_seconds + seconds,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from fsspec.core import url_to_fs
 
 from scanner.errors import ConfigError
-from scanner.io.patience import patience, patiently, told
+from scanner.io.patience import patiently, silence, told
 
 REMOTE = ("s3", "gs", "gcs", "http", "https")
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -92,9 +92,10 @@ def _for_the_web() -> dict[str, Any]:
     """Return options for web servers: a large shard may take its time, a silent server may not."""
     from aiohttp import ClientTimeout
 
-    silence = max(1.0, patience() / 3)
-    limits = ClientTimeout(total=None, sock_connect=silence, sock_read=silence)
-    return {"client_kwargs": {"timeout": limits}}
+    from scanner.io.web import SteadyResponse  # takes aiohttp, which need not be installed
+
+    limits = ClientTimeout(total=None, sock_connect=silence(), sock_read=silence())
+    return {"client_kwargs": {"timeout": limits, "response_class": SteadyResponse}}
 
 
 def file_name(address: str) -> str:

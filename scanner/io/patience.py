@@ -12,6 +12,8 @@ PATIENCE_SECONDS = 60.0
 """How long a store may fail before that is an error; ``MEMSCAN_STORE_PATIENCE`` overrides it."""
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
+LEAST_BYTES_PER_SECOND = 1024
+"""What a web server must send on average; slower is as good as gone."""
 
 _PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _PASSING_NAMES = frozenset({
@@ -19,6 +21,14 @@ _PASSING_NAMES = frozenset({
     "IncompleteRead", "IncompleteReadError", "ResponseStreamingError", "ResponseParserError",
 })  # fmt: skip
 """Names in aiohttp, botocore and http.client, none of which need be installed."""
+
+
+class SlowError(Exception):
+    """A web server that sends too slowly; it may be faster at the next attempt.
+
+    Neither a `TimeoutError` nor an `OSError`: fsspec and aiohttp replace those by their own,
+    without the text.
+    """
 
 
 def patiently(work: Callable[[], T]) -> T:
@@ -50,6 +60,16 @@ def patience() -> float:
         return PATIENCE_SECONDS
 
 
+def silence() -> float:
+    """Return within how many seconds a web server must send its headers, or enough of a body."""
+    return max(1.0, patience() / 3)
+
+
+def slow(error: BaseException) -> SlowError | None:
+    """Return the `SlowError` behind an error, if there is one."""
+    return next((each for each in _chain(error) if isinstance(each, SlowError)), None)
+
+
 def passes(error: BaseException) -> bool:
     """Return whether an error of a store may be gone at the next attempt.
 
@@ -79,6 +99,11 @@ def told(error: BaseException) -> str:
             f"AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS; FSSPEC_S3_ANON=true for a "
             f"public bucket) that may do this"
         )
+    if (cause := slow(error)) is not None:
+        return (
+            f"the server is too slow ({cause}), and was tried again; run again when it is faster, "
+            f"or copy the shard to another place"
+        )
     if passes(error):
         return f"{what}: no answer within {patience():.0f} s; run again when the store is back"
     if status == 404 or isinstance(error, FileNotFoundError):
@@ -96,7 +121,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _is_passing_kind(error: BaseException) -> bool:
-    if isinstance(error, TimeoutError | ConnectionError):
+    if isinstance(error, TimeoutError | ConnectionError | SlowError):
         return True
     return any(kind.__name__ in _PASSING_NAMES for kind in type(error).__mro__)
 

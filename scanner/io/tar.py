@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from scanner.errors import ShardError
-from scanner.io.patience import passes, patiently, told
+from scanner.io.patience import passes, patiently, slow, told
 
 BLOCK_BYTES = 512
 NAME_LIMIT = 4096
@@ -21,6 +21,10 @@ EXTENDED_HEADER_BYTES = 1 << 20
 INFLATION = 100
 INFLATION_FREE_BYTES = 1 << 30
 
+SLOW_ANSWERS = 3
+"""Answers of a web server that are too slow before the shard is given up."""
+
+_SLOW_BYTES = 1 << 20
 _READ_BYTES = 1 << 16
 _SKIP_BYTES = 1 << 20
 _ZEROS = bytes(BLOCK_BYTES)
@@ -96,6 +100,7 @@ class FileSource:
         self.problem: str | None = None
         self._file, self._size, self._url = file, size, url
         self._opens, self._is_broken = opens, False
+        self._slow_at, self._slow_times = 0, 0
         self._seeks = size >= 0
 
     def read(self, count: int) -> bytes:
@@ -153,10 +158,24 @@ class FileSource:
             return self._file.read(count)
         except Exception as error:  # every store has errors of its own
             self._is_broken = True
+            if slow(error) is not None and self._is_slow_again():
+                raise ShardError(
+                    f"{self._url} cannot be read at byte {self.at}: {told(error)}"
+                ) from error
             if passes(error) or not self._seeks or self._opens is None:
                 raise
             self._seeks = False  # a server without byte ranges
             return self._attempt(count)
+
+    def _is_slow_again(self) -> bool:
+        """Count a slow answer; return whether there were too many since the last bytes in bulk.
+
+        Every byte that arrives makes `patiently` wait anew, so a few bytes an answer would do.
+        """
+        if self.at - self._slow_at >= _SLOW_BYTES:
+            self._slow_at, self._slow_times = self.at, 0
+        self._slow_times += 1
+        return self._slow_times >= SLOW_ANSWERS
 
     def _reopen(self) -> None:
         """Open the file anew and go to where reading broke off."""

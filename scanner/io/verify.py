@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from scanner.errors import ResultsError, ShardError
-from scanner.io import ledger, shards
+from scanner.io import coverage, ledger, shards
 from scanner.io.ledger import Facts, History, Place
 from scanner.io.results import Results
 from scanner.io.stores import Entry
@@ -32,8 +32,9 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        kind: ``record``, ``missing``, ``damaged``, ``rows``, ``duplicate``, ``range``, ``keys``
-            or ``orphan``.
+        kind: ``record`` (a record is damaged or missing), ``commit`` (chunks were committed and
+            have no record any more), ``missing`` (a file is), ``damaged``, ``rows``,
+            ``duplicate``, ``range``, ``keys`` or ``orphan``.
         chunk: The chunk, or ``""``.
         text: What was found.
         pack: Number of the pack that it is in, or null.
@@ -72,14 +73,22 @@ class Verification:
         """Whether nothing is wrong but files that nothing lists."""
         return all(problem.kind == "orphan" for problem in self.problems)
 
+    def advice(self, *, repaired: bool) -> str:
+        """Return what to do about the problems."""
+        kinds = {problem.kind for problem in self.problems} - {"orphan"}
+        if repaired or kinds <= {"commit"}:
+            return "the same scan again does what is missing"
+        return "memscan verify --repair sets damaged chunks aside; then scan again"
+
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON."""
         return asdict(self) | {"sound": self.is_sound}
 
 
 def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> Verification:
-    """Check a run: files against records, ranges against shards, no sample twice.
+    """Check a run: commits against its record, files against commits, no sample twice.
 
+    Of the run: every chunk that its record knows as committed still has a commit record.
     Of every chunk: its files are there with their size, digest and number of rows; the rows
     account for its samples. Of every shard: its chunks neither overlap nor leave a gap before
     the last one. Over the run: no (shard, key, seed) twice. Memory grows by sixteen bytes a row.
@@ -109,6 +118,7 @@ def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> V
         found.samples += sum(record["counts"]["samples"] for record in records)
         found.problems += _checked(results, files, records, seen, pack)
         meter(found.chunks, len(names), f"{len(found.problems)} problems")
+    _check_committed(results, [r for records in by_shard.values() for r in records], found)
     for records in by_shard.values():
         found.problems += _ranges(records)
     found.shards = len(by_shard)
@@ -122,6 +132,39 @@ def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> V
     if left := sum(name in replaced for name in unlisted):
         found.notes.append(f"{left} files are packed: memscan compact --remove-old removes them")
     return found
+
+
+def _check_committed(results: Results, records: list[Facts], found: Verification) -> None:
+    """Compare a run's record with the commit records that can be read."""
+    try:
+        record = results.read_run(found.run)
+    except ResultsError as error:
+        found.problems.append(Problem("record", "", f"{error}; the same scan writes it anew"))
+        return
+    commits = {facts["chunk"]: facts for facts in records}
+    found.problems += [Problem("commit", "", text) for text in coverage.missing(record, commits)]
+    if coverage.recorded(record) is None:
+        found.notes.append(coverage.NOT_RECORDED)
+    if (status := record.get("status")) in ("running", "interrupted", "failed"):
+        left = sum(len(own.open) for own in coverage.committed(records).values())
+        found.notes.append(
+            f"the run is not finished ({status}): at least {left} chunks are not committed; the "
+            f"same scan goes on"
+        )
+
+
+def strays(results: Results) -> list[Problem]:
+    """Return the runs that have commits and no record, which nothing lists.
+
+    Raises:
+        ResultsError: If the store cannot be read.
+    """
+    known = set(results.runs())
+    return [
+        Problem("record", "", f"run {run} has commits and no record runs/{run}.json: the same "
+                f"scan writes it anew")
+        for run in results.store.folders("commits") if run not in known
+    ]  # fmt: skip
 
 
 def repair(results: Results, found: Verification) -> None:
@@ -143,6 +186,10 @@ def repair(results: Results, found: Verification) -> None:
     for number in sorted({p.pack for p in found.problems if p.pack is not None}):
         for record in _dissolved(results, run, number, found):
             bad |= {p.chunk for p in _checked(results, record["files"], [record], set(), None)}
+            # The pack's copy of a record is the last one, where the chunk's own was lost.
+            name = f"commits/{run}/{record['chunk']}.json"
+            if record["chunk"] not in bad and results.store.entry(name) is None:
+                results.store.create(name, ledger.encoded(record))
     for chunk in sorted(bad):
         name = f"commits/{run}/{chunk}.json"
         content = results.store.read(name)
@@ -224,6 +271,9 @@ def _checked(
                 yield Problem("duplicate", chunk, text, pack)
     for record in records:
         samples, have = record["counts"]["samples"], rows[record["chunk"]]
+        if "scores" not in record["files"]:
+            text = "its record lists no scores, which every chunk has"
+            yield Problem("rows", record["chunk"], text, pack)
         if "scores" in have and (total := have["scores"] + have.get("rejects", 0)) != samples:
             text = f"{total} samples have rows, the record says {samples}"
             yield Problem("rows", record["chunk"], text, pack)

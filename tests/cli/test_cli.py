@@ -228,6 +228,24 @@ def test_a_plan_has_the_options_of_a_scan_and_says_what_it_would_take(results, s
     assert done.returncode == 2
 
 
+def test_lost_commits_and_lost_records_of_runs_are_told(results, shards, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(results, copy)
+    (run,) = [path.stem for path in (copy / "runs").iterdir()]
+    assert memscan("verify", copy, "--keys").returncode == 0
+    next((copy / "commits" / run).iterdir()).unlink()
+    done = memscan("verify", copy)
+    assert done.returncode == 3
+    assert "no commit record of chunk" in done.stdout
+    assert "the same scan again does what is missing" in done.stderr
+    (record,) = json.loads(memscan("runs", copy, "--json").stdout)
+    assert record["status"] == "incomplete"
+    (copy / "runs" / f"{run}.json").unlink()
+    done = memscan("verify", copy)
+    assert done.returncode == 3
+    assert f"run {run} has commits and no record" in done.stderr
+
+
 def test_a_packed_run_answers_as_before_and_resumes(results, shards, tmp_path):
     folder, truth = tmp_path / "results", tmp_path / "truth.parquet"
     shutil.copytree(results / "results", folder)

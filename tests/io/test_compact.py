@@ -13,7 +13,7 @@ import pytest
 import webdataset as wds
 
 from scanner.errors import ConfigError, ResultsError
-from scanner.io import compact, ledger, shards, stores, verify
+from scanner.io import compact, coverage, ledger, shards, stores, verify
 from scanner.io.recall import Index, Recall
 from scanner.io.results import TABLES, Results, _groups
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
@@ -68,6 +68,8 @@ def made(root, folder, count=2):
     results.write_run(RUN, {"status": "complete", "started": "2030"})
     for name in "ab"[:count]:
         commit_shard(results, write_shard(folder / f"{name}.tar"))
+    known = coverage.written(coverage.committed(results.commits(RUN).values()))
+    results.write_run(RUN, {"status": "complete", "started": "2030", coverage.KEY: known})
     return results
 
 
@@ -309,13 +311,39 @@ def test_chunks_of_a_damaged_pack_whose_old_files_are_gone_are_done_anew(local, 
     assert [(p.kind, p.pack) for p in found.problems] == [("missing", 0)]
     verify.repair(local, found)
     assert len(local.committed(RUN)) == 16 - lost
-    sound(local, keys=True)
+    found = verify.verify(local, RUN, quiet)
+    assert {p.kind for p in found.problems} == {"commit", "orphan"}
     for name in "ab":
         commit_shard(local, str(tmp_path / f"{name}.tar"))
     assert rows(local) == before
     sound(local, keys=True)
     pack(local, grace=0)
     assert rows(local) == before
+
+
+def test_packed_chunks_count_as_committed_and_a_dissolved_pack_gives_lost_records_back(run):
+    before, names = rows(run), run.committed(RUN)
+    pack(run)
+    for name in names[:3]:
+        run.store.remove(f"commits/{RUN}/{name}.json")
+    sound(run)
+    for part in {part.path for part in run.parts([RUN])["scores"]}:
+        run.store.put(part, b"damaged")
+    verify.repair(run, verify.verify(run, RUN, quiet))
+    assert run.committed(RUN) == names
+    assert rows(Results(run.root)) == before
+
+
+def test_the_loss_of_records_is_told_where_results_are(run):
+    names = run.committed(RUN)
+    for name in names[8:]:
+        run.store.remove(f"commits/{RUN}/{name}.json")
+    run.store.remove(f"commits/{RUN}/{names[1]}.json")
+    found = verify.verify(run, RUN, quiet)
+    told = sorted(p.text.partition(": ")[2] for p in found.problems if p.kind == "commit")
+    assert told == ["no commit record of chunk 1 of 8", "no commit record of chunks 0-7 of 8"]
+    assert not found.is_sound
+    assert coverage.status(run.read_run(RUN), run.commits(RUN)) == "incomplete"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"schema_version": 1, "run": "other"}', None])

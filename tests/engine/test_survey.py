@@ -1,0 +1,62 @@
+"""Counting: a shard that takes its time is named, tried again, and holds up no other."""
+
+import time
+
+import pytest
+import ray
+
+from scanner.engine import survey
+from scanner.engine.survey import Survey
+from scanner.engine.worker import Failure
+from scanner.errors import ShardError
+
+
+def counted(url, chunk_size, finished):
+    time.sleep(600 if url.startswith("slow") else 0)
+    return url
+
+
+def told(one, until, seconds=120):
+    """Return the answers and the late shards of a survey until ``until`` says that is enough."""
+    answers, late, deadline = [], [], time.monotonic() + seconds
+    while not until(answers):
+        assert time.monotonic() < deadline
+        answers += one.answers()
+        late += one.late()
+        ray.wait(one.refs, timeout=0.2) if one.refs else time.sleep(0.05)
+    return answers, late
+
+
+@pytest.fixture(autouse=True)
+def quick_limits(monkeypatch):
+    monkeypatch.setattr(survey, "survey", counted)
+    monkeypatch.setattr(survey, "LATE_SECONDS", 0.2)
+
+
+def test_a_slow_shard_is_named_and_the_others_do_not_wait_for_it():
+    one = Survey(["slow.tar", "b.tar", "c.tar"], 4, {}, 2, in_order=False)
+    answers, late = told(one, lambda answers: len(answers) == 2)
+    assert sorted(answers) == [("b.tar", "b.tar"), ("c.tar", "c.tar")]
+    assert late.count("slow.tar") == 1
+    one.stop()
+    assert one.is_over
+
+
+def test_a_shard_that_is_not_counted_in_time_is_tried_again_and_then_given_up(monkeypatch):
+    told(Survey(["warm.tar"], 4, {}, 1), lambda answers: len(answers) == 1)
+    monkeypatch.setattr(survey, "COUNT_SECONDS", 3.0)
+    one = Survey(["slow.tar"], 4, {}, 1)
+    ((url, answer),), _ = told(one, lambda answers: len(answers) == 1)
+    assert url == "slow.tar"
+    assert answer == Failure(
+        ShardError,
+        "slow.tar could not be counted within 3 s, tried 2 times: split it, or copy it to a "
+        "faster place",
+    )
+    assert one.is_over
+
+
+def test_where_the_order_counts_the_shards_come_in_it():
+    one = Survey(["a.tar", "b.tar", "c.tar"], 4, {}, 3, in_order=True)
+    answers, _ = told(one, lambda answers: len(answers) == 3)
+    assert [url for url, _ in answers] == ["a.tar", "b.tar", "c.tar"]
