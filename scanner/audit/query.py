@@ -136,7 +136,7 @@ def connect(
             con.register_filesystem(results.store.files)
         _lock(con, [path for each in files.values() for path, _ in each] + [str(p) for p in also])
         sources = {table: _source(table, each) for table, each in files.items()}
-        records = {run: results.read_run(run) for run in chosen}
+        records = {run: results.checked_run(run) for run in chosen}
         found = verdicts(con, sources["scores"], records, results.committed, fdr=fdr, shards=shards)
         sources["scores"] = settled(sources["scores"], found)
         for table, source in sources.items():

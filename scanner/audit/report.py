@@ -108,7 +108,7 @@ def page(
         ConfigError: If there is no such run.
         ResultsError: If the results cannot be read.
     """
-    record, said = results.read_run(run), marks or {}
+    record, said = results.checked_run(run), marks or {}
     with closing(connect(results, runs=[run], shards=shards, fdr=options.fdr)) as con:
         rate, every = cutoff_of(con), findings(con)
         found = sorted(every, key=lambda f: (_place(said.get(f.identity)), f.order))

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scanner.errors import ResultsError
-from scanner.io import ledger, stores
+from scanner.io import coverage, ledger, stores
 from scanner.io.ledger import History, Place, checked_name, encoded, own_places, stem
 from scanner.io.patience import told
 from scanner.io.tables import (
@@ -117,6 +117,17 @@ class Results:
             raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
         advice = "restore it, or scan into a new folder"
         return ledger.decoded(content, self.store.address(name), (), advice)
+
+    def checked_run(self, run: str) -> dict[str, Any]:
+        """Return a run's record, its status held against the commits: see `coverage.status`.
+
+        Raises:
+            ResultsError: If there is none, or a record is damaged.
+        """
+        record = self.read_run(run)
+        if record.get("status") == "complete":
+            record["status"] = coverage.status(record, self.commits(run))
+        return record
 
     def runs(self) -> list[str]:
         """Return the runs that have a record, the one started last at the end.
