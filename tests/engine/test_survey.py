@@ -11,11 +11,6 @@ from scanner.engine.worker import Failure
 from scanner.errors import ShardError
 
 
-def counted(url, chunk_size, finished):
-    time.sleep(600 if url.startswith("slow") else 0)
-    return url
-
-
 def told(one, until, seconds=120):
     """Return the answers and the late shards of a survey until ``until`` says that is enough."""
     answers, late, deadline = [], [], time.monotonic() + seconds
@@ -29,6 +24,10 @@ def told(one, until, seconds=120):
 
 @pytest.fixture(autouse=True)
 def quick_limits(monkeypatch):
+    def counted(url, chunk_size, finished):
+        time.sleep(600 if url.startswith("slow") else 0)
+        return url
+
     monkeypatch.setattr(survey, "survey", counted)
     monkeypatch.setattr(survey, "LATE_SECONDS", 0.2)
 
