@@ -131,7 +131,7 @@ Everything = Annotated[
     bool,
     typer.Option(
         "--everything",
-        help="After an audit: every run, and shards that were superseded or removed, too.",
+        help="After an audit: shards that were superseded or removed, too.",
     ),
 ]
 Results = Annotated[
@@ -142,7 +142,28 @@ Results = Annotated[
     ),
 ]
 Run = Annotated[
-    str | None, typer.Option("--run", help="Which run; default the newest.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        "--run",
+        help="Which run; default the newest complete one, after an audit the one it counted.",
+        show_default=False,
+    ),
+]
+Runs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run",
+        help="Which runs: repeat, or commas between the names; default the newest complete one, "
+        "after an audit the one it counted.",
+        show_default=False,
+    ),
+]
+AllRuns = Annotated[bool, typer.Option("--all-runs", help="Read every run.")]
+RunOfFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run", help="Which run; default the one begun last, complete or not.", show_default=False
+    ),
 ]
 
 
