@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scanner"
-BASE = {"errors", "records", "spec", "masks", "pictures", "calibration", "tail"}
+BASE = {"errors", "records", "spec", "masks", "pictures", "calibration", "tail", "pace"}
 MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "pictures": {"masks"},
     "spec": {"errors"},
     "tail": set(),
+    "pace": set(),
     "calibration": {"errors", "spec", "tail"},
     "numerics": set(),
     "models": {"errors", "numerics"},

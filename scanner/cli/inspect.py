@@ -143,6 +143,10 @@ def evaluate(
     """
     from scanner.audit.evaluate import evaluate as measure
 
+    if figures is not None:
+        from scanner.audit.figures import needs_matplotlib
+
+        needs_matplotlib()
     chosen = selected_one(results, run, everything=everything)
     found = measure(
         chosen.store, chosen.run, truth, bootstrap=bootstrap, smooth=smooth, shards=chosen.shards

@@ -32,7 +32,8 @@ Copies = Annotated[
     bool,
     typer.Option(
         "--copies/--no-copies",
-        help="Look for every image of the shards that copies a finding; reads each shard once.",
+        help="Look for every image of the shards that copies a finding; reads each shard once. "
+        "Not done with --no-evidence.",
     ),
 ]
 ImageCap = Annotated[

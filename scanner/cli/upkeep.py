@@ -23,7 +23,10 @@ def compact(
     ] = False,
     grace: Annotated[
         float,
-        typer.Option(min=0, help="How old, in hours, a pack must be: longer than any query runs."),
+        typer.Option(
+            min=0,
+            help="With --remove-old: how old, in hours, a pack must be; longer than a query runs.",
+        ),
     ] = 24.0,
     as_json: options.Json = False,
 ) -> None:

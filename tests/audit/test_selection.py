@@ -93,6 +93,7 @@ def test_every_command_reads_the_same_run(results, tmp_path):
         ("export", results.root, "--coco", tmp_path / "m.json"),
         ("eval", results.root, "--truth", tmp_path / "truth.parquet", "--bootstrap", 2, "--json"),
     ]
+    out = ""
     for each in words:
         code, out, said = ran(*each)
         assert code == 0, said
@@ -150,3 +151,13 @@ def test_runs_has_a_column_of_findings_only_where_a_rate_was_settled(results):
     verdict = {"rate": 0.05, "cutoff": 0.01, "captions": 1, "flagged": 1, "chunks": 1}
     results.write_run("b", results.read_run("b") | {"verdict": verdict})
     assert "1 at FDR 0.05" in ran("runs", results.root)[1]
+
+
+def test_a_false_discovery_rate_is_refused_where_there_are_no_p_values(make, tmp_path):
+    results = make("bare", runs=("a", "b"))
+    for run in ("a", "b"):
+        commit(results, run, [score("x", 5.0, flagged=True)])
+    for words in (("report", results.root, "--out", tmp_path / "r.html"),
+                  ("diff", results.root, "a", "b")):  # fmt: skip
+        code, _, said = ran(*words, "--fdr", 0.1)
+        assert (code, "needs p-values, and run" in said) == (2, True)
