@@ -29,7 +29,7 @@ RUN, SAMPLES = "0123456789ab", 256
 QUERIES = {
     "worst 100": "SELECT key, caption, delta_s FROM scores ORDER BY delta_s DESC, key LIMIT 100",
     "aggregate": "SELECT shard, count(*), max(delta_s) FROM scores GROUP BY shard ORDER BY shard",
-    "findings": "SELECT count(*), count(area), count(DISTINCT caption_sha256) FROM findings",
+    "findings": "SELECT count(*), count(area), count(DISTINCT caption_sha256) FROM finding_maps",
     "one caption": "SELECT * FROM scores WHERE caption_sha256 = 'no such'",
 }
 

@@ -31,9 +31,11 @@ QUANTILES, SHARES = (0.75, 0.9, 0.95, 1.0), (0.2, 0.25, 0.3, 0.35, 0.4)
 
 
 def maps(folder: Path, truth: Path | None, metric: str, baseline: str) -> Rows:
-    """Return truth and map of every localized (caption, seed) of the newest run."""
+    """Return truth and map of every localized (caption, seed) of the newest complete run."""
     results = Results(folder)
-    with closing(connect(results, runs=results.runs()[-1:], also=[truth] if truth else [])) as con:
+    with closing(
+        connect(results, runs=[results.default_run()], also=[truth] if truth else [])
+    ) as con:
         known = truths(con, truth) if truth else {}
         return [
             (known.get(sha), from_heatmap(heat, height, width))
@@ -87,7 +89,7 @@ def main() -> None:
         asked.demo / "corpus" / "evaluation-truth.parquet",
         Results(asked.demo / "results"),
     )
-    with closing(connect(demo, runs=demo.runs()[-1:])) as con:
+    with closing(connect(demo, runs=[demo.default_run()])) as con:
         names = metrics(con)
     for metric, baseline in names:
         null = maps(asked.demo / "calibration.results", None, metric, baseline)

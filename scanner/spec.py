@@ -10,6 +10,7 @@ from scanner.errors import ConfigError
 
 LOCALIZE = ("flagged", "all", "none")
 DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 DETECTORS = (
     "wen_first", "wen_5", "wen", "sharpness", "flipd", "flipd_null", "anisotropy", "metric2",
     "dsm", "increment", "bright_ending", "spread",

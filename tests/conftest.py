@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +15,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are small, the processes many
 os.environ.setdefault("RAY_worker_niceness", "0")  # 15 is Ray's: starved by whatever waits for it
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # What starts in the background of a script, or under nohup, has it ignored, and so would have
+    # every process that a test starts. Such a program is meant to leave it so; tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CAPTIONS = [
     "a small red circle",

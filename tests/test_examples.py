@@ -26,7 +26,10 @@ from scanner.io.results import Results  # noqa: E402
 from scanner.masks import from_runs  # noqa: E402
 from scanner.spec import ScanSpec  # noqa: E402
 
-RECIPES = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/sql.md").read_text("utf-8"), re.S)
+SQL = (ROOT / "docs/sql.md").read_text("utf-8")
+RECIPES = re.findall(r"```sql\n(.*?)```", SQL, re.S)
+RUN_BY_RUN = re.findall(r"```sql\n(.*?)```", SQL.partition("need `--all-runs`")[2], re.S)[:2]
+"""Recipes that compare runs."""
 
 
 def png(level):
@@ -67,8 +70,9 @@ def folder(tmp_path_factory):
 def test_a_recipe_of_the_docs_answers(sql, folder, monkeypatch):
     monkeypatch.chdir(folder)
     out = io.StringIO()
-    also = ["metadata.parquet"] if "metadata.parquet" in sql else []
-    assert run_query(Results("results"), sql, "json", out, also=also) > 0
+    results, also = Results("results"), ["metadata.parquet"] if "metadata.parquet" in sql else []
+    runs = None if sql in RUN_BY_RUN else [results.default_run()]
+    assert run_query(results, sql, "json", out, also=also, runs=runs) > 0
     for row in json.loads(out.getvalue()):
         assert all(value is not None for name, value in row.items() if name in ("site", "caption"))
 

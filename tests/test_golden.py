@@ -31,7 +31,7 @@ def memscan(*words):
 
 
 def rows(*words):
-    code, out, err = memscan("query", *words, "-f", "json")
+    code, out, err = memscan("query", *words, "--all-runs", "-f", "json")
     assert code == 0, err
     return json.loads(out)
 

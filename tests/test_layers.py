@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scanner"
-BASE = {"errors", "records", "spec", "masks", "pictures", "calibration", "intervals"}
+BASE = {"errors", "records", "spec", "masks", "pictures", "calibration", "intervals", "pace"}
 MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "pictures": {"masks"},
     "spec": {"errors"},
     "intervals": set(),
+    "pace": set(),
     "calibration": {"errors", "intervals", "spec"},
     "numerics": set(),
     "models": {"errors", "numerics"},

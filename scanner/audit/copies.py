@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner import masks, pictures
-from scanner.audit.findings import MATCHES, Finding
+from scanner.audit.findings import Finding
+from scanner.audit.views import MATCHES
 from scanner.io.catalogue import Catalogue, Entries
 from scanner.io.shards import Shard
 from scanner.pictures import MATCH_MSE, SKETCH, Match

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -105,6 +105,7 @@ def evaluate(
     bootstrap: int = 500,
     seed: int = 0,
     smooth: int | None = None,
+    shards: Collection[str] | None = None,
 ) -> Evaluation:
     """Compare a run with a truth.
 
@@ -116,18 +117,24 @@ def evaluate(
         seed: Seed of the draws.
         smooth: Side of the mean filter of ``smoothed``, odd, in pixels of the map; null takes the
             paper's 13 of 64, in proportion.
+        shards: Identities of the shards whose rows count; all by default.
 
     Raises:
-        ConfigError: If the truth cannot be read or says two things of one caption, or ``smooth``
-            is no side of a window.
+        ConfigError: If the truth cannot be read or says two things of one caption, has no caption
+            of the run, or ``smooth`` is no side of a window.
         ResultsError: If the results cannot be read.
     """
     if smooth is not None and (smooth < 1 or smooth % 2 == 0):
         raise ConfigError(f"smooth must be odd and at least 1, got {smooth}: 13 is the paper's")
-    with closing(connect(results, runs=[run], also=[truth_path])) as con:
+    with closing(connect(results, runs=[run], also=[truth_path], shards=shards)) as con:
         truth = truths(con, truth_path)
         names, table = captions(con, first_seed=True)
         known = {row[0]: row for row in table if row[0] in truth}
+        if not known:
+            raise ConfigError(
+                f"there is nothing to evaluate: of the {len(table)} scored captions of run {run} "
+                f"none is in the truth {truth_path}, which has {len(truth)}"
+            )
         rejected = {row[0] for row in con.execute("SELECT caption_sha256 FROM rejects").fetchall()}
         missing = truth.keys() - known.keys()
         counts = {

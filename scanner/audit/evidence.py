@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanner import pictures
-from scanner.audit.findings import MATCHES, told
+from scanner.audit.findings import told
 from scanner.audit.text import printable
+from scanner.audit.views import MATCHES
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs
 

@@ -1,6 +1,6 @@
 """An evaluation as pictures: ROC, scores by kind, IoU by threshold, and the maps themselves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,10 @@ COLOURS = ("#0b6fa4", "#d1495b", "#2a9d5c", "#e08e0b", "#7a4fa3", "#5c5f66", "#0
 MEMORIZED, CLEAN = "#d1495b", "#7f8a96"
 
 
-def draw(results: Results, run: str, truth_path: str | Path, folder: Path) -> list[Path]:
+def draw(
+    results: Results, run: str, truth_path: str | Path, folder: Path, *,
+    shards: Collection[str] | None = None,
+) -> list[Path]:  # fmt: skip
     """Draw a run against a truth; return the PNG files.
 
     ``roc.png`` (log axis, all negatives and without traps), ``scores.png`` (each score by kind),
@@ -44,6 +47,7 @@ def draw(results: Results, run: str, truth_path: str | Path, folder: Path) -> li
         run: The run.
         truth_path: Parquet file as `scanner.audit.truth.truths` reads it.
         folder: Where they go; made if need be.
+        shards: Identities of the shards whose rows count; all by default.
 
     Raises:
         ConfigError: If matplotlib is not installed, the truth cannot be read, or no caption of
@@ -51,7 +55,7 @@ def draw(results: Results, run: str, truth_path: str | Path, folder: Path) -> li
     """
     needs_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
-    with closing(connect(results, runs=[run], also=[truth_path])) as con:
+    with closing(connect(results, runs=[run], also=[truth_path], shards=shards)) as con:
         truth = truths(con, truth_path)
         scores = _scores(con, truth)
         figures = {"roc": _roc(scores), "scores": _distributions(scores)}

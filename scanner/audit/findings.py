@@ -4,51 +4,15 @@ A finding is a caption, or a caption with one image where samples are scored at 
 """
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import duckdb
 
 from scanner.audit.query import connect
 from scanner.audit.verdict import Verdict
+from scanner.audit.views import MATCHES
 from scanner.io.results import Results
 from scanner.records import identity_of
-
-MATCHES = ("verbatim", "template")
-"""Copies that a comparison with the training image has shown, the worst first."""
-
-FOUND = """
-WITH evidence AS (
-    SELECT caption_sha256, image_sha256, shard, key, seed, match, match_mse, mse_inside,
-           mse_outside, area, tiled_l2, tightness, pinned,
-           row_number() OVER (
-               PARTITION BY caption_sha256, image_sha256
-               ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END,
-                        match IS NULL, match_mse NULLS LAST, metric <> 'delta_h',
-                        baseline <> 'null', shard, key, seed
-           ) AS place
-    FROM masks
-), nearest AS (
-    SELECT * FROM retrieved WHERE rank = 1 QUALIFY row_number() OVER (
-        PARTITION BY caption_sha256
-        ORDER BY CASE match WHEN 'verbatim' THEN 0 WHEN 'template' THEN 1 ELSE 2 END, mse, seed
-    ) = 1
-), draws AS (
-    SELECT caption_sha256, image_sha256, max(caption) AS caption, avg(delta_s) AS delta_s,
-           min(p_value) AS p_value, arg_min(p_kind, p_value) AS p_kind,
-           count(DISTINCT (shard, key)) AS occurrences, min((shard, key)) AS sample,
-           avg(snap_back) AS snap_back
-    FROM scores GROUP BY caption_sha256, image_sha256 HAVING bool_or(flagged)
-)
-SELECT c.caption_sha256, c.caption, c.delta_s, c.p_value, c.occurrences,
-       coalesce(e.shard, c.sample[1]) AS shard, coalesce(e.key, c.sample[2]) AS key,
-       e.seed, e.match, e.match_mse, e.area, e.mse_inside, e.mse_outside, c.p_kind, e.tiled_l2,
-       e.tightness, n.match, n.own, n.shard, n.key, n.mse, n.tiled_l2, c.image_sha256, c.snap_back,
-       e.pinned
-FROM draws AS c
-LEFT JOIN evidence AS e ON e.caption_sha256 = c.caption_sha256
-  AND e.image_sha256 IS NOT DISTINCT FROM c.image_sha256 AND e.place = 1
-LEFT JOIN nearest AS n ON n.caption_sha256 = c.caption_sha256 AND c.image_sha256 IS NULL
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +115,12 @@ def told(match: str, *, own: bool) -> str:
 
 
 def findings(con: duckdb.DuckDBPyConnection) -> list[Finding]:
-    """Return the findings in a view of one run, worst first."""
-    rows = con.execute(FOUND).fetchall()
-    return sorted((Finding(*row) for row in rows), key=lambda finding: finding.order)
+    """Return the rows of the view ``findings``, of one run, worst first."""
+    columns = {f.name: "occurrences" if f.name == "copies" else f.name for f in fields(Finding)}
+    asked = ", ".join(f"{column} AS {name}" for name, column in columns.items())
+    rows = con.execute(f"SELECT {asked} FROM findings").fetchall()  # noqa: S608
+    found = (Finding(**dict(zip(columns, row, strict=True))) for row in rows)
+    return sorted(found, key=lambda finding: finding.order)
 
 
 def cutoff_of(con: duckdb.DuckDBPyConnection) -> tuple[float, float] | None:

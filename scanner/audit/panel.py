@@ -1,6 +1,6 @@
 """Captions as pictures: one with all its evidence, or many as the rows of a sheet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +51,7 @@ def panel(
     truth: NDArray[np.bool_] | str | Path | None = None,
     *,
     baseline: str = "null",
+    shards: Collection[str] | None = None,
 ) -> Image.Image:
     """Return one caption as a picture: training image, generated image, both maps, mask.
 
@@ -61,12 +62,14 @@ def panel(
         images: From a shard and a key to the encoded training image, or none.
         truth: The true region, or a truth table that may have it; drawn beside the mask.
         baseline: Which baseline's maps.
+        shards: Identities of the shards whose rows count; all by default.
 
     Raises:
         ConfigError: If no caption or more than one answers to the key.
     """
     table = truth if isinstance(truth, str | Path) else None
-    with closing(connect(results, runs=[run], also=[table] if table else [])) as con:
+    also = [table] if table else []
+    with closing(connect(results, runs=[run], also=also, shards=shards)) as con:
         scale = colour_scale(con, baseline)
         shown = gather(con, key_or_hash, images, baseline=baseline)
         if table:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scanner.audit.diff import STATES, Change
-from scanner.audit.findings import MATCHES, Finding
+from scanner.audit.findings import Finding
+from scanner.audit.views import MATCHES
 from scanner.errors import ConfigError
 
 LEVELS = ("critical", "high", "medium", "low")

@@ -1,7 +1,7 @@
 """Results as read-only DuckDB views.
 
-The views hold every run unless asked otherwise; each has a ``run`` column. Data files come from
-the ledger of commits, so a file that was never committed does not exist here.
+The views hold the runs that are asked for, all by default; each has a ``run`` column. Data files
+come from the ledger of commits, so a file that was never committed does not exist here.
 
 A connection is locked down before it is handed out: it reads the committed Parquet files and no
 other path, and its configuration cannot be changed. DuckDB cannot forbid writing to a path that
@@ -21,6 +21,7 @@ import duckdb
 
 from scanner.audit.output import write_parquet, write_text
 from scanner.audit.verdict import Verdict, settled, verdicts
+from scanner.audit.views import VIEWS
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Part, Results
 from scanner.io.stores import ObjectStore
@@ -47,40 +48,6 @@ COLUMNS = {
 }
 """Columns that a table has whatever its files hold."""
 
-IDENTITY = """
-CREATE MACRO identity_of(caption, image) AS
-CASE WHEN image IS NULL THEN caption ELSE sha256(caption || ' ' || image) END
-"""
-"""`scanner.records.identity_of` in SQL."""
-CAPTIONS = """
-CREATE VIEW captions AS
-SELECT run, caption_sha256, max(caption) AS caption,
-       sum(occurrences)::BIGINT AS occurrences, max(seeds) AS seeds,
-       max(worst) AS worst, max(delta_s) AS delta_s, min(p_value) AS p_value,
-       arg_min(p_kind, p_value) AS p_kind, min(least_seed_p_value) AS least_seed_p_value,
-       bool_or(flagged) AS flagged, min(sample)[1] AS shard, min(sample)[2] AS key
-FROM (SELECT run, caption_sha256, image_sha256, max(caption) AS caption,
-             count(DISTINCT (shard, key)) AS occurrences, count(DISTINCT seed) AS seeds,
-             max(delta_s) AS worst, avg(delta_s) AS delta_s, min(p_value) AS p_value,
-             arg_min(p_kind, p_value) AS p_kind, min(seed_p_value) AS least_seed_p_value,
-             bool_or(flagged) AS flagged, min((shard, key)) AS sample
-      FROM scores GROUP BY run, caption_sha256, image_sha256)
-GROUP BY run, caption_sha256
-"""
-FINDINGS = """
-CREATE VIEW findings AS
-SELECT c.run, c.caption, c.caption_sha256, c.occurrences, c.worst, c.delta_s, c.p_value, c.p_kind,
-       coalesce(m.shard, c.shard) AS shard, coalesce(m.key, c.key) AS key,
-       m.* EXCLUDE (run, shard, key, caption_sha256), r.own AS nearest_own,
-       r.match AS nearest_match, r.mse AS nearest_mse, r.tiled_l2 AS nearest_tiled_l2,
-       r.shard AS nearest_shard, r.key AS nearest_key
-FROM captions AS c LEFT JOIN masks AS m USING (run, caption_sha256)
-LEFT JOIN retrieved AS r
-  ON r.run = c.run AND r.caption_sha256 = c.caption_sha256 AND r.seed = m.seed AND r.rank = 1
-WHERE c.flagged
-ORDER BY c.worst DESC, c.run, c.caption_sha256, m.shard, m.key, m.seed, m.metric, m.baseline
-"""
-
 Spans = list[tuple[int, int]]
 """First row and last, of the rows of a file that count; none stands for all."""
 
@@ -101,8 +68,10 @@ def connect(
     Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, status, model, record as
     JSON, false-discovery rate and the p-value up to which it flags), ``captions`` (a row per
     distinct caption of a run, of its worst image where images are scored), ``retrieved`` (the
-    corpus's images nearest to a generated picture, where `retrieve` looked for them) and
-    ``findings`` (flagged captions with their masks and the nearest image, worst first).
+    corpus's images nearest to a generated picture, where `retrieve` looked for them), ``findings``
+    (a row per flagged caption, or flagged caption with one image where images are scored: with
+    its strongest evidence and the nearest image, worst first) and ``finding_maps`` (a row per map
+    of a finding).
 
     Args:
         results: The results folder.
@@ -113,7 +82,7 @@ def connect(
             every run by its own rule.
 
     Raises:
-        ConfigError: If there is no such run.
+        ConfigError: If there is no such run, or no such further file.
         ResultsError: If the folder is missing or a committed file cannot be read.
     """
     if not results.exists():
@@ -124,6 +93,8 @@ def connect(
             f"no run {', '.join(unknown)} in {results.root}; "
             f"there are: {', '.join(known) or 'none'}"
         )
+    for path in also:
+        check_readable(path)
     chosen = known if runs is None else list(runs)
     files = {
         table: [(results.store.address(part.path), _spans(part)) for part in parts]
@@ -142,15 +113,27 @@ def connect(
         for table, source in sources.items():
             con.execute(f"CREATE VIEW {table} AS {source}")
         con.execute(f"CREATE VIEW runs AS {_runs(records, found)}")
-        con.execute(IDENTITY)
-        con.execute(CAPTIONS)
-        con.execute(FINDINGS)
+        for view in VIEWS:
+            con.execute(view)
     except duckdb.Error as error:
         con.close()
         raise ResultsError(
             f"the results in {results.root} cannot be read: {brief(error)}; verify them"
         ) from error
     return con
+
+
+def check_readable(path: str | Path) -> None:
+    """Refuse a file that is not there or cannot be read.
+
+    Raises:
+        ConfigError: If so.
+    """
+    try:
+        with Path(path).open("rb"):
+            return
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:

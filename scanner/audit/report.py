@@ -21,11 +21,12 @@ from urllib.parse import urlsplit
 import duckdb
 
 from scanner.audit.copies import Group, told_of
-from scanner.audit.findings import MATCHES, Finding, cutoff_of, findings
+from scanner.audit.findings import Finding, cutoff_of, findings
 from scanner.audit.histogram import Histogram, as_svg, histogram, levels, ticks
 from scanner.audit.query import connect, model_of
 from scanner.audit.text import printable
 from scanner.audit.thumbnails import SIDES, Gallery, Images, gallery
+from scanner.audit.views import MATCHES
 from scanner.calibration import Calibration
 from scanner.io.results import Results
 

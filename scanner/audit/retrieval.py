@@ -19,7 +19,8 @@ from PIL import Image
 
 from scanner import masks, pictures
 from scanner.audit.copies import LARGEST_SIDE, Query, Rules, is_telling
-from scanner.audit.findings import MATCHES, told
+from scanner.audit.findings import told
+from scanner.audit.views import MATCHES
 from scanner.io.catalogue import Catalogue, Entries
 from scanner.io.shards import Shard
 

@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.audit.query import brief, quoted
+from scanner.audit.query import brief, check_readable, quoted
 from scanner.errors import ConfigError
 from scanner.masks import from_runs
 
@@ -53,6 +53,7 @@ def truths(con: duckdb.DuckDBPyConnection, path: str | Path) -> dict[str, Truth]
         ConfigError: If it cannot be read, says two things of one caption, or has no region for
             a memorized one.
     """
+    check_readable(path)
     try:
         rows = con.execute(
             f"SELECT DISTINCT {', '.join(TRUTH_COLUMNS)} FROM read_parquet({quoted(str(path))})"  # noqa: S608

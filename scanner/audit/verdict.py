@@ -13,6 +13,7 @@ import duckdb
 import numpy as np
 
 from scanner.calibration import benjamini_hochberg
+from scanner.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,9 @@ def verdicts(
         committed: Returns the names of a run's committed chunks.
         fdr: This rate for all runs instead of their own.
         shards: Whether only some shards count.
+
+    Raises:
+        ConfigError: If ``fdr`` is asked of a run that has scores and no p-values.
     """
     found: dict[str, Verdict] = {}
     for run, record in records.items():
@@ -78,10 +82,25 @@ def verdicts(
             [run],
         ).fetchnumpy()
         p_values = np.asarray(rows["p"], np.float64)
+        if fdr is not None and not len(p_values):
+            _refuse_without_p_values(con, source, run)
         cutoff = benjamini_hochberg(p_values, float(rate))
         flagged = int((p_values <= cutoff).sum())
         found[run] = Verdict(float(rate), cutoff, len(p_values), flagged, chunks)
     return found
+
+
+def _refuse_without_p_values(con: duckdb.DuckDBPyConnection, source: str, run: str) -> None:
+    """Refuse a rate that was asked of scores without p-values; no scores need none.
+
+    Raises:
+        ConfigError: If the run has scores.
+    """
+    if con.execute(f"SELECT 1 FROM ({source}) WHERE run = $1 LIMIT 1", [run]).fetchall():  # noqa: S608
+        raise ConfigError(
+            f"a false-discovery rate needs p-values, and run {run} has none: it was scanned "
+            f"without a calibration"
+        )
 
 
 def settled(source: str, found: Mapping[str, Verdict]) -> str:

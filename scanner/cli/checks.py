@@ -90,6 +90,7 @@ def inspect(
     Example:
         memscan inspect CompVis/stable-diffusion-v1-4
     """
+    options.check_device(device, dtype)
     from scanner.models.describe import describe
 
     found = describe(model, _device(device), dtype)

@@ -54,6 +54,7 @@ def choose(
         memscan choose 'planted/evaluation-*.tar' --truth planted/evaluation-truth.parquet \
             --model testbed/pipeline --baseline testbed/early --figure choice.png
     """
+    options.check_device(device, dtype)
     from scanner.testbed.choice import Question, measured
 
     spec = ScanSpec(

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from scanner.cli import options, progress
-from scanner.errors import ConfigError, IncompleteError, ResultsError
+from scanner.cli.selection import newest, opened, selected, selected_one
+from scanner.errors import IncompleteError
 
 
 def query(
@@ -32,41 +33,40 @@ def query(
             show_default=False,
         ),
     ] = None,
-    run: options.Run = None,
-    everything: options.Everything = False,
+    run: options.Runs = None,
+    all_runs: options.AllRuns = False,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything",
+            help="After an audit: every run, and shards that were superseded or removed, too.",
+        ),
+    ] = False,
 ) -> None:
     r"""Run one SELECT over the results with DuckDB, read-only.
 
-    Of an audit's results, the views hold the run and the shards that the last audit counted.
+    The views hold the newest complete run, or those of --run, or with --all-runs every run. Of an
+    audit's results, they hold the run and the shards that the last audit counted.
 
     Views: `scores`, `masks`, `rejects`, `runs`, `captions` (a row per distinct caption), `findings`
-    (flagged captions with their masks, worst first) and `retrieved` (what `retrieve` found).
-    Recipes: docs/sql.md.
+    (a row per flagged caption with its strongest evidence, worst first), `finding_maps` (a row per
+    map of a finding) and `retrieved` (what `retrieve` found). Recipes: docs/sql.md.
 
     Example:
         memscan query results "SELECT caption, worst FROM captions ORDER BY worst DESC LIMIT 10"
     """
     from scanner.audit.query import run_query
 
-    store, chosen, shards = looked_at(results, run, everything=everything)
-    runs = None if chosen is None else [chosen]
+    chosen = selected(results, run, all_runs=all_runs, everything=everything)
     width = shutil.get_terminal_size((120, 24)).columns
+    asked: dict[str, Any] = {
+        "limit": limit, "runs": chosen.runs, "shards": chosen.shards, "also": beside or ()
+    }  # fmt: skip
     if out is None or fmt == "parquet":
-        run_query(
-            store,
-            sql,
-            fmt,
-            sys.stdout,
-            path=out,
-            limit=limit,
-            width=width,
-            runs=runs,
-            shards=shards,
-            also=beside or (),
-        )
+        run_query(chosen.store, sql, fmt, sys.stdout, path=out, width=width, **asked)
         return
     with out.open("w", encoding="utf-8", newline="") as stream:
-        run_query(store, sql, fmt, stream, limit=limit, runs=runs, shards=shards, also=beside or ())
+        run_query(chosen.store, sql, fmt, stream, **asked)
 
 
 def show(
@@ -83,6 +83,7 @@ def show(
         typer.Option(help="A truth table, to draw the true mask too.", show_default=False),
     ] = None,
     run: options.Run = None,
+    everything: options.Everything = False,
 ) -> None:
     r"""Draw one caption: training image, generated image, Δs, Δh and the mask.
 
@@ -92,10 +93,11 @@ def show(
     from scanner.audit import panel
     from scanner.io import shards
 
-    store = opened(results)
+    chosen = selected_one(results, run, everything=everything)
     picture = panel.panel(
-        store, run or newest(store), key, shards.image, truth=None if truth is None else str(truth)
-    )
+        chosen.store, chosen.run, key, shards.image,
+        truth=None if truth is None else str(truth), shards=chosen.shards,
+    )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(out, "PNG")
     typer.echo(str(out))
@@ -127,6 +129,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    everything: options.Everything = False,
     as_json: options.Json = False,
 ) -> None:
     r"""Compare a run with a known truth.
@@ -141,13 +144,19 @@ def evaluate(
     """
     from scanner.audit.evaluate import evaluate as measure
 
-    store = opened(results)
-    name = run or newest(store)
-    found = measure(store, name, truth, bootstrap=bootstrap, smooth=smooth)
+    if figures is not None:
+        from scanner.audit.figures import needs_matplotlib
+
+        needs_matplotlib()
+    chosen = selected_one(results, run, everything=everything)
+    found = measure(
+        chosen.store, chosen.run, truth, bootstrap=bootstrap, smooth=smooth, shards=chosen.shards
+    )
     if figures is not None:
         from scanner.audit.figures import draw
 
-        progress.note("figures: " + ", ".join(map(str, draw(store, name, truth, figures))))
+        drawn = draw(chosen.store, chosen.run, truth, figures, shards=chosen.shards)
+        progress.note("figures: " + ", ".join(map(str, drawn)))
     found = found.headlines() if brief else found
     width = shutil.get_terminal_size((140, 24)).columns
     typer.echo(found.as_json() if as_json else found.as_text(width))
@@ -166,33 +175,31 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
 
     store = opened(results)
     records: list[dict[str, Any]] = []
-    totals: list[list[Any]] = []
+    committed: list[list[Any]] = []
     for name in store.runs():
         record, commits = store.read_run(name), store.commits(name)
         records.append(record | {"run": name, "status": coverage.status(record, commits)})
-        totals.append([commit["counts"] for commit in commits.values()])
+        committed.append([commit["counts"] for commit in commits.values()])
     if as_json:
         typer.echo(json.dumps(records, default=str))
         return
+    totals = ("samples", "scored", "flagged", "rejected")
     rows: list[list[object]] = []
-    for record, counts in zip(records, totals, strict=True):
-        total = {
-            name: sum(c[name] for c in counts)
-            for name in ("samples", "scored", "flagged", "rejected")
-        }
-        verdict = record.get("verdict")
-        found = f"{verdict['flagged']} at FDR {verdict['rate']:g}" if verdict else ""
-        rows.append(
-            [record["run"], record.get("started", ""), record.get("status", ""), *total.values(),
-             found]
-        )  # fmt: skip
-    heads = ["run", "started", "status", "samples", "scored", "flagged", "rejected", "captions"]
+    for record, counts in zip(records, committed, strict=True):
+        sums = [sum(each[name] for each in counts) for name in totals]
+        rows.append([record["run"], record.get("started", ""), record.get("status", ""), *sums])
+    heads = ["run", "started", "status", *totals]
+    if any(record.get("verdict") for record in records):
+        heads.append("findings")
+        for row, record in zip(rows, records, strict=True):
+            verdict = record.get("verdict")
+            row.append(f"{verdict['flagged']} at FDR {verdict['rate']:g}" if verdict else "")
     typer.echo(aligned(heads, rows))
 
 
 def verify(
     results: options.Results,
-    run: options.Run = None,
+    run: options.RunOfFiles = None,
     keys: Annotated[
         bool, typer.Option("--keys", help="Read the shards again and compare their keys.")
     ] = False,
@@ -213,11 +220,12 @@ def verify(
     from scanner.io import verify as checking
 
     store = opened(results)
+    if not store.runs() and (lost := checking.strays(store)):
+        raise IncompleteError("; ".join(problem.text for problem in lost))
+    chosen = newest(results, run)
     with progress.meter("verify") as show:
         lost = [] if run else checking.strays(store)
-        if lost and not store.runs():
-            raise IncompleteError("; ".join(problem.text for problem in lost))
-        found = checking.verify(store, run or newest(store), show, keys=keys)
+        found = checking.verify(store, chosen.run, show, keys=keys)
         found.problems += lost
     if mend:
         checking.repair(store, found)
@@ -239,49 +247,3 @@ def verify(
         raise IncompleteError(
             f"{len(found.problems)} problems in run {found.run}: {found.advice(repaired=mend)}"
         )
-
-
-def opened(place: str):  # noqa: ANN201
-    """Return the results in a bucket or a folder, which may be the state folder of an audit.
-
-    Raises:
-        ResultsError: If there are none.
-    """
-    from scanner.io.results import Results
-    from scanner.nightly.state import State
-
-    state = None if "://" in place else State.around(Path(place))
-    store = Results(place) if state is None else state.results
-    if not store.exists():
-        raise ResultsError(f"no results in {place}: scan into it first")
-    return store
-
-
-def looked_at(folder: str, run: str | None, *, everything: bool):  # noqa: ANN201
-    """Return results, run and shards to look at; null stands for all.
-
-    Of an audit's results these are what the last audit counted, unless everything is asked for.
-
-    Raises:
-        ResultsError: If there are no results.
-    """
-    from scanner.nightly.state import State
-
-    store = opened(folder)
-    state = None if "://" in folder else State.around(folder)
-    if state is None or everything:
-        return store, run, None
-    current, shards = state.current()
-    return store, run or current, shards
-
-
-def newest(store) -> str:  # noqa: ANN001
-    """Return the run that was started last.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    names = store.runs()
-    if not names:
-        raise ConfigError(f"no run in {store.root}: scan into it first")
-    return names[-1]

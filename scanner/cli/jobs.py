@@ -115,10 +115,15 @@ def submit(
     from scanner.engine import submission
 
     sending.check(context.find_root(), command, working_dir)
+    env = {} if runtime_env is None else submission.runtime_env(runtime_env)
+    if working_dir is not None and "working_dir" in env:
+        raise ConfigError(
+            f"--working-dir and the working_dir of {runtime_env} exclude each other: give one"
+        )
     what = submission.Submission(
         words=tuple(command), python=python, ship=not installed,
         working_dir=None if working_dir is None else str(working_dir.absolute()),
-        runtime_env={} if runtime_env is None else submission.runtime_env(runtime_env),
+        runtime_env=env,
         name=name, metadata=_pairs("--metadata", metadata),
         cpus=num_cpus, gpus=num_gpus, memory=memory,
     )  # fmt: skip

@@ -18,8 +18,9 @@ from rich.text import Text
 
 from scanner.cli import progress
 from scanner.cli.events import EventLog
+from scanner.cli.progress import span
 from scanner.engine.job import Event
-from scanner.engine.pace import Pace
+from scanner.pace import Pace
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_TO_FIRST_LINE = 10.0
@@ -80,8 +81,8 @@ class View:
                 self.actors[event.actor].add(event)
 
     def rate(self, now: float) -> float:
-        """Return captions per second over the last two minutes."""
-        return 0.0 if self.pace is None else self.pace.per_second(now)
+        """Return captions per second over the last two minutes, 0 where it means nothing yet."""
+        return 0.0 if self.pace is None else _telling(self.pace, now)
 
     def total(self) -> int:
         """Return how many samples there will be: known, or as far as they are counted."""
@@ -97,11 +98,10 @@ class View:
 
     def left(self, now: float) -> str:
         """Return the time left, ``""`` if nobody can tell."""
-        rate = self.rate(now)
-        if self.last is None or not rate or self.last.kind == "end":
+        if self.last is None or self.last.kind == "end":
             return ""
-        seconds = (self.total() - self.last.samples_done) / rate
-        return f"{'' if self.is_counted else '~'}{span(max(0.0, seconds))} left"
+        amount = self.total() - self.last.samples_done
+        return progress.left(amount, self.rate(now), about=not self.is_counted)
 
     def line(self, now: float) -> str:
         """Return all of it on one line."""
@@ -110,7 +110,7 @@ class View:
             return f"{self.title}: starting"
         parts = [
             f"{seen.samples_done}/{'' if self.is_counted else '~'}{self.total()} captions",
-            f"{self.rate(now):.1f}/s",
+            progress.speed(self.rate(now)),
             self.left(now) or f"after {span(now - self.begun)}",
             f"{seen.flagged} flagged",
             f"{seen.localized} localized",
@@ -122,7 +122,7 @@ class View:
             parts.append(f"{seen.shards_counted}/{seen.shards_total} shards counted")
         if not self.actors and seen.kind != "end":
             parts.append("no worker yet")
-        return f"{self.title}: {', '.join(filter(None, parts))}"
+        return progress.line(self.title, *parts)
 
     def __rich__(self) -> RenderableType:
         now, seen = time.time(), self.last
@@ -136,10 +136,11 @@ class View:
         grid = Table.grid(padding=(0, 1), expand=False)
         total = self.total()
         share = min(1.0, seen.samples_done / total) if total else 0.0
+        rate, after = progress.speed(self.rate(now)), span(now - self.begun)
         grid.add_row(
             Text(self.title, "bold"), ProgressBar(1.0, share, width=22), f"{share:4.0%}",
             f"{seen.samples_done:,} of {'' if self.is_counted else '~'}{total:,}",
-            f"{self.rate(now):.1f}/s", self.left(now), Text(f"({span(now - self.begun)})", "dim"),
+            rate, self.left(now), Text(f"({after})", "dim"),
         )  # fmt: skip
         return grid
 
@@ -170,7 +171,8 @@ class View:
         for name in ("captions/s", "in denoiser", "done"):
             table.add_column(name, justify="right")
         for name, actor in slowest[:MOST_ACTORS]:
-            rate, done = f"{actor.pace.per_second(now):.1f}", f"{actor.pace.total:,.0f}"
+            measured = _telling(actor.pace, now)
+            rate, done = f"{measured:.1f}" if measured else "", f"{actor.pace.total:,.0f}"
             share = f"{actor.share:.0%}" if actor.seconds else ""
             table.add_row(Text(name[-32:]), rate, share, done)
         yield table
@@ -194,16 +196,8 @@ class _Actor:
         return self.denoiser_seconds / self.seconds
 
 
-def span(seconds: float) -> str:
-    """Return a length of time for a person, such as ``2 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole / 86400:.1f} days"
+def _telling(pace: Pace, now: float) -> float:
+    return pace.per_second(now) if pace.is_telling else 0.0
 
 
 @contextmanager

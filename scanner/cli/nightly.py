@@ -65,9 +65,6 @@ def audit(
             --calibration calibration.json --state audit-state
     """
     from scanner.audit import policy as policies
-    from scanner.engine.job import Resources
-    from scanner.nightly.audit import Request
-    from scanner.nightly.audit import audit as run_audit
     from scanner.nightly.state import State
 
     if asked["calibration"] is None and asked["threshold"] is None:
@@ -81,6 +78,10 @@ def audit(
         limit=None,
         must_flag=True,
     )
+    from scanner.engine.job import Resources
+    from scanner.nightly.audit import Request
+    from scanner.nightly.audit import audit as run_audit
+
     request = Request(
         job=job,
         policy=policies.Policy() if policy is None else policies.load(policy),
@@ -149,6 +150,8 @@ def mute(
     """
     from scanner.nightly.state import State
 
+    if undo and (reason or until is not None):
+        raise ConfigError("--undo ends a mute: it takes neither --reason nor --until")
     if not reason.strip() and not undo:
         raise ConfigError("a mute must say why: give --reason")
     now = datetime.now(UTC)

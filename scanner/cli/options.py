@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from scanner.errors import ConfigError
-from scanner.spec import DEFAULT_MAPS, DETECTORS, MAPS, ONLY_AT_IMAGE, existing
+from scanner.spec import (
+    DEFAULT_MAPS,
+    DETECTORS,
+    DEVICES,
+    DTYPES,
+    MAPS,
+    ONLY_AT_IMAGE,
+    existing,
+)
 
 Shards = Annotated[
     list[str],
@@ -36,7 +44,8 @@ Baseline = Annotated[
 Fpr = Annotated[
     float | None,
     typer.Option(
-        help="False-positive rate at which captions are flagged; usual: 0.01.", show_default=False
+        help="False-positive rate at which a calibration flags captions; default 0.01.",
+        show_default=False,
     ),
 ]
 Fdr = Annotated[
@@ -72,7 +81,7 @@ Maps = Annotated[
     str,
     typer.Option(
         help=f"Which maps localized captions get, comma-separated: `default` "
-        f"({', '.join(DEFAULT_MAPS)}, and snap_back of images), `all`, or among {', '.join(MAPS)}"
+        f"({', '.join(DEFAULT_MAPS)}, and snap_back of images), `all`, and any of {', '.join(MAPS)}"
     ),
 ]
 Source = Annotated[
@@ -100,7 +109,13 @@ Batch = Annotated[
         "`auto`: what memory allows. Halved whenever memory runs out.",
     ),
 ]
-ChunkSize = Annotated[int, typer.Option(min=1, help="Samples per commit: what a crash can cost.")]
+ChunkSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Samples per commit: what a crash can cost. A run keeps what it was begun with.",
+    ),
+]
 Actors = Annotated[
     int | None,
     typer.Option(
@@ -131,7 +146,7 @@ Everything = Annotated[
     bool,
     typer.Option(
         "--everything",
-        help="After an audit: every run, and shards that were superseded or removed, too.",
+        help="After an audit: shards that were superseded or removed, too.",
     ),
 ]
 Results = Annotated[
@@ -142,7 +157,28 @@ Results = Annotated[
     ),
 ]
 Run = Annotated[
-    str | None, typer.Option("--run", help="Which run; default the newest.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        "--run",
+        help="Which run; default the newest complete one, after an audit the one it counted.",
+        show_default=False,
+    ),
+]
+Runs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run",
+        help="Which runs: repeat, or commas between the names; default the newest complete one, "
+        "after an audit the one it counted.",
+        show_default=False,
+    ),
+]
+AllRuns = Annotated[bool, typer.Option("--all-runs", help="Read every run.")]
+RunOfFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--run", help="Which run; default the one begun last, complete or not.", show_default=False
+    ),
 ]
 
 
@@ -162,14 +198,28 @@ def with_options_of(
     return Signature([p.replace(kind=Parameter.KEYWORD_ONLY) for p in merged.values()])
 
 
-def rates(fpr: float | None, fdr: float | None) -> tuple[float, float | None]:
+def rates(
+    fpr: float | None, fdr: float | None, threshold: float | None, *, is_calibrated: bool
+) -> tuple[float, float | None]:
     """Return false-positive rate and false-discovery rate as a spec takes them.
 
+    Args:
+        fpr: What ``--fpr`` says; null if it was not given.
+        fdr: What ``--fdr`` says.
+        threshold: What ``--threshold`` says.
+        is_calibrated: Whether a calibration gives p-values.
+
     Raises:
-        ConfigError: If both were given.
+        ConfigError: If two of them were given, or a rate without p-values to apply it to.
     """
-    if fpr is not None and fdr is not None:
-        raise ConfigError("--fpr and --fdr exclude each other: give one of them")
+    given = {"--fpr": fpr, "--fdr": fdr, "--threshold": threshold}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise ConfigError(
+            f"{' and '.join(names)} exclude each other, each says what is flagged: give one of them"
+        )
+    if fpr is not None and not is_calibrated:
+        raise ConfigError("--fpr needs the p-values of a calibration: give --calibration")
     return 0.01 if fpr is None else fpr, fdr
 
 
@@ -178,14 +228,23 @@ def names(
 ) -> tuple[str, ...]:
     """Return the names of a comma-separated list.
 
-    ``all``, ``none`` and ``default`` are words for lists, of what exists at a source of scores,
-    with captions or without. Whether other names are known is for the spec to say.
+    ``all`` is a word for every name that exists at a source of scores, with captions or without;
+    ``default``, of maps, for the usual ones. Both may stand among names. ``none`` stands alone.
+    Whether other names are known is for the spec to say.
+
+    Raises:
+        ConfigError: If ``none`` stands beside a name.
     """
-    if text in ("all", "none"):
-        return existing(every, source, captions=captions) if text == "all" else ()
-    if text == "default":
-        return existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source)
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if "none" in parts:
+        if len(parts) > 1:
+            raise ConfigError(f"none and other names exclude each other, got {text!r}")
+        return ()
+    words = {"all": existing(every, source, captions=captions)}
+    if every == MAPS:
+        words["default"] = existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source)
+    listed = (name for part in parts for name in words.get(part, (part,)))
+    return tuple(dict.fromkeys(listed))
 
 
 def batch_size(text: str) -> int | None:
@@ -199,6 +258,17 @@ def batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--batch-size must be auto or a positive number, got {text!r}")
     return int(text)
+
+
+def check_device(device: str, dtype: str) -> None:
+    """Refuse a device or a precision that there is not.
+
+    Raises:
+        ConfigError: If so.
+    """
+    for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+        if value not in known:
+            raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
 def located(model: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scanner.cli import options, progress, scanning
-from scanner.errors import IncompleteError
+from scanner.errors import ConfigError, IncompleteError
 
 if TYPE_CHECKING:
     from scanner.engine.forecast import Forecast
@@ -27,7 +27,8 @@ def plan(
         typer.Option(
             min=1e-6, show_default=False,
             help="Network evaluations per second of one device. Default: the model is loaded and "
-            "a few are timed here. With it and without --out the model is not looked at.",
+            "a few are timed here. With it, a model of a hub is looked at only for --out or a "
+            "calibration.",
         ),
     ] = None,
     flagged: Annotated[
@@ -50,9 +51,16 @@ def plan(
     Example:
         memscan plan 'laion/{00000..00041}.tar' --model CompVis/stable-diffusion-v1-4 --rate 400
     """
-    from scanner.engine.forecast import forecast
-
+    if flagged is not None and asked["localize"] != "flagged":
+        raise ConfigError(
+            f"--flagged is of --localize flagged, and --localize is {asked['localize']}: "
+            f"leave it out"
+        )
     job = scanning.job_of(**asked, out=out)
+    from scanner.engine.forecast import forecast
+    from scanner.engine.job import Resources
+
+    Resources(actors=asked["actors"], device=asked["device"])  # refuses what a scan refuses
     with progress.meter("count shards") as show:
         found = forecast(job, rate=rate, flagged=flagged, device=asked["device"], progress=show)
     if as_json:
@@ -77,14 +85,18 @@ def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
     yield "shards", f"{found.shards:,}, {size}; from {found.first} to {found.last}"
     if found.run:
         yield "run", found.run
+    if not found.model_checked:
+        yield "model", "not looked at: a scan may refuse it; without --rate it is checked"
     if found.done_chunks:
         yield (
             "committed",
             f"{found.done_samples:,} samples in {found.done_chunks:,} chunks, skipped by a scan; "
             f"{found.done_shards:,} whole shards",
         )
+    if found.problems:
+        yield "damaged", f"{len(found.problems):,} shards; what they hold is not counted in full"
     if not found.samples:
-        yield "left", "nothing"
+        yield "left", _nothing(found)
         return
     rejected = ", ".join(f"{n:,} {reason}" for reason, n in found.rejected.items())
     yield "left", f"{found.samples:,} samples, {found.captions:,} with a caption to score"
@@ -99,6 +111,15 @@ def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
     share = {0.0: "nothing is localized", 1.0: "of every caption"}.get(found.flagged_share, share)
     yield "", f"{_evaluations(found.localization)} to localize, {share}"
     yield from _time(found, actors)
+
+
+def _nothing(found: "Forecast") -> str:
+    """Return what is left where no sample is: known only if the shards can be read."""
+    if not found.problems:
+        return "nothing"
+    if len(found.problems) == found.shards:
+        return "unknown: nothing can be said of damaged shards"
+    return "nothing in the other shards; nothing can be said of the damaged ones"
 
 
 def _time(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:

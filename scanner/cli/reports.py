@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scanner.cli import options, progress
-from scanner.cli.inspect import looked_at, newest, opened
+from scanner.cli.selection import opened, selected_one
 from scanner.errors import ConfigError, IncompleteError
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ Copies = Annotated[
     bool,
     typer.Option(
         "--copies/--no-copies",
-        help="Look for every image of the shards that copies a finding; reads each shard once.",
+        help="Look for every image of the shards that copies a finding; reads each shard once. "
+        "Not done with --no-evidence.",
     ),
 ]
 ImageCap = Annotated[
@@ -71,16 +72,15 @@ def report(
     from scanner.audit.report import PageOptions, page
     from scanner.io import shards
 
-    store, chosen, counted = looked_at(results, run, everything=everything)
-    run = chosen or newest(store)
+    chosen = selected_one(results, run, everything=everything)
     settings = PageOptions(
         images=None if no_images else shards.images,
         redact=redact_captions,
         fdr=rate(fdr),
         image_cap=round(image_cap * 2**20),
-        calibration=_calibration(store.read_run(run), calibration),
+        calibration=_calibration(chosen.store.read_run(chosen.run), calibration),
     )
-    content = page(store, run, settings, shards=counted)
+    content = page(chosen.store, chosen.run, settings, shards=chosen.shards)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(content, encoding="utf-8")
     typer.echo(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
@@ -135,10 +135,10 @@ def export(
     """
     from scanner.audit import coco as writing
 
-    store, chosen, counted = looked_at(results, run, everything=everything)
+    chosen = selected_one(results, run, everything=everything)
     number = writing.export(
-        store, chosen or newest(store), coco,
-        metric=metric, baseline=baseline, whole=every, shards=counted,
+        chosen.store, chosen.run, coco,
+        metric=metric, baseline=baseline, whole=every, shards=chosen.shards,
     )  # fmt: skip
     typer.echo(f"{coco}: {number:,} masks")
 
@@ -174,11 +174,11 @@ def retrieve(
     from scanner.io import shards
     from scanner.io.catalogue import Catalogue
 
-    store, chosen, counted = looked_at(results, run, everything=everything)
-    name = chosen or newest(store)
+    chosen = selected_one(results, run, everything=everything)
+    store, name = chosen.store, chosen.run
     with TemporaryDirectory() as scratch, progress.meter("retrieve") as show:
         kept = Catalogue(catalogue or _catalogue(results) or Path(scratch))
-        with closing(connect(store, runs=[name], shards=counted)) as con:
+        with closing(connect(store, runs=[name], shards=chosen.shards)) as con:
             urls = [
                 url
                 for (url,) in con.execute("SELECT DISTINCT shard FROM scores ORDER BY 1").fetchall()

@@ -207,6 +207,8 @@ def calibrate(
         raise ConfigError(
             "null scores are of one source: give calibrate --source generated or image"
         )
+    for name in _without_effect(source, timestep, steps, guidance_scale):
+        progress.note(f"{name} is without effect with --source {source}")
     if (screen_recall is None) != (not positives):
         raise ConfigError("a screen needs both --screen-recall and --positives")
     if positives and source == "image":
@@ -230,6 +232,7 @@ def calibrate(
         timestep=timestep,
         captions=captions,
     )
+    planted = tuple(sources.expand(positives)) if positives else ()
     work = out.with_suffix(".results")
     job = Job(
         model=options.located(model),
@@ -248,12 +251,12 @@ def calibrate(
     fitted = fitting.calibrate(
         Results(work), summary.run, pixel_fpr=pixel_fpr, one_per_family=one_per_family
     )
-    if screen_recall is not None and positives:
-        planted = replace(
-            job, shards=tuple(sources.expand(positives)), limit=None,
+    if screen_recall is not None:
+        known_job = replace(
+            job, shards=planted, limit=None,
             spec=replace(spec, localize="none", detectors=(), screen=ALL_SCREENED),
         )  # fmt: skip
-        known = run(planted, resources, "positives", events)
+        known = run(known_job, resources, "positives", events)
         if not known.is_complete:
             raise IncompleteError(_missing(known))
         of = fitting.screen(Results(work), known.run, summary.run, screen_recall)
@@ -281,11 +284,10 @@ def job_of(
     With ``must_flag`` a calibration that can flag nothing at the rate is refused, though the rate
     is the default.
     """
-    from scanner.engine.job import Job
     from scanner.io import shards as sources
     from scanner.io import stores
 
-    at_fpr, at_fdr = options.rates(fpr, fdr)
+    at_fpr, at_fdr = options.rates(fpr, fdr, threshold, is_calibrated=calibration is not None)
     promises.check(
         [path for path in (calibration, image_calibration) if path is not None],
         at_fpr if at_fdr is None else at_fdr,
@@ -293,8 +295,8 @@ def job_of(
         is_asked=must_flag or fpr is not None or fdr is not None,
         decides=threshold is None,
     )
-    if source == "generated" and timestep != TIMESTEP:
-        progress.note("--timestep is without effect: it is of images, and --source is generated")
+    for name in _without_effect(source, timestep, steps, guidance_scale):
+        progress.note(f"{name} is without effect with --source {source}")
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
@@ -315,10 +317,13 @@ def job_of(
         captions=captions,
         screen=_screen(calibration, screen_threshold, wanted=screen),
     )
+    listed = tuple(sources.expand(shards))
+    from scanner.engine.job import Job  # takes seconds, which a slip should not cost
+
     return Job(
         model=options.located(model),
         baseline=options.network(baseline),
-        shards=tuple(sources.expand(shards)),
+        shards=listed,
         results="" if out is None else stores.place(out),
         spec=spec,
         calibration=None if calibration is None else str(calibration.absolute()),
@@ -330,13 +335,32 @@ def job_of(
     )
 
 
+def _without_effect(source: str, timestep: int, steps: int, guidance_scale: float) -> list[str]:
+    """Return which options differ from their defaults and do not matter at a source of scores."""
+    if source == "generated":
+        return ["--timestep"] if timestep != TIMESTEP else []
+    if source != "image":
+        return []
+    usual = ScanSpec()
+    given = {
+        "--steps": steps != usual.steps,
+        "--guidance-scale": guidance_scale != usual.guidance_scale,
+    }
+    return [name for name, is_given in given.items() if is_given]
+
+
 def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> float | None:
     """Return below which norm of the first step captions are dropped; null for none.
 
     Raises:
-        ConfigError: If a screen is wanted and nothing says where.
+        ConfigError: If a screen is wanted and nothing says where, or two things do.
     """
-    if threshold is not None or not wanted:
+    if threshold is not None and wanted:
+        raise ConfigError(
+            "--screen and --screen-threshold exclude each other: the first takes the "
+            "calibration's threshold, the second is one"
+        )
+    if not wanted:
         return threshold
     from scanner import calibration
 

@@ -66,7 +66,7 @@ def make(
         names_are_captions=names_are_captions, samples=samples, size=size << 20,
     )  # fmt: skip
     with progress.meter("rows") as show:
-        made = make(order, out, lambda done, total: show(done, max(total, done + 1)))
+        made = make(order, out, show)
     left_out = sum(made.bad.values())
     if as_json:
         facts = {"shards": len(made.samples), "samples": sum(made.samples), "rows": made.rows}

@@ -143,6 +143,10 @@ def train(
     missing = [n for n in ("pipeline", "early") if start and not (start / n).is_dir()]
     if missing:
         raise ConfigError(f"{start} has no {' and no '.join(missing)}: name a trained testbed")
+    if start and (vae_steps or early_steps):
+        raise ConfigError(
+            "--start trains the main network alone: --vae-steps and --early-steps are without it"
+        )
     usual = training.onward(training.Recipe()) if start else training.Recipe()
     recipe = replace(
         usual,

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from scanner.cli import options, progress
-from scanner.cli.inspect import newest, opened
+from scanner.cli.selection import newest
 
 MIB = 2**20
 
 
 def compact(
     results: options.Results,
-    run: options.Run = None,
+    run: options.RunOfFiles = None,
     target_size: Annotated[
         float, typer.Option(min=0.001, help="Size of a packed file, in MiB.")
     ] = 256.0,
@@ -23,7 +23,10 @@ def compact(
     ] = False,
     grace: Annotated[
         float,
-        typer.Option(min=0, help="How old, in hours, a pack must be: longer than any query runs."),
+        typer.Option(
+            min=0,
+            help="With --remove-old: how old, in hours, a pack must be; longer than a query runs.",
+        ),
     ] = 24.0,
     as_json: options.Json = False,
 ) -> None:
@@ -38,9 +41,10 @@ def compact(
     """
     from scanner.io import compact as packing
 
-    store = opened(results)
+    chosen = newest(results, run)
+    store = chosen.store
     with progress.meter("compact") as show:
-        done = packing.compact(store, run or newest(store), show, target=int(target_size * MIB))
+        done = packing.compact(store, chosen.run, show, target=int(target_size * MIB))
     if old:
         packing.remove_old(store, done, grace=grace * 3600)
     packing.note_old(store, done)

@@ -61,6 +61,7 @@ class Forecast:
         speed: What the hours are made of, or null.
         hours: Hours of one device in its network, or null.
         problems: What is wrong with shards, a line each.
+        model_checked: Whether the model was looked at; if not, a scan may refuse it yet.
     """
 
     run: str = ""
@@ -84,6 +85,7 @@ class Forecast:
     speed: Speed | None = None
     hours: float | None = None
     problems: list[str] = field(default_factory=list)
+    model_checked: bool = True
 
 
 def forecast(
@@ -106,11 +108,14 @@ def forecast(
         ClusterError: If a process that counts dies.
     """
     done, ledger = Forecast(shards=len(job.shards)), Ledger({})
-    if job.results or rate is None:
+    is_here = job.model == models.GAUSSIAN or Path(job.model).is_dir()
+    if job.results or rate is None or job.calibration or job.image_calibration:
         who = identify(job)
         job, done.run = who.job, who.run
-    elif job.model == models.GAUSSIAN or Path(job.model).is_dir():
-        refuse(job)  # what a hub has is not downloaded to be counted with
+    elif is_here:
+        refuse(job)
+    else:
+        done.model_checked = False  # what a hub has is not downloaded to be counted with
     if job.results:
         results = Results(job.results)
         if results.exists() and done.run in results.runs():

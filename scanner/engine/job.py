@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.errors import ConfigError
-from scanner.spec import ScanSpec
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
+from scanner.spec import DEVICES, ScanSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from a lost actor, or found committed, is right here and nowhere else.
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from scanner.engine.job import Event
-from scanner.engine.pace import Pace
+from scanner.pace import Pace
 
 CHUNK_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0)
 """Upper bounds of the histogram's buckets."""

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from fsspec.core import url_to_fs
 
 from scanner.errors import ConfigError
+from scanner.io.kinds import TARS, is_table, refuse_tables
 from scanner.io.patience import patiently, silence, told
 
 REMOTE = ("s3", "gs", "gcs", "http", "https")
-ENDINGS = (".tar", ".tar.gz", ".tgz")
 MOST_SHARDS = 1_000_000
 
 _SCHEME = re.compile(r"\s*(?:\||([A-Za-z][A-Za-z0-9+.-]*):(//)?)")
@@ -32,7 +32,8 @@ def expand(patterns: Sequence[str]) -> list[str]:
     absolute.
 
     Raises:
-        ConfigError: If a pattern names nothing, or something that memscan does not open.
+        ConfigError: If a pattern names nothing, something that memscan does not open, or a table
+            of captions.
 
     Example:
         >>> expand(["s3://bucket/{08..10}.tar"])
@@ -48,6 +49,7 @@ def expand(patterns: Sequence[str]) -> list[str]:
         raise ConfigError(f"the patterns name more than {MOST_SHARDS} shards: scan them in parts")
     if not found:
         raise ConfigError("no shards named: give paths, globs, folders or addresses of tar files")
+    refuse_tables(list(found), [file_name(address) for address in found])
     return list(found)
 
 
@@ -157,9 +159,14 @@ def _choices(match: re.Match[str]) -> Iterator[str]:
 def _local(pattern: str) -> Iterator[str]:
     path = Path(pattern).expanduser()
     if path.is_dir():
-        inside = [p for p in path.iterdir() if p.name.endswith(ENDINGS) and p.is_file()]
+        inside = [p for p in path.iterdir() if p.name.endswith(TARS) and p.is_file()]
         if not inside:
-            raise ConfigError(f"the folder {pattern} holds no *.tar: name the shards themselves")
+            has_tables = any(is_table(p.name) for p in path.iterdir())
+            advice = (
+                f"it holds tables, of which `memscan shards make {pattern} --out shards` makes some"
+                if has_tables else "name the shards themselves"
+            )  # fmt: skip
+            raise ConfigError(f"the folder {pattern} holds no *.tar: {advice}")
         yield from _in_order(_absolute(p) for p in inside)
     elif path.is_file():
         yield _absolute(path)

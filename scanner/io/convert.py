@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from scanner.errors import ConfigError, ShardError
+from scanner.io.kinds import TABLES
 from scanner.io.samples import CAPTION_BYTES, IMAGE_BYTES
 
 CAPTIONS = ("caption", "TEXT", "text", "prompt")
 """Columns that are taken for captions, the first that is there."""
 URLS = ("url", "URL")
-TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 RECORD = "shards.json"
 EXAMPLES = 20

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scanner.errors import ResultsError
+from scanner.errors import ConfigError, ResultsError
 from scanner.io import coverage, ledger, stores
 from scanner.io.ledger import History, Place, checked_name, encoded, own_places, stem
 from scanner.io.patience import told
@@ -138,6 +138,21 @@ class Results:
         names = [stem(entry.name) for entry in self.store.entries("runs")]
         found = {name: self.read_run(name) for name in names if ledger.is_name(name)}
         return sorted(found, key=lambda run: (str(found[run].get("started", "")), run))
+
+    def default_run(self) -> str:
+        """Return the run that is read where none is named.
+
+        It is the complete run that was started last; where none is complete, the one started last.
+
+        Raises:
+            ConfigError: If there is no run.
+            ResultsError: If a record is damaged.
+        """
+        known = self.runs()
+        if not known:
+            raise ConfigError(f"no run in {self.root}: scan into it first")
+        complete = [run for run in known if self.read_run(run).get("status") == "complete"]
+        return (complete or known)[-1]
 
     def history(self, run: str) -> History:
         """Return what was packed of a run.

@@ -154,9 +154,12 @@ def test_without_a_memorized_caption_measures_are_absent_and_said_so(make, tmp_p
 def test_a_truth_that_cannot_be_used_is_refused(make, tmp_path) -> None:
     results = make()
     commit(results, "r1", [score("a", 1.0)])
-    with pytest.raises(ConfigError, match="must be Parquet with caption_sha256"):
-        evaluate(results, "r1", tmp_path / "no.parquet")
     path = tmp_path / "truth.parquet"
+    with pytest.raises(ConfigError, match=r"truth\.parquet cannot be read: No such file"):
+        evaluate(results, "r1", path)
+    path.write_text("no table")
+    with pytest.raises(ConfigError, match="must be Parquet with caption_sha256"):
+        evaluate(results, "r1", path)
     write_truth(path, [("a", "scene", "a", None), ("a", "trap", "a", None)])
     with pytest.raises(ConfigError, match="says two things of caption"):
         evaluate(results, "r1", path)

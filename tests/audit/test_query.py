@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from made_results import commit, mask, score
 
+from scanner.audit.findings import findings
 from scanner.audit.query import connect, run_query, statement
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Results
@@ -66,14 +68,65 @@ def test_captions_count_occurrences_once_per_sample(con) -> None:
     assert row == [(2, 2, 7.0, 6.0, 0.01, True)]
 
 
-def test_findings_are_flagged_captions_worst_first_with_their_masks(con) -> None:
-    rows = con.execute("SELECT caption, seed, metric, area FROM findings").fetchall()
-    assert rows == [("a frame", 0, "delta_h", None), ("a red rug", 1, "delta_h", 7 / 16)]
+def test_a_finding_is_one_row_with_its_strongest_map_worst_first(con) -> None:
+    rows = con.execute("SELECT caption, occurrences, maps, seed, metric, area FROM findings")
+    assert rows.fetchall() == [
+        ("a red rug", 2, 1, 1, "delta_h", 7 / 16), ("a frame", 1, 1, 0, "delta_h", None),
+    ]  # fmt: skip
+
+
+def test_the_maps_of_a_finding_are_a_view_of_their_own(make) -> None:
+    results = make("maps")
+    metrics = [
+        ("curvature", "none"),
+        ("delta_s", "null"),
+        ("delta_h", "null"),
+        ("delta_h", "early"),
+    ]
+    masks = [
+        mask("a rug", MAP, seed=seed, metric=metric, baseline=baseline, threshold=8.0)
+        for seed in (1, 0) for metric, baseline in metrics
+    ]  # fmt: skip
+    clear = mask("clear", MAP, threshold=8.0)
+    scores = [score("a rug", 5.0, seed=seed, flagged=True) for seed in (0, 1)]
+    commit(results, "r1", [*scores, score("clear", 1.0, flagged=False)], [*masks, clear])
+    with closing(connect(results)) as con:
+        rows = con.execute("SELECT caption, maps, seed, metric, baseline FROM findings").fetchall()
+        assert rows == [("a rug", 8, 0, "delta_h", "null")]
+        rows = con.execute("SELECT DISTINCT caption, seed, metric, baseline FROM finding_maps")
+        assert set(rows.fetchall()) == {("a rug", s, *m) for s in (0, 1) for m in metrics}
+        (found,) = findings(con)
+        assert (found.copies, found.seed, found.area) == (1, 0, 7 / 16)
+
+
+def test_findings_of_images_are_rows_of_their_own_as_in_the_report(make) -> None:
+    results = make("images")
+    rows = [score("a rug", x, key=f"k{x}", flagged=True, p_value=x / 100) for x in (5.0, 7.0)]
+    rows = [
+        replace(row, caption=replace(row.caption, image_sha256=row.caption.key[1] * 64))
+        for row in rows
+    ]
+    commit(results, "r1", [*rows, score("a frame", 9.0, flagged=True, p_value=0.06)])
+    with closing(connect(results)) as con:
+        sql = "SELECT caption, image_sha256, key, occurrences FROM findings"
+        view = con.execute(sql).fetchall()
+        found = findings(con)
+    assert view == [
+        ("a rug", "5" * 64, "k5.0", 1), ("a frame", None, "a_frame", 1),
+        ("a rug", "7" * 64, "k7.0", 1),
+    ]  # fmt: skip
+    assert [(f.caption, f.image_sha256, f.key, f.copies) for f in found] == view
+
+
+def test_a_further_file_that_is_not_there_is_refused(results, tmp_path) -> None:
+    for path, why in ((tmp_path / "none.parquet", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(ConfigError, match=rf"{path} cannot be read: {why}"):
+            run_query(results, "SELECT 1", "csv", io.StringIO(), also=[path])
 
 
 def test_a_folder_without_rows_has_empty_views(make) -> None:
     with closing(connect(make("empty"))) as con:
-        for view in ("scores", "masks", "rejects", "captions", "findings"):
+        for view in ("scores", "masks", "rejects", "captions", "findings", "finding_maps"):
             assert con.execute(f"SELECT * FROM {view}").fetchall() == []
         assert con.execute("SELECT max(delta_s), bool_or(flagged) FROM scores").fetchall()
 

@@ -256,6 +256,7 @@ def test_a_packed_run_answers_as_before_and_resumes(results, shards, tmp_path):
     )
     commands = [
         ("query", folder, "SELECT * FROM findings ORDER BY ALL", "-f", "json"),
+        ("query", folder, "SELECT * FROM finding_maps ORDER BY ALL", "-f", "json"),
         ("query", folder, "SELECT * FROM scores ORDER BY ALL", "-f", "json"),
         ("eval", folder, "--truth", truth, "--json", "--bootstrap", 5),
         ("runs", folder, "--json"),

@@ -107,7 +107,7 @@ def test_without_a_terminal_there_is_a_line_soon_then_rarely_and_one_at_the_end(
         heard(event("end", 0, 1000, retries=2, quarantined=1))
     trouble, first, last = capsys.readouterr().err.splitlines()
     assert trouble == "a.tar: cut short"
-    assert first.startswith("scan: 0/1000 captions, 0.0/s")
+    assert first.startswith("scan: 0/1000 captions, after ")
     assert last.startswith("scan: 1000/1000 captions")
     assert "2 retries, 1 chunks given up" in last
 
@@ -175,3 +175,10 @@ def test_a_log_that_cannot_begin_is_refused_and_one_that_fills_up_is_given_up(tm
     said = capsys.readouterr().err
     assert said.count("/dev/full gets no more events") == 1
     assert "the scan goes on" in said
+
+
+def test_a_moment_gives_no_rate(monkeypatch):
+    view = view_of([event("worker", actor="a/1"), chunk(0.0001, 50, "a/1")])
+    assert (view.rate(START + 0.0002), view.left(START + 0.0002)) == (0, "")
+    assert view.line(START + 0.0002).startswith("scan: 50/1000 captions, after 0 s, 3 flagged")
+    assert "/s" not in picture(view, 0.0002, monkeypatch).replace("captions/s", "")

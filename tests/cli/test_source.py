@@ -94,7 +94,7 @@ def test_images_are_calibrated_scanned_and_told_apart(tmp_path, monkeypatch, cap
     assert {c for c, row in rows["auto"].items() if row["image_sha256"] is None} == set(texts[8:])
     code, out, _ = said(
         "query", tmp_path / "image", "--format", "json",
-        "SELECT caption, metric, image_sha256 FROM findings WHERE metric = 'snap_back' ORDER BY 1",
+        "SELECT caption FROM finding_maps WHERE metric = 'snap_back' ORDER BY 1",
     )  # fmt: skip
     assert [row["caption"] for row in json.loads(out)] == texts[6:7]
     assert said("verify", tmp_path / "auto", "--keys")[0] == 0

@@ -199,7 +199,7 @@ def test_only_the_shards_that_are_asked_for_are_read_of_a_pack(local, tmp_path):
 def test_a_query_that_has_begun_ends_and_the_next_reads_packs(local):
     from scanner.audit.query import connect
 
-    con, sql = connect(local), "SELECT * FROM findings ORDER BY ALL"
+    con, sql = connect(local), "SELECT * FROM finding_maps ORDER BY ALL"
     before = con.execute(sql).fetchall()
     pack(local, grace=3600)
     assert con.execute(sql).fetchall() == before

@@ -3,6 +3,8 @@
 from collections import deque
 
 WINDOW_SECONDS = 120.0
+LEAST_SECONDS = 5.0
+"""A rate of less than this says nothing of what is to come."""
 
 
 class Pace:
@@ -22,6 +24,11 @@ class Pace:
         self._reports.append((now, self.total))
         while len(self._reports) > 2 and now - self._reports[1][0] >= WINDOW_SECONDS:
             self._reports.popleft()
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the reports span long enough for a rate to be told, or an estimate made of it."""
+        return self._reports[-1][0] - self._reports[0][0] >= LEAST_SECONDS
 
     def per_second(self, now: float) -> float:
         """Return the rate, 0 before the first report.

@@ -1,4 +1,4 @@
-from scanner.engine.pace import Pace
+from scanner.pace import Pace
 
 
 def test_a_steady_thing_goes_at_its_speed():

@@ -1,0 +1,75 @@
+"""Tables that are given where shards are expected."""
+
+import gzip
+import io
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scanner.errors import ConfigError
+from scanner.io.addresses import expand
+from scanner.io.kinds import table_in
+
+JSON = '{"caption": "ein Mädchen", "url": "x"}\n'
+
+
+def parquet() -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"caption": ["a"] * 9}), out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.parquet", b""), ("a.csv", b""), ("a.tsv.gz", b""), ("a.JSONL", b""), ("a.ndjson", b"")],
+)
+def test_a_table_is_refused_by_its_name(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "b.tar").write_bytes(bytes(1024))
+    for pattern in (str(tmp_path / name), str(tmp_path / "*")):
+        with pytest.raises(ConfigError, match=rf"{name} is a table, no shard.*memscan shards make"):
+            expand([pattern])
+    assert len(expand([str(tmp_path)])) == 1
+    with pytest.raises(ConfigError, match="is a table, no shard"):
+        expand([f"s3://bucket/{name}"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.tar", parquet(), "Parquet"),
+        ("a", JSON.encode() * 100, "text"),
+        ("a.tar", JSON.encode() * 100, "text"),
+        ("a.tar.gz", gzip.compress(JSON.encode() * 100), "text"),
+        ("a.tar", b"caption,url\na red rug,\n", "text"),
+    ],
+)
+def test_a_table_is_refused_by_its_content(name, content, kind, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"it holds {kind}.*memscan shards make"):
+        expand([str(tmp_path / name)])
+
+
+def test_a_character_that_is_cut_at_the_end_of_what_is_read_is_text():
+    assert table_in(b"\n" + b"x" * 510 + "é".encode())
+    assert table_in(b"\n" + b"x" * 100 + b"\xc3") is None
+
+
+def test_a_folder_of_tables_says_what_makes_shards_of_them(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(parquet())
+    with pytest.raises(ConfigError, match=r"holds no \*\.tar: it holds tables, .*shards make"):
+        expand([str(tmp_path)])
+
+
+def test_tars_damaged_or_odd_are_left_to_the_scan(tmp_path):
+    good = io.BytesIO()
+    with tarfile.open(fileobj=good, mode="w") as tar:
+        member = tarfile.TarInfo("a.txt")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"abc\n"))
+    for head in (good.getvalue(), b"", b"x" * 2000, b"PK\x03\x04" + bytes(600), bytes(1024),
+                 bytes(range(256)) * 4, gzip.compress(good.getvalue())):  # fmt: skip
+        (tmp_path / "a.tar").write_bytes(head)
+        assert expand([str(tmp_path / "a.tar")])
