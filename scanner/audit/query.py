@@ -11,15 +11,16 @@ may be read, so `statement` lets through what can only read.
 import json
 import secrets
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import Any, TextIO, cast
 
 import duckdb
 
-from scanner.audit.output import write_parquet, write_text
+from scanner.audit.output import CELLS, execute, write_parquet, write_text
 from scanner.audit.verdict import Verdict, settled, verdicts
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Part, Results
@@ -197,14 +198,15 @@ def run_query(
     runs: Sequence[str] | None = None,
     shards: Collection[str] | None = None,
     also: Sequence[str | Path] = (),
+    cells: str = "exact",
 ) -> int:
     """Run one SELECT over the results and write what comes of it.
 
     Args:
         results: The results folder.
         sql: The SELECT.
-        fmt: ``table``, ``csv``, ``json`` (an array of objects) or ``parquet``. Binary cells are
-            written as their size, except to Parquet.
+        fmt: ``table``, ``csv``, ``json`` (an array of objects) or ``parquet``. All but ``table``
+            read back to the very rows; binary cells are base64 in CSV and JSON.
         out: Where text goes.
         path: The file that ``parquet`` writes, complete or not at all.
         limit: At most so many rows; a table says if there were more.
@@ -213,6 +215,8 @@ def run_query(
         runs: Which runs the views hold; all by default.
         shards: Identities of the shards whose rows the views hold; all by default.
         also: Further files that the query may read.
+        cells: What texts become in CSV: ``exact``; ``visible`` for a terminal, with hidden
+            characters as escapes; or ``spreadsheet``, so that no spreadsheet computes them.
 
     Returns:
         How many rows were written.
@@ -223,6 +227,8 @@ def run_query(
     """
     if fmt not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    if cells not in CELLS or (cells == "spreadsheet" and fmt != "csv"):
+        raise ConfigError(f"cells for a spreadsheet are of format csv, got {cells} for {fmt}")
     if (path if fmt == "parquet" else out) is None:
         raise ConfigError(f"format {fmt} needs {'a file' if fmt == 'parquet' else 'an output'}")
     with closing(connect(results, runs=runs, shards=shards, also=also)) as con:
@@ -231,14 +237,37 @@ def run_query(
         if timer:
             timer.daemon = True
             timer.start()
+        stopped = Event()
+
+        def write() -> int:
+            if path is not None and fmt == "parquet":
+                return write_parquet(con, query.query, Path(path), limit)
+            execute(con, query.query)
+            return write_text(con, fmt, cast("TextIO", out), limit, width, cells, stopped)
+
         try:
             with reported():
-                if path is not None and fmt == "parquet":
-                    return write_parquet(con, query.query, Path(path), limit)
-                return write_text(con.execute(query), fmt, cast("TextIO", out), limit, width)
+                return _interruptible(con, write, stopped)
         finally:
             if timer:
                 timer.cancel()
+
+
+def _interruptible(con: duckdb.DuckDBPyConnection, work: Callable[[], int], stopped: Event) -> int:
+    """Return what ``work`` returns, and end it when the user interrupts.
+
+    DuckDB answers no signal while it works, so it works in a thread of its own.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            stopped.set()
+            while not future.done():
+                con.interrupt()
+                wait([future], timeout=0.1)
+            raise
 
 
 @contextmanager
@@ -325,6 +354,7 @@ def _lock(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
         f"max_temp_directory_size = '{TEMPORARY_LIMIT}'",
         f"memory_limit = '{MEMORY_LIMIT}'",
         f"threads = {threads}",
+        "TimeZone = 'UTC'",
         f"allowed_paths = [{', '.join(map(quoted, paths))}]",
         "enable_external_access = false",
         "allow_community_extensions = false",

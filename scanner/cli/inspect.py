@@ -32,6 +32,14 @@ def query(
             show_default=False,
         ),
     ] = None,
+    spreadsheet: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet",
+            help="With -f csv: drop hidden characters and put ' before what a spreadsheet would "
+            "compute. Without it CSV is exact.",
+        ),
+    ] = False,
     run: options.Run = None,
     everything: options.Everything = False,
 ) -> None:
@@ -51,6 +59,7 @@ def query(
     store, chosen, shards = looked_at(results, run, everything=everything)
     runs = None if chosen is None else [chosen]
     width = shutil.get_terminal_size((120, 24)).columns
+    cells = "spreadsheet" if spreadsheet else "exact"
     if out is None or fmt == "parquet":
         run_query(
             store,
@@ -63,10 +72,14 @@ def query(
             runs=runs,
             shards=shards,
             also=beside or (),
+            cells=cells if spreadsheet or not sys.stdout.isatty() else "visible",
         )
         return
     with out.open("w", encoding="utf-8", newline="") as stream:
-        run_query(store, sql, fmt, stream, limit=limit, runs=runs, shards=shards, also=beside or ())
+        run_query(
+            store, sql, fmt, stream,
+            limit=limit, runs=runs, shards=shards, also=beside or (), cells=cells,
+        )  # fmt: skip
 
 
 def show(
@@ -98,7 +111,7 @@ def show(
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(out, "PNG")
-    typer.echo(str(out))
+    progress.say(str(out))
 
 
 def evaluate(
@@ -150,7 +163,7 @@ def evaluate(
         progress.note("figures: " + ", ".join(map(str, draw(store, name, truth, figures))))
     found = found.headlines() if brief else found
     width = shutil.get_terminal_size((140, 24)).columns
-    typer.echo(found.as_json() if as_json else found.as_text(width))
+    progress.say(found.as_json() if as_json else found.as_text(width))
 
 
 def runs(results: options.Results, as_json: options.Json = False) -> None:
@@ -164,7 +177,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     store = opened(results)
     records: list[dict[str, Any]] = [store.read_run(name) | {"run": name} for name in store.runs()]
     if as_json:
-        typer.echo(json.dumps(records, default=str))
+        progress.say(json.dumps(records, default=str))
         return
     rows: list[list[object]] = []
     for record in records:
@@ -181,7 +194,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
              found]
         )  # fmt: skip
     heads = ["run", "started", "status", "samples", "scored", "flagged", "rejected", "captions"]
-    typer.echo(aligned(heads, rows))
+    progress.say(aligned(heads, rows))
 
 
 def verify(
@@ -212,19 +225,19 @@ def verify(
     if mend:
         checking.repair(store, found)
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        progress.say(json.dumps(found.as_json()))
     else:
         read = f", keys of {found.shards_read} compared" if keys else ""
-        typer.echo(
+        progress.say(
             f"run {found.run}: {found.chunks} chunks, {found.samples} samples of {found.shards} "
             f"shards{read}: {'sound' if found.is_sound else 'NOT sound'}"
         )
         for problem in found.problems[:50]:
-            typer.echo(f"  {problem.kind}  {problem.chunk}  {problem.text}".rstrip())
+            progress.say(f"  {problem.kind}  {problem.chunk}  {problem.text}".rstrip())
         if len(found.problems) > 50:
-            typer.echo(f"  and {len(found.problems) - 50} more: --json has all")
+            progress.say(f"  and {len(found.problems) - 50} more: --json has all")
         for line in found.notes:
-            typer.echo(f"  {line}")
+            progress.say(f"  {line}")
     if not found.is_sound:
         advice = "set aside; scan again" if mend else "memscan verify --repair sets it aside"
         raise IncompleteError(f"{len(found.problems)} problems in run {found.run}: {advice}")

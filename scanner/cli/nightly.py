@@ -159,11 +159,11 @@ def mute(
     if not undo:
         memory.mute(sha, reason.strip(), now, None if until is None else until.date())
         end = "" if until is None else f", up to {until:%Y-%m-%d}"
-        typer.echo(f"muted {sha[:12]} from the next audit on{end}")
+        progress.say(f"muted {sha[:12]} from the next audit on{end}")
         return
     if not memory.unmute(sha):
         raise ConfigError(f"{sha[:12]} must be muted to be unmuted; it is not")
-    typer.echo(f"{sha[:12]} raises alarms again from the next audit on")
+    progress.say(f"{sha[:12]} raises alarms again from the next audit on")
 
 
 def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
@@ -202,9 +202,9 @@ def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.M
 
 def _report(folder: Path, code: int, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(json.loads((folder / "audit.json").read_text(encoding="utf-8"))))
+        progress.say(json.dumps(json.loads((folder / "audit.json").read_text(encoding="utf-8"))))
     else:
-        typer.echo((folder / "summary.md").read_text(encoding="utf-8"))
-        typer.echo(str(folder))
+        progress.say((folder / "summary.md").read_text(encoding="utf-8"))
+        progress.say(str(folder))
     if code:
         raise typer.Exit(code)

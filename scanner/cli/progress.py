@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,6 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from scanner.audit.text import visible
 
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -36,9 +39,15 @@ def meter(title: str) -> Iterator[Meter]:
         yield _Lines(title)
 
 
+def say(text: str) -> None:
+    """Print what a command answers, with hidden characters as escapes: no text steers a terminal."""
+    typer.echo(visible(text, keep="\n"))
+
+
 def note(text: str) -> None:
-    """Print a line for the person who waits."""
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+    """Print a line for the person who waits, in the same way."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(visible(text, keep="\n"))
 
 
 def _bar(title: str) -> Iterator[Meter]:
@@ -53,7 +62,7 @@ def _bar(title: str) -> Iterator[Meter]:
         def show(done: int, total: int, word: str = "") -> None:
             speed = progress.tasks[0].speed
             rate = f"{speed:.1f}/s" if speed else ""
-            progress.update(task, completed=done, total=total, rate=rate, word=word)
+            progress.update(task, completed=done, total=total, rate=rate, word=visible(word))
 
         yield show
 

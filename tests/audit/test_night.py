@@ -5,7 +5,7 @@ from scanner.audit import night as forms
 from scanner.audit.diff import Change
 from scanner.audit.findings import Finding
 from scanner.audit.night import Alert, Night, as_junit, as_markdown, as_record, as_sarif
-from scanner.audit.removal import spreadsheet_cell
+from scanner.audit.text import spreadsheet_cell
 
 VILE = "\x00\x1b[2J\u202e`</failure> ]]> @here <!channel>\ud7ff\ufffe"
 
