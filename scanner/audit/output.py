@@ -123,9 +123,7 @@ def _held(kind: duckdb.sqltypes.DuckDBPyType, held: frozenset[str]) -> str | Non
         return None
     if kind.id not in ("list", "array", "struct", "tuple", "map"):
         return "VARCHAR"
-    parts = [
-        (name, child, _held(child, held)) for name, child in kind.children if name != "size"
-    ]
+    parts = [(name, child, _held(child, held)) for name, child in kind.children if name != "size"]
     if not any(cast for _, _, cast in parts):
         return None
     inner = [(_identifier(name), cast or str(child)) for name, child, cast in parts]

@@ -172,7 +172,10 @@ def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
         raise ConfigError(f"{refusal}, got {parsed[0].type.name}")
     with reported():
         rows = con.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
-    tree = json.loads(rows[0][0])
+    try:
+        tree = json.loads(rows[0][0])
+    except RecursionError as error:
+        raise ConfigError(f"{refusal}, nested less deeply") from error
     if tree["error"]:
         raise ConfigError(f"{refusal}: {tree.get('error_message', 'the query cannot be checked')}")
     for node in _objects(tree):
@@ -286,7 +289,7 @@ def brief(error: Exception) -> str:
 
 def model_of(record: dict[str, Any]) -> str | None:
     """Return the model's fingerprint that a run's record names, if it does."""
-    model = record.get("identity", {}).get("model", record.get("model"))
+    model = (record.get("identity") or {}).get("model", record.get("model"))
     return model if isinstance(model, str) else None
 
 

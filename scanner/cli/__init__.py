@@ -22,6 +22,7 @@ from scanner.cli import (
     upkeep,
 )
 from scanner.errors import ScannerError
+from scanner.io.signed import withheld
 
 app = typer.Typer(
     name="memscan",
@@ -80,7 +81,7 @@ def main() -> None:
     try:
         status = app(standalone_mode=True)
     except ScannerError as error:
-        typer.secho(visible(f"memscan: {error}", keep="\n"), fg="red", err=True)
+        typer.secho(visible(withheld(f"memscan: {error}"), keep="\n"), fg="red", err=True)
         sys.exit(error.exit_code)
     except SystemExit as left:
         # Typer makes an exit of an interruption, and says nothing.

@@ -152,7 +152,9 @@ def _tried(name: str, fix: str, look: Callable[[], tuple[str, str, str]]) -> Che
     except ScannerError as error:
         return Check(name, "fail", str(error), fix)
     except Exception as error:  # a doctor does not fall ill: libraries break in ways of their own
-        return Check(name, "fail", f"{type(error).__name__}: {error}", fix)
+        from scanner.io.signed import withheld
+
+        return Check(name, "fail", withheld(f"{type(error).__name__}: {error}"), fix)
 
 
 def _torch() -> tuple[str, str, str]:

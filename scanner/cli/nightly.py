@@ -66,6 +66,7 @@ def audit(
     """
     from scanner.audit import policy as policies
     from scanner.engine.job import Resources
+    from scanner.io.signed import withheld
     from scanner.nightly.audit import Request
     from scanner.nightly.audit import audit as run_audit
     from scanner.nightly.state import State
@@ -85,7 +86,7 @@ def audit(
         job=job,
         policy=policies.Policy() if policy is None else policies.load(policy),
         page=_page(job, image_cap, images=not no_images, redact=redact_captions),
-        command=shlex.join(["memscan", *sys.argv[1:]]),
+        command=shlex.join(["memscan", *map(withheld, sys.argv[1:])]),
         copies=copies and asked["evidence"],
     )
     resources = Resources(

@@ -40,7 +40,7 @@ def meter(title: str) -> Iterator[Meter]:
 
 
 def say(text: str) -> None:
-    """Print what a command answers, with hidden characters as escapes: no text steers a terminal."""
+    """Print what a command answers, its hidden characters as escapes: it steers no terminal."""
     typer.echo(visible(text, keep="\n"))
 
 

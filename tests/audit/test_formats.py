@@ -1,4 +1,4 @@
-"""Every format that is for programs reads back to the very rows; what is for people steers nothing."""
+"""Formats for programs read back to the very rows; what is for people steers no terminal."""
 
 import csv
 import io
@@ -7,10 +7,8 @@ import sys
 import unicodedata
 from contextlib import closing
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import duckdb
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_results import commit, score

@@ -5,8 +5,8 @@ far above the threshold: what each night must find is known before it runs.
 """
 
 import csv
-import io
 import hashlib
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
