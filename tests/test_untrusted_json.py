@@ -47,7 +47,8 @@ def changed(data: st.DataObject, sound: object, times: int = 2) -> object:
     """Return a copy of a sound content with some values, anywhere in it, replaced."""
     content = copy.deepcopy(sound)
     for _ in range(data.draw(st.integers(1, times))):
-        place, keys = content, []
+        place = parent = content
+        keys = []
         while isinstance(place, dict | list) and place and (not keys or data.draw(st.booleans())):
             keys.append(data.draw(st.sampled_from(
                 sorted(place) if isinstance(place, dict) else range(len(place)))))  # fmt: skip
@@ -107,8 +108,6 @@ def test_an_absurd_scheduler_is_refused_in_one_line(folder: Path, name: str, val
     is_refused = refused_in_a_line(lambda: limits(str(folder)))
     if name == "num_train_timesteps":
         assert is_refused
-    if not is_refused:
-        refused_in_a_line(lambda: models.load(str(folder)))
 
 
 @settings(QUICK, max_examples=int(os.environ.get("MEMSCAN_FUZZ_MODELS", "10")))
@@ -248,7 +247,8 @@ def test_a_truth_table_of_other_types_is_refused(tmp_path: Path, select: str) ->
                "height": "4", "width": "4", "mask": "[4, 12]"}  # fmt: skip
     value, _, name = select.rpartition(" AS ")
     listed = ", ".join(f"{text} AS {column}" for column, text in (columns | {name: value}).items())
-    duckdb.sql(f"SELECT {listed}").write_parquet(str(tmp_path / "t.parquet"))
+    with closing(duckdb.connect()) as con:
+        con.execute(f"COPY (SELECT {listed}) TO '{tmp_path / 't.parquet'}' (FORMAT parquet)")
     with pytest.raises(ConfigError, match="truth "):
         read(tmp_path / "t.parquet")
 
@@ -258,4 +258,4 @@ def test_metadata_and_records_of_conversion_may_not_be_bottomless(tmp_path: Path
     pictures.mkdir()
     (pictures / "metadata.jsonl").write_text(DEEP + "\n")
     with pytest.raises(ConfigError, match="cannot be read"):
-        convert._metadata(pictures, convert.Order())
+        convert._metadata(pictures, convert.Order(inputs=(str(pictures),)))

@@ -53,7 +53,8 @@ def audit(
 
     CORPUS is listed afresh every time: shards that are new or changed are scanned, the findings
     of removed ones are retired. STATE/audits/NUMBER-DATE then holds audit.json, report.html,
-    summary.md, junit.xml, findings.sarif, removal.csv and removal.parquet. What is scored, and
+    summary.md, junit.xml, findings.sarif and removal lists (removal.csv, removal.parquet and, for
+    people, removal-spreadsheet.csv). What is scored, and
     how, is chosen as for `memscan scan`: --source image scores samples at their own images.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another

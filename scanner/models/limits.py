@@ -148,7 +148,7 @@ def _absurd(config: dict[str, Any]) -> str | None:
         for number in value if isinstance(value, list) else [value]:
             is_number = isinstance(number, int | float) and not isinstance(number, bool)
             if is_number and not low <= number <= high:
-                return f"{name} must be from {low:g} to {high:g}, got {number:g}"
+                return f"{name} must be from {low:g} to {high:g}, got {str(number)[:20]}"
             if name in _RANGES and not is_number and value is not None:
                 return f"{name} must be made of numbers, got {json.dumps(number)[:40]}"
     for name, kind in _KINDS.items():

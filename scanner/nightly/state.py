@@ -8,7 +8,8 @@
       results/                one results folder for every night
       catalogue/              keys, caption hashes and sketches of the corpus, by shard
       audits/000001-2026-01-31/   audit.json, report.html, summary.md, junit.xml,
-                                  findings.sarif, removal.csv, removal.parquet
+                                  findings.sarif, removal.csv, removal.parquet,
+                                  removal-spreadsheet.csv
 """
 
 import json
