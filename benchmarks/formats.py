@@ -218,7 +218,7 @@ def round_trips(seed: int, tables: int, folder: Path) -> tuple[Counter[str], Cou
     luck, cells, wrong = random.Random(seed), Counter[str](), Counter[str]()
     con = duckdb.connect(config={"threads": 1})
     con.execute("SET TimeZone = 'UTC'")
-    for _ in range(tables):
+    for number in range(1, tables + 1):
         kinds = made(con, luck)
         real = truth(con, kinds)
         for fmt in ("csv", "json"):
@@ -238,6 +238,8 @@ def round_trips(seed: int, tables: int, folder: Path) -> tuple[Counter[str], Cou
         for reader, each in found.items():
             cells[reader] += len(each)
             wrong[reader] += each.count(False)
+        if number % 100 == 0:
+            print(f"{number} tables: {wrong.total()} of {cells.total()} differ", file=sys.stderr)
     return cells, wrong
 
 
