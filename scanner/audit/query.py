@@ -12,10 +12,10 @@ import json
 import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Thread, Timer
 from typing import Any, TextIO, cast
 
 import duckdb
@@ -261,16 +261,25 @@ def _interruptible(con: duckdb.DuckDBPyConnection, work: Callable[[], int], stop
 
     DuckDB answers no signal while it works, so it works in a thread of its own.
     """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
+    future = Future[int]()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
-            return future.result()
-        except KeyboardInterrupt:
-            stopped.set()
-            while not future.done():
-                con.interrupt()
-                wait([future], timeout=0.1)
-            raise
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    try:
+        Thread(target=run, daemon=True).start()
+        return future.result()
+    except KeyboardInterrupt:
+        stopped.set()
+        while not future.cancel() and not future.done():
+            con.interrupt()
+            wait([future], timeout=0.1)
+        raise
 
 
 @contextmanager

@@ -83,15 +83,24 @@ def main() -> None:
     except ScannerError as error:
         typer.secho(visible(withheld(f"memscan: {error}"), keep="\n"), fg="red", err=True)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C in the main thread
+            raise
+        _interrupted()
+        sys.exit(130)
     except SystemExit as left:
         # Typer makes an exit of an interruption, and says nothing.
         if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
-            typer.secho("memscan: interrupted; run the same command again to resume", err=True)
-            # An interrupt inside an import leaves Python a mark to die by the signal at exit,
-            # which this removes: the exit code is 130 for parents that see the difference.
-            exec("")  # noqa: S102
+            _interrupted()
         raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     sys.exit(status)
+
+
+def _interrupted() -> None:
+    typer.secho("memscan: interrupted; run the same command again to resume", err=True)
+    # An interrupt inside an import leaves Python a mark to die by the signal at exit, which this
+    # removes: the exit code is 130 for parents that see the difference.
+    exec("")  # noqa: S102

@@ -7,12 +7,14 @@ import signal
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 from made_results import commit, mask, score
 
+from scanner.audit import query
 from scanner.audit.query import connect, run_query, statement
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Results
@@ -214,9 +216,16 @@ def test_a_query_that_takes_too_long_is_stopped(results) -> None:
      "FROM range(100000000)"],
 )  # fmt: skip
 @pytest.mark.parametrize("fmt", ["table", "parquet"])
-def test_ctrl_c_ends_a_query_at_work(results, tmp_path, sql, fmt) -> None:
+def test_ctrl_c_ends_a_query_at_work(results, tmp_path, monkeypatch, sql, fmt) -> None:
     timer = Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    parsed = query.statement
+
+    def begun(*given: Any) -> Any:
+        found = parsed(*given)
+        timer.start()
+        return found
+
+    monkeypatch.setattr(query, "statement", begun)
     try:
         with pytest.raises(KeyboardInterrupt):
             run_query(results, sql, fmt, io.StringIO(), path=tmp_path / "a.parquet")

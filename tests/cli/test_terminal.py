@@ -88,9 +88,10 @@ def test_other_commands_and_errors_steer_no_terminal(results: str, monkeypatch) 
     assert not steers(text.replace(red, "").replace(reset, ""))
 
 
-def test_an_interruption_is_exit_code_130(results: str, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")])
+def test_an_interruption_is_exit_code_130(results: str, monkeypatch, error) -> None:
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(query, "run_query", interrupted)
     code, text = on_a_terminal(monkeypatch, "query", results, "SELECT 1")
