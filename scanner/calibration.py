@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from scanner.errors import ConfigError
 from scanner.intervals import recall_bound
+from scanner.parsing import from_json
 from scanner.spec import ScanSpec
 
 SCHEMA_VERSION = 3
@@ -326,11 +327,12 @@ def load(path: str | Path) -> Calibration:
         ConfigError: If there is no such file, or it is not a calibration.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = from_json(Path(path).read_bytes())
         return _calibration(content)
     except OSError as error:
         raise ConfigError(f"calibration {path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
+            ConfigError) as error:  # fmt: skip
         raise ConfigError(
             f"{path} is not a calibration ({type(error).__name__}: {error}); "
             "make one with calibrate"

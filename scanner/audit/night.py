@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from scanner.audit.copies import Group, told_of
 from scanner.audit.diff import STATES, Change, change_json
 from scanner.audit.policy import LEVELS
 from scanner.audit.report import Mark
-from scanner.audit.text import cut, printable
+from scanner.audit.text import cut, printable, visible
 
 SCHEMA = 1
 MOST_ENTRIES = 1000
@@ -215,8 +216,8 @@ def _sarif_result(alert: Alert, *, redact: bool) -> dict[str, Any]:
 
 def _location(shard: str, key: str, text: str = "") -> dict[str, Any]:
     place: dict[str, Any] = {
-        "physicalLocation": {"artifactLocation": {"uri": _uri(printable(shard))}},
-        "logicalLocations": [{"name": printable(key), "kind": "sample"}],
+        "physicalLocation": {"artifactLocation": {"uri": _uri(shard)}},
+        "logicalLocations": [{"name": key, "kind": "sample"}],
     }
     return place | {"message": {"text": text}} if text else place
 
@@ -231,7 +232,7 @@ def as_junit(night: Night, *, redact: bool) -> str:
     )
     whole = ET.SubElement(suite, "testcase", classname="memscan.audit", name="the corpus is whole")
     nothing = [] if night.figures.get("captions") else ["nothing was ever scanned"]
-    if missing := [printable(text) for text in (*night.incomplete, *nothing)]:
+    if missing := [visible(text) for text in (*night.incomplete, *nothing)]:
         error = ET.SubElement(whole, "error", message=missing[0], type="incomplete")
         error.text = "\n".join(missing[:MOST_ENTRIES])
     elif night.partial:
@@ -250,7 +251,7 @@ def as_junit(night: Night, *, redact: bool) -> str:
         else:
             message = f"{alert.change.state}, {_numbers(alert)}"
             failure = ET.SubElement(case, "failure", message=message, type=alert.severity)
-            failure.text = f"{printable(found.key)} in {printable(found.shard)}"
+            failure.text = f"{visible(found.key)} in {visible(found.shard)}"
     suite.set("tests", str(2 + len(shown)))
     suite.set("errors", str(int(bool(missing))))
     failures = sum(not alert.muted for alert in shown) + bool(night.alarms)
@@ -340,4 +341,6 @@ def _code(text: str) -> str:
 
 
 def _uri(address: str) -> str:
-    return Path(address).as_uri() if Path(address).is_absolute() else address
+    if Path(address).is_absolute():
+        return Path(address).as_uri()
+    return quote(address, safe="%/:?#[]@!$&'()*+,;=~", errors="surrogatepass")

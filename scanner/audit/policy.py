@@ -102,7 +102,7 @@ def load(path: str | Path) -> Policy:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"policy {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"policy {path} is not TOML: {error}") from error
     _known(path, "", content, ("alarm", "severity"))
     alarm, severity = _table(path, content, "alarm"), _table(path, content, "severity")

@@ -11,15 +11,16 @@ may be read, so `statement` lets through what can only read.
 import json
 import secrets
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, Timer
 from typing import Any, TextIO, cast
 
 import duckdb
 
-from scanner.audit.output import write_parquet, write_text
+from scanner.audit.output import CELLS, execute, write_parquet, write_text
 from scanner.audit.verdict import Verdict, settled, verdicts
 from scanner.audit.views import VIEWS
 from scanner.errors import ConfigError, ResultsError
@@ -154,7 +155,10 @@ def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
         raise ConfigError(f"{refusal}, got {parsed[0].type.name}")
     with reported():
         rows = con.execute("SELECT json_serialize_sql($1)", [sql]).fetchall()
-    tree = json.loads(rows[0][0])
+    try:
+        tree = json.loads(rows[0][0])
+    except RecursionError as error:
+        raise ConfigError(f"{refusal}, nested less deeply") from error
     if tree["error"]:
         raise ConfigError(f"{refusal}: {tree.get('error_message', 'the query cannot be checked')}")
     for node in _objects(tree):
@@ -180,14 +184,15 @@ def run_query(
     runs: Sequence[str] | None = None,
     shards: Collection[str] | None = None,
     also: Sequence[str | Path] = (),
+    cells: str = "exact",
 ) -> int:
     """Run one SELECT over the results and write what comes of it.
 
     Args:
         results: The results folder.
         sql: The SELECT.
-        fmt: ``table``, ``csv``, ``json`` (an array of objects) or ``parquet``. Binary cells are
-            written as their size, except to Parquet.
+        fmt: ``table``, ``csv``, ``json`` (an array of objects) or ``parquet``. All but ``table``
+            read back to the very rows; binary cells are base64 in CSV and JSON.
         out: Where text goes.
         path: The file that ``parquet`` writes, complete or not at all.
         limit: At most so many rows; a table says if there were more.
@@ -196,6 +201,8 @@ def run_query(
         runs: Which runs the views hold; all by default.
         shards: Identities of the shards whose rows the views hold; all by default.
         also: Further files that the query may read.
+        cells: What texts become in CSV: ``exact``; ``visible`` for a terminal, with hidden
+            characters as escapes; or ``spreadsheet``, so that no spreadsheet computes them.
 
     Returns:
         How many rows were written.
@@ -206,6 +213,8 @@ def run_query(
     """
     if fmt not in FORMATS:
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    if cells not in CELLS or (cells == "spreadsheet" and fmt != "csv"):
+        raise ConfigError(f"cells for a spreadsheet are of format csv, got {cells} for {fmt}")
     if (path if fmt == "parquet" else out) is None:
         raise ConfigError(f"format {fmt} needs {'a file' if fmt == 'parquet' else 'an output'}")
     with closing(connect(results, runs=runs, shards=shards, also=also)) as con:
@@ -214,14 +223,46 @@ def run_query(
         if timer:
             timer.daemon = True
             timer.start()
+        stopped = Event()
+
+        def write() -> int:
+            if path is not None and fmt == "parquet":
+                return write_parquet(con, query.query, Path(path), limit)
+            execute(con, query.query)
+            return write_text(con, fmt, cast("TextIO", out), limit, width, cells, stopped)
+
         try:
             with reported():
-                if path is not None and fmt == "parquet":
-                    return write_parquet(con, query.query, Path(path), limit)
-                return write_text(con.execute(query), fmt, cast("TextIO", out), limit, width)
+                return _interruptible(con, write, stopped)
         finally:
             if timer:
                 timer.cancel()
+
+
+def _interruptible(con: duckdb.DuckDBPyConnection, work: Callable[[], int], stopped: Event) -> int:
+    """Return what ``work`` returns, and end it when the user interrupts.
+
+    DuckDB answers no signal while it works, so it works in a thread of its own.
+    """
+    future = Future[int]()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    try:
+        Thread(target=run, daemon=True).start()
+        return future.result()
+    except KeyboardInterrupt:
+        stopped.set()
+        while not future.cancel() and not future.done():
+            con.interrupt()
+            wait([future], timeout=0.1)
+        raise
 
 
 @contextmanager
@@ -240,7 +281,7 @@ def brief(error: Exception) -> str:
 
 def model_of(record: dict[str, Any]) -> str | None:
     """Return the model's fingerprint that a run's record names, if it does."""
-    model = record.get("identity", {}).get("model", record.get("model"))
+    model = (record.get("identity") or {}).get("model", record.get("model"))
     return model if isinstance(model, str) else None
 
 
@@ -308,6 +349,7 @@ def _lock(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
         f"max_temp_directory_size = '{TEMPORARY_LIMIT}'",
         f"memory_limit = '{MEMORY_LIMIT}'",
         f"threads = {threads}",
+        "TimeZone = 'UTC'",
         f"allowed_paths = [{', '.join(map(quoted, paths))}]",
         "enable_external_access = false",
         "allow_community_extensions = false",

@@ -1,6 +1,5 @@
 """The samples that carry a finding's caption or picture: what a data owner would take out."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,7 @@ from typing import Any
 import duckdb
 
 from scanner.audit.copies import Group
-from scanner.audit.output import write_parquet
-from scanner.audit.text import FORMULA_STARTS, plain, printable
-
-COLUMNS = ("shard", "key", "url", "caption_sha256", "caption", "severity", "state", "match",
-           "p_value", "delta_s", "copies", "muted", "finding", "because", "image_match",
-           "image_mse")  # fmt: skip
-WIDE_STARTS = ("＝", "＋", "－", "＠")
-"""Full-width forms that some spreadsheets also take for the start of a formula."""
+from scanner.audit.output import execute, write_parquet, write_text
 
 SAMPLES = """
 WITH samples AS (
@@ -59,10 +51,11 @@ def write_removal(
     redact: bool,
     groups: Mapping[str, Group] | None = None,
 ) -> int:
-    """Write ``removal.csv`` and ``removal.parquet`` and return how many samples they list.
+    """Write the removal list three times and return how many samples it has.
 
-    The CSV is for people: one line per cell, without control and bidirectional characters, and
-    a text that a spreadsheet would compute gets a leading ``'``. Parquet holds what is.
+    ``removal.csv`` and ``removal.parquet`` are exact, for programs. ``removal-spreadsheet.csv`` is
+    for people: without hidden characters, and with a ``'`` before what a spreadsheet would
+    compute, so its keys may differ from the shards'.
 
     Args:
         con: Views of the shards in effect.
@@ -81,12 +74,10 @@ def write_removal(
     _fill(con, "held", _HELD, held)
     caption = "NULL::VARCHAR" if redact else "coalesce(c.caption, s.caption)"
     query = SAMPLES.format(caption=caption)
-    with (folder / "removal.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        cursor = con.execute(query)
-        while (row := cursor.fetchone()) is not None:
-            writer.writerow([spreadsheet_cell(cell) for cell in row])
+    for name, cells in (("removal.csv", "exact"), ("removal-spreadsheet.csv", "spreadsheet")):
+        with (folder / name).open("w", encoding="utf-8", newline="") as stream:
+            execute(con, query)
+            write_text(con, "csv", stream, cells=cells)
     return write_parquet(con, query, folder / "removal.parquet", None)
 
 
@@ -99,16 +90,3 @@ def _fill(
     unnested = ", ".join(f"unnest(${i}::{kind}[])" for i, kind in enumerate(columns.values(), 1))
     lists = [[row[column] for row in rows] for column in columns]
     con.execute(f"INSERT INTO {name} SELECT {unnested}", lists)
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    r"""Return a cell that no spreadsheet computes.
-
-    Example:
-        >>> spreadsheet_cell("\t=1+1"), spreadsheet_cell(-1.5)
-        ("'=1+1", -1.5)
-    """
-    if not isinstance(value, str):
-        return plain(value)
-    text = printable(value).strip()
-    return "'" + text if text.startswith((*FORMULA_STARTS, *WIDE_STARTS)) else text

@@ -172,7 +172,7 @@ def _headline(
         *_retrieved(every),
         *_stored(every),
         ("rejected samples", f"{counts['rejected']:,}"),
-        ("incomplete shards", f"{len(record.get('incomplete', ())):,}"),
+        ("incomplete shards", f"{len(record.get('incomplete') or ()):,}"),
     ]
 
 
@@ -227,10 +227,10 @@ def _threshold(
     spec = record.get("spec") or {}
     if spec.get("source") == "auto":
         return None  # images and samples have one each
-    if rate is None and spec.get("threshold") is not None:
+    if rate is None and isinstance(spec.get("threshold"), int | float):
         return float(spec["threshold"])
-    if rate is None and options.calibration is not None and "fpr" in spec:
-        level = options.calibration.threshold(float(spec["fpr"]))
+    if rate is None and options.calibration is not None and isinstance(spec.get("fpr"), float):
+        level = options.calibration.threshold(spec["fpr"])
         if math.isfinite(level):
             return level
         if not options.calibration.tail_fingerprint:
@@ -277,10 +277,10 @@ def _calibration(identity: dict[str, Any], options: PageOptions) -> str:
 
 
 def _notes(record: dict[str, Any], cut: int, pictures: Gallery, options: PageOptions) -> list[str]:
-    notes = [f"Incomplete: {text}" for text in list(record.get("incomplete", ()))[:20]]
+    notes = [f"Incomplete: {text}" for text in list(record.get("incomplete") or ())[:20]]
     notes += [
         f"Chunk given up: {entry['chunk']}: {str(entry['reason']).partition(chr(10))[0]}"
-        for entry in list(record.get("quarantined", ()))[:20]
+        for entry in list(record.get("quarantined") or ())[:20]
     ]
     if cut > 0:
         notes.append(f"{cut:,} further findings are not on this page: query the results.")

@@ -1,14 +1,18 @@
-"""Cells and tables for people: aligned text, CSV and JSON that hostile captions cannot abuse."""
+"""Cells as text: exact in CSV and JSON, on one line and harmless in tables for people."""
 
 import json
 import math
 import unicodedata
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+"""What a spreadsheet takes for the start of a formula; some also take the full-width forms."""
+NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+"""How a number that JSON lacks is written; Python, DuckDB and pandas read these words."""
 SPACES = {"Zl", "Zp", "Zs"}
 HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn"}
 
@@ -28,6 +32,35 @@ def printable(text: str) -> str:
         elif category not in HIDDEN:
             out.append(char)
     return "".join(out)
+
+
+def is_hidden(char: str) -> bool:
+    """Return whether a character steers a terminal or cannot be seen.
+
+    These are control characters (C0, DEL, C1), line and paragraph separators, bidirectional and
+    other format characters, half surrogates, private and unassigned characters.
+    """
+    return not char.isprintable() and unicodedata.category(char) != "Zs"
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Return a text whose hidden characters are written as escapes.
+
+    Args:
+        text: Any text.
+        keep: Characters that stay as they are.
+
+    Example:
+        >>> print(visible("a\x1b[31m b\u202ec\nd", keep="\n"))
+        a\x1b[31m b\u202ec
+        d
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode() if is_hidden(char) and char not in keep else char
+        for char in text
+    )
 
 
 def columns_wide(text: str) -> int:
@@ -84,17 +117,84 @@ def shown(value: Any) -> str:
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def csv_cell(value: Any) -> Any:
-    """Return a cell for CSV: a text that a spreadsheet would compute gets a leading ``'``.
+def to_json(value: Any) -> str:
+    r"""Return a cell as JSON that reads back to it, with every hidden character escaped.
+
+    Binary is base64 text. A number that is not finite is the text ``NaN``, ``Infinity`` or
+    ``-Infinity``, because JSON has no such number; and a decimal that readers would round is text.
 
     Example:
-        >>> csv_cell("=1+1"), csv_cell(-1.5)
+        >>> print(to_json(["é", "\x9b2J", float("inf"), b"\x00"]))
+        ["é", "\u009b2J", "Infinity", "AA=="]
+    """
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(to_json, value))}]"
+    if isinstance(value, dict):
+        named = ((k if isinstance(k, str) else to_json(k), v) for k, v in value.items())
+        return f"{{{', '.join(f'{to_json(k)}: {to_json(v)}' for k, v in named)}}}"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = _scalar(value)
+    return text if _is_exact_number(value) else _json_text(text)
+
+
+def _scalar(value: Any) -> str:
+    """Return the text of a cell that is neither null nor boolean nor a container."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else NOT_FINITE[repr(value)]
+    return str(value)
+
+
+def _is_exact_number(value: Any) -> bool:
+    """Return whether JSON's readers, most of which read doubles, find this very number."""
+    if isinstance(value, Decimal):
+        return Decimal(repr(float(value))) == value
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _json_text(text: str) -> str:
+    quoted = json.dumps(text, ensure_ascii=False)
+    if text.isprintable():
+        return quoted
+    return "".join(json.dumps(char)[1:-1] if is_hidden(char) else char for char in quoted)
+
+
+def to_csv(value: Any) -> str:
+    """Return a CSV cell that reads back to a value: null is nothing, an empty text is ``""``.
+
+    Text is quoted by RFC 4180 wherever a reader could take it for something else: line breaks of
+    any kind among them. Lists and structs are JSON.
+
+    Example:
+        >>> print(to_csv("a,b"), to_csv(None), to_csv(""), to_csv(0.5), to_csv(True), sep=";")
+        "a,b";;"";0.5;true
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = to_json(value) if isinstance(value, list | tuple | dict) else _scalar(value)
+    is_plain = text and text == text.strip() and text.isprintable() and not set('",#') & set(text)
+    return text if is_plain else '"' + text.replace('"', '""') + '"'
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    r"""Return a cell that no spreadsheet computes: text is cleaned and may get a leading ``'``.
+
+    Example:
+        >>> spreadsheet_cell("\t=1+1"), spreadsheet_cell(-1.5)
         ("'=1+1", -1.5)
     """
-    if isinstance(value, str):
-        return "'" + value if value.startswith(FORMULA_STARTS) else value
-    value = plain(value)
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value).strip()
+    return "'" + text if text.startswith(FORMULA_STARTS) else text
 
 
 def distinct(names: Sequence[str]) -> list[str]:

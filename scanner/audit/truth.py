@@ -13,6 +13,12 @@ from scanner.errors import ConfigError
 from scanner.masks import from_runs
 
 TRUTH_COLUMNS = ("caption_sha256", "kind", "family", "memorized", "height", "width", "mask")
+MOST_PIXELS = 16_384
+"""Of a side of a picture."""
+_AS_THEY_MUST_BE = (
+    "caption_sha256::VARCHAR, kind::VARCHAR, family::VARCHAR, memorized::BOOLEAN, "
+    "height::BIGINT, width::BIGINT, mask::BIGINT[]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ def truths(con: duckdb.DuckDBPyConnection, path: str | Path) -> dict[str, Truth]
     check_readable(path)
     try:
         rows = con.execute(
-            f"SELECT DISTINCT {', '.join(TRUTH_COLUMNS)} FROM read_parquet({quoted(str(path))})"  # noqa: S608
+            f"SELECT DISTINCT {_AS_THEY_MUST_BE} FROM read_parquet({quoted(str(path))})"  # noqa: S608
         ).fetchall()
     except duckdb.Error as error:
         raise ConfigError(
@@ -66,11 +72,13 @@ def truths(con: duckdb.DuckDBPyConnection, path: str | Path) -> dict[str, Truth]
     for sha, kind, family, memorized, height, width, runs in rows:
         if sha in known:
             raise ConfigError(f"truth {path} says two things of caption {sha}")
+        if not (0 <= (height or 0) <= MOST_PIXELS and 0 <= (width or 0) <= MOST_PIXELS):
+            raise ConfigError(f"truth {path}, caption {sha}: {height} x {width} is no size")
         if memorized and not (runs and height and width):
             raise ConfigError(f"truth {path}: memorized caption {sha} must have a mask")
         try:
             mask = from_runs(runs or [height * width], height, width) if height and width else None
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ConfigError(f"truth {path}, caption {sha}: {error}") from error
         known[sha] = Truth(str(kind), str(family), bool(memorized), mask)
     return known

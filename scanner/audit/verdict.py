@@ -6,14 +6,14 @@ decided here, whenever results are looked at.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import duckdb
 import numpy as np
 
 from scanner.calibration import benjamini_hochberg
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, ResultsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +65,19 @@ def verdicts(
 
     Raises:
         ConfigError: If ``fdr`` is asked of a run that has scores and no p-values.
+        ResultsError: If a record's rate is none.
     """
     found: dict[str, Verdict] = {}
     for run, record in records.items():
         rate = (record.get("spec") or {}).get("fdr") if fdr is None else fdr
         if rate is None:
             continue
+        if not isinstance(rate, float) or not 0 < rate < 1:
+            raise ResultsError(f"the record of run {run} is damaged: its spec.fdr is {rate!r}")
         chunks = len(committed(run))
         kept = record.get("verdict")
         if shards is None and kept and (kept["rate"], kept["chunks"]) == (rate, chunks):
-            found[run] = Verdict(**kept)
+            found[run] = Verdict(**{each.name: kept[each.name] for each in fields(Verdict)})
             continue
         rows = con.execute(
             f"SELECT min(p_value) AS p FROM ({source}) WHERE run = $1 AND p_value IS NOT NULL "  # noqa: S608

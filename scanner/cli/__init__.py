@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from scanner import __version__
+from scanner.audit.text import visible
 from scanner.cli import (
     checks,
     choosing,
@@ -13,6 +14,7 @@ from scanner.cli import (
     jobs,
     nightly,
     planning,
+    progress,
     reports,
     scanning,
     shards,
@@ -20,6 +22,7 @@ from scanner.cli import (
     upkeep,
 )
 from scanner.errors import ScannerError
+from scanner.io.signed import withheld
 
 app = typer.Typer(
     name="memscan",
@@ -35,7 +38,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"memscan {__version__}")
+        progress.say(f"memscan {__version__}")
         raise typer.Exit
 
 
@@ -78,14 +81,26 @@ def main() -> None:
     try:
         status = app(standalone_mode=True)
     except ScannerError as error:
-        typer.secho(f"memscan: {error}", fg="red", err=True)
+        typer.secho(visible(withheld(f"memscan: {error}"), keep="\n"), fg="red", err=True)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C in the main thread
+            raise
+        _interrupted()
+        sys.exit(130)
     except SystemExit as left:
         # Typer makes an exit of an interruption, and says nothing.
         if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
-            typer.secho("memscan: interrupted; run the same command again to resume", err=True)
+            _interrupted()
         raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     sys.exit(status)
+
+
+def _interrupted() -> None:
+    typer.secho("memscan: interrupted; run the same command again to resume", err=True)
+    # An interrupt inside an import leaves Python a mark to die by the signal at exit, which this
+    # removes: the exit code is 130 for parents that see the difference.
+    exec("")  # noqa: S102

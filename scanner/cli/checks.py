@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from scanner.cli import options
+from scanner.cli import options, progress
 from scanner.errors import ScannerError
 from scanner.spec import DETECTORS, MAPS
 
@@ -62,15 +62,15 @@ def doctor(
     """
     checks = list(_checks(model, results, shards or [], address))
     if as_json:
-        typer.echo(json.dumps([asdict(check) for check in checks]))
+        progress.say(json.dumps([asdict(check) for check in checks]))
     else:
         from scanner.audit.text import aligned
 
         rows = [[check.status, check.name, check.found] for check in checks]
-        typer.echo(aligned(["", "what", "found"], rows))
+        progress.say(aligned(["", "what", "found"], rows))
         for check in checks:
             if check.fix:
-                typer.echo(f"{check.status} {check.name}: {check.fix}")
+                progress.say(f"{check.status} {check.name}: {check.fix}")
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(2)
 
@@ -100,7 +100,7 @@ def inspect(
         "maps": [name for name in MAPS if name not in without],
     }
     if as_json:
-        typer.echo(json.dumps(asdict(found) | methods))
+        progress.say(json.dumps(asdict(found) | methods))
         return
     millions = ", ".join(f"{name} {n / 1e6:.1f} M" for name, n in found.parameters.items())
     rows = {
@@ -121,7 +121,7 @@ def inspect(
         + ("finite" if found.finite else "NOT FINITE: try --dtype float32"),
     }
     for name, text in rows.items():
-        typer.echo(f"{name:<22}{text}")
+        progress.say(f"{name:<22}{text}")
 
 
 def _checks(
@@ -153,7 +153,9 @@ def _tried(name: str, fix: str, look: Callable[[], tuple[str, str, str]]) -> Che
     except ScannerError as error:
         return Check(name, "fail", str(error), fix)
     except Exception as error:  # a doctor does not fall ill: libraries break in ways of their own
-        return Check(name, "fail", f"{type(error).__name__}: {error}", fix)
+        from scanner.io.signed import withheld
+
+        return Check(name, "fail", withheld(f"{type(error).__name__}: {error}"), fix)
 
 
 def _torch() -> tuple[str, str, str]:

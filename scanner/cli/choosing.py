@@ -81,4 +81,4 @@ def choose(
         draw_choice(found, figure)
         progress.note(f"figure: {figure}")
     width = shutil.get_terminal_size((140, 24)).columns
-    typer.echo(found.as_json() if as_json else found.as_text(width))
+    progress.say(found.as_json() if as_json else found.as_text(width))

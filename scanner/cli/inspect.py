@@ -33,6 +33,14 @@ def query(
             show_default=False,
         ),
     ] = None,
+    spreadsheet: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet",
+            help="With -f csv: drop hidden characters and put ' before what a spreadsheet would "
+            "compute. Without it CSV is exact.",
+        ),
+    ] = False,
     run: options.Runs = None,
     all_runs: options.AllRuns = False,
     everything: Annotated[
@@ -60,9 +68,12 @@ def query(
     chosen = selected(results, run, all_runs=all_runs, everything=everything)
     width = shutil.get_terminal_size((120, 24)).columns
     asked: dict[str, Any] = {
-        "limit": limit, "runs": chosen.runs, "shards": chosen.shards, "also": beside or ()
+        "limit": limit, "runs": chosen.runs, "shards": chosen.shards, "also": beside or (),
+        "cells": "spreadsheet" if spreadsheet else "exact",
     }  # fmt: skip
     if out is None or fmt == "parquet":
+        if not spreadsheet and sys.stdout.isatty():
+            asked["cells"] = "visible"
         run_query(chosen.store, sql, fmt, sys.stdout, path=out, width=width, **asked)
         return
     with out.open("w", encoding="utf-8", newline="") as stream:
@@ -100,7 +111,7 @@ def show(
     )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     picture.save(out, "PNG")
-    typer.echo(str(out))
+    progress.say(str(out))
 
 
 def evaluate(
@@ -159,7 +170,7 @@ def evaluate(
         progress.note("figures: " + ", ".join(map(str, drawn)))
     found = found.headlines() if brief else found
     width = shutil.get_terminal_size((140, 24)).columns
-    typer.echo(found.as_json() if as_json else found.as_text(width))
+    progress.say(found.as_json() if as_json else found.as_text(width))
 
 
 def runs(results: options.Results, as_json: options.Json = False) -> None:
@@ -181,7 +192,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
         records.append(record | {"run": name, "status": coverage.status(record, commits)})
         committed.append([commit["counts"] for commit in commits.values()])
     if as_json:
-        typer.echo(json.dumps(records, default=str))
+        progress.say(json.dumps(records, default=str))
         return
     totals = ("samples", "scored", "flagged", "rejected")
     rows: list[list[object]] = []
@@ -194,7 +205,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
         for row, record in zip(rows, records, strict=True):
             verdict = record.get("verdict")
             row.append(f"{verdict['flagged']} at FDR {verdict['rate']:g}" if verdict else "")
-    typer.echo(aligned(heads, rows))
+    progress.say(aligned(heads, rows))
 
 
 def verify(
@@ -230,19 +241,19 @@ def verify(
     if mend:
         checking.repair(store, found)
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        progress.say(json.dumps(found.as_json()))
     else:
         read = f", keys of {found.shards_read} compared" if keys else ""
-        typer.echo(
+        progress.say(
             f"run {found.run}: {found.chunks} chunks, {found.samples} samples of {found.shards} "
             f"shards{read}: {'sound' if found.is_sound else 'NOT sound'}"
         )
         for problem in found.problems[:50]:
-            typer.echo(f"  {problem.kind}  {problem.chunk}  {problem.text}".rstrip())
+            progress.say(f"  {problem.kind}  {problem.chunk}  {problem.text}".rstrip())
         if len(found.problems) > 50:
-            typer.echo(f"  and {len(found.problems) - 50} more: --json has all")
+            progress.say(f"  and {len(found.problems) - 50} more: --json has all")
         for line in found.notes:
-            typer.echo(f"  {line}")
+            progress.say(f"  {line}")
     if not found.is_sound:
         raise IncompleteError(
             f"{len(found.problems)} problems in run {found.run}: {found.advice(repaired=mend)}"

@@ -1,6 +1,7 @@
 """``submit`` and ``jobs``: commands on a Ray cluster through its Jobs API."""
 
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
     from scanner.engine.submission import Jobs, Sent
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 app = typer.Typer(help="The jobs that `memscan submit` sent to a cluster.", no_args_is_help=True)
 
@@ -131,7 +134,7 @@ def submit(
     job = jobs.submit(what)
     if detach:
         progress.note(f"job {job} is on its way: memscan jobs logs {job} --follow")
-        typer.echo(job)
+        progress.say(job)
         return
     progress.note(f"job {job}; Ctrl-C stops following, memscan jobs stop {job} stops it")
     _follow(jobs, job)
@@ -154,7 +157,7 @@ def list_jobs(
 
     every = _jobs(address, headers, ca_file, verify=verify).list()
     if as_json:
-        typer.echo(json.dumps([asdict(sent) for sent in every]))
+        progress.say(json.dumps([asdict(sent) for sent in every]))
         return
     rows = [
         [
@@ -165,7 +168,7 @@ def list_jobs(
         ]
         for sent in every
     ]  # fmt: skip
-    typer.echo(aligned(["job", "name", "status", "exit", "started", "for", "command"], rows))
+    progress.say(aligned(["job", "name", "status", "exit", "started", "for", "command"], rows))
 
 
 @app.command()
@@ -187,7 +190,7 @@ def logs(
     jobs = _jobs(address, headers, ca_file, verify=verify)
     if follow:
         _follow(jobs, job)
-    typer.echo(jobs.logs(job), nl=False)
+    _print(jobs.logs(job))
 
 
 @app.command()
@@ -205,7 +208,7 @@ def stop(
         memscan jobs stop raysubmit_Xe7cvjyGJCyuCvm2
     """
     sent = _jobs(address, headers, ca_file, verify=verify).stop(job)
-    typer.echo(json.dumps(asdict(sent)) if as_json else f"{sent.id}: {sent.status}")
+    progress.say(json.dumps(asdict(sent)) if as_json else f"{sent.id}: {sent.status}")
 
 
 def _jobs(
@@ -238,6 +241,10 @@ def _end(sent: "Sent") -> str:
 
 
 def _print(text: str) -> None:
+    if sys.stdout.isatty():
+        from scanner.audit.text import visible
+
+        text = visible(_COLOUR.sub("", text), keep="\n\t")
     sys.stdout.write(text)
     sys.stdout.flush()
 

@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scanner.audit.text import visible
 from scanner.cli import progress
 from scanner.cli.events import EventLog
 from scanner.cli.progress import span
@@ -206,7 +207,7 @@ def _picture(view: View) -> Iterator[Callable[[str], None]]:
     with Live(view, console=console, refresh_per_second=2) as live:
 
         def say(text: str) -> None:
-            live.console.print(text, markup=False, soft_wrap=True)
+            live.console.print(visible(text, keep="\n"), markup=False, soft_wrap=True)
 
         yield say
 

@@ -53,7 +53,8 @@ def audit(
 
     CORPUS is listed afresh every time: shards that are new or changed are scanned, the findings
     of removed ones are retired. STATE/audits/NUMBER-DATE then holds audit.json, report.html,
-    summary.md, junit.xml, findings.sarif, removal.csv and removal.parquet. What is scored, and
+    summary.md, junit.xml, findings.sarif and removal lists (removal.csv, removal.parquet and, for
+    people, removal-spreadsheet.csv). What is scored, and
     how, is chosen as for `memscan scan`: --source image scores samples at their own images.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
@@ -65,6 +66,7 @@ def audit(
             --calibration calibration.json --state audit-state
     """
     from scanner.audit import policy as policies
+    from scanner.io.signed import withheld
     from scanner.nightly.state import State
 
     if asked["calibration"] is None and asked["threshold"] is None:
@@ -86,7 +88,7 @@ def audit(
         job=job,
         policy=policies.Policy() if policy is None else policies.load(policy),
         page=_page(job, image_cap, images=not no_images, redact=redact_captions),
-        command=shlex.join(["memscan", *sys.argv[1:]]),
+        command=shlex.join(["memscan", *map(withheld, sys.argv[1:])]),
         copies=copies and asked["evidence"],
     )
     resources = Resources(
@@ -162,11 +164,11 @@ def mute(
     if not undo:
         memory.mute(sha, reason.strip(), now, None if until is None else until.date())
         end = "" if until is None else f", up to {until:%Y-%m-%d}"
-        typer.echo(f"muted {sha[:12]} from the next audit on{end}")
+        progress.say(f"muted {sha[:12]} from the next audit on{end}")
         return
     if not memory.unmute(sha):
         raise ConfigError(f"{sha[:12]} must be muted to be unmuted; it is not")
-    typer.echo(f"{sha[:12]} raises alarms again from the next audit on")
+    progress.say(f"{sha[:12]} raises alarms again from the next audit on")
 
 
 def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
@@ -205,9 +207,9 @@ def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.M
 
 def _report(folder: Path, code: int, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(json.loads((folder / "audit.json").read_text(encoding="utf-8"))))
+        progress.say(json.dumps(json.loads((folder / "audit.json").read_text(encoding="utf-8"))))
     else:
-        typer.echo((folder / "summary.md").read_text(encoding="utf-8"))
-        typer.echo(str(folder))
+        progress.say((folder / "summary.md").read_text(encoding="utf-8"))
+        progress.say(str(folder))
     if code:
         raise typer.Exit(code)

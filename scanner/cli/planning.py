@@ -64,10 +64,10 @@ def plan(
     with progress.meter("count shards") as show:
         found = forecast(job, rate=rate, flagged=flagged, device=asked["device"], progress=show)
     if as_json:
-        typer.echo(json.dumps(asdict(found)))
+        progress.say(json.dumps(asdict(found)))
     else:
         for name, text in _lines(found, asked["actors"]):
-            typer.echo(f"{name:12}{text}")
+            progress.say(f"{name:12}{text}")
     if found.problems:
         more = f" and {len(found.problems) - 5} more" if len(found.problems) > 5 else ""
         raise IncompleteError(f"a scan would be incomplete: {'; '.join(found.problems[:5])}{more}")

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from scanner.audit.text import visible
 from scanner.pace import Pace
 
 SECONDS_BETWEEN_LINES = 20.0
@@ -34,9 +36,15 @@ def meter(title: str) -> Iterator[Meter]:
         yield _Lines(title)
 
 
+def say(text: str) -> None:
+    """Print what a command answers, its hidden characters as escapes: it steers no terminal."""
+    typer.echo(visible(text, keep="\n"))
+
+
 def note(text: str) -> None:
-    """Print a line for the person who waits."""
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+    """Print a line for the person who waits, in the same way."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(visible(text, keep="\n"))
 
 
 def line(title: str, *parts: str) -> str:
@@ -131,7 +139,7 @@ def _bar(title: str) -> Iterator[Meter]:
             rate, remaining = course.words()
             progress.update(
                 task, completed=done, total=total or None, count=counted(done, total), rate=rate,
-                left=remaining if done < total else "", word=word,
+                left=remaining if done < total else "", word=visible(word),
             )  # fmt: skip
 
         yield show

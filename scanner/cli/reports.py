@@ -83,7 +83,7 @@ def report(
     content = page(chosen.store, chosen.run, settings, shards=chosen.shards)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(content, encoding="utf-8")
-    typer.echo(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
+    progress.say(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
 
 
 def diff(
@@ -108,10 +108,10 @@ def diff(
     before, after = (compare.View(results=store, run=run, fdr=level) for run in (run_a, run_b))
     found = compare.diff(before, after)
     if as_json:
-        typer.echo(json.dumps(compare.as_json(found) | {"before": run_a, "after": run_b}))
+        progress.say(json.dumps(compare.as_json(found) | {"before": run_a, "after": run_b}))
         return
     width = shutil.get_terminal_size((140, 24)).columns
-    typer.echo(compare.as_text(found, limit, width))
+    progress.say(compare.as_text(found, limit, width))
 
 
 def export(
@@ -140,7 +140,7 @@ def export(
         chosen.store, chosen.run, coco,
         metric=metric, baseline=baseline, whole=every, shards=chosen.shards,
     )  # fmt: skip
-    typer.echo(f"{coco}: {number:,} masks")
+    progress.say(f"{coco}: {number:,} masks")
 
 
 def retrieve(
@@ -193,15 +193,15 @@ def retrieve(
     store.write_retrieved(name, retrieval.as_rows(found))
     counts = retrieval.counted(found)
     if as_json:
-        typer.echo(json.dumps({"run": name, "pictures": counts, "unread": missing}))
+        progress.say(json.dumps({"run": name, "pictures": counts, "unread": missing}))
     else:
-        typer.echo(f"run {name}: what generated pictures are nearest to")
+        progress.say(f"run {name}: what generated pictures are nearest to")
         for word, number in counts.items():
-            typer.echo(f"  {number:>6,}  {word}")
+            progress.say(f"  {number:>6,}  {word}")
         if not counts:
-            typer.echo("  nothing: it has no pictures, which only localized captions have")
+            progress.say("  nothing: it has no pictures, which only localized captions have")
         for url, problem in missing.items():
-            typer.echo(f"  not read: {url}: {problem}")
+            progress.say(f"  not read: {url}: {problem}")
     if missing:
         raise IncompleteError(f"{len(missing)} shards could not be read: their images are left out")
 

@@ -263,9 +263,9 @@ def calibrate(
         fitted = replace(fitted, screen=of)
     out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
-    typer.echo(f"{out}: {fitted.captions} null captions")
+    progress.say(f"{out}: {fitted.captions} null captions")
     for line in promises.lines(fitted):
-        typer.echo(f"  {line}")
+        progress.say(f"  {line}")
 
 
 def job_of(
@@ -385,29 +385,29 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
 def _report(summary: "Summary", out: str, verdict: "Verdict | None", *, as_json: bool) -> None:
     if as_json:
         settled = {} if verdict is None else {"verdict": verdict.as_json()}
-        typer.echo(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))
+        progress.say(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))
     else:
         again = f", {summary.chunks_skipped} chunks were there" if summary.chunks_skipped else ""
-        typer.echo(
+        progress.say(
             f"run {summary.run}: {summary.samples} samples, {summary.scored} scored, "
             f"{summary.flagged} {'flagged' if verdict is None else 'candidates'}, "
             f"{summary.rejected} rejected, in {summary.seconds:.1f} s{again}"
         )
         if summary.screened:
-            typer.echo(f"{summary.screened} samples were dropped by the screen, after one step")
+            progress.say(f"{summary.screened} samples were dropped by the screen, after one step")
         if summary.recalled:
-            typer.echo(f"{summary.recalled} samples were copies of captions scored before")
+            progress.say(f"{summary.recalled} samples were copies of captions scored before")
         if summary.actors:
             shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
             more = ", ..." if len(summary.actors) > 16 else ""
-            typer.echo(f"{len(summary.actors)} actors, time in the denoiser: {shares}{more}")
+            progress.say(f"{len(summary.actors)} actors, time in the denoiser: {shares}{more}")
         if verdict is not None:
             passing = f"p ≤ {verdict.cutoff:.3g}" if verdict.flagged else "no p-value is low enough"
-            typer.echo(
+            progress.say(
                 f"{verdict.flagged} of {verdict.captions} captions flagged at a false-discovery "
                 f"rate of {verdict.rate:g}: {passing}"
             )
-        typer.echo(f"results in {out}")
+        progress.say(f"results in {out}")
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
 

@@ -63,6 +63,14 @@ def _is_path(hint: Any) -> bool:
 
 
 def _check(name: str, value: str, working_dir: Path | None) -> None:
+    from scanner.io.signed import withheld
+
+    if name in WRITTEN | SHARDS | MODELS and withheld(value) != value:
+        raise ConfigError(
+            f"{withheld(value)} was given with a password or a signature, which the cluster would "
+            f"keep and show with the job: put the address into a .txt list and send its folder "
+            f"along with --working-dir, or give the cluster credentials of its own"
+        )
     path = Path(value)
     if _ADDRESS.match(value) or path.is_absolute():
         return

@@ -70,12 +70,12 @@ def make(
     left_out = sum(made.bad.values())
     if as_json:
         facts = {"shards": len(made.samples), "samples": sum(made.samples), "rows": made.rows}
-        typer.echo(json.dumps(facts | {"bad": made.bad, "examples": made.examples}))
+        progress.say(json.dumps(facts | {"bad": made.bad, "examples": made.examples}))
     else:
         for example in made.examples[:5]:
             progress.note(f"left out: {example}")
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(made.bad.items()))
-        typer.echo(
+        progress.say(
             f"{sum(made.samples)} samples of {made.rows} rows in {len(made.samples)} shards in "
             f"{out}" + (f"; {left_out} left out: {reasons}" if left_out else "")
         )

@@ -41,27 +41,27 @@ def demo(
     resources = Resources(actors=actors, address=address, device="auto")
     made = demonstration.run(out, negatives, resources, progress.meter, watching)
     if as_json:
-        typer.echo(demonstration.as_json(made))
+        progress.say(demonstration.as_json(made))
         return
     summary = made.summary
     width = shutil.get_terminal_size((140, 24)).columns
-    typer.echo(made.evaluation.headlines().as_text(width))
+    progress.say(made.evaluation.headlines().as_text(width))
     for kind, what in (("verbatim", "their training image"), ("template", "their template")):
         own = [r for r in made.reproduced if r.item.kind == kind]
         share = demonstration.share_reproduced(made.reproduced, kind)
-        typer.echo(
+        progress.say(
             f"{kind} captions that give {what} back (fresh seed, within twice the autoencoder's "
             f"own error): {round(share * len(own))} of {len(own)}"
         )
-    typer.echo(
+    progress.say(
         f"\n{summary.samples} captions scanned, {summary.flagged} flagged, run {summary.run}"
     )
-    typer.echo(f"results        {made.folder / 'results'}")
-    typer.echo(f"evaluation     {made.folder / 'evaluation.json'}")
-    typer.echo(f"contact sheet  {made.sheet}")
-    typer.echo(f"report         {made.page}")
+    progress.say(f"results        {made.folder / 'results'}")
+    progress.say(f"evaluation     {made.folder / 'evaluation.json'}")
+    progress.say(f"contact sheet  {made.sheet}")
+    progress.say(f"report         {made.page}")
     sql = "SELECT caption, worst, p_value FROM captions ORDER BY worst DESC LIMIT 10"
-    typer.echo(f"\nnext: memscan query {out / 'results'} '{sql}'")
+    progress.say(f"\nnext: memscan query {out / 'results'} '{sql}'")
 
 
 @app.command("make")
@@ -87,7 +87,7 @@ def make_shards(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     for path in sorted(out.glob("*")):
-        typer.echo(str(path))
+        progress.say(str(path))
 
 
 @app.command()
@@ -168,4 +168,4 @@ def train(
         else:
             training.train(recipe, work, out, told, compiled=compiled)
     draw_samples(out / "pipeline", seed, out / "samples.png")
-    typer.echo(f"{out / 'pipeline'}\n{out / 'early'}\n{out / 'samples.png'}")
+    progress.say(f"{out / 'pipeline'}\n{out / 'early'}\n{out / 'samples.png'}")

@@ -49,20 +49,20 @@ def compact(
         packing.remove_old(store, done, grace=grace * 3600)
     packing.note_old(store, done)
     if as_json:
-        typer.echo(json.dumps(done.as_json()))
+        progress.say(json.dumps(done.as_json()))
         return
     if done.chunks:
-        typer.echo(
+        progress.say(
             f"run {done.run}: {done.chunks} chunks, {done.rows} rows, "
             f"{done.bytes_before / MIB:.1f} MiB packed into {done.bytes_after / MIB:.1f} MiB; "
             f"queries open {done.files_after} files instead of {done.files_before}"
         )
     else:
-        typer.echo(f"run {done.run}: nothing to pack, queries open {done.files_after} files")
+        progress.say(f"run {done.run}: nothing to pack, queries open {done.files_after} files")
     if done.removed:
-        typer.echo(f"{done.removed} old files removed")
+        progress.say(f"{done.removed} old files removed")
     if done.old_files:
-        typer.echo(
+        progress.say(
             f"{done.old_files} old files ({done.old_bytes / MIB:.1f} MiB) stay for queries that "
             f"have begun; --remove-old removes them {grace:g} hours after they were packed"
         )

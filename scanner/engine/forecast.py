@@ -119,7 +119,8 @@ def forecast(
     if job.results:
         results = Results(job.results)
         if results.exists() and done.run in results.runs():
-            kept = results.read_run(done.run)["config"]["chunk_size"]
+            config = results.read_run(done.run).get("config") or {}
+            kept = config.get("chunk_size", job.chunk_size)
             job, ledger = replace(job, chunk_size=kept), Ledger(results.commits(done.run))
     _count(done, job, ledger, progress)
     channels = CHANNELS

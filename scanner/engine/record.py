@@ -60,7 +60,8 @@ class RunRecord:
         before = results.read_run(run) if results.exists() and run in results.runs() else {}
         config = asdict(job)
         spec = config.pop("spec")
-        config["chunk_size"] = before.get("config", config)["chunk_size"]
+        kept = before.get("config") or {}
+        config["chunk_size"] = kept.get("chunk_size", config["chunk_size"])
         identity = {
             "model": model, "spec": job.spec.fingerprint(),
             "scores": job.spec.score_fingerprint(), "calibration": calibration,
@@ -68,8 +69,8 @@ class RunRecord:
         content = {
             "run": run, "status": "running", "identity": identity, "spec": spec,
             "config": config, "versions": _versions(),
-            "started": before.get("started", _now()),
-            "timings": {"total_seconds": before.get("timings", {}).get("total_seconds", 0.0)},
+            "started": before.get("started") or _now(),
+            "timings": {"total_seconds": (before.get("timings") or {}).get("total_seconds", 0.0)},
             **{name: before[name] for name in (coverage.KEY,) if name in before},
         }  # fmt: skip
         return cls(results, Summary(run=run), content)

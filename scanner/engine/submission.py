@@ -19,6 +19,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobTy
 
 import scanner
 from scanner.errors import ClusterError, ConfigError, ScannerError
+from scanner.io.signed import has_user, withheld
 
 NAME = "job_name"
 """Ray's own metadata key for what a job is called."""
@@ -54,6 +55,11 @@ class Head:
         Raises:
             ConfigError: If the address is not one of a web server, or the file is not there.
         """
+        if has_user(self.address):
+            raise ConfigError(
+                f"{withheld(self.address)} was given with a user or a password, which would be in "
+                f"logs: give them as --header Authorization='Basic ...'"
+            )
         if not self.address.startswith(("http://", "https://")):
             raise ConfigError(
                 f"jobs are sent to the dashboard of a Ray head, such as http://head:8265, got "
@@ -382,7 +388,7 @@ def _sent(job: JobDetails) -> Sent:
         exit_code=_exit_code(job),
         started=start,
         seconds=(end or time.time()) - start,
-        command=job.entrypoint,
+        command=withheld(job.entrypoint),
         metadata=metadata,
         message=job.message or "",
     )

@@ -26,6 +26,7 @@ from scanner.io import shards
 from scanner.io.recall import Finder, Recall
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
+from scanner.io.signed import withheld
 from scanner.records import Caption, Reject
 from scanner.spec import ScanSpec
 
@@ -354,7 +355,8 @@ def _answered(work: Callable[[], T]) -> T | Failure:
     except FORESEEN as error:
         return Failure(next(k for k in FORESEEN if isinstance(error, k)), str(error))
     except Exception as error:  # the edge of the process: what is not caught here is lost
-        return Failure(None, f"{type(error).__name__}: {error}", traceback.format_exc())
+        text = withheld(f"{type(error).__name__}: {error}")
+        return Failure(None, text, withheld(traceback.format_exc()))
 
 
 def _device(device: str) -> tuple[str, str]:

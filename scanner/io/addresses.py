@@ -14,6 +14,7 @@ from fsspec.core import url_to_fs
 from scanner.errors import ConfigError
 from scanner.io.kinds import TARS, is_table, refuse_tables
 from scanner.io.patience import patiently, silence, told
+from scanner.io.signed import distinct, named, opens, refuse_user, withheld
 
 REMOTE = ("s3", "gs", "gcs", "http", "https")
 MOST_SHARDS = 1_000_000
@@ -40,17 +41,17 @@ def expand(patterns: Sequence[str]) -> list[str]:
         ['s3://bucket/08.tar', 's3://bucket/09.tar', 's3://bucket/10.tar']
     """
     listed = (line for pattern in patterns for line in _lines(pattern))
-    named = (address for pattern in listed for address in _addresses(pattern))
+    addresses = (named(address) for pattern in listed for address in _addresses(pattern))
     try:
-        found = dict.fromkeys(islice(named, MOST_SHARDS + 1))
+        found = distinct(list(islice(addresses, MOST_SHARDS + 1)))
     except OSError as error:
         raise ConfigError(f"a path cannot be looked up: {error}; check it") from error
     if len(found) > MOST_SHARDS:
         raise ConfigError(f"the patterns name more than {MOST_SHARDS} shards: scan them in parts")
     if not found:
         raise ConfigError("no shards named: give paths, globs, folders or addresses of tar files")
-    refuse_tables(list(found), [file_name(address) for address in found])
-    return list(found)
+    refuse_tables(found, [file_name(address) for address in found])
+    return found
 
 
 def scheme(address: str) -> str | None:
@@ -67,8 +68,8 @@ def scheme(address: str) -> str | None:
     if name not in REMOTE or not match[2] or "::" in address:
         raise ConfigError(
             f"shards are opened from local paths, s3://, gs:// and https:// only, got "
-            f"{address!r}: commands such as pipe: are never run; write a local path with a "
-            f"colon as ./{Path(address).name}"
+            f"{withheld(address)!r}: commands such as pipe: are never run; write a local path with "
+            f"a colon as ./{Path(address).name}"
         )
     return name
 
@@ -81,23 +82,28 @@ def store(address: str) -> tuple[Any, str]:
     """
     is_web = scheme(address) in ("http", "https")
     try:
-        files, path = url_to_fs(address, **(_for_the_web() if is_web else {}))
+        files, path = url_to_fs(opens(address), **(_for_the_web() if is_web else {}))
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"{address} cannot be opened: {error}; install memscan[s3], [gcs] or [http]"
+            f"{address} cannot be opened: {withheld(str(error))}; install memscan[s3], [gcs] or "
+            f"[http]"
         ) from error
     files.invalidate_cache()
     return files, path
 
 
 def _for_the_web() -> dict[str, Any]:
-    """Return options for web servers: a large shard may take its time, a silent server may not."""
+    """Return options for web servers: a large shard may take its time, a silent server may not.
+
+    Passwords are taken from ``~/.netrc`` and proxies from the environment.
+    """
     from aiohttp import ClientTimeout
 
     from scanner.io.web import SteadyResponse  # takes aiohttp, which need not be installed
 
     limits = ClientTimeout(total=None, sock_connect=silence(), sock_read=silence())
-    return {"client_kwargs": {"timeout": limits, "response_class": SteadyResponse}}
+    options = {"timeout": limits, "response_class": SteadyResponse, "trust_env": True}
+    return {"client_kwargs": options}
 
 
 def file_name(address: str) -> str:
@@ -111,7 +117,9 @@ def _lines(pattern: str) -> Iterator[str]:
         yield pattern
         return
     if scheme(pattern) is not None:
-        raise ConfigError(f"a list of shards must be a local file, got {pattern}: copy it here")
+        raise ConfigError(
+            f"a list of shards must be a local file, got {withheld(pattern)}: copy it here"
+        )
     try:
         lines = Path(pattern).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -125,6 +133,7 @@ def _lines(pattern: str) -> Iterator[str]:
 
 def _addresses(pattern: str) -> Iterator[str]:
     if scheme(pattern) is not None:
+        refuse_user(pattern)
         for address in _braces(pattern):
             yield from _remote(address)
     elif Path(pattern).expanduser().exists():
@@ -195,7 +204,9 @@ def _remote(address: str) -> Iterator[str]:
         if not re.search(r"[*[]", address):  # a query begins with "?"
             yield address
             return
-        raise ConfigError(f"{address}: a web server lists nothing; use {{00000..00041}} for *")
+        raise ConfigError(
+            f"{withheld(address)}: a web server lists nothing; use {{00000..00041}} for *"
+        )
     files, path = store(address)
     try:
         found = [files.unstrip_protocol(p) for p in patiently(lambda: files.glob(path))]

@@ -15,6 +15,7 @@ from typing import IO, Any
 from scanner.errors import ConfigError, ShardError
 from scanner.io.kinds import TABLES
 from scanner.io.samples import CAPTION_BYTES, IMAGE_BYTES
+from scanner.parsing import object_from_json
 
 CAPTIONS = ("caption", "TEXT", "text", "prompt")
 """Columns that are taken for captions, the first that is there."""
@@ -129,7 +130,7 @@ def _begun(order: Order, files: Sequence[Path], folder: Path) -> Made:
             raise ConfigError(f"{folder} holds shards that are not of this making: name another")
         return Made(identity)
     try:
-        made = Made(**json.loads(record.read_text(encoding="utf-8")))
+        made = Made(**object_from_json(record.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{record} cannot be read ({error}): name another folder") from error
     if made.order != identity:
@@ -354,8 +355,10 @@ def _metadata(folder: Path, order: Order) -> dict[str, Any]:
         return {}
     try:
         with _opened(file) as stream:
-            rows = csv.DictReader(stream) if file.suffix == ".csv" else map(json.loads, stream)
-            return {row["file_name"]: _first(row, captions) for row in rows}
+            rows = (
+                csv.DictReader(stream) if file.suffix == ".csv" else map(object_from_json, stream)
+            )
+            return {str(row["file_name"]): _first(row, captions) for row in rows}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ConfigError(
             f"{file} cannot be read ({error!r}): every row needs a file_name and a caption"

@@ -27,6 +27,7 @@ from typing import Any, Self
 
 from scanner.errors import ConfigError, LeaseError, ResultsError
 from scanner.io.stores import Store
+from scanner.parsing import from_json
 
 EXPIRES_SECONDS = 60.0
 """Silence after which a lease may be taken; ``MEMSCAN_LEASE_SECONDS`` overrides it."""
@@ -188,7 +189,7 @@ class Lease:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            content = json.loads(self._store.read(self._name(name)) or b"{}")
+            content = from_json(self._store.read(self._name(name)) or b"{}")
         except ValueError:
             return {}
         return content if isinstance(content, dict) else {}

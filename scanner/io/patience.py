@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from scanner.io.signed import withheld
+
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
@@ -21,6 +23,13 @@ _PASSING_NAMES = frozenset({
     "IncompleteRead", "IncompleteReadError", "ResponseStreamingError", "ResponseParserError",
 })  # fmt: skip
 """Names in aiohttp, botocore and http.client, none of which need be installed."""
+_REDIRECTS = {
+    "TooManyRedirects": "the server redirects in a circle",
+    "NonHttpUrlRedirectClientError": "the server redirects to something other than http or https, "
+    "which is never opened",
+    "InvalidUrlRedirectClientError": "the server redirects to what is no address",
+}
+"""Errors of aiohttp by name."""
 
 
 class SlowError(Exception):
@@ -90,14 +99,17 @@ def http_status(error: BaseException) -> int | None:
 
 
 def told(error: BaseException) -> str:
-    """Return an error of a store with what can be done about it."""
-    what, status = str(error) or type(error).__name__, http_status(error)
+    """Return an error of a store, without secrets, with what can be done about it."""
+    what, status = withheld(str(error)) or type(error).__name__, http_status(error)
     kind = type(error).__name__
+    for each in _chain(error):
+        if (name := type(each).__name__) in _REDIRECTS:
+            return f"{what}: {_REDIRECTS[name]}; give the address that it should lead to"
     if status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in kind:
         return (
             f"{what}: access is denied; give credentials (AWS_PROFILE or AWS_ACCESS_KEY_ID and "
             f"AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS; FSSPEC_S3_ANON=true for a "
-            f"public bucket) that may do this"
+            f"public bucket; ~/.netrc or FSSPEC_HTTPS for a web server) that may do this"
         )
     if (cause := slow(error)) is not None:
         return (

@@ -116,7 +116,10 @@ class Results:
             known = ", ".join(self.runs()) or "none"
             raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
         advice = "restore it, or scan into a new folder"
-        return ledger.decoded(content, self.store.address(name), (), advice)
+        record = ledger.decoded(content, self.store.address(name), (), advice)
+        if (wrong := ledger.wrong_in_run(record)) is not None:
+            raise ResultsError(f"{self.store.address(name)} is damaged ({wrong}): {advice}")
+        return record
 
     def checked_run(self, run: str) -> dict[str, Any]:
         """Return a run's record, its status held against the commits: see `coverage.status`.

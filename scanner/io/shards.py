@@ -15,6 +15,7 @@ from scanner.errors import ConfigError, ShardError
 from scanner.io.addresses import expand, file_name, scheme, store
 from scanner.io.patience import patiently, told
 from scanner.io.samples import Fragment, fragments, item
+from scanner.io.signed import named
 from scanner.io.tar import FileSource, InflateSource, Source, Tar
 from scanner.records import Caption, Reject
 
@@ -33,7 +34,7 @@ class Shard:
     """A shard as it was found.
 
     Attributes:
-        url: Absolute path or address.
+        url: Absolute path or address, without the signature if it is signed.
         size: In bytes; -1 where a server does not tell.
         etag: What changes when the content does: the store's tag or generation, the modification
             time of a local file in nanoseconds, or ``""``.
@@ -98,7 +99,9 @@ def stat(url: str) -> Shard:
 
     Raises:
         ShardError: If it is missing or cannot be read.
+        ConfigError: If memscan opens no such address.
     """
+    url = named(url)
     try:
         if scheme(url) is None:
             return _local_shard(url, Path(url).stat())

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.patience import http_status, patiently, told
+from scanner.io.signed import has_user, withheld
 
 SCHEMES = ("s3", "gs", "gcs")
 READ_TOGETHER = 512
@@ -258,12 +259,17 @@ class ObjectStore:
     """
 
     def __init__(self, root: str) -> None:
+        if has_user(root):
+            raise ConfigError(
+                f"{withheld(root)} was given with a user or a password, which would be in logs: "
+                f"give it without, and AWS_PROFILE or the like in the environment"
+            )
         scheme, _, path = root.partition("://")
         self._path = path.strip("/")
         if scheme not in SCHEMES or not self._path or "::" in root:
             raise ConfigError(
                 f"results go to a local or mounted folder, s3://BUCKET/PREFIX or "
-                f"gs://BUCKET/PREFIX, got {root}"
+                f"gs://BUCKET/PREFIX, got {withheld(root)}"
             )
         try:
             # Listings that are remembered would hide what other processes commit.

@@ -1,12 +1,12 @@
 """From the name of a model to a denoiser. Importing this does not import torch."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.errors import ConfigError
+from scanner.parsing import object_from_json
 
 if TYPE_CHECKING:
     from scanner.models.base import Denoiser
@@ -49,9 +49,10 @@ def load(model: str, *, device: str = "cpu", dtype: str = "float32") -> "Denoise
 
         return Gaussian(device)
     from scanner.models import stable_diffusion
+    from scanner.models.limits import limits
 
+    limits(model)
     folder = folder_of(model)
-    refuse_others(model, folder)
     return stable_diffusion.load(str(folder), device, dtype)
 
 
@@ -65,10 +66,12 @@ def refuse_others(model: str, folder: Path) -> None:
     if not index.exists():
         raise ConfigError(f"{model} is a network alone, without model_index.json: give a pipeline")
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))
+        found = object_from_json(index.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{index} cannot be read: {error}") from error
-    kind = found.get("_class_name", "") if isinstance(found, dict) else ""
+    kind = found.get("_class_name", "")
+    if not isinstance(kind, str):
+        raise ConfigError(f"{index} must name the class of its pipeline, got {kind!r}")
     reason = next((reason for part, reason in _OTHERS.items() if part in kind), None)
     if reason is None and (folder / "transformer").is_dir():
         kind, reason = kind or "pipeline of another class", "its network is a transformer"

@@ -8,10 +8,26 @@ from typing import Any
 
 from scanner import models
 from scanner.errors import ConfigError
+from scanner.parsing import object_from_json
 
 GAUSSIAN_TIMESTEPS = 1000
 PREDICTIONS = ("epsilon", "v_prediction")
 """What networks may predict: memscan can turn these into a score."""
+_LARGEST = 1e7
+"""No setting of a network is a larger number."""
+_RANGES = {
+    "num_train_timesteps": (1, 100_000), "beta_start": (0, 1), "beta_end": (0, 1),
+    "trained_betas": (0, 1), "steps_offset": (0, 100_000), "sample_size": (1, 4096),
+    "in_channels": (1, 1024), "out_channels": (1, 1024), "latent_channels": (1, 1024),
+    "block_out_channels": (1, 16_384), "layers_per_block": (1, 64),
+}  # fmt: skip
+"""Least and largest of a setting's number, or of the numbers in its list."""
+_KINDS = {
+    "num_train_timesteps": int, "prediction_type": str, "beta_schedule": str,
+    "timestep_spacing": str, "trained_betas": list | None, "steps_offset": int,
+    "down_block_types": list, "up_block_types": list, "block_out_channels": list,
+    "sample_size": int | list, "in_channels": int, "out_channels": int,
+}  # fmt: skip
 _SHARED = ("in_channels", "sample_size", "cross_attention_dim")
 """What a U-Net's configuration says of its latents and its text states."""
 
@@ -48,10 +64,10 @@ def limits(model: str) -> Limits:
     unet = _config(model, folder / "unet" / "config.json")
     scheduler = _config(model, folder / "scheduler" / "scheduler_config.json")
     refuse_prediction(scheduler.get("prediction_type", "epsilon"))
-    betas = scheduler.get("trained_betas")
+    betas = scheduler.get("trained_betas") or ()
     blocks = unet.get("down_block_types", ("CrossAttnDownBlock2D",))
     return Limits(
-        timesteps=len(betas) if betas else int(scheduler.get("num_train_timesteps", 1000)),
+        timesteps=len(betas) or scheduler.get("num_train_timesteps", 1000),
         attends=any("CrossAttn" in str(block) for block in blocks),
         has_middle=unet.get("mid_block_type", "UNetMidBlock2DCrossAttn") is not None,
     )
@@ -109,7 +125,7 @@ def _config(model: str, path: Path) -> dict[str, Any]:
         ConfigError: If it is not there or cannot be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = object_from_json(path.read_bytes())
     except FileNotFoundError as error:
         part = f"{path.parent.name}/{path.name}"
         raise ConfigError(
@@ -117,6 +133,25 @@ def _config(model: str, path: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold an object, got {type(content).__name__}")
+    if (wrong := _absurd(content)) is not None:
+        raise ConfigError(f"{path} cannot be right: {wrong}")
     return content
+
+
+def _absurd(config: dict[str, Any]) -> str | None:
+    """Return which setting no network or noise schedule can have, null if there is none.
+
+    Libraries answer these with hours, all of the memory, or errors of any kind.
+    """
+    for name, value in config.items():
+        low, high = _RANGES.get(name, (-_LARGEST, _LARGEST))
+        for number in value if isinstance(value, list) else [value]:
+            is_number = isinstance(number, int | float) and not isinstance(number, bool)
+            if is_number and not low <= number <= high:
+                return f"{name} must be from {low:g} to {high:g}, got {str(number)[:20]}"
+            if name in _RANGES and not is_number and value is not None:
+                return f"{name} must be made of numbers, got {json.dumps(number)[:40]}"
+    for name, kind in _KINDS.items():
+        if name in config and not isinstance(config[name], kind):
+            return f"{name} has another form, got {json.dumps(config[name])[:40]}"
+    return None

@@ -56,6 +56,13 @@ class StableDiffusion:
                 f"text-to-image models"
             )
 
+    def to(self, device: str) -> "StableDiffusion":
+        """Move the model to a device, and return it."""
+        self.device = torch.device(device)
+        for module in (self.unet, self.vae, self.text_encoder):
+            module.to(self.device)
+        return self
+
     def schedule(self, steps: int) -> Schedule:
         """Return the DDIM levels of the model's own noise schedule."""
         self.scheduler.set_timesteps(steps)
@@ -168,6 +175,11 @@ class StableDiffusion:
         return other
 
 
+_BROKEN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
+           OSError, RuntimeError, TypeError, ValueError)  # fmt: skip
+"""What libraries raise over a folder that is no sound model: they check none of it."""
+
+
 def _has_tangent(x: Tensor) -> bool:
     return forward_ad.unpack_dual(x).tangent is not None
 
@@ -205,11 +217,13 @@ def load(source: str, device: str, dtype: str) -> StableDiffusion:
                 requires_safety_checker=False,
                 local_files_only=Path(source).exists(),
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            denoiser = StableDiffusion(pipeline, "cpu")
+            denoiser.schedule(1)
+    except _BROKEN as error:
         raise ConfigError(
             f"cannot load {source} as a Stable Diffusion pipeline: {_first(error)}"
         ) from error
-    return StableDiffusion(pipeline, device)
+    return denoiser.to(device)
 
 
 def load_unet(source: str, dtype: str) -> UNet2DConditionModel:
@@ -228,7 +242,7 @@ def load_unet(source: str, dtype: str) -> UNet2DConditionModel:
                 use_safetensors=True,
                 local_files_only=Path(source).exists(),
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _BROKEN as error:
         raise ConfigError(f"cannot load {source} as a baseline U-Net: {_first(error)}") from error
 
 

@@ -8,7 +8,8 @@
       results/                one results folder for every night
       catalogue/              keys, caption hashes and sketches of the corpus, by shard
       audits/000001-2026-01-31/   audit.json, report.html, summary.md, junit.xml,
-                                  findings.sarif, removal.csv, removal.parquet
+                                  findings.sarif, removal.csv, removal.parquet,
+                                  removal-spreadsheet.csv
 """
 
 import json
@@ -24,6 +25,7 @@ from scanner.errors import ConfigError, ResultsError
 from scanner.io.catalogue import Catalogue
 from scanner.io.results import Results
 from scanner.io.stores import LocalStore
+from scanner.parsing import from_json
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
@@ -94,7 +96,7 @@ class State:
         """
         path = self.folder(name) / "audit.json"
         content = _loaded(path)
-        if not isinstance(content, dict) or "corpus" not in content or "run" not in content:
+        if not _is_audit(content):
             raise ResultsError(f"{path} is damaged: restore it, or move its folder away")
         return content
 
@@ -106,9 +108,10 @@ class State:
         """
         news, shares = list[int](), list[float]()
         for record in map(self.read, self.audits()[-nights:]):
-            news.append(int(record["counts"]["new"]))
+            news.append(record.get("counts", {}).get("new", 0))
             if coverage := record.get("coverage"):
-                shares.append(round(coverage["scanned"] / max(1, coverage["captions"]), 4))
+                scanned, captions = (coverage.get(name, 0) for name in ("scanned", "captions"))
+                shares.append(round(scanned / max(1, captions), 4))
         return news, shares
 
     def next_name(self, now: datetime) -> str:
@@ -150,7 +153,9 @@ class State:
             return {}
         content = _loaded(path)
         if not isinstance(content, dict) or not all(
-            isinstance(entry, dict) and isinstance(entry.get("reason"), str)
+            isinstance(entry, dict)
+            and isinstance(entry.get("reason"), str)
+            and isinstance(entry.get("until", ""), str)
             for entry in content.values()
         ):
             raise ResultsError(f"{path} is damaged: restore it; a muted finding would alarm")
@@ -199,8 +204,26 @@ def in_effect(audit: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(i for entry in audit["corpus"].values() for i in entry["in_effect"])
 
 
+def _is_audit(content: Any) -> bool:
+    """Return whether this is what an audit writes of itself, as far as later audits read it."""
+    if not isinstance(content, dict) or not isinstance(content.get("run"), str):
+        return False
+    corpus, counts = content.get("corpus"), content.get("counts", {})
+    coverage, identity = content.get("coverage") or {}, content.get("identity") or {}
+    if not all(isinstance(part, dict) for part in (corpus, counts, coverage, identity)):
+        return False
+    numbers = [counts.get("new", 0), *coverage.values()]
+    return all(isinstance(number, int) for number in numbers) and all(
+        isinstance(entry, dict)
+        and isinstance(entry.get("in_effect"), list)
+        and all(isinstance(shard, str) for shard in entry["in_effect"])
+        and isinstance(entry.get("id"), str | None)
+        for entry in corpus.values()
+    )
+
+
 def _loaded(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} is damaged ({error}): restore it") from error

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
+from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 from scanner.audit import night as forms
 from scanner.audit.diff import Change
 from scanner.audit.findings import Finding
 from scanner.audit.night import Alert, Night, as_junit, as_markdown, as_record, as_sarif
-from scanner.audit.removal import spreadsheet_cell
+from scanner.audit.text import spreadsheet_cell
 
 VILE = "\x00\x1b[2J\u202e`</failure> ]]> @here <!channel>\ud7ff\ufffe"
 
@@ -56,6 +58,23 @@ def test_sarif_tells_state_evidence_mutes_and_place():
     assert results[2]["suppressions"] == [{"kind": "external", "justification": "licensed"}]
     uri = results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
     assert uri == "file:///data/a%20b.tar"
+
+
+def test_programs_get_the_very_key_and_people_see_every_character():
+    key, shard = "k\x1b[2J\r\u202e\u2028=é", "s3://b/a b\x9b.tar"
+    found = alert(1)
+    found = replace(found, change=replace(
+        found.change, after=replace(found.change.after, key=key, shard=shard)))  # fmt: skip
+    text = as_sarif(night([found]), "1", redact=False)
+    (result,) = json.loads(text)["runs"][0]["results"]
+    (place,) = result["locations"]
+    assert place["logicalLocations"][0]["name"] == key
+    uri = place["physicalLocation"]["artifactLocation"]["uri"]
+    assert (uri, unquote(uri)) == ("s3://b/a%20b%C2%9B.tar", shard)
+    case = ET.fromstring(as_junit(night([found]), redact=False)).find(".//failure[@type='low']")
+    assert case.text == r"k\x1b[2J\r\u202e\u2028=é in s3://b/a b\x9b.tar"
+    for each in (text, as_junit(night([found]), redact=False)):
+        assert all(char.isprintable() or char == "\n" for char in each)
 
 
 def test_long_lists_are_cut_and_say_so(monkeypatch):

@@ -1,15 +1,21 @@
+import base64
 import csv
 import io
 import json
+import os
+import signal
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
+from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
 from made_results import commit, mask, score
 
+from scanner.audit import query
 from scanner.audit.findings import findings
 from scanner.audit.query import connect, run_query, statement
 from scanner.errors import ConfigError, ResultsError
@@ -257,6 +263,30 @@ def test_a_query_that_takes_too_long_is_stopped(results) -> None:
         run_query(results, slow, "csv", io.StringIO(), timeout_s=0.2)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT count(*) FROM range(1000000) a, range(10000000) b WHERE hash(a, b) = 1",
+     "FROM range(100000000)"],
+)  # fmt: skip
+@pytest.mark.parametrize("fmt", ["table", "parquet"])
+def test_ctrl_c_ends_a_query_at_work(results, tmp_path, monkeypatch, sql, fmt) -> None:
+    timer = Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    parsed = query.statement
+
+    def begun(*given: Any) -> Any:
+        found = parsed(*given)
+        timer.start()
+        return found
+
+    monkeypatch.setattr(query, "statement", begun)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_query(results, sql, fmt, io.StringIO(), path=tmp_path / "a.parquet")
+    finally:
+        timer.join()
+    assert not list(tmp_path.glob("*parquet*"))
+
+
 def test_a_table_hides_control_characters_and_fits_the_terminal(results) -> None:
     out = io.StringIO()
     sql = "SELECT 'a' || chr(27) || '[2J' || chr(8238) || repeat('x', 200) AS t, 1.5 AS n"
@@ -277,21 +307,39 @@ def test_a_table_says_that_rows_were_left_out(results) -> None:
     assert "more" not in out.getvalue()
 
 
-def test_csv_disarms_formulas_in_text_only(results) -> None:
-    out = io.StringIO()
-    run_query(results, "SELECT caption, key, -1.5 AS n FROM scores WHERE delta_s = 1", "csv", out)
-    rows = list(csv.reader(io.StringIO(out.getvalue())))
-    assert rows == [["caption", "key", "n"], ["'=cmd|'/C calc'!A0", "'@x", "-1.5"]]
+def test_csv_disarms_formulas_for_a_spreadsheet_only(results) -> None:
+    sql = "SELECT caption, key, -1.5 AS n FROM scores WHERE delta_s = 1"
+
+    def rows(cells: str) -> list[list[str]]:
+        run_query(results, sql, "csv", out := io.StringIO(), cells=cells)
+        return list(csv.reader(io.StringIO(out.getvalue())))
+
+    assert rows("exact")[1] == ["=cmd|'/C calc'!A0", "@x", "-1.5"]
+    assert rows("spreadsheet") == [["caption", "key", "n"], ["'=cmd|'/C calc'!A0", "'@x", "-1.5"]]
+    with pytest.raises(ConfigError, match="cells for a spreadsheet are of format csv"):
+        run_query(results, sql, "json", io.StringIO(), cells="spreadsheet")
 
 
-def test_json_is_an_array_and_binary_is_a_size(results) -> None:
+def test_json_is_an_array_and_holds_what_json_has_no_type_for(results) -> None:
     out = io.StringIO()
-    run_query(results, "SELECT heatmap, mask, 'nan'::DOUBLE AS x, 1 AS x FROM masks", "json", out)
+    run_query(results, "SELECT heatmap, 'nan'::DOUBLE AS x, 1 AS x FROM masks", "json", out)
     rows = json.loads(out.getvalue())
-    assert rows[0] == {"heatmap": "<32 bytes>", "mask": rows[0]["mask"], "x": None, "x_2": 1}
+    assert len(base64.b64decode(rows[0].pop("heatmap"))) == 32
+    assert rows[0] == {"x": "NaN", "x_2": 1}
     out = io.StringIO()
     assert run_query(results, "FROM masks WHERE false", "json", out) == 0
     assert json.loads(out.getvalue()) == []
+
+
+@pytest.mark.parametrize("fmt", ["table", "csv", "json"])
+def test_times_with_a_zone_are_written_in_utc(results, fmt) -> None:
+    out = io.StringIO()
+    sql = """SELECT '2026-01-01 12:00:00+02'::TIMESTAMPTZ AS a, [a] AS b, {'c': a} AS d,
+             row(a) AS e, interval '1 month' AS f -- and a comment;
+             ; -- and another"""
+    assert run_query(results, sql, fmt, out) == 1
+    assert out.getvalue().count("2026-01-01 10:00:00+00") == 4
+    assert "1 month" in out.getvalue()
 
 
 def test_parquet_keeps_types_and_bytes(results, tmp_path) -> None:

@@ -6,6 +6,7 @@ far above the threshold: what each night must find is known before it runs.
 
 import csv
 import hashlib
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +32,7 @@ from scanner.spec import ScanSpec
 SETTINGS = {"steps": 2, "probes": 1}
 MONDAY = datetime(2026, 1, 5, 3, tzinfo=UTC)
 FILES = {"audit.json", "report.html", "summary.md", "junit.xml", "findings.sarif",
-         "removal.csv", "removal.parquet"}  # fmt: skip
+         "removal.csv", "removal-spreadsheet.csv", "removal.parquet"}  # fmt: skip
 HOSTILE = ["<script>alert(1)</script>", '=HYPERLINK("http://x","y")', "\u202etxet\u2066 bidi",
            '"quoted", \'twice\' & ]]> --', "+1 @all `code` | <!channel>"]  # fmt: skip
 
@@ -389,17 +390,18 @@ def test_hostile_captions_stay_text_in_every_file(week):
     assert done.night.counts()["alarms"] == len(captions)
     texts = [p for p in done.folder.iterdir() if p.suffix != ".parquet"]
     content = {p.name: p.read_text(encoding="utf-8") for p in texts}
-    assert all("\u202e" not in content[name] for name in FILES - {"removal.parquet"})
+    assert all("\u202e" not in content[name] for name in FILES - {"removal.parquet", "removal.csv"})
     assert "<script>alert" not in content["report.html"]
     sarif = json.loads(content["findings.sarif"])["runs"][0]
     assert len(sarif["results"]) == len(captions)
     assert all(r["baselineState"] == "new" for r in sarif["results"])
     tree = ET.fromstring(content["junit.xml"])
     assert len(tree.findall(".//failure")) == len(captions) + 1
-    with (done.folder / "removal.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = list(csv.DictReader(io.StringIO(content["removal-spreadsheet.csv"])))
     assert len(rows) == len(captions)
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row.values())
+    with (done.folder / "removal.csv").open(newline="", encoding="utf-8") as stream:
+        assert sorted(row["caption"] for row in csv.DictReader(stream)) == sorted(captions)
     assert "<" not in content["summary.md"].partition("Alarms")[2]
     stored = duckdb.read_parquet(str(done.folder / "removal.parquet")).fetchall()
     assert sorted(row[4] for row in stored) == sorted(captions)
