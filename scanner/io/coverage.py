@@ -127,20 +127,23 @@ def missing(record: Mapping[str, Any], commits: Mapping[str, Facts]) -> Iterator
     """
     there, known = committed(commits.values()), recorded(record)
     if known is not None:
-        renewed = {own.shard for own in there.values() if not own.open}
-        for identity, then in known.items():
-            now = there.get(identity)
-            if now is None and then.shard in renewed:
-                continue
-            lost = (now or ShardCommits(then.shard, then.chunks)).lacks(then)
-            if lost:
-                yield _told(then, lost)
-        yield from _fewer(record, commits, there)
+        named = list(_lost(known, there))
+        yield from named or _fewer(record, commits, there)
         return
     fewer = list(_fewer(record, commits, there))
     if fewer or (record.get("status") == "complete" and "counts" not in record):
         yield from fewer
         yield from _gaps(record, there)
+
+
+def _lost(known: Committed, there: Committed) -> Iterator[str]:
+    renewed = {own.shard for own in there.values() if not own.open}
+    for identity, then in known.items():
+        now = there.get(identity)
+        if now is None and then.shard in renewed:
+            continue
+        if lost := (now or ShardCommits(then.shard, then.chunks)).lacks(then):
+            yield _told(then, lost)
 
 
 def status(record: Mapping[str, Any], commits: Mapping[str, Facts]) -> str:
