@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "scanner"
-BASE = {"errors", "records", "spec", "masks", "pictures", "calibration", "intervals"}
+BASE = {"errors", "files", "records", "spec", "masks", "pictures", "calibration", "intervals"}
 MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
     "errors": set(),
     "records": set(),
+    "files": {"errors"},
     "masks": set(),
     "pictures": {"masks"},
     "spec": {"errors"},
     "intervals": set(),
-    "calibration": {"errors", "intervals", "spec"},
+    "calibration": {"errors", "files", "intervals", "spec"},
     "numerics": set(),
     "models": {"errors", "numerics"},
     "io": BASE,

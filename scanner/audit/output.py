@@ -2,7 +2,6 @@
 
 import csv
 import json
-import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import Any, TextIO
 
 import duckdb
 
+from scanner import files
 from scanner.audit.text import aligned, csv_cell, distinct, plain
 
 
@@ -59,17 +59,15 @@ def write_parquet(con: duckdb.DuckDBPyConnection, sql: str, path: Path, limit: i
     """Write a query's rows to a Parquet file, complete or not at all, and return how many.
 
     The connection may write nothing, so the rows go through another one.
+
+    Raises:
+        OutputError: If it cannot be written.
     """
     relation = con.sql(sql)
     reader = (relation if limit is None else relation.limit(limit)).to_arrow_reader(10_000)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with closing(duckdb.connect(":memory:")) as writer:
-            writer.from_arrow(reader).write_parquet(str(partial), compression="zstd")
-            counted = writer.read_parquet(str(partial)).count("*").fetchall()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.replaced(path) as partial, closing(duckdb.connect(":memory:")) as writer:
+        writer.from_arrow(reader).write_parquet(str(partial), compression="zstd")
+        counted = writer.read_parquet(str(partial)).count("*").fetchall()
     return int(counted[0][0])
 
 

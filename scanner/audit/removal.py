@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 
+from scanner import files
 from scanner.audit.copies import Group
 from scanner.audit.output import write_parquet
 from scanner.audit.text import FORMULA_STARTS, plain, printable
@@ -81,7 +82,7 @@ def write_removal(
     _fill(con, "held", _HELD, held)
     caption = "NULL::VARCHAR" if redact else "coalesce(c.caption, s.caption)"
     query = SAMPLES.format(caption=caption)
-    with (folder / "removal.csv").open("w", encoding="utf-8", newline="") as stream:
+    with files.text(folder / "removal.csv") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         cursor = con.execute(query)

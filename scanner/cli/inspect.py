@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress
 from scanner.errors import ConfigError, IncompleteError, ResultsError
 
@@ -48,6 +49,8 @@ def query(
     """
     from scanner.audit.query import run_query
 
+    if out is not None:
+        files.check_file(out, "--out")
     store, chosen, shards = looked_at(results, run, everything=everything)
     runs = None if chosen is None else [chosen]
     width = shutil.get_terminal_size((120, 24)).columns
@@ -65,7 +68,7 @@ def query(
             also=beside or (),
         )
         return
-    with out.open("w", encoding="utf-8", newline="") as stream:
+    with files.text(out) as stream:
         run_query(store, sql, fmt, stream, limit=limit, runs=runs, shards=shards, also=beside or ())
 
 
@@ -92,12 +95,13 @@ def show(
     from scanner.audit import panel
     from scanner.io import shards
 
+    files.check_file(out, "--out")
     store = opened(results)
     picture = panel.panel(
         store, run or newest(store), key, shards.image, truth=None if truth is None else str(truth)
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out, "PNG")
+    with files.binary(out) as stream:
+        picture.save(stream, "PNG")
     typer.echo(str(out))
 
 
@@ -141,6 +145,8 @@ def evaluate(
     """
     from scanner.audit.evaluate import evaluate as measure
 
+    if figures is not None:
+        files.check_folder(figures, "--figures")
     store = opened(results)
     name = run or newest(store)
     found = measure(store, name, truth, bootstrap=bootstrap, smooth=smooth)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
@@ -37,8 +37,9 @@ def meter(title: str) -> Iterator[Meter]:
 
 
 def note(text: str) -> None:
-    """Print a line for the person who waits."""
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+    """Print a line for the person who waits; where it cannot be printed, go on without."""
+    with suppress(OSError):
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
 
 
 def _bar(title: str) -> Iterator[Meter]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress
 from scanner.cli.inspect import looked_at, newest, opened
 from scanner.errors import ConfigError, IncompleteError
@@ -71,6 +72,7 @@ def report(
     from scanner.audit.report import PageOptions, page
     from scanner.io import shards
 
+    files.check_file(out, "--out")
     store, chosen, counted = looked_at(results, run, everything=everything)
     run = chosen or newest(store)
     settings = PageOptions(
@@ -81,8 +83,7 @@ def report(
         calibration=_calibration(store.read_run(run), calibration),
     )
     content = page(store, run, settings, shards=counted)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(content, encoding="utf-8")
+    files.write(out, content)
     typer.echo(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
 
 
@@ -135,6 +136,7 @@ def export(
     """
     from scanner.audit import coco as writing
 
+    files.check_file(coco, "--coco")
     store, chosen, counted = looked_at(results, run, everything=everything)
     number = writing.export(
         store, chosen or newest(store), coco,
@@ -174,8 +176,11 @@ def retrieve(
     from scanner.io import shards
     from scanner.io.catalogue import Catalogue
 
+    if catalogue is not None:
+        files.check_folder(catalogue, "--catalogue")
     store, chosen, counted = looked_at(results, run, everything=everything)
     name = chosen or newest(store)
+    store.check()
     with TemporaryDirectory() as scratch, progress.meter("retrieve") as show:
         kept = Catalogue(catalogue or _catalogue(results) or Path(scratch))
         with closing(connect(store, runs=[name], shards=counted)) as con:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.errors import ConfigError
+from scanner.models.device import DEVICES
 from scanner.spec import ScanSpec
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

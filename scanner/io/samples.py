@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from scanner.io.tar import Member, Tar, shown
-from scanner.records import Caption, Reject
+from scanner.records import Caption, Reject, RejectReason
 
 CAPTION_BYTES = 64 << 10
 JSON_BYTES = 1 << 20
@@ -36,7 +36,7 @@ _META = re.compile(r"__[^/]*__($|/)")
 class _RefusedError(Exception):
     """A sample has no caption that can be scored: a reason and what was found."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
@@ -177,7 +177,11 @@ def _base_plus_ext() -> Callable[[str], tuple[str | None, str | None]]:
 
 
 def item(
-    fragment: Fragment, shard: str, marked: tuple[str, str] | None, *, captions: bool = True
+    fragment: Fragment,
+    shard: str,
+    marked: tuple[RejectReason, str] | None,
+    *,
+    captions: bool = True,
 ) -> Caption | Reject:
     """Return what a fragment stands for.
 
@@ -205,7 +209,7 @@ def _caption(fragment: Fragment) -> str:
     if fragment.rivals:
         one, other = map(shown, fragment.rivals)
         raise _RefusedError(
-            "ambiguous_caption",
+            RejectReason.AMBIGUOUS_CAPTION,
             f"{one} and {other} are both captions of one sample: its key ends at the first dot",
         )
     if part := fragment.parts.get("text"):
@@ -214,7 +218,7 @@ def _caption(fragment: Fragment) -> str:
         text = _caption_of_json(_parsed(part))
     else:
         found = ", ".join(shown(name) for name in sorted(fragment.extensions)[:5])
-        raise _RefusedError("no_caption", f"has no txt and no json, only {found}")
+        raise _RefusedError(RejectReason.NO_CAPTION, f"has no txt and no json, only {found}")
     return _checked(text)
 
 
@@ -228,21 +232,24 @@ def _check_sizes(fragment: Fragment, kinds: Collection[str]) -> None:
         return
     name, size, kind = fragment.oversized
     raise _RefusedError(
-        "caption_too_long" if kind == "text" else "member_too_large",
+        RejectReason.CAPTION_TOO_LONG if kind == "text" else RejectReason.MEMBER_TOO_LARGE,
         f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}",
     )
 
 
 def _checked(text: str) -> str:
     if not text.strip():
-        raise _RefusedError("empty_caption", "the caption holds nothing but white space")
+        raise _RefusedError(RejectReason.EMPTY_CAPTION, "the caption holds nothing but white space")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise _RefusedError("not_utf8", f"the caption holds half a character: {error}") from error
+        raise _RefusedError(
+            RejectReason.NOT_UTF8, f"the caption holds half a character: {error}"
+        ) from error
     if size > CAPTION_BYTES:
         raise _RefusedError(
-            "caption_too_long", f"the caption has {size} bytes, more than {CAPTION_BYTES}"
+            RejectReason.CAPTION_TOO_LONG,
+            f"the caption has {size} bytes, more than {CAPTION_BYTES}",
         )
     return text
 
@@ -251,7 +258,9 @@ def _decoded(part: _Part) -> str:
     try:
         return (part.content or b"").decode()
     except UnicodeDecodeError as error:
-        raise _RefusedError("not_utf8", f"member {shown(part.name)}: {error.reason}") from error
+        raise _RefusedError(
+            RejectReason.NOT_UTF8, f"member {shown(part.name)}: {error.reason}"
+        ) from error
 
 
 def _parsed(part: _Part) -> dict[str, object]:
@@ -259,14 +268,14 @@ def _parsed(part: _Part) -> dict[str, object]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _RefusedError("bad_json", f"member {shown(part.name)}: {error}") from error
+        raise _RefusedError(RejectReason.BAD_JSON, f"member {shown(part.name)}: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _caption_of_json(content: dict[str, object]) -> str:
     texts = [t for k in ("caption", "text", "TEXT") if isinstance(t := content.get(k), str)]
     if not texts:
-        raise _RefusedError("no_caption", "has no txt, and its json no text as caption")
+        raise _RefusedError(RejectReason.NO_CAPTION, "has no txt, and its json no text as caption")
     return next((text for text in texts if text.strip()), texts[0])
 
 

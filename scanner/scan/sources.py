@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from scanner import pictures
-from scanner.records import Caption, Reject
+from scanner.records import Caption, Reject, RejectReason
 
 
 def taken(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Reject:
@@ -22,14 +22,14 @@ def taken(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Rej
     if source == "generated":
         return caption
     if caption.image is None:
-        reason, found = "no_image", "the sample has no jpg, png or webp member"
+        reason, found = RejectReason.NO_IMAGE, "the sample has no jpg, png or webp member"
     else:
         try:
             pixels = pictures.fitted(caption.image, size)
             sha = hashlib.sha256(caption.image).hexdigest()
             return replace(caption, image=None, image_sha256=sha, pixels=pixels)
         except ValueError as error:
-            reason, found = "unreadable_image", str(error)
+            reason, found = RejectReason.UNREADABLE_IMAGE, str(error)
     if source == "auto":
         return replace(caption, image=None)
     detail = f"{found}; source auto samples the captions of such samples"
