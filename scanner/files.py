@@ -210,7 +210,7 @@ def check_file(path: str | Path, name: str) -> None:
     Raises:
         ConfigError: If it cannot be written.
     """
-    _refuse_address(path, name)
+    refuse_address(path, name)
     target = Path(path)
     with _refused(target, name):
         if _DESCRIPTOR.fullmatch(str(target)):
@@ -234,7 +234,7 @@ def check_folder(path: str | Path, name: str) -> None:
     Raises:
         ConfigError: If it cannot be written into.
     """
-    _refuse_address(path, name)
+    refuse_address(path, name)
     target = Path(path)
     with _refused(target, name):
         if target.exists() and not target.is_dir():
@@ -242,16 +242,25 @@ def check_folder(path: str | Path, name: str) -> None:
         _probe(target)
 
 
+def refuse_address(path: str | Path, name: str) -> None:
+    """Refuse an address such as ``s3://bucket/file`` where only a local path can be written.
+
+    Args:
+        path: The path.
+        name: What the user calls it, such as ``--out``.
+
+    Raises:
+        ConfigError: If it is an address.
+    """
+    if _ADDRESS.match(str(path)):
+        raise ConfigError(f"{name} {path} is an address: name a local path")
+
+
 def explain(error: OSError) -> str:
     """Return what an error of the operating system says, and what to do about it."""
     said = error.strerror or str(error)
     advice = _ADVICE.get(error.errno or 0)
     return f"{said}: {advice}" if advice else said
-
-
-def _refuse_address(path: str | Path, name: str) -> None:
-    if _ADDRESS.match(str(path)):
-        raise ConfigError(f"{name} {path} is an address: name a local path")
 
 
 def _probe(folder: Path) -> None:

@@ -10,6 +10,7 @@ seed and the step's number alone, so a resumed run sees what an uninterrupted on
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # (diffusers and transformers annotate their constructors too narrowly)
 
+import io
 import math
 import os
 import shutil
@@ -356,8 +357,9 @@ def _steps(
             state: dict[str, Any] = {"step": step + 1, "module": module.state_dict()}
             if step + 1 < total:
                 state["optimizer"] = optimizer.state_dict()
-            with files.binary(file) as stream:
-                torch.save(state, stream)
+            out = io.BytesIO()  # torch hides what a full disk says
+            torch.save(state, out)
+            files.write(file, out.getbuffer())
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, total: int) -> None:
