@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner import files
 from scanner.errors import ConfigError
 from scanner.intervals import recall_bound
 from scanner.parsing import from_json
@@ -290,9 +291,13 @@ class Calibration:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON; `load` returns an equal one."""
+        """Write it as JSON; `load` returns an equal one.
+
+        Raises:
+            OutputError: If it cannot be written; a calibration that was there is as it was.
+        """
         content = {"schema_version": SCHEMA_VERSION, "conformal_from": self.min_p, **asdict(self)}
-        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        files.write(path, json.dumps(content, indent=1) + "\n")
 
 
 def benjamini_hochberg(p_values: NDArray[np.float64], q: float) -> float:

@@ -4,6 +4,7 @@
     ``ConfigError``      the request cannot be served as written; nothing has started (exit 2)
     ``ShardError``       a shard cannot be read at all; it is recorded and the scan goes on
     ``ResultsError``     the results folder is unreadable or belongs to something else (exit 2)
+    ``OutputError``      a file cannot be written (exit 2)
     ``IncompleteError``  the scan ended with something missing (exit 3)
     ``ClusterError``     the infrastructure went away; run again to resume (exit 4)
         ``DeviceError``  one worker's device cannot do the work; others may
@@ -13,6 +14,7 @@ A wrong argument inside the program is a ``ValueError``: a bug, not on this list
 """
 
 import re
+from enum import IntEnum
 
 _CHANGING = (
     (re.compile(r"\s+at 0x[0-9a-fA-F]+"), ""),
@@ -23,10 +25,45 @@ _CHANGING = (
 )
 
 
+class ExitCode(IntEnum):
+    """What a command's exit status says.
+
+    The table in README.md is made from this class: ``python docs/generate.py``.
+
+    Attributes:
+        meaning: A line for the table, in Markdown.
+    """
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> "ExitCode":
+        """Make a member that is equal to its number."""
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    OK = 0, "complete"
+    ALARM = 1, "`audit`: new findings of the severity that the policy names"
+    REFUSED = (
+        2,
+        "cannot start or go on: usage, configuration, a model or results that cannot be read, a "
+        "file or an output that cannot be written",
+    )
+    INCOMPLETE = (
+        3,
+        "something is missing or unsound: a shard was cut or unreadable, a chunk was quarantined, "
+        "`verify` found a problem, an `audit` had nothing to scan",
+    )
+    LOST = 4, "the cluster went away, or another process took the run over; run again to resume"
+    PARTIAL = 5, "`audit`: clear as far as its budget reached"
+    INTERRUPTED = 130, "interrupted; run again to resume"
+
+
 class ScannerError(Exception):
     """Something that the user can act on; its text says what to do."""
 
-    exit_code = 2
+    exit_code = ExitCode.REFUSED
 
 
 class ConfigError(ScannerError):
@@ -36,23 +73,27 @@ class ConfigError(ScannerError):
 class ShardError(ScannerError):
     """A shard cannot be read."""
 
-    exit_code = 3
+    exit_code = ExitCode.INCOMPLETE
 
 
 class ResultsError(ScannerError):
     """A results folder is missing, unreadable or of another kind."""
 
 
+class OutputError(ScannerError):
+    """A file cannot be written; what was there before is as it was."""
+
+
 class IncompleteError(ScannerError):
     """Work ended with something missing."""
 
-    exit_code = 3
+    exit_code = ExitCode.INCOMPLETE
 
 
 class ClusterError(ScannerError):
     """Processes or nodes went away faster than they could be replaced."""
 
-    exit_code = 4
+    exit_code = ExitCode.LOST
 
 
 class DeviceError(ClusterError):
@@ -62,7 +103,7 @@ class DeviceError(ClusterError):
 class LeaseError(ScannerError):
     """Another process took over while this one stood still."""
 
-    exit_code = 4
+    exit_code = ExitCode.LOST
 
 
 def reproducible(error: BaseException | str) -> str:

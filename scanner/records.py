@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,57 @@ class Caption:
         return identity_of(self.sha256, self.image_sha256)
 
 
+class RejectReason(StrEnum):
+    """Why a sample has no score: the values of the column ``reason`` of ``rejects``.
+
+    The table in docs/results.md is made from this class: ``python docs/generate.py``. A value
+    that was ever written stays: results on disk hold it.
+
+    Attributes:
+        meaning: A line for the table, in Markdown.
+    """
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "RejectReason":
+        """Make a member that is equal to its text."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+    # What is wrong with the sample as the shard holds it.
+    NO_CAPTION = (
+        "no_caption",
+        "no `.txt`, and no `.json` with a text as `caption`, `text` or `TEXT`",
+    )
+    EMPTY_CAPTION = "empty_caption", "the caption holds nothing but white space"
+    NOT_UTF8 = "not_utf8", "the caption or the JSON is not valid UTF-8"
+    BAD_JSON = "bad_json", "the `.json` cannot be parsed"
+    CAPTION_TOO_LONG = "caption_too_long", "the caption has more bytes than a caption may have"
+    MEMBER_TOO_LARGE = "member_too_large", "the `.json` or the image has more bytes than it may"
+    AMBIGUOUS_CAPTION = (
+        "ambiguous_caption",
+        "two files of the sample are both its caption: a key ends at the first dot of the name",
+    )
+    HALF_SAMPLE = "half_sample", "the shard is cut inside this sample or right behind it"
+    DUPLICATE_KEY = "duplicate_key", "an earlier sample of the shard has the same key"
+    # What is no regular file, where a caption or an image was expected.
+    HARD_LINK = "hard_link", "the member is a hard link, which has no content of its own"
+    SYMBOLIC_LINK = "symbolic_link", "the member is a symbolic link, which is never followed"
+    DEVICE = "device", "the member is a device, which is never opened"
+    NAMED_PIPE = "named_pipe", "the member is a named pipe, which is never opened"
+    SPARSE_MEMBER = "sparse_member", "the member is stored as a sparse file, which is not read"
+    UNKNOWN_MEMBER = "unknown_member", "the member is of a type that tar does not define"
+    # What is wrong with the image that is to be scored.
+    NO_IMAGE = "no_image", "`--source image`: the sample has no `.jpg`, `.png` or `.webp`"
+    UNREADABLE_IMAGE = "unreadable_image", "`--source image`: the image cannot be decoded"
+    # What went wrong when it was scored.
+    NOT_FINITE = "not_finite", "the score or a map is infinite or no number, in float32 too"
+    OUT_OF_MEMORY = "out_of_memory", "the sample alone does not fit into the device's memory"
+    POISON = "poison", "the worker fails or dies at this sample, and at no other of its chunk"
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """A sample that could not be scored.
@@ -63,14 +115,14 @@ class Reject:
     Attributes:
         shard: Address of the shard.
         key: The sample's key, or the member's name where no key could be made.
-        reason: One short word for grouping, such as ``no_caption`` or ``not_finite``.
+        reason: Why.
         detail: What was found, for a person.
         caption_sha256: The caption's hash, where there was a caption.
     """
 
     shard: str
     key: str
-    reason: str
+    reason: RejectReason
     detail: str
     caption_sha256: str | None = None
 

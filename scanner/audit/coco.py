@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scanner import files
 from scanner.audit.query import connect
 from scanner.audit.text import plain
 from scanner.errors import ConfigError
@@ -88,8 +89,7 @@ def export(
         "images": list(images.values()),
         "annotations": annotations,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    files.write(path, json.dumps(content, allow_nan=False))
     return len(annotations)
 
 

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner import files
 from scanner.audit import overlap
 from scanner.audit.choice import Choice
 from scanner.audit.evaluate import HARD_KIND, TEMPLATE_POOL, captions, maps_of, metrics, regions
@@ -52,9 +53,9 @@ def draw(
     Raises:
         ConfigError: If matplotlib is not installed, the truth cannot be read, or no caption of
             the run is in it.
+        OutputError: If a file cannot be written.
     """
     needs_matplotlib()
-    folder.mkdir(parents=True, exist_ok=True)
     with closing(connect(results, runs=[run], also=[truth_path], shards=shards)) as con:
         truth = truths(con, truth_path)
         scores = _scores(con, truth)
@@ -64,7 +65,7 @@ def draw(
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], dpi=120)
+        _save(figure, paths[-1])
     return paths
 
 
@@ -335,5 +336,9 @@ def draw_choice(choice: Choice, path: Path) -> None:
     axes[2].set(xlabel="seeds", title="the recommended detector, by seeds", xticks=numbers)
     axes[2].grid(color="#ddd", lw=0.6)
     axes[2].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    with files.binary(path) as stream:
+        figure.savefig(stream, format="png", dpi=120)

@@ -14,6 +14,7 @@ from scanner.audit.diff import STATES, Change, change_json
 from scanner.audit.policy import LEVELS
 from scanner.audit.report import Mark
 from scanner.audit.text import cut, printable, visible
+from scanner.errors import ExitCode
 
 SCHEMA = 1
 MOST_ENTRIES = 1000
@@ -24,6 +25,12 @@ MOST_RELATED = 20
 SARIF_LEVEL = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 BASELINE = {"new": "new", "worse": "updated", "better": "updated", "persisting": "unchanged",
             "pending": "unchanged", "resolved": "absent"}  # fmt: skip
+_STATUS = {
+    ExitCode.OK: "clear",
+    ExitCode.ALARM: "alarm",
+    ExitCode.INCOMPLETE: "incomplete",
+    ExitCode.PARTIAL: "partial",
+}
 RULES = {
     "verbatim": "The model reproduces the training image of this caption",
     "template": "The model reproduces a part of the training image of this caption",
@@ -110,18 +117,18 @@ class Night:
         return [alert for alert in self.alerts if alert.alarms]
 
     @property
-    def exit_code(self) -> int:
-        """1 with an alarm, 3 if something is missing, 5 if only a budget left something, else 0."""
+    def exit_code(self) -> ExitCode:
+        """An alarm comes first, then what is missing, then what a budget left."""
         if self.alarms:
-            return 1
+            return ExitCode.ALARM
         if self.incomplete or not self.figures.get("captions"):
-            return 3
-        return 5 if self.partial else 0
+            return ExitCode.INCOMPLETE
+        return ExitCode.PARTIAL if self.partial else ExitCode.OK
 
     @property
     def status(self) -> str:
         """The exit code as a word."""
-        return {0: "clear", 1: "alarm", 3: "incomplete", 5: "partial"}[self.exit_code]
+        return _STATUS[self.exit_code]
 
     def scope(self) -> str:
         """Return in words how much of the corpus is scanned, where a budget was set."""

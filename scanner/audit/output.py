@@ -1,6 +1,5 @@
 """An open query's rows written as a table, CSV, JSON or Parquet."""
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -9,7 +8,9 @@ from threading import Event
 from typing import Any, TextIO
 
 import duckdb
+from duckdb.sqltypes import DuckDBPyType
 
+from scanner import files
 from scanner.audit.text import aligned, distinct, spreadsheet_cell, to_csv, to_json, visible
 
 _IN_PYTHON = frozenset({
@@ -117,7 +118,7 @@ def _cast(con: duckdb.DuckDBPyConnection, sql: str, held: frozenset[str]) -> str
     return f"SELECT {casts} FROM ({canonical[0][0]}) AS q({', '.join(names)})"  # noqa: S608
 
 
-def _held(kind: duckdb.sqltypes.DuckDBPyType, held: frozenset[str]) -> str | None:
+def _held(kind: DuckDBPyType, held: frozenset[str]) -> str | None:
     """Return the type that a column is cast to; null where it may stay as it is."""
     if kind.id in held:
         return None
@@ -143,17 +144,15 @@ def write_parquet(con: duckdb.DuckDBPyConnection, sql: str, path: Path, limit: i
 
     The connection may write nothing, so the rows go through another one. What Parquet cannot
     hold (intervals, times with a zone, bits, unions) is text.
+
+    Raises:
+        OutputError: If it cannot be written.
     """
     relation = con.sql(_cast(con, sql, _IN_PARQUET))
     reader = (relation if limit is None else relation.limit(limit)).to_arrow_reader(10_000)
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with closing(duckdb.connect(":memory:")) as writer:
-            writer.from_arrow(reader).write_parquet(str(partial), compression="zstd")
-            counted = writer.read_parquet(str(partial)).count("*").fetchall()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.replaced(path) as partial, closing(duckdb.connect(":memory:")) as writer:
+        writer.from_arrow(reader).write_parquet(str(partial), compression="zstd")
+        counted = writer.read_parquet(str(partial)).count("*").fetchall()
     return int(counted[0][0])
 
 

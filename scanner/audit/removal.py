@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 
+from scanner import files
 from scanner.audit.copies import Group
 from scanner.audit.output import execute, write_parquet, write_text
 
@@ -75,7 +76,7 @@ def write_removal(
     caption = "NULL::VARCHAR" if redact else "coalesce(c.caption, s.caption)"
     query = SAMPLES.format(caption=caption)
     for name, cells in (("removal.csv", "exact"), ("removal-spreadsheet.csv", "spreadsheet")):
-        with (folder / name).open("w", encoding="utf-8", newline="") as stream:
+        with files.text(folder / name) as stream:
             execute(con, query)
             write_text(con, "csv", stream, cells=cells)
     return write_parquet(con, query, folder / "removal.parquet", None)

@@ -1,11 +1,13 @@
 """The command line: parse, call one function, print, exit status. Starts without torch or Ray."""
 
+import errno
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from scanner import __version__
+from scanner import __version__, files
 from scanner.audit.text import visible
 from scanner.cli import (
     checks,
@@ -21,8 +23,11 @@ from scanner.cli import (
     testbed,
     upkeep,
 )
-from scanner.errors import ScannerError
+from scanner.errors import ExitCode, ScannerError
 from scanner.io.signed import withheld
+
+UNWRITABLE = (*files.FULL, errno.EFBIG, errno.EIO)
+"""Errors of an output that takes no more."""
 
 app = typer.Typer(
     name="memscan",
@@ -78,29 +83,57 @@ app.add_typer(testbed.app, name="testbed")
 
 def main() -> None:
     """Run the command line; every error that a user can act on is one line and an exit code."""
+    sys.exit(_with_output_flushed(_run()))
+
+
+def _run() -> int | str | None:
     try:
-        status = app(standalone_mode=True)
+        return app(standalone_mode=True)
     except ScannerError as error:
-        typer.secho(visible(withheld(f"memscan: {error}"), keep="\n"), fg="red", err=True)
-        sys.exit(error.exit_code)
+        _say(withheld(str(error)))
+        return error.exit_code
     except RuntimeError as error:
         if str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C in the main thread
             raise
         _interrupted()
-        sys.exit(130)
+        return ExitCode.INTERRUPTED
     except SystemExit as left:
         # Typer makes an exit of an interruption, and says nothing.
         if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
             _interrupted()
-        raise
+        # Typer exits with 1 when the reader of a pipe is gone; here that would be an alarm.
+        return ExitCode.OK if isinstance(left.__context__, BrokenPipeError) else left.code
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(status)
+        return ExitCode.OK
+    except OSError as error:
+        # Files have errors of their own: see `scanner.files`. What is left is standard output.
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        _say(f"standard output cannot be written: {files.explain(error)}")
+        files.discard(sys.stdout)
+        return ExitCode.REFUSED
 
 
 def _interrupted() -> None:
-    typer.secho("memscan: interrupted; run the same command again to resume", err=True)
+    _say("interrupted; run the same command again to resume", None)
     # An interrupt inside an import leaves Python a mark to die by the signal at exit, which this
     # removes: the exit code is 130 for parents that see the difference.
     exec("")  # noqa: S102
+
+
+def _with_output_flushed(status: int | str | None) -> int | str | None:
+    """Flush standard output here, where it can still be said that it failed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        files.discard(sys.stdout)
+    except OSError as error:
+        files.discard(sys.stdout)
+        _say(f"standard output cannot be written: {files.explain(error)}")
+        return status or ExitCode.REFUSED
+    return status
+
+
+def _say(text: str, colour: str | None = "red") -> None:
+    with suppress(OSError):
+        typer.secho(visible(f"memscan: {text}", keep="\n"), fg=colour, err=True)

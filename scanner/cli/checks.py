@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from scanner.cli import options, progress
-from scanner.errors import ScannerError
+from scanner.errors import ExitCode, ScannerError
 from scanner.spec import DETECTORS, MAPS
 
 LOW_DISK, LOW_MEMORY = 5 << 30, 4 << 30
@@ -72,7 +72,7 @@ def doctor(
             if check.fix:
                 progress.say(f"{check.status} {check.name}: {check.fix}")
     if any(check.status == "fail" for check in checks):
-        raise typer.Exit(2)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def inspect(
@@ -92,8 +92,9 @@ def inspect(
     """
     options.check_device(device, dtype)
     from scanner.models.describe import describe
+    from scanner.models.device import local_device
 
-    found = describe(model, _device(device), dtype)
+    found = describe(model, local_device(device), dtype)
     without = () if found.attends else ("bright_ending", "combined")
     methods = {
         "detectors": [name for name in DETECTORS if name not in without],
@@ -174,14 +175,6 @@ def _torch() -> tuple[str, str, str]:
     return "warn", f"{text}, built for CUDA {torch.version.cuda}, sees no GPU", fix
 
 
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _memory() -> Check:
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     fix = "an actor needs the model's weights and its activations: use fewer --actors"
@@ -228,8 +221,9 @@ def _jobs_api(address: str) -> tuple[str, str, str]:
 
 def _model(model: str) -> tuple[str, str, str]:
     from scanner.models.describe import describe
+    from scanner.models.device import local_device
 
-    found = describe(model, _device("auto"))
+    found = describe(model, local_device("auto"))
     text = f"{found.family} {found.fingerprint}, {1000 * found.seconds:.1f} ms an evaluation"
     if not found.finite:
         return "fail", f"{text}, not finite", "the weights are broken, or need another precision"

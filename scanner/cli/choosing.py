@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress
 from scanner.spec import ScanSpec
 
@@ -57,6 +58,9 @@ def choose(
     options.check_device(device, dtype)
     from scanner.testbed.choice import Question, measured
 
+    for path, name in ((out, "--out"), (figure, "--figure")):
+        if path is not None:
+            files.check_file(path, name)
     spec = ScanSpec(
         seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
         dtype=dtype,
@@ -73,8 +77,7 @@ def choose(
     with progress.meter("choose") as show:
         found = measured(question, shards, truth, show)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(found.as_json(), encoding="utf-8")
+        files.write(out, found.as_json())
     if figure is not None:
         from scanner.audit.figures import draw_choice
 

@@ -2,15 +2,16 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from scanner import files
 from scanner.cli import progress
 from scanner.engine.job import Event
-from scanner.errors import ConfigError
 
 VERSION = 1
 """Of the fields; ``docs/monitoring.md`` lists them. A new field does not change it."""
@@ -26,17 +27,13 @@ class EventLog:
         path: The file; what is there stays.
 
     Raises:
-        ConfigError: If it cannot be opened.
+        OutputError: If it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-            self._begin_a_line(self._file)
-        except OSError as error:
-            raise ConfigError(f"--events {path} cannot be written to ({error.strerror})") from error
+        self._file: int | None = files.append(path)
+        self._begin_a_line(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -59,9 +56,10 @@ class EventLog:
     @staticmethod
     def _begin_a_line(file: int) -> None:
         """End the line that a power cut left half written."""
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
-            _append(file, b"\n")
+        with suppress(OSError):  # a full disk shows at the first event
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                _append(file, b"\n")
 
     def _close(self) -> None:
         if self._file is not None:

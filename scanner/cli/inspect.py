@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress
 from scanner.cli.selection import newest, opened, selected, selected_one
 from scanner.errors import IncompleteError
@@ -65,6 +66,8 @@ def query(
     """
     from scanner.audit.query import run_query
 
+    if out is not None:
+        files.check_file(out, "--out")
     chosen = selected(results, run, all_runs=all_runs, everything=everything)
     width = shutil.get_terminal_size((120, 24)).columns
     asked: dict[str, Any] = {
@@ -76,7 +79,7 @@ def query(
             asked["cells"] = "visible"
         run_query(chosen.store, sql, fmt, sys.stdout, path=out, width=width, **asked)
         return
-    with out.open("w", encoding="utf-8", newline="") as stream:
+    with files.text(out) as stream:
         run_query(chosen.store, sql, fmt, stream, **asked)
 
 
@@ -104,13 +107,14 @@ def show(
     from scanner.audit import panel
     from scanner.io import shards
 
+    files.check_file(out, "--out")
     chosen = selected_one(results, run, everything=everything)
     picture = panel.panel(
         chosen.store, chosen.run, key, shards.image,
         truth=None if truth is None else str(truth), shards=chosen.shards,
     )  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(out, "PNG")
+    with files.binary(out) as stream:
+        picture.save(stream, "PNG")
     progress.say(str(out))
 
 
@@ -159,6 +163,7 @@ def evaluate(
         from scanner.audit.figures import needs_matplotlib
 
         needs_matplotlib()
+        files.check_folder(figures, "--figures")
     chosen = selected_one(results, run, everything=everything)
     found = measure(
         chosen.store, chosen.run, truth, bootstrap=bootstrap, smooth=smooth, shards=chosen.shards

@@ -13,7 +13,7 @@ import typer
 
 from scanner.cli import progress, sending
 from scanner.cli.options import Json
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from scanner.engine.submission import Jobs, Sent
@@ -228,9 +228,9 @@ def _follow(jobs: "Jobs", job: str) -> None:
         progress.note(
             f"job {job} goes on: memscan jobs logs {job} --follow, or memscan jobs stop {job}"
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     progress.note(_end(sent))
-    raise typer.Exit(sent.exit_code or 0)
+    raise typer.Exit(sent.exit_code or ExitCode.OK)
 
 
 def _end(sent: "Sent") -> str:

@@ -3,13 +3,14 @@
 import json
 import shlex
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress, reports, scanning
 from scanner.errors import ConfigError
 
@@ -72,6 +73,8 @@ def audit(
     if asked["calibration"] is None and asked["threshold"] is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
     memory = State(state)
+    files.check_folder(state, "--state")
+    scanning.check_events(asked["events"])
     job = scanning.job_of(
         **asked,
         shards=corpus,
@@ -160,6 +163,7 @@ def mute(
     if until is not None and until.date() < now.date():
         raise ConfigError(f"--until must not be past, got {until:%Y-%m-%d}")
     memory = State(state)
+    files.check_folder(state, "--state")
     sha = _hash(memory, key_or_hash)
     if not undo:
         memory.mute(sha, reason.strip(), now, None if until is None else until.date())
@@ -206,10 +210,9 @@ def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.M
 
 
 def _report(folder: Path, code: int, *, as_json: bool) -> None:
-    if as_json:
-        progress.say(json.dumps(json.loads((folder / "audit.json").read_text(encoding="utf-8"))))
-    else:
-        progress.say((folder / "summary.md").read_text(encoding="utf-8"))
-        progress.say(str(folder))
+    record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    summary = f"{(folder / 'summary.md').read_text(encoding='utf-8')}\n{folder}"
+    with suppress(BrokenPipeError):  # the exit code counts, whoever reads the text
+        progress.say(json.dumps(record) if as_json else summary)
     if code:
         raise typer.Exit(code)

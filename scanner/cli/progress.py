@@ -6,7 +6,7 @@ Every command that tells how far it is uses the words made here.
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import typer
@@ -42,9 +42,10 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line for the person who waits, in the same way."""
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    console.print(visible(text, keep="\n"))
+    """Print a line for the person who waits; where it cannot be printed, go on without."""
+    with suppress(OSError):
+        console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        console.print(visible(text, keep="\n"))
 
 
 def line(title: str, *parts: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress
 from scanner.cli.selection import opened, selected_one
 from scanner.errors import ConfigError, IncompleteError
@@ -72,6 +73,7 @@ def report(
     from scanner.audit.report import PageOptions, page
     from scanner.io import shards
 
+    files.check_file(out, "--out")
     chosen = selected_one(results, run, everything=everything)
     settings = PageOptions(
         images=None if no_images else shards.images,
@@ -81,8 +83,7 @@ def report(
         calibration=_calibration(chosen.store.read_run(chosen.run), calibration),
     )
     content = page(chosen.store, chosen.run, settings, shards=chosen.shards)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(content, encoding="utf-8")
+    files.write(out, content)
     progress.say(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
 
 
@@ -135,6 +136,7 @@ def export(
     """
     from scanner.audit import coco as writing
 
+    files.check_file(coco, "--coco")
     chosen = selected_one(results, run, everything=everything)
     number = writing.export(
         chosen.store, chosen.run, coco,
@@ -174,8 +176,11 @@ def retrieve(
     from scanner.io import shards
     from scanner.io.catalogue import Catalogue
 
+    if catalogue is not None:
+        files.check_folder(catalogue, "--catalogue")
     chosen = selected_one(results, run, everything=everything)
     store, name = chosen.store, chosen.run
+    store.check()
     with TemporaryDirectory() as scratch, progress.meter("retrieve") as show:
         kept = Catalogue(catalogue or _catalogue(results) or Path(scratch))
         with closing(connect(store, runs=[name], shards=chosen.shards)) as con:

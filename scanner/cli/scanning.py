@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress, promises
 from scanner.errors import ConfigError, IncompleteError
 from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
@@ -115,6 +116,8 @@ def scan(
     Example:
         memscan scan 'shards/{00000..00041}.tar' --model CompVis/stable-diffusion-v1-4 --out results
     """
+    check_results(out)
+    check_events(events)
     job = job_of(**locals())
 
     from scanner.engine.job import Resources
@@ -203,6 +206,8 @@ def calibrate(
     from scanner.io import shards as sources
     from scanner.io.results import Results
 
+    work = _work_folder(out)
+    check_events(events)
     if source == "auto":
         raise ConfigError(
             "null scores are of one source: give calibrate --source generated or image"
@@ -233,7 +238,6 @@ def calibrate(
         captions=captions,
     )
     planted = tuple(sources.expand(positives)) if positives else ()
-    work = out.with_suffix(".results")
     job = Job(
         model=options.located(model),
         baseline=options.network(baseline),
@@ -261,11 +265,52 @@ def calibrate(
             raise IncompleteError(_missing(known))
         of = fitting.screen(Results(work), known.run, summary.run, screen_recall)
         fitted = replace(fitted, screen=of)
-    out.parent.mkdir(parents=True, exist_ok=True)
     fitted.save(out)
     progress.say(f"{out}: {fitted.captions} null captions")
     for line in promises.lines(fitted):
         progress.say(f"  {line}")
+
+
+def check_results(out: str) -> None:
+    """Refuse results that cannot be written, before a model or a shard is looked at.
+
+    Raises:
+        ConfigError: If it is a path that cannot be a folder to write into, or an address of no
+            store, or the package for the store is not installed.
+    """
+    from scanner.io import stores
+
+    if "://" in out:
+        stores.opened(out)
+    else:
+        files.check_folder(Path(out).expanduser(), "--out")
+
+
+def check_events(events: Path | None) -> None:
+    """Refuse an event log that cannot be written.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if events is not None:
+        files.check_file(events, "--events")
+
+
+def _work_folder(out: Path) -> Path:
+    """Return where the scores behind a calibration are kept.
+
+    Raises:
+        ConfigError: If the calibration or that folder cannot be written.
+    """
+    files.check_file(out, "--out")
+    work = out.with_suffix(".results")
+    if work == out:
+        raise ConfigError(
+            f"--out {out} is the folder where the scores behind a calibration are kept: name "
+            f"another file, such as {out.with_suffix('.json')}"
+        )
+    files.check_folder(work, "the folder of scores beside --out,")
+    return work
 
 
 def job_of(

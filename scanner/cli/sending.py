@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
+from scanner import files
 from scanner.errors import ConfigError
 
 HERE_ONLY = {"submit", "jobs"}
-WRITTEN = {"out", "state", "results"}
+WRITTEN = {"out", "state", "results", "events", "figures", "figure", "coco", "catalogue"}
 """Parameters that name what is written, or what earlier commands wrote."""
 SHARDS = {"shards", "corpus"}
 MODELS = {"model", "baseline"}
@@ -36,12 +37,16 @@ def check(root: Any, words: Sequence[str], working_dir: Path | None) -> None:
             "submit takes a memscan command behind --, such as memscan submit -- scan …, and "
             "none that speaks to a cluster itself"
         )
-    for name, value in _values(root, words):
-        if isinstance(value, str | Path) and str(value):
+    for name, value, is_path in _values(root, words):
+        if not isinstance(value, str | Path) or not str(value):
+            continue
+        if name in WRITTEN:
+            _check_written(name, value, is_path=is_path)
+        else:
             _check(name, str(value), working_dir)
 
 
-def _values(root: Any, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _values(root: Any, words: Sequence[str]) -> Iterator[tuple[str, Any, bool]]:
     """Parse a command without running it; what is wrong with it is said as if it were run."""
     command, rest = root.command, list(words)
     while hasattr(command, "commands"):
@@ -52,14 +57,29 @@ def _values(root: Any, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
     parsed = command.make_context(" ".join(given), rest, parent=root).params
     options = inspect.signature(inspect.unwrap(command.callback), eval_str=True).parameters
     for name, value in parsed.items():
-        if name in WRITTEN | SHARDS | MODELS or _is_path(options[name].annotation):
+        is_path = _is_path(options[name].annotation)
+        if name in WRITTEN | SHARDS | MODELS or is_path:
             for each in value if isinstance(value, list | tuple) else [value]:
-                yield name, each
+                yield name, each, is_path
 
 
 def _is_path(hint: Any) -> bool:
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     return Path in (kind, *get_args(kind))
+
+
+def _check_written(name: str, value: str | Path, *, is_path: bool) -> None:
+    option = f"--{name.replace('_', '-')}"
+    if is_path:  # a bucket holds results and nothing else
+        files.refuse_address(value, option)
+    elif _ADDRESS.match(value := str(value)):
+        return
+    if not Path(value).is_absolute():
+        raise ConfigError(
+            f"{value} is a relative path: on the cluster it would lie in the job's own folder "
+            f"on one node and be lost; give {option} as an absolute path on storage that every "
+            f"node shares{'' if is_path else ', or an address such as s3://bucket/prefix'}"
+        )
 
 
 def _check(name: str, value: str, working_dir: Path | None) -> None:
@@ -76,12 +96,6 @@ def _check(name: str, value: str, working_dir: Path | None) -> None:
         return
     if name in MODELS and not (path.exists() or value.startswith(".")):
         return  # a hub id, or a word
-    if name in WRITTEN:
-        raise ConfigError(
-            f"{value} is a relative path: on the cluster it would lie in the job's own folder "
-            f"on one node and be lost; give --{name} as an absolute path on storage that every "
-            f"node shares, or an address such as s3://bucket/prefix"
-        )
     if name in SHARDS and path.suffix != ".txt":
         raise ConfigError(
             f"{value} is a relative path: the nodes of the cluster have no such shards; give "

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from scanner import files
 from scanner.cli import progress
 from scanner.cli.options import Json
 from scanner.errors import ConfigError
@@ -61,6 +62,7 @@ def make(
     """
     from scanner.io.convert import Order, make
 
+    files.check_folder(out, "--out")
     order = Order(
         inputs=tuple(inputs), caption_column=caption_column, url_column=url_column,
         names_are_captions=names_are_captions, samples=samples, size=size << 20,

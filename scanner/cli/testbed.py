@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress
 from scanner.errors import ConfigError
 
@@ -38,6 +39,7 @@ def demo(
     from scanner.engine.job import Resources
     from scanner.testbed import demo as demonstration
 
+    files.check_folder(out, "--out")
     resources = Resources(actors=actors, address=address, device="auto")
     made = demonstration.run(out, negatives, resources, progress.meter, watching)
     if as_json:
@@ -82,6 +84,7 @@ def make_shards(
     """
     from scanner.testbed.demo import make_corpus
 
+    files.check_folder(out, "--out")
     try:
         make_corpus(out, seed, negatives, progress.meter)
     except ValueError as error:
@@ -140,6 +143,7 @@ def train(
     from scanner.testbed import train as training
     from scanner.testbed.samples import draw_samples
 
+    files.check_folder(out, "--out")
     missing = [n for n in ("pipeline", "early") if start and not (start / n).is_dir()]
     if missing:
         raise ConfigError(f"{start} has no {' and no '.join(missing)}: name a trained testbed")

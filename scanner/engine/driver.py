@@ -37,6 +37,7 @@ from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
 from scanner.io.lease import Lease
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
+from scanner.models.device import choose_device
 
 STALL_SECONDS = 1800.0
 """An errand that runs longer is taken away from its actor and tried elsewhere."""
@@ -365,10 +366,8 @@ def placement(
     """
     cpus, gpus = max(1, int(have.get("CPU", 1))), int(have.get("GPU", 0))
     device = resources.device
-    if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device == "cuda" and not gpus and not resources.joins:
-        raise ConfigError("device cuda needs a GPU and Ray sees none: use --device cpu")
+    if device != "cuda" or not resources.joins:  # a cluster may still get its GPUs
+        device = choose_device(device, gpus, "Ray")
     units = max(1, gpus) if device == "cuda" else cpus
     size = resources.actors or units
     # Ray counts in ten thousandths and rounds: rounded up, the last actor would find no place.

@@ -13,7 +13,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from scanner import calibration, models
 from scanner.engine.identity import identify, refuse
@@ -22,6 +21,7 @@ from scanner.engine.plan import Ledger, Plan
 from scanner.errors import ClusterError, ConfigError
 from scanner.io.census import REJECTED, Census, Distinct, census
 from scanner.io.results import Results
+from scanner.models.device import local_device
 from scanner.scan import methods, speed
 from scanner.scan.speed import Speed
 from scanner.spec import ScanSpec
@@ -219,11 +219,7 @@ def _processes(width: int) -> Iterator[ProcessPoolExecutor]:
 
 def _measured(job: Job, device: str) -> tuple[Speed, int]:
     """Return the model's speed on a device here, and its latents' channels."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda needs a GPU here to be timed: give --rate, or --device cpu")
-    denoiser = models.load(job.model, device=device, dtype=job.spec.dtype)
+    denoiser = models.load(job.model, device=local_device(device), dtype=job.spec.dtype)
     size = job.batch_size or USUAL_BATCH[denoiser.device.type == "cuda"]
     return speed.measure(denoiser, job.spec, size), denoiser.latent_shape[0]
 

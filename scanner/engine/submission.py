@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 
 import scanner
-from scanner.errors import ClusterError, ConfigError, ScannerError
+from scanner.errors import ClusterError, ConfigError, ExitCode, ScannerError
 from scanner.io.signed import has_user, withheld
 
 NAME = "job_name"
@@ -30,7 +30,6 @@ PATIENCE_SECONDS = 120.0
 AGENT_SECONDS = 60.0
 """How long a head that has just started may take until it can run a job."""
 SECONDS_BETWEEN_LOOKS = 1.0
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,14 +398,14 @@ def _exit_code(job: JobDetails) -> int | None:
     if not job.status.is_terminal():
         return None
     if job.status == JobStatus.STOPPED:
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     if job.driver_exit_code is not None:
         code = job.driver_exit_code
         return code if code >= 0 else 128 - code
     if job.status == JobStatus.SUCCEEDED:
-        return 0
+        return ExitCode.OK
     is_ours = "RUNTIME_ENV" in (job.error_type or "")
-    return ConfigError.exit_code if is_ours else ClusterError.exit_code
+    return ExitCode.REFUSED if is_ours else ExitCode.LOST
 
 
 def _origin(error: BaseException) -> str:

@@ -27,7 +27,7 @@ from scanner.io.recall import Finder, Recall
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
 from scanner.io.signed import withheld
-from scanner.records import Caption, Reject
+from scanner.records import Caption, Reject, RejectReason
 from scanner.spec import ScanSpec
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def _read(errand: Errand, spec: ScanSpec) -> Iterator[tuple[int, Caption | Rejec
         reason = None if isinstance(item, Reject) else poison.get(position)
         if reason is not None and not isinstance(item, Reject):
             text = reproducible(reason.partition("\n")[0])
-            yield position, Reject(item.shard, item.key, "poison", text, item.sha256)
+            yield position, Reject(item.shard, item.key, RejectReason.POISON, text, item.sha256)
         else:
             yield position, item
     if end != errand.stop:

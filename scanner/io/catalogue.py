@@ -5,8 +5,6 @@ again. With it, questions about a whole corpus (which captions come how often, w
 like this one) cost a pass over small files.
 """
 
-import os
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scanner import pictures
-from scanner.errors import ResultsError, ShardError
+from scanner import files, pictures
+from scanner.errors import ShardError
 from scanner.io import shards
 from scanner.io.shards import SAMPLES_PER_SHARD, Shard
 from scanner.records import Caption, Reject
@@ -88,7 +86,7 @@ class Catalogue:
             Why not, by address, of the shards that cannot be read.
 
         Raises:
-            ResultsError: If the folder cannot be written to.
+            OutputError: If the folder cannot be written to.
         """
         todo = [shard for shard in wanted if not self._has(shard, images=images)]
         problems: dict[str, str] = {}
@@ -135,18 +133,10 @@ class Catalogue:
         return is_current and (not images or facts.get(b"images") == b"yes")
 
     def _keep(self, shard: Shard, rows: list[dict[str, object]], *, images: bool) -> None:
-        path = self._path(shard)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
         facts = {"version": VERSION, "images": "yes" if images else "no", "shard": shard.url}
         table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata(facts))
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, temporary, compression="zstd")
-            temporary.replace(path)
-        except OSError as error:
-            raise ResultsError(f"{self._folder} cannot be written to: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        with files.binary(self._path(shard)) as stream:
+            pq.write_table(table, stream, compression="zstd")
 
 
 def _read(shard: Shard, *, images: bool) -> list[dict[str, object]]:

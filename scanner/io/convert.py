@@ -8,14 +8,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
+from scanner import files
 from scanner.errors import ConfigError, ShardError
 from scanner.io.kinds import TABLES
 from scanner.io.samples import CAPTION_BYTES, IMAGE_BYTES
 from scanner.parsing import object_from_json
+from scanner.records import RejectReason
 
 CAPTIONS = ("caption", "TEXT", "text", "prompt")
 """Columns that are taken for captions, the first that is there."""
@@ -104,25 +106,26 @@ def make(order: Order, folder: Path, progress: Callable[[int, int], None]) -> Ma
     Raises:
         ConfigError: If the order cannot be served, or the folder holds shards of another one.
         ShardError: If a source breaks off; the shards before it stay.
+        OutputError: If the folder cannot be written into.
     """
-    files = [file for given in order.inputs for file in _files(Path(given))]
-    made = _begun(order, files, folder)
+    sources = [file for given in order.inputs for file in _files(Path(given))]
+    made = _begun(order, sources, folder)
     if made.complete:
         return made
-    total = _total(files)
-    rows = islice((row for file in files for row in _rows(file, order)), made.rows, None)
-    folder.mkdir(parents=True, exist_ok=True)
+    total = _total(sources)
+    rows = islice((row for file in sources for row in _rows(file, order)), made.rows, None)
     while not made.complete:
         _shard(rows, order, folder, made, lambda: progress(made.rows, total))
-        _write(folder / RECORD, json.dumps(asdict(made), indent=1, ensure_ascii=False))
+        with files.text(folder / RECORD, errors="backslashreplace") as stream:
+            stream.write(json.dumps(asdict(made), indent=1, ensure_ascii=False))
     progress(made.rows, made.rows)
     return made
 
 
-def _begun(order: Order, files: Sequence[Path], folder: Path) -> Made:
+def _begun(order: Order, sources: Sequence[Path], folder: Path) -> Made:
     """Return what an earlier call left, or a beginning."""
     identity = asdict(order) | {
-        "inputs": [[str(f.absolute()), f.stat().st_size if f.is_file() else 0] for f in files]
+        "inputs": [[str(f.absolute()), f.stat().st_size if f.is_file() else 0] for f in sources]
     }
     record = folder / RECORD
     if not record.exists():
@@ -146,29 +149,40 @@ def _shard(
     """Write the next shard and count it; mark the end of the source."""
     from webdataset.writer import TarWriter  # imports torch
 
-    name = folder / f"{len(made.samples):05d}.tar"
-    partial = name.with_suffix(".partial")
+    samples = _samples(rows, order, made, tick)
+    first = next(samples, None)
+    if first is None:
+        return
+    written = 0
+    with (
+        files.binary(folder / f"{len(made.samples):05d}.tar") as stream,
+        TarWriter(stream, mtime=0) as tar,
+    ):
+        for sample in chain([first], samples):
+            tar.write(sample)
+            written += 1
+    made.samples.append(written)
+
+
+def _samples(
+    rows: Iterator[Row], order: Order, made: Made, tick: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    """Yield the samples of one shard; count all rows that were read, bad ones too."""
     written = size = 0
-    with TarWriter(str(partial), mtime=0) as tar:
-        while written < order.samples and size < order.size:
-            row = next(rows, None)
-            if row is None:
-                made.complete = True
-                break
-            sample = _sample(row, made.rows)
-            made.rows += 1
-            if isinstance(sample, str):
-                _note(made, row, sample)
-            else:
-                tar.write(sample)
-                written += 1
-                size += sum(len(part) for part in sample.values() if isinstance(part, bytes))
-            tick()
-    if written:
-        partial.replace(name)
-        made.samples.append(written)
-    else:
-        partial.unlink()
+    while written < order.samples and size < order.size:
+        row = next(rows, None)
+        if row is None:
+            made.complete = True
+            return
+        sample = _sample(row, made.rows)
+        made.rows += 1
+        if isinstance(sample, str):
+            _note(made, row, sample)
+        else:
+            written += 1
+            size += sum(len(part) for part in sample.values() if isinstance(part, bytes))
+            yield sample
+        tick()
 
 
 def _sample(row: Row, number: int) -> dict[str, Any] | str:
@@ -191,15 +205,15 @@ def _sample(row: Row, number: int) -> dict[str, Any] | str:
 
 def _refusal(caption: Any) -> str:
     if caption is None:
-        return "no_caption"
+        return RejectReason.NO_CAPTION
     if not isinstance(caption, str):
         return "caption_is_no_text"
     if not caption.strip():
-        return "empty_caption"
+        return RejectReason.EMPTY_CAPTION
     try:
-        return "caption_too_long" if len(caption.encode()) > CAPTION_BYTES else ""
+        return RejectReason.CAPTION_TOO_LONG if len(caption.encode()) > CAPTION_BYTES else ""
     except UnicodeEncodeError:
-        return "not_utf8"
+        return RejectReason.NOT_UTF8
 
 
 def _note(made: Made, row: Row, reason: str) -> None:
@@ -226,14 +240,14 @@ def _kind(path: Path) -> str:
     return next((ending for ending in TABLES if name.endswith(ending)), "")
 
 
-def _total(files: Iterable[Path]) -> int:
+def _total(sources: Iterable[Path]) -> int:
     """Return how many rows there are, 0 if that takes reading them."""
     import pyarrow.parquet as pq
 
-    if any(_kind(file) != ".parquet" for file in files):
+    if any(_kind(file) != ".parquet" for file in sources):
         return 0
     try:
-        return sum(pq.read_metadata(file).num_rows for file in files)
+        return sum(pq.read_metadata(file).num_rows for file in sources)
     except (OSError, ValueError) as error:
         raise ConfigError(f"a table is no Parquet: {error}") from error
 
@@ -319,7 +333,7 @@ def _json_lines(file: Path, order: Order) -> Iterator[Row]:
             if isinstance(content, dict):
                 yield Row(where, _first(content, captions), _first(content, urls))
             else:
-                yield Row(where, bad="bad_json")
+                yield Row(where, bad=RejectReason.BAD_JSON)
 
 
 def _pictures(folder: Path, order: Order) -> Iterator[Row]:
@@ -370,9 +384,3 @@ def _beside(image: Path) -> str | None:
         return image.with_suffix(".txt").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-    partial.replace(path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from scanner.io.tar import Member, Tar, shown
-from scanner.records import Caption, Reject
+from scanner.records import Caption, Reject, RejectReason
 
 CAPTION_BYTES = 64 << 10
 JSON_BYTES = 1 << 20
@@ -29,15 +29,6 @@ _ALLOWED = {  # extension -> what it holds, and which one counts if a sample has
     "png": ("image", 2),
     "webp": ("image", 3),
 }
-_ODD = {
-    "hard_link": "is a hard link, which has no content of its own",
-    "symbolic_link": "is a symbolic link, which is never followed",
-    "device": "is a device, which is never opened",
-    "named_pipe": "is a named pipe, which is never opened",
-    "sparse_member": "is stored as a sparse file, which is not read",
-    "unknown_member": "is of a type that tar does not define",
-}
-"""What is said of members that are no regular files, by `Member.odd`."""
 _NESTED = 10
 _META = re.compile(r"__[^/]*__($|/)")
 
@@ -45,7 +36,7 @@ _META = re.compile(r"__[^/]*__($|/)")
 class _RefusedError(Exception):
     """A sample has no caption that can be scored: a reason and what was found."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
@@ -192,7 +183,11 @@ def _base_plus_ext() -> Callable[[str], tuple[str | None, str | None]]:
 
 
 def item(
-    fragment: Fragment, shard: str, marked: tuple[str, str] | None, *, captions: bool = True
+    fragment: Fragment,
+    shard: str,
+    marked: tuple[RejectReason, str] | None,
+    *,
+    captions: bool = True,
 ) -> Caption | Reject:
     """Return what a fragment stands for.
 
@@ -220,7 +215,7 @@ def _caption(fragment: Fragment) -> str:
     if fragment.rivals:
         one, other = map(shown, fragment.rivals)
         raise _RefusedError(
-            "ambiguous_caption",
+            RejectReason.AMBIGUOUS_CAPTION,
             f"{one} and {other} are both captions of one sample: its key ends at the first dot",
         )
     if part := fragment.parts.get("text"):
@@ -231,7 +226,7 @@ def _caption(fragment: Fragment) -> str:
         raise _odd(fragment.odd)
     else:
         found = ", ".join(shown(name) for name in sorted(fragment.extensions)[:5])
-        raise _RefusedError("no_caption", f"has no txt and no json, only {found}")
+        raise _RefusedError(RejectReason.NO_CAPTION, f"has no txt and no json, only {found}")
     return _checked(text)
 
 
@@ -243,9 +238,10 @@ def _none(fragment: Fragment) -> str:
 
 
 def _odd(found: tuple[str, str, str]) -> _RefusedError:
-    reason, name, _ = found
+    reason, name, _ = RejectReason(found[0]), *found[1:]
+    what = reason.meaning.removeprefix("the member ")
     return _RefusedError(
-        reason, f"member {shown(name)} {_ODD[reason]}: pack the shard again with its content"
+        reason, f"member {shown(name)} {what}: pack the shard again with its content"
     )
 
 
@@ -256,21 +252,24 @@ def _check_members(fragment: Fragment, kinds: Collection[str]) -> None:
         return
     name, size, kind = fragment.oversized
     raise _RefusedError(
-        "caption_too_long" if kind == "text" else "member_too_large",
+        RejectReason.CAPTION_TOO_LONG if kind == "text" else RejectReason.MEMBER_TOO_LARGE,
         f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}",
     )
 
 
 def _checked(text: str) -> str:
     if not text.strip():
-        raise _RefusedError("empty_caption", "the caption holds nothing but white space")
+        raise _RefusedError(RejectReason.EMPTY_CAPTION, "the caption holds nothing but white space")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise _RefusedError("not_utf8", f"the caption holds half a character: {error}") from error
+        raise _RefusedError(
+            RejectReason.NOT_UTF8, f"the caption holds half a character: {error}"
+        ) from error
     if size > CAPTION_BYTES:
         raise _RefusedError(
-            "caption_too_long", f"the caption has {size} bytes, more than {CAPTION_BYTES}"
+            RejectReason.CAPTION_TOO_LONG,
+            f"the caption has {size} bytes, more than {CAPTION_BYTES}",
         )
     return text
 
@@ -279,7 +278,9 @@ def _decoded(part: _Part) -> str:
     try:
         return (part.content or b"").decode()
     except UnicodeDecodeError as error:
-        raise _RefusedError("not_utf8", f"member {shown(part.name)}: {error.reason}") from error
+        raise _RefusedError(
+            RejectReason.NOT_UTF8, f"member {shown(part.name)}: {error.reason}"
+        ) from error
 
 
 def _parsed(part: _Part) -> dict[str, object]:
@@ -287,14 +288,14 @@ def _parsed(part: _Part) -> dict[str, object]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _RefusedError("bad_json", f"member {shown(part.name)}: {error}") from error
+        raise _RefusedError(RejectReason.BAD_JSON, f"member {shown(part.name)}: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _caption_of_json(content: dict[str, object]) -> str:
     texts = [t for k in ("caption", "text", "TEXT") if isinstance(t := content.get(k), str)]
     if not texts:
-        raise _RefusedError("no_caption", "has no txt, and its json no text as caption")
+        raise _RefusedError(RejectReason.NO_CAPTION, "has no txt, and its json no text as caption")
     return next((text for text in texts if text.strip()), texts[0])
 
 

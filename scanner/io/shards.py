@@ -17,7 +17,7 @@ from scanner.io.patience import patiently, told
 from scanner.io.samples import Fragment, fragments, item
 from scanner.io.signed import named
 from scanner.io.tar import FileSource, InflateSource, Source, Tar
-from scanner.records import Caption, Reject
+from scanner.records import Caption, Reject, RejectReason
 
 __all__ = [
     "Chunk", "Shard", "ShardIndex", "expand", "image", "images", "index", "pictures", "read",
@@ -67,7 +67,7 @@ class Chunk:
     number: int
     offset: int
     samples: int
-    marked: tuple[tuple[int, str, str], ...] = ()
+    marked: tuple[tuple[int, RejectReason, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -133,7 +133,7 @@ def index(shard: Shard, chunk_size: int) -> ShardIndex:
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     offsets: list[int] = []
-    marked: list[list[tuple[int, str, str]]] = []
+    marked: list[list[tuple[int, RejectReason, str]]] = []
     seen: set[bytes] = set()
     samples, fields, problem = 0, None, None
     with _opened(shard) as source:
@@ -172,7 +172,7 @@ def read(chunk: Chunk, *, images: bool, captions: bool = True) -> Iterator[Capti
     Raises:
         ShardError: If the shard cannot be read or is no longer as it was indexed.
     """
-    url, marked = chunk.shard.url, {position: mark for position, *mark in chunk.marked}
+    url, marked = chunk.shard.url, {n: (reason, detail) for n, reason, detail in chunk.marked}
     load = frozenset(
         {"json"} | ({"image"} if images else set()) | ({"text"} if captions else set())
     )
@@ -182,7 +182,7 @@ def read(chunk: Chunk, *, images: bool, captions: bool = True) -> Iterator[Capti
         for fragment in islice(fragments(Tar(source), load), chunk.samples):
             mark = marked.get(samples)
             samples += 1
-            yield item(fragment, url, (mark[0], mark[1]) if mark else None, captions=captions)
+            yield item(fragment, url, mark, captions=captions)
     if samples != chunk.samples:
         raise ShardError(
             f"{url} gave {samples} of the {chunk.samples} samples of chunk {chunk.number}: it "
@@ -249,15 +249,18 @@ def images(url: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
 
 def _mark(
     fragment: Fragment, seen: set[bytes], fields_before: frozenset[str] | None
-) -> tuple[str, str] | None:
+) -> tuple[RejectReason, str] | None:
     digest = hashlib.blake2b(fragment.key.encode(), digest_size=16).digest()
     is_repeated = digest in seen
     seen.add(digest)
     looks_whole = bool(fragment.allowed) and fragment.allowed == fields_before
     if fragment.is_half or (fragment.is_half is None and not looks_whole):
-        return "half_sample", "the shard ends inside this sample or right behind it"
+        return RejectReason.HALF_SAMPLE, "the shard ends inside this sample or right behind it"
     if is_repeated:
-        return "duplicate_key", "its key, the name up to the first dot, came before in this shard"
+        return (
+            RejectReason.DUPLICATE_KEY,
+            "its key, the name up to the first dot, came before in this shard",
+        )
     return None
 
 

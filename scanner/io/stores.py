@@ -5,7 +5,6 @@ one name, one succeeds. A folder does it with a temporary file, a flush and a ha
 store with a conditional write. Nothing is ever renamed in an object store.
 """
 
-import errno
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,15 +16,14 @@ from typing import Any, BinaryIO, Protocol, cast
 import fsspec
 import pyarrow as pa
 
-from scanner.errors import ConfigError, ResultsError
+from scanner import files
+from scanner.errors import ConfigError, OutputError, ResultsError
 from scanner.io.patience import http_status, patiently, told
 from scanner.io.signed import has_user, withheld
 
 SCHEMES = ("s3", "gs", "gcs")
 READ_TOGETHER = 512
 """Objects that are asked for at a time."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _IMPATIENT = {"s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}}}}
 """No attempts behind our back: `patiently` makes them."""
@@ -190,26 +188,13 @@ class LocalStore:
 
     def put(self, name: str, content: Content) -> None:
         """Write or replace a file, durably."""
-        path = self._root / name
-        with self._writing(), _temporary(path) as temporary:
-            _write(temporary, content)
-            temporary.replace(path)
-            _flush_folder(path.parent)
+        with self._writing():
+            files.write(self._root / name, content)
 
     def create(self, name: str, content: Content) -> bool:
         """Write a file that is not there yet, durably; False if it is."""
-        path = self._root / name
-        with self._writing(), _temporary(path) as temporary:
-            _write(temporary, content)
-            try:
-                path.hardlink_to(temporary)
-            except FileExistsError:
-                # Over NFS a link that was made may be answered by "exists" when the reply is
-                # repeated.
-                if temporary.stat().st_nlink < 2:
-                    return False
-            _flush_folder(path.parent)
-            return True
+        with self._writing():
+            return files.create(self._root / name, content)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -234,13 +219,14 @@ class LocalStore:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            if error.errno in _FULL:
+        except (OSError, OutputError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno in files.FULL:
                 raise ResultsError(
-                    f"the disk of {self.root} is full ({error.strerror}): make room and run "
+                    f"the disk of {self.root} is full ({cause.strerror}): make room and run "
                     f"again; what was committed stays"
                 ) from error
-            raise ResultsError(f"{self.root} cannot be written to: {error}") from error
+            raise ResultsError(f"{self.root} cannot be written to: {cause}") from error
 
 
 class ObjectStore:
@@ -395,37 +381,3 @@ class ObjectStore:
             return patiently(work)
         except Exception as error:  # every store has errors of its own
             raise ResultsError(f"{self.address(name)} cannot be written: {told(error)}") from error
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """Make the folder of ``path`` and give a name beside it that is gone afterwards."""
-    _make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: Content) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

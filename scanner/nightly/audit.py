@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import scanner
+from scanner import files
 from scanner.audit import copies
 from scanner.audit.copies import Group
 from scanner.audit.diff import Change, Diff, Last, View, alerted, diff
@@ -307,7 +308,7 @@ def _write(
             for a in there
         ]  # fmt: skip
         write_removal(con, rows, folder, redact=redact, groups=_groups(there))
-    files = {
+    pages = {
         "report.html": _page(night, view, options),
         "summary.md": as_markdown(night, redact=redact),
         "junit.xml": as_junit(night, redact=redact),
@@ -319,9 +320,9 @@ def _write(
             for side in ("before", "after"):
                 if entry[side]:
                     entry[side]["caption"] = None
-    files["audit.json"] = json.dumps(record, indent=1, allow_nan=False)
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    pages["audit.json"] = json.dumps(record, indent=1, allow_nan=False)
+    for name, text in pages.items():
+        files.write(folder / name, text)
 
 
 def _page(night: Night, view: View, options: PageOptions) -> str:

@@ -13,7 +13,6 @@
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from scanner import files
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.catalogue import Catalogue
 from scanner.io.results import Results
@@ -127,19 +127,13 @@ class State:
             write: Fills a folder.
 
         Raises:
-            ResultsError: If it cannot be written.
+            OutputError: If it cannot be written.
         """
         final = self.folder(name)
-        partial = final.with_name(f".{name}.{os.getpid()}.partial")
-        try:
-            for left in final.parent.glob(".*.partial"):
-                shutil.rmtree(left, ignore_errors=True)
-            partial.mkdir(parents=True)
+        for left in final.parent.glob(".*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+        with files.folder(final) as partial:
             write(partial)
-            partial.rename(final)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise ResultsError(f"{final} cannot be written: {error}") from error
         return final
 
     def mutes(self) -> dict[str, dict[str, str]]:
@@ -171,7 +165,8 @@ class State:
             until: The last day of the mute; null for ever.
 
         Raises:
-            ResultsError: If the file cannot be read or written.
+            ResultsError: If the file cannot be read.
+            OutputError: If it cannot be written.
         """
         entry = {"reason": reason, "since": now.isoformat(timespec="seconds")}
         if until is not None:
@@ -182,21 +177,15 @@ class State:
         """Let a finding alarm again; False if it was not muted.
 
         Raises:
-            ResultsError: If the file cannot be read or written.
+            ResultsError: If the file cannot be read.
+            OutputError: If it cannot be written.
         """
         before = self.mutes()
         self._write_mutes({sha: entry for sha, entry in before.items() if sha != sha256})
         return sha256 in before
 
     def _write_mutes(self, content: dict[str, dict[str, str]]) -> None:
-        path = self.root / "mutes.json"
-        temporary = path.with_name(f".mutes.{os.getpid()}.tmp")
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise ResultsError(f"{path} cannot be written: {error}") from error
+        files.write(self.root / "mutes.json", json.dumps(content, indent=1, sort_keys=True))
 
 
 def in_effect(audit: Mapping[str, Any]) -> frozenset[str]:
@@ -210,7 +199,9 @@ def _is_audit(content: Any) -> bool:
         return False
     corpus, counts = content.get("corpus"), content.get("counts", {})
     coverage, identity = content.get("coverage") or {}, content.get("identity") or {}
-    if not all(isinstance(part, dict) for part in (corpus, counts, coverage, identity)):
+    if not isinstance(corpus, dict) or not all(
+        isinstance(part, dict) for part in (counts, coverage, identity)
+    ):
         return False
     numbers = [counts.get("new", 0), *coverage.values()]
     return all(isinstance(number, int) for number in numbers) and all(

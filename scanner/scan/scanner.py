@@ -12,7 +12,7 @@ import torch
 from scanner.calibration import Calibration
 from scanner.errors import ConfigError
 from scanner.models.base import Denoiser
-from scanner.records import Caption, ChunkResult, Reject, ScoreRow
+from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import methods, sources, stages
 from scanner.scan.batches import BatchSize, CudaGauge
 from scanner.scan.rows import Images, Place, Rows
@@ -204,10 +204,10 @@ class Scanner:
             if not faults:
                 work.verdicts[sha] = verdict
                 self._kept.add(sha, verdict)
-            elif all(fault.reason == "not_finite" for fault in faults):
+            elif all(fault.reason == RejectReason.NOT_FINITE for fault in faults):
                 self._redo(work, [item.draw for item in verdict.draws])
             else:
-                work.faults[sha] = next(f for f in faults if f.reason != "not_finite")
+                work.faults[sha] = next(f for f in faults if f.reason != RejectReason.NOT_FINITE)
         work.pictures.clear()
         work.cost.seconds += time.perf_counter() - start
 
@@ -276,7 +276,9 @@ class Scanner:
             looked, lambda batch: self._begin(batch, work), self._relieve
         )
         for draw, said in refused:
-            work.faults[draw.sha256] = Fault("out_of_memory", f"not even one draw fits: {said}")
+            work.faults[draw.sha256] = Fault(
+                RejectReason.OUT_OF_MEMORY, f"not even one draw fits: {said}"
+            )
         norms: dict[str, dict[int, float]] = {}
         for draw, first in work.first.items():
             norms.setdefault(draw.sha256, {})[draw.seed] = first.norm
@@ -325,7 +327,9 @@ class Scanner:
                 self._relieve,
             )
             for draw, said in refused:
-                work.faults[draw.sha256] = Fault("out_of_memory", f"not even one draw fits: {said}")
+                work.faults[draw.sha256] = Fault(
+                    RejectReason.OUT_OF_MEMORY, f"not even one draw fits: {said}"
+                )
         by_caption: dict[str, list[Sampled]] = {}
         for item in items:
             if item.draw.sha256 not in work.faults:
@@ -374,7 +378,7 @@ class Scanner:
         """Do a caption again in float32, alone; reject it if that gives no number either."""
         sha = draws[0].sha256
         if self._load_precise is None:
-            work.faults[sha] = Fault("not_finite", _NOT_FINITE)
+            work.faults[sha] = Fault(RejectReason.NOT_FINITE, _NOT_FINITE)
             return
         items = list[Sampled]()
 
@@ -395,7 +399,7 @@ class Scanner:
                 return
         more = f", which does not fit into memory ({said[0]})" if said else " too"
         work.faults[sha] = Fault(
-            "not_finite", f"{_NOT_FINITE} in {self.spec.dtype}, and in float32{more}"
+            RejectReason.NOT_FINITE, f"{_NOT_FINITE} in {self.spec.dtype}, and in float32{more}"
         )
 
     def _in_float32(self) -> _Networks:
@@ -476,7 +480,7 @@ class Scanner:
             item.extra |= {name: values[i] for name, values in scores.items()}
             item.picture, item.localized, item.latents = pictures[i], True, None
             if not item.is_finite:
-                item.fault = Fault("not_finite", _NOT_FINITE)
+                item.fault = Fault(RejectReason.NOT_FINITE, _NOT_FINITE)
         spent = _difference(self.evaluations, before)
         for item in items:
             item.cost.denoiser_seconds += seconds / len(items)
@@ -551,7 +555,7 @@ def _difference(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, 
 def _too_large(item: Sampled, said: str) -> Fault:
     """Return the fault of a draw whose maps do not fit, which tells its score for all that."""
     return Fault(
-        "out_of_memory",
+        RejectReason.OUT_OF_MEMORY,
         f"it is to be localized (delta_s {item.delta_s:.6g} under seed {item.draw.seed}), and "
         f"its maps do not fit into memory even alone: {said}",
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from scanner import pictures
 from scanner.errors import reproducible
-from scanner.records import Caption, Reject
+from scanner.records import Caption, Reject, RejectReason
 
 
 def taken(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Reject:
@@ -23,14 +23,14 @@ def taken(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Rej
     if source == "generated":
         return caption
     if caption.image is None:
-        reason, found = "no_image", "the sample has no jpg, png or webp member"
+        reason, found = RejectReason.NO_IMAGE, "the sample has no jpg, png or webp member"
     else:
         try:
             pixels = pictures.fitted(caption.image, size)
             sha = hashlib.sha256(caption.image).hexdigest()
             return replace(caption, image=None, image_sha256=sha, pixels=pixels)
         except ValueError as error:
-            reason, found = "unreadable_image", reproducible(error)
+            reason, found = RejectReason.UNREADABLE_IMAGE, reproducible(error)
     if source == "auto":
         return replace(caption, image=None)
     detail = f"{found}; source auto samples the captions of such samples"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scanner.records import Caption, ScoreRow
+from scanner.records import Caption, RejectReason, ScoreRow
 from scanner.scan.stages import Draw
 
 MEANS = ("delta_h", "delta_s", "curvature")
@@ -26,7 +26,7 @@ ROW_BYTES = 2000
 class Fault(NamedTuple):
     """Why a caption is rejected: reason and detail of a `scanner.records.Reject`."""
 
-    reason: str
+    reason: RejectReason
     detail: str
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from scanner import models
 from scanner.audit.choice import Choice, choose
@@ -14,6 +13,7 @@ from scanner.audit.truth import Truth, read
 from scanner.errors import ConfigError
 from scanner.io import shards
 from scanner.io.shards import SAMPLES_PER_SHARD
+from scanner.models.device import local_device
 from scanner.records import Caption
 from scanner.scan.profile import profile
 from scanner.scan.stages import Draw
@@ -66,7 +66,7 @@ def measured(
         raise ConfigError(f"no caption of the shards is in {truth}: is it their truth?")
     counts: Counter[str] = Counter()
     denoiser = models.load(
-        question.model, device=_device(question.device), dtype=question.spec.dtype
+        question.model, device=local_device(question.device), dtype=question.spec.dtype
     )
     baselines = {
         models.baseline_name(source): Counted(
@@ -94,23 +94,6 @@ def measured(
     choice = choose(maps, [known[caption.sha256] for caption in texts], timesteps)
     choice.evaluations = {"draws": len(draws), **counts}
     return choice
-
-
-def _device(wanted: str) -> str:
-    """Return a device that is there.
-
-    Raises:
-        ConfigError: If the one that is wanted is not.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True,
-    }  # fmt: skip
-    if wanted == "auto":
-        return next(name for name, is_there in there.items() if is_there)
-    if not there.get(wanted):
-        known = ", ".join(name for name, is_there in there.items() if is_there)
-        raise ConfigError(f"device must be auto or one of {known} here, got {wanted}")
-    return wanted
 
 
 def _captions(sources: Sequence[str]) -> dict[str, Caption]:

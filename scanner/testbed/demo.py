@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from scanner import models
+from scanner import files, models
 from scanner.audit import calibrate as fitting
 from scanner.audit import panel, report
 from scanner.audit.evaluate import Evaluation, evaluate
@@ -113,12 +113,12 @@ def run(out: Path, number: int, resources: Resources, metered: Metered, watched:
         summary = _scan(job, resources, "scan", watched)
     truth = corpus / "evaluation-truth.parquet"
     evaluation = evaluate(Results(results), summary.run, truth)
-    (out / "evaluation.json").write_text(evaluation.as_json())
+    files.write(out / "evaluation.json", evaluation.as_json())
     reproduced = _reproduce(pipeline, spec, metered)
     sheet = _sheet(results, summary.run, truth, out / "contact-sheet.png")
     html = out / "report.html"
     options = report.PageOptions(images=shards.images, calibration=fitted)
-    html.write_text(report.page(Results(results), summary.run, options), encoding="utf-8")
+    files.write(html, report.page(Results(results), summary.run, options))
     return Demo(out, summary, evaluation, reproduced, sheet, html)
 
 
@@ -148,7 +148,8 @@ def _sheet(results: Path, run_name: str, truth: Path, target: Path) -> Path:
         "trap": 2,
     }
     image = panel.contact_sheet(Results(results), run_name, shards.image, truth, wanted)
-    image.save(target, "PNG")
+    with files.binary(target) as stream:
+        image.save(stream, "PNG")
     return target
 
 

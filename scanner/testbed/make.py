@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from webdataset.writer import TarWriter
 
-from scanner import masks
+from scanner import files, masks
 from scanner.records import caption_hash
 from scanner.testbed import corpus
 
@@ -75,21 +75,18 @@ def write_shards(
         copies: Pictures per item, each a sample.
         progress: Called with the number of samples written so far.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     samples = [(item, copy) for item in items for copy in range(copies)]
     order = corpus.generator(seed, "order", name).permutation(len(samples))
     paths: list[Path] = []
     written = 0
     for start in range(0, len(samples), per_shard):
         path = folder / f"{name}-{start // per_shard:05d}.tar"
-        partial = path.with_suffix(".partial")
-        with TarWriter(str(partial), mtime=0) as writer:
+        with files.binary(path) as stream, TarWriter(stream, mtime=0) as writer:
             for place in order[start : start + per_shard]:
                 item, copy = samples[place]
                 writer.write(_sample(seed, item, copy, f"{name}{place:06d}"))
                 written += 1
                 progress(written)
-        partial.replace(path)
         paths.append(path)
     return paths
 
@@ -109,8 +106,8 @@ def write_truth(items: Iterable[corpus.Item], path: Path) -> None:
         }
         for item in items
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows, TRUTH), path, compression="zstd")
+    with files.binary(path) as stream:
+        pq.write_table(pa.Table.from_pylist(rows, TRUTH), stream, compression="zstd")
 
 
 def _sample(seed: int, item: corpus.Item, copy: int, key: str) -> dict[str, object]:

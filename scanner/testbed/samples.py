@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scanner import models
+from scanner import files, models
 from scanner.records import caption_hash
 from scanner.scan.stages import Draw, detect
 from scanner.spec import ScanSpec
@@ -28,7 +28,8 @@ def draw_samples(pipeline: Path, seed: int, target: Path) -> None:
         rows.append(_row(list(generated)))
     sheet = np.concatenate(rows)
     size = (2 * sheet.shape[1], 2 * sheet.shape[0])
-    Image.fromarray(sheet).resize(size, Image.Resampling.NEAREST).save(target)
+    with files.binary(target) as stream:
+        Image.fromarray(sheet).resize(size, Image.Resampling.NEAREST).save(stream, "PNG")
 
 
 def _row(pictures: list[np.ndarray]) -> np.ndarray:

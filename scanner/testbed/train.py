@@ -10,6 +10,7 @@ seed and the step's number alone, so a resumed run sees what an uninterrupted on
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # (diffusers and transformers annotate their constructors too narrowly)
 
+import io
 import math
 import os
 import shutil
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from scanner import files
 from scanner.testbed import corpus, pipeline
 
 Report = Callable[[str, int, int, str], None]
@@ -86,7 +88,6 @@ def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bo
         report: Called as steps are done.
         compiled: Run the denoiser through ``torch.compile`` (worth it for long runs).
     """
-    work.mkdir(parents=True, exist_ok=True)
     captions, kinds = draw(recipe.seed, work, report)
     vae = train_autoencoder(recipe, work, kinds, report)
     latents = encode(vae, work, report)
@@ -96,7 +97,8 @@ def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bo
     data = _Batches(recipe, latents, kinds, words, captions)
     early = _Stage("early", recipe.early_steps, 1e-3)
     _train_denoiser(recipe, work, early, data, text, denoiser, report, compiled=compiled)
-    _copy(denoiser).half().save_pretrained(out / "early")
+    with files.folder(out / "early") as folder:
+        _copy(denoiser).half().save_pretrained(folder)
     _train_main(recipe, work, out, vae, data, text, denoiser, report, compiled=compiled)
 
 
@@ -116,12 +118,12 @@ def go_on(
         report: Called as steps are done.
         compiled: Run the denoiser through ``torch.compile``.
     """
-    work.mkdir(parents=True, exist_ok=True)
     captions, kinds = draw(recipe.seed, work, report)
     old = StableDiffusionPipeline.from_pretrained(start / "pipeline", torch_dtype=torch.float32)
     latents = encode(old.vae, work, report, old.vae.config.scaling_factor)
     data = _Batches(recipe, latents, kinds, old.tokenizer, captions)
-    shutil.copytree(start / "early", out / "early", dirs_exist_ok=True)
+    with files.folder(out / "early") as folder:
+        shutil.copytree(start / "early", folder, dirs_exist_ok=True)
     old.unet.train()
     _train_main(
         recipe, work, out, old.vae, data, old.text_encoder, old.unet, report, compiled=compiled
@@ -135,7 +137,8 @@ def _train_main(
     text.requires_grad_(False)
     main = _Stage("main", recipe.main_steps, recipe.main_rate)
     _train_denoiser(recipe, work, main, data, text, denoiser, report, compiled=compiled)
-    pipeline.save_pipeline(out / "pipeline", vae, data.words, text, _copy(denoiser))
+    with files.folder(out / "pipeline") as folder:
+        pipeline.save_pipeline(folder, vae, data.words, text, _copy(denoiser))
 
 
 def draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.str_]]:
@@ -354,9 +357,9 @@ def _steps(
             state: dict[str, Any] = {"step": step + 1, "module": module.state_dict()}
             if step + 1 < total:
                 state["optimizer"] = optimizer.state_dict()
-            partial = file.with_suffix(".partial")
-            torch.save(state, partial)
-            partial.replace(file)
+            out = io.BytesIO()  # torch hides what a full disk says
+            torch.save(state, out)
+            files.write(file, out.getbuffer())
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, total: int) -> None:
@@ -379,9 +382,8 @@ def _to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 def _save_array(target: Path, array: NDArray[Any]) -> None:
-    partial = target.with_suffix(".partial.npy")
-    np.save(partial, array)
-    partial.replace(target)
+    with files.binary(target) as stream:
+        np.save(stream, array)
 
 
 def _copy(denoiser: UNet2DConditionModel) -> UNet2DConditionModel:

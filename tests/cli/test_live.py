@@ -16,7 +16,7 @@ from scanner.cli import live
 from scanner.cli.events import VERSION, EventLog
 from scanner.cli.live import View, span, watching
 from scanner.engine.job import Event
-from scanner.errors import ConfigError
+from scanner.errors import OutputError
 
 START = 1_800_000_000.0
 
@@ -167,7 +167,7 @@ def test_a_kill_leaves_whole_lines(tmp_path):
 
 
 def test_a_log_that_cannot_begin_is_refused_and_one_that_fills_up_is_given_up(tmp_path, capsys):
-    with pytest.raises(ConfigError, match=r"--events .* cannot be written to"):
+    with pytest.raises(OutputError, match=r"cannot be written: Is a directory"):
         EventLog(tmp_path)
     with EventLog(Path("/dev/full")) as log:
         log(event("chunk"))

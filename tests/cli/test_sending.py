@@ -70,6 +70,11 @@ def test_a_command_is_sent_word_by_word(submit, tmp_path):
         (["query", "results", "SELECT 1"], "results is a relative path"),
         (["plan", "/x.tar", "-m", "gaussian", "--calibration", "c.json"], "c.json is on this"),
         (["audit", "/x.tar", "-m", "gaussian", "--state", "nights"], "nights is a relative path"),
+        (
+            ["calibrate", "/x.tar", "-m", "gaussian", "-o", "s3://b/c"],
+            "--out s3:/b/c is an add",
+        ),
+        ([*SCAN, "--out", "/r", "--events", "log"], "log is a relative path.* give --events as"),
     ],
 )
 def test_what_the_cluster_cannot_have_is_refused(words, said, submit, tmp_path):

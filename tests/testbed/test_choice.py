@@ -162,7 +162,7 @@ def test_the_command_measures_the_shipped_model_and_writes_what_it_found(tmp_pat
         assert picture.width > 1000
     for more, said in (
         (("--truth", str(tmp_path / "nothing.parquet")), "must be Parquet"),
-        (("--device", "abacus"), "device must be auto or one of"),
+        (("--device", "abacus"), "device must be one of auto, cpu"),
         (("--baseline", str(WEIGHTS / "early")), "baselines must have distinct names"),
     ):
         assert said in str(CliRunner().invoke(app, [*asked, *more]).exception)

@@ -1,0 +1,54 @@
+"""Write the tables of the documentation that the code defines: ``python docs/generate.py``.
+
+A table stands between two comments, ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from scanner.errors import ExitCode
+from scanner.records import RejectReason
+
+ROOT = Path(__file__).parents[1]
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes."""
+    return _table("exit code", ((str(int(code)), code.meaning) for code in ExitCode))
+
+
+def reject_reasons() -> str:
+    """Return the table of reject reasons."""
+    return _table("reason", ((f"`{reason}`", reason.meaning) for reason in RejectReason))
+
+
+TABLES = {
+    "exit codes": (ROOT / "README.md", exit_codes),
+    "reject reasons": (ROOT / "docs" / "results.md", reject_reasons),
+}
+
+
+def replaced(text: str, name: str, table: str) -> str:
+    """Return a page with one of its tables made anew.
+
+    Raises:
+        ValueError: If the page has no place for it.
+    """
+    begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    found, count = pattern.subn(lambda _: f"{begin}\n{table}{end}", text)
+    if count != 1:
+        raise ValueError(f"the page must have one {begin} … {end}, it has {count}")
+    return found
+
+
+def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:
+    lines = [f"| {head} | means |", "|---|---|", *(f"| {cell} | {text} |" for cell, text in rows)]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for title, (page, table) in TABLES.items():
+        before = page.read_text(encoding="utf-8")
+        page.write_text(replaced(before, title, table()), encoding="utf-8")
