@@ -55,6 +55,7 @@ def test_a_reject_of_an_image_is_the_same_each_time(start, rest):
 
 def test_another_process_says_the_same_of_an_image():
     code = f"""
+from scanner import pictures
 for content in {PICTURES!r}:
     try:
         pictures.opened(content)
