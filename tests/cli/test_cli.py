@@ -230,7 +230,7 @@ def test_a_plan_has_the_options_of_a_scan_and_says_what_it_would_take(results, s
 
 def test_lost_commits_and_lost_records_of_runs_are_told(results, shards, tmp_path):
     copy = tmp_path / "copy"
-    shutil.copytree(results, copy)
+    shutil.copytree(results / "results", copy)
     (run,) = [path.stem for path in (copy / "runs").iterdir()]
     assert memscan("verify", copy, "--keys").returncode == 0
     next((copy / "commits" / run).iterdir()).unlink()

@@ -1,6 +1,6 @@
 """The loss of commit records shows, and nothing is called lost that was never recorded."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.io import coverage
@@ -27,11 +27,13 @@ def lost(content, there):
     return list(coverage.missing(content, there))
 
 
+@settings(deadline=None)
 @given(NUMBERS)
 def test_ranges_read_back(numbers):
     assert coverage._numbers(coverage.ranges(numbers)) == numbers
 
 
+@settings(deadline=None)
 @given(NUMBERS, NUMBERS)
 def test_every_chunk_that_was_recorded_and_is_gone_is_named(then, now):
     told = lost(record(commits(chunks=41, numbers=then)), commits(chunks=41, numbers=now))
