@@ -124,7 +124,8 @@ def _held(kind: DuckDBPyType, held: frozenset[str]) -> str | None:
         return None
     if kind.id not in ("list", "array", "struct", "tuple", "map"):
         return "VARCHAR"
-    parts = [(name, child, _held(child, held)) for name, child in kind.children if name != "size"]
+    children = [(n, child) for n, child in kind.children if isinstance(child, DuckDBPyType)]
+    parts = [(name, child, _held(child, held)) for name, child in children]
     if not any(cast for _, _, cast in parts):
         return None
     inner = [(_identifier(name), cast or str(child)) for name, child, cast in parts]
