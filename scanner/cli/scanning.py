@@ -374,10 +374,16 @@ def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> floa
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it."""
+    """Scan, and show it; say first how a baseline is read, where that is not obvious."""
     from scanner.cli.live import watching
     from scanner.engine import driver
+    from scanner.engine.identity import refuse
+    from scanner.models.limits import baseline_reading
 
+    if job.baseline is not None:
+        refuse(job)
+        if said := baseline_reading(job.model, job.baseline):
+            progress.note(said)
     with watching(title, events) as heard:
         return driver.scan(job, resources, heard)
 

@@ -11,7 +11,7 @@ import torch
 
 from scanner.calibration import Calibration
 from scanner.errors import ConfigError
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, Matched
 from scanner.records import Caption, ChunkResult, Reject, ScoreRow
 from scanner.scan import methods, sources, stages
 from scanner.scan.batches import BatchSize, CudaGauge
@@ -103,7 +103,7 @@ class Scanner:
         self._kept, self._recent = Kept(KEPT_BYTES), Kept(RECENT_BYTES)
         self._picture_size = denoiser.picture_size
         of_images = image_calibration if spec.source == "auto" else calibration
-        self._places = _places(denoiser, spec, calibration, of_images)
+        self._places = _places(denoiser, spec, calibration, of_images, baseline)
         reference = "null" if spec.captions or baseline is None else baseline[0]
         self._rows = Rows(spec, self._places, reference)
 
@@ -514,24 +514,41 @@ def _together_again(draws: list[Draw], work: Work) -> stages.Begun | None:
 
 def _places(
     denoiser: Denoiser, spec: ScanSpec, calibration: Calibration | None,
-    of_images: Calibration | None,
+    of_images: Calibration | None, baseline: tuple[str, Denoiser] | None,
 ) -> dict[bool, Place]:  # fmt: skip
     """Return what belongs to sampled captions and to images, of those that the spec has.
 
     Raises:
-        ConfigError: If the model has no such timestep.
+        ConfigError: If the model has no such timestep, or there is no signal, or the baseline
+            was not trained there.
     """
     found: dict[bool, Place] = {}
     if spec.source != "image":
-        sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
-        found[False] = Place(spec.only("generated"), calibration, sigmas)
+        schedule, own = denoiser.schedule(spec.steps), spec.only("generated")
+        if schedule.alphas[0] == 0:
+            own.refuse_blind_start()
+        _refuse_level(baseline, schedule.alphas[-2 - spec.map_back])
+        found[False] = Place(own, calibration, schedule.sigmas[: spec.steps])
     if spec.source != "generated":
         try:
-            sigmas = denoiser.single(spec.timestep).sigmas[:1]
+            schedule = denoiser.single(spec.timestep)
         except ValueError as error:
             raise ConfigError(f"this model cannot look at images there: {error}") from error
-        found[True] = Place(spec.only("image"), of_images, sigmas)
+        if schedule.alphas[0] == 0:
+            raise ConfigError(f"timestep {spec.timestep} of this model holds no signal")
+        _refuse_level(baseline, schedule.alphas[0])
+        found[True] = Place(spec.only("image"), of_images, schedule.sigmas[:1])
     return found
+
+
+def _refuse_level(baseline: tuple[str, Denoiser] | None, alpha: float) -> None:
+    """Refuse a baseline that was not trained at a level where it is to be evaluated.
+
+    Raises:
+        ConfigError: If it was not.
+    """
+    if baseline is not None and isinstance(baseline[1], Matched):
+        baseline[1].refuse_level(alpha)
 
 
 def _alike(items: Sequence[D]) -> list[list[D]]:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from scanner import masks
-from scanner.models.base import Denoiser
+from scanner.errors import ConfigError
+from scanner.models.base import Denoiser, Predictive
 from scanner.numerics import curvature, detectors, maps, noise, snapback
-from scanner.numerics.schedule import ddim_step
+from scanner.numerics.schedule import ddim_end, ddim_step
 from scanner.scan import methods
 from scanner.scan.methods import Level, Moment, Setting
 from scanner.scan.tally import attentive, bottled
@@ -227,6 +228,10 @@ def _step(
 ) -> Moment:  # fmt: skip
     """Evaluate both branches, unless they are given, and take one guided DDIM step."""
     level, attention, features = setting.level(step), None, list[Tensor]()
+    if level[1] == 0:
+        scores, after = first_without_signal(setting, spec.guidance_scale, step, x)
+        conditional, unconditional = scores.chunk(2)
+        return Moment(step, level, x, conditional, unconditional, after)
     if begun is None:
         scores, attention, features = _evaluated(setting, draws, spec, step, x)
         conditional, unconditional = scores.chunk(2)
@@ -236,6 +241,35 @@ def _step(
     after = ddim_step(x, guided, setting.schedule, step)
     bottleneck = None if not features else features[0][-len(x) :]
     return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
+
+
+@torch.no_grad()
+def first_without_signal(
+    setting: Setting, guidance_scale: float, step: int, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Take a guided DDIM step where alpha is 0, from the network's output.
+
+    The score there is ``-x`` whatever the caption is, so guidance and step are of the output,
+    whose clean latent is finite.
+
+    Args:
+        setting: The two branches and the levels.
+        guidance_scale: Of classifier-free guidance.
+        step: Counted from 0.
+        x: The latents, ``(B, C, H, W)``.
+
+    Returns:
+        Scores of both branches, ``(2B, C, H, W)``, and the latents after the step.
+
+    Raises:
+        ConfigError: If the model gives nothing but scores.
+    """
+    level, denoiser = setting.level(step), setting.denoiser
+    if not isinstance(denoiser, Predictive):
+        raise ConfigError("this model cannot sample from a level without signal")
+    scores, prediction = denoiser.predict(torch.cat([x, x]), level, setting.condition)
+    guided = prediction.guided(guidance_scale)
+    return scores, ddim_end(*guided.estimates(x, *level[1:]), setting.schedule, step)
 
 
 def _evaluated(

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from scanner.errors import ConfigError
-from scanner.models.base import Attentive, Bottled, Denoiser
-from scanner.numerics.schedule import Schedule
+from scanner.models.base import Attentive, Bottled, Denoiser, Matched, Predictive
+from scanner.numerics.schedule import Prediction, Schedule
 
 
 class Counted:
@@ -49,6 +49,15 @@ class Counted:
         """Return the network's own; autoencoders are not counted."""
         return self.network.decode(latents)
 
+    def refuse_level(self, alpha: float) -> None:
+        """Refuse a level that the network refuses.
+
+        Raises:
+            ConfigError: If it does.
+        """
+        if isinstance(self.network, Matched):
+            self.network.refuse_level(alpha)
+
     def end_tokens(self, captions: Sequence[str]) -> Tensor:
         """Return the network's own.
 
@@ -60,6 +69,19 @@ class Counted:
     def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
         """Return the network's own, counted."""
         return self._count(x, self.network.score(x, level, condition))
+
+    def predict(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor
+    ) -> tuple[Tensor, Prediction]:
+        """Return the network's own, counted.
+
+        Raises:
+            ConfigError: If it gives nothing but scores.
+        """
+        if not isinstance(self.network, Predictive):
+            raise ConfigError("this model cannot sample from a level without signal")
+        score, prediction = self.network.predict(x, level, condition)
+        return self._count(x, score), prediction
 
     def score_and_attention(
         self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
