@@ -49,8 +49,8 @@ LOW_IS_SUSPICIOUS = ("flipd", "flipd_null", "tightness")
 class ScanSpec:
     """Everything that decides the numbers of a scan.
 
-    Batch size, device and the number of actors are absent on purpose: they may change how long
-    a scan takes, never what it finds.
+    Batch size, device and the number of actors are absent on purpose: they change how long a scan
+    takes, and its numbers by rounding alone (docs/performance.md says by how much).
 
     Attributes:
         seeds: Sampling seeds; a caption's score is the mean over them.

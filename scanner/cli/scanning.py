@@ -407,6 +407,9 @@ def _report(summary: "Summary", out: str, verdict: "Verdict | None", *, as_json:
             shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
             more = ", ..." if len(summary.actors) > 16 else ""
             progress.say(f"{len(summary.actors)} actors, time in the denoiser: {shares}{more}")
+        if summary.time_shares:
+            parts = ", ".join(f"{name} {part:.1%}" for name, part in summary.time_shares.items())
+            progress.say(f"of their time: {parts}")
         if verdict is not None:
             passing = f"p ≤ {verdict.cutoff:.3g}" if verdict.flagged else "no p-value is low enough"
             progress.say(

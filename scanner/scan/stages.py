@@ -14,7 +14,7 @@ from scanner.numerics import curvature, detectors, maps, noise, snapback
 from scanner.numerics.schedule import ddim_end, ddim_step
 from scanner.scan import methods
 from scanner.scan.methods import Level, Moment, Setting
-from scanner.scan.tally import attentive, bottled
+from scanner.scan.tally import attentive, bottled, preparing
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 
@@ -291,8 +291,10 @@ def _evaluated(
 
 def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
     """Return the pure noise that draws start from, ``(B, C, H, W)``."""
-    x = torch.stack([noise.initial_latent(d.sha256, d.seed, denoiser.latent_shape) for d in draws])
-    return x.to(denoiser.device)
+    shape = denoiser.latent_shape
+    with preparing(denoiser):
+        own = [noise.initial_latent(d.sha256, d.seed, shape) for d in draws]
+        return torch.stack(own).to(denoiser.device)
 
 
 def setting_of(
@@ -363,11 +365,10 @@ def localize(
 
 def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
     """Return every draw's own probes, ``(K, B, C, H, W)``."""
-    own = [
-        noise.probes(d.sha256, d.seed, denoiser.latent_shape, spec.probes, spec.probe_design)
-        for d in draws
-    ]
-    return torch.stack(own, dim=1).to(denoiser.device)
+    shape, design = denoiser.latent_shape, spec.probe_design
+    with preparing(denoiser):
+        own = [noise.probes(d.sha256, d.seed, shape, spec.probes, design) for d in draws]
+        return torch.stack(own, dim=1).to(denoiser.device)
 
 
 def _branches(
