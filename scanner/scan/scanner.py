@@ -54,9 +54,9 @@ class Scanner:
 
     Noise and probes are keyed by caption and seed, and samples of a batch do not interact. A
     caption's row in another batch differs by the rounding of the network's kernels alone: in
-    float32 a score by less than 2e-5 of itself (docs/performance.md). A caption that stands several times among the
-    samples is scored once and fanned out; of samples that are scored at their image, one whose
-    image is the same, too.
+    float32 a score by less than 2e-5 of itself (docs/performance.md). A caption that stands
+    several times among the samples is scored once and fanned out; of samples that are scored at
+    their image, one whose image is the same, too.
 
     A chunk goes through `detect`, `localize`, `finish` and `rows`; `scan` is all of them. Draws
     of several chunks may be localized together. All but `rows` must come from one thread.

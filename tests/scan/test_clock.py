@@ -15,7 +15,6 @@ from scanner.io.results import Results
 from scanner.models.gaussian import Gaussian
 from scanner.numerics import noise
 from scanner.records import Caption, parts_of
-from scanner.scan import clock
 from scanner.scan.clock import Clock
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
