@@ -177,3 +177,15 @@ def test_on_cuda_a_part_lies_between_two_events_and_only_collecting_waits(monkey
     with pytest.raises(ZeroDivisionError), timed.span("network"):
         raise ZeroDivisionError
     assert timed.collect() == {}
+
+
+def test_runs_shows_shares_of_the_commits_that_tell_them():
+    from scanner.cli.inspect import _shares
+
+    old = {"seconds": 10.0, "denoiser_seconds": 9.99}
+    new = {
+        "seconds": 4.0, "denoiser_seconds": 3.0, "product_seconds": 1.0,
+        "preparation_seconds": 0.2, "autoencoder_seconds": 0.1, "waiting_seconds": 0.4,
+    }  # fmt: skip
+    assert _shares([old]) == ("", "")
+    assert _shares([old, new]) == ("75.0%", "10.0%")
