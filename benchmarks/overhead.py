@@ -1,5 +1,8 @@
 """What scanning costs beyond the denoiser, with the shipped model: one actor, and two.
 
+The last lines say where the actors' time went: forward evaluations of the network, products, and
+what is around them.
+
 Measures, in one run on one machine: the wall time of `scan` with one actor of one thread; the
 time of the bare denoiser calls that it made, of the same shapes and in the same number, in a
 worker of Ray's with one thread and nothing around them; and `scan` with two actors of one thread.
@@ -16,7 +19,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scanner.spec import ScanSpec
@@ -43,7 +46,7 @@ def spec_of() -> "ScanSpec":
     return ScanSpec(steps=STEPS, guidance_scale=GUIDANCE, probes=PROBES, threshold=1e9)
 
 
-def scan(shard: str, results: Path, actors: int) -> dict[str, float]:
+def scan(shard: str, results: Path, actors: int) -> dict[str, Any]:
     from scanner.engine import Event, Job, Resources
     from scanner.engine import scan as run
     from scanner.io.results import Results
@@ -69,6 +72,7 @@ def scan(shard: str, results: Path, actors: int) -> dict[str, float]:
         "captions": summary.samples,
         "flagged": summary.flagged,
         "denoiser_share": min(actor["denoiser_share"] for actor in told),
+        "time_shares": summary.time_shares,
         "evaluations": sum(
             commit["evaluations"]["forward"]
             for commit in Results(results).commits(summary.run).values()
@@ -154,6 +158,9 @@ def main() -> None:
         )
     print(f"{'one / bare':24}{found['overhead']:12.3f}{found['overhead_with_start']:12.3f}")
     print(f"{'one / two':24}{found['speedup']:12.2f}{found['speedup_with_start']:12.2f}")
+    for name, row in (("one actor", one), ("two actors", two)):
+        parts = ", ".join(f"{part} {share:.1%}" for part, share in row["time_shares"].items())
+        print(f"{name}: {parts}")
     if asked.out:
         asked.out.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -1,8 +1,10 @@
 """What crosses the rooms: captions in, score rows, mask rows and rejects out."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,3 +224,24 @@ class ChunkResult:
     scores: list[ScoreRow] = field(default_factory=list)
     masks: list[MaskRow] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+
+
+def parts_of(counts: Mapping[str, Any]) -> dict[str, float]:
+    """Return the seconds that a chunk took of its actor's device, by part.
+
+    ``network`` (forward evaluations), ``product`` (gradients back through the networks),
+    ``preparation`` (tokens, text states, noise, probes), ``autoencoder``, ``waiting`` (for
+    reading and committing) and ``other``.
+
+    Args:
+        counts: Of an event or a commit; none of a commit from before parts were measured.
+    """
+    if "preparation_seconds" not in counts:
+        return {}
+    found = {
+        name: counts[f"{name}_seconds"]
+        for name in ("product", "preparation", "autoencoder", "waiting")
+    }
+    network = counts["denoiser_seconds"] - found["product"]
+    other = counts["seconds"] - network - sum(found.values())
+    return {"network": network} | found | {"other": max(0.0, other)}

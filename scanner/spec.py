@@ -26,6 +26,8 @@ TIMESTEP = 61
 """Where images are noised to if nobody says; docs/methods.md compares."""
 LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
 """How many steps a trajectory needs for what looks at a step in its middle."""
+AT_FIRST_STEP = ("wen_first", "sharpness", "metric2", "anisotropy")
+"""Detectors that compare both branches at the first step."""
 WHEN_LOCALIZED = ("flipd", "flipd_null")
 """Detectors that need products with the Jacobian: only localized captions have them."""
 SOURCES = ("generated", "image", "auto")
@@ -47,8 +49,8 @@ LOW_IS_SUSPICIOUS = ("flipd", "flipd_null", "tightness")
 class ScanSpec:
     """Everything that decides the numbers of a scan.
 
-    Batch size, device and the number of actors are absent on purpose: they may change how long
-    a scan takes, never what it finds.
+    Batch size, device and the number of actors are absent on purpose: they change how long a scan
+    takes, and its numbers by rounding alone (docs/performance.md says by how much).
 
     Attributes:
         seeds: Sampling seeds; a caption's score is the mean over them.
@@ -212,6 +214,27 @@ class ScanSpec:
             raise ConfigError(
                 f"a screen needs a finite number and at least 2 steps, got {self.screen} and "
                 f"{self.steps} steps"
+            )
+
+    def refuse_blind_start(self) -> None:
+        """Refuse what looks at the first step, for models whose first step holds no signal.
+
+        Raises:
+            ConfigError: If something does.
+        """
+        asked = [name for name in AT_FIRST_STEP if name in self.detectors]
+        asked += ["screen"] if self.screen is not None else []
+        if asked:
+            raise ConfigError(
+                f"{', '.join(asked)} must have a first step with signal, and this model's has none "
+                f"(rescale_betas_zero_snr): the scores of all captions are equal there; leave out "
+                f"{', '.join(asked)}"
+            )
+        third_is_first = "anisotropy" in self.maps and self.steps == LEAST_STEPS["anisotropy"]
+        if self.map_back == self.steps - 1 or third_is_first:
+            raise ConfigError(
+                "the maps are at the first step, where this model has no signal "
+                "(rescale_betas_zero_snr): take more steps or a smaller map_back"
             )
 
     def only(self, source: str) -> "ScanSpec":

@@ -112,6 +112,7 @@ def inspect(
         "latent": " x ".join(map(str, found.latent)),
         "picture": "{} x {} pixels".format(*found.image),
         "autoencoder's scale": "none" if found.vae_scale is None else f"{found.vae_scale:g}",
+        "sampler": found.sampler,
         "alpha, clean to noisy": "{:.5f} to {:.5f}".format(*found.alphas),
         "text encoder": found.text_encoder or "none",
         "parameters": millions or "none",

@@ -56,6 +56,8 @@ def choose(
             --model testbed/pipeline --baseline testbed/early --figure choice.png
     """
     options.check_device(device, dtype)
+    from scanner.models import GAUSSIAN
+    from scanner.models.limits import baseline_reading
     from scanner.testbed.choice import Question, measured
 
     for path, name in ((out, "--out"), (figure, "--figure")):
@@ -74,6 +76,9 @@ def choose(
         from scanner.audit.figures import needs_matplotlib
 
         needs_matplotlib()
+    for name in question.baselines:
+        if question.model != GAUSSIAN and (said := baseline_reading(question.model, name)):
+            progress.note(said)
     with progress.meter("choose") as show:
         found = measured(question, shards, truth, show)
     if out is not None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -192,25 +193,47 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     store = opened(results)
     records: list[dict[str, Any]] = []
     committed: list[list[Any]] = []
+    timed: list[tuple[str, str]] = []
     for name in store.runs():
         record, commits = store.read_run(name), store.commits(name)
         records.append(record | {"run": name, "status": coverage.status(record, commits)})
         committed.append([commit["counts"] for commit in commits.values()])
+        timed.append(_shares(list(commits.values())))
     if as_json:
         progress.say(json.dumps(records, default=str))
         return
     totals = ("samples", "scored", "flagged", "rejected")
     rows: list[list[object]] = []
-    for record, counts in zip(records, committed, strict=True):
+    for record, counts, told in zip(records, committed, timed, strict=True):
         sums = [sum(each[name] for each in counts) for name in totals]
-        rows.append([record["run"], record.get("started", ""), record.get("status", ""), *sums])
-    heads = ["run", "started", "status", *totals]
+        rows.append(
+            [record["run"], record.get("started", ""), record.get("status", ""), *sums, *told]
+        )
+    heads = ["run", "started", "status", *totals, "in network", "waiting"]
     if any(record.get("verdict") for record in records):
         heads.append("findings")
         for row, record in zip(rows, records, strict=True):
             verdict = record.get("verdict")
             row.append(f"{verdict['flagged']} at FDR {verdict['rate']:g}" if verdict else "")
     progress.say(aligned(heads, rows))
+
+
+def _shares(commits: list[dict[str, Any]]) -> tuple[str, str]:
+    """Return the shares of the actors' time in the networks and waiting.
+
+    Of the commits that tell them; those of earlier versions took more for the network's time.
+    """
+    from scanner.records import parts_of
+
+    seconds, parts = 0.0, Counter[str]()
+    for commit in commits:
+        if own := parts_of(commit):
+            seconds += commit["seconds"]
+            parts.update(own)
+    if not seconds:
+        return "", ""
+    network = parts["network"] + parts["product"]
+    return f"{network / seconds:.1%}", f"{parts['waiting'] / seconds:.1%}"
 
 
 def verify(

@@ -6,6 +6,7 @@ Imports the engine, so a command imports this when it runs.
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from scanner.cli.events import EventLog
 from scanner.cli.progress import span
 from scanner.engine.job import Event
 from scanner.pace import Pace
+from scanner.records import parts_of
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_TO_FIRST_LINE = 10.0
@@ -169,13 +171,13 @@ class View:
         slowest = sorted(self.actors.items(), key=lambda item: item[1].pace.per_second(now))
         table = Table(box=None, padding=(0, 2), header_style="dim")
         table.add_column("worker")
-        for name in ("captions/s", "in denoiser", "done"):
+        for name in ("captions/s", "network", "waiting", "done"):
             table.add_column(name, justify="right")
         for name, actor in slowest[:MOST_ACTORS]:
             measured = _telling(actor.pace, now)
             rate, done = f"{measured:.1f}" if measured else "", f"{actor.pace.total:,.0f}"
-            share = f"{actor.share:.0%}" if actor.seconds else ""
-            table.add_row(Text(name[-32:]), rate, share, done)
+            shares = actor.share("network", "product"), actor.share("waiting")
+            table.add_row(Text(name[-28:]), rate, *shares, done)
         yield table
         if len(slowest) > MOST_ACTORS:
             middle = slowest[len(slowest) // 2][1].pace.per_second(now)
@@ -185,16 +187,18 @@ class View:
 
 class _Actor:
     def __init__(self, pace: Pace) -> None:
-        self.pace, self.seconds, self.denoiser_seconds = pace, 0.0, 0.0
+        self.pace, self.seconds, self.parts = pace, 0.0, Counter[str]()
 
     def add(self, event: Event) -> None:
         self.pace.add(event.counts.get("samples", 0), event.time)
         self.seconds += event.counts.get("seconds", 0.0)
-        self.denoiser_seconds += event.counts.get("denoiser_seconds", 0.0)
+        self.parts.update(parts_of(event.counts))
 
-    @property
-    def share(self) -> float:
-        return self.denoiser_seconds / self.seconds
+    def share(self, *parts: str) -> str:
+        """Return the share of some parts together, for a person."""
+        if not self.parts or not self.seconds:
+            return ""
+        return f"{sum(self.parts[name] for name in parts) / self.seconds:.0%}"
 
 
 def _telling(pace: Pace, now: float) -> float:

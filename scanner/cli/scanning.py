@@ -419,10 +419,16 @@ def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> floa
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it."""
+    """Scan, and show it; say first how a baseline is read, where that is not obvious."""
     from scanner.cli.live import watching
     from scanner.engine import driver
+    from scanner.engine.identity import refuse
+    from scanner.models.limits import baseline_reading
 
+    if job.baseline is not None:
+        refuse(job)
+        if said := baseline_reading(job.model, job.baseline):
+            progress.note(said)
     with watching(title, events) as heard:
         return driver.scan(job, resources, heard)
 
@@ -446,6 +452,9 @@ def _report(summary: "Summary", out: str, verdict: "Verdict | None", *, as_json:
             shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
             more = ", ..." if len(summary.actors) > 16 else ""
             progress.say(f"{len(summary.actors)} actors, time in the denoiser: {shares}{more}")
+        if summary.time_shares:
+            parts = ", ".join(f"{name} {part:.1%}" for name, part in summary.time_shares.items())
+            progress.say(f"of their time: {parts}")
         if verdict is not None:
             passing = f"p ≤ {verdict.cutoff:.3g}" if verdict.flagged else "no p-value is low enough"
             progress.say(

@@ -3,8 +3,9 @@
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,12 @@ class Ticket:
         captions: What to scan.
         known: Rows of captions that were scored before, by hash.
         alone: Whether it must not share a batch.
-        received: When the actor was handed it; from then on, a device that waits waits for it.
         done: The scanned chunk, ready for its rows to be made.
     """
 
     captions: Sequence[Caption]
     known: Mapping[str, Sequence[ScoreRow]]
     alone: bool
-    received: float = field(default_factory=time.perf_counter)
     done: "Future[Work]" = field(default_factory=Future)
 
 
@@ -41,6 +40,9 @@ class Compute:
     Args:
         scanner: What it scans with.
         threads: Threads for work on the CPU.
+
+    Attributes:
+        waiting: Seconds that the device waited for a chunk so far, since the first receipt.
     """
 
     def __init__(self, scanner: "Scanner", threads: int) -> None:
@@ -51,13 +53,32 @@ class Compute:
         self._tickets: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
         self._given: dict[Work, Ticket] = {}
         self._first: float | None = None
-        self._last = 0.0
+        self._last = self._since = 0.0
+        self._errands, self._lock = 0, threading.Lock()
+        self.waiting = 0.0
         threading.Thread(target=self._run, name="compute", daemon=True).start()
 
     @property
     def seconds(self) -> float:
         """Wall time from the first chunk's receipt to the last one's end."""
         return 0.0 if self._first is None else max(0.0, self._last - self._first)
+
+    @contextmanager
+    def errand(self) -> Iterator[None]:
+        """Say that the actor has an errand: from then on, a device that waits waits for it.
+
+        Until its rows are committed; where another is read or committed, too.
+        """
+        with self._lock:
+            self._errands += 1
+            if self._errands == 1:
+                self._since = time.perf_counter()
+                self._first = self._since if self._first is None else self._first
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._errands -= 1
 
     def scan(self, ticket: Ticket) -> "Work":
         """Hand a chunk over and wait until it needs no more of the device.
@@ -81,8 +102,9 @@ class Compute:
                 self._take(ticket)
 
     def _take(self, ticket: Ticket) -> None:
-        waited = time.perf_counter() - max(self._last, ticket.received)
-        self._first = ticket.received if self._first is None else self._first
+        now, first = time.perf_counter(), self._first or self._since
+        waited = now - max(self._last, self._since)
+        self.waiting += now - max(self._last, first)
         try:
             work = self._scanner.detect(ticket.captions, ticket.known)
         except Exception as error:  # handed to the thread that waits for it
@@ -90,6 +112,7 @@ class Compute:
             ticket.done.set_exception(error)
             return
         work.cost.seconds += waited
+        work.cost.parts.update({"waiting": waited})
         self._given[work] = ticket
         self._answer(self._gathering.add(work))
         if ticket.alone:

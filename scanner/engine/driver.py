@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,6 +39,7 @@ from scanner.io.lease import Lease
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
 from scanner.models.device import choose_device
+from scanner.records import parts_of
 
 STALL_SECONDS = 1800.0
 """An errand that runs longer is taken away from its actor and tried elsewhere."""
@@ -122,7 +124,7 @@ class _Drive:
         self._shards_counted, self._shards_total = 0, len(urls)
         self._pool: Pool | None = None
         self._failed_in_row = 0
-        self._seconds = self._denoiser_seconds = 0.0
+        self._seconds, self._parts = 0.0, Counter[str]()
 
     @property
     def one_gpu_each(self) -> bool:
@@ -238,8 +240,11 @@ class _Drive:
         if errand.proves:
             self._failed_in_row = 0
         self._seconds += counts.seconds
-        self._denoiser_seconds += counts.denoiser_seconds
-        self.summary.denoiser_share = self._denoiser_seconds / max(self._seconds, 1e-9)
+        self._parts.update(parts_of(counts.facts()))
+        whole = max(self._seconds, 1e-9)
+        shares = {name: seconds / whole for name, seconds in self._parts.items()}
+        self.summary.denoiser_share = shares["network"] + shares["product"]
+        self.summary.time_shares = shares
         self._queue.succeeded(errand)
         if not errand.trial:
             self._committed(errand.piece, counts.facts(), actor)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from scanner import calibration, models
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
+from scanner.models.levels import SchedulerConfig
 from scanner.models.limits import limits, refuse_baseline
 from scanner.spec import run_id
 
@@ -43,7 +44,8 @@ def identify(job: Job) -> Identity:
     refuse(job)
     model = models.fingerprint(job.model)
     if job.baseline is not None:
-        job = replace(job, spec=replace(job.spec, baseline=models.fingerprint(job.baseline)))
+        baseline = models.baseline_fingerprint(job.model, job.baseline)
+        job = replace(job, spec=replace(job.spec, baseline=baseline))
     of = "generated" if job.spec.source == "auto" else job.spec.source
     nulls = list[str]()
     for path, source in ((job.calibration, of), (job.image_calibration, "image")):
@@ -71,6 +73,8 @@ def refuse(job: Job) -> None:
             f"timestep must be from 0 to {has.timesteps - 1}, the training timesteps of "
             f"{job.model}, got {spec.timestep}"
         )
+    if has.scheduler is not None:
+        _refuse_levels(job, has.scheduler)
     if not (has.attends and has.has_middle):
         from scanner.scan import methods  # takes torch
 
@@ -85,3 +89,29 @@ def refuse(job: Job) -> None:
             )
     if job.baseline is not None:
         refuse_baseline(job.model, job.baseline)
+
+
+def _refuse_levels(job: Job, scheduler: SchedulerConfig) -> None:
+    """Refuse what a model cannot serve because of its noise levels.
+
+    Raises:
+        ConfigError: If so many steps leave its timesteps, or a level has no signal where a score
+            or a map is taken.
+    """
+    spec = job.spec
+    if spec.source != "image":
+        first = scheduler.sampled(spec.steps)[0]
+        if not scheduler.has_signal(first):
+            if scheduler.prediction == "epsilon":
+                raise ConfigError(
+                    f"{job.model} predicts noise and its sampler starts at timestep {first}, which "
+                    f"holds no signal (rescale_betas_zero_snr): a predicted noise says nothing of "
+                    f"the picture there; correct timestep_spacing or prediction_type in its "
+                    f"scheduler_config.json"
+                )
+            spec.only("generated").refuse_blind_start()
+    if spec.source != "generated" and not scheduler.has_signal(spec.timestep):
+        raise ConfigError(
+            f"timestep {spec.timestep} of {job.model} holds no signal (rescale_betas_zero_snr): "
+            f"an image noised to it is noise; take a lower timestep"
+        )

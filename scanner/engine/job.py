@@ -145,7 +145,8 @@ class Event:
         waiting: Errands that no actor has yet.
         running: Errands that actors have.
         counts: Of a ``chunk``: its samples, scored, localized, flagged and rejected, ``reasons``
-            of rejection, ``seconds`` and ``denoiser_seconds``.
+            of rejection, ``seconds``, and of these ``denoiser_seconds``, ``product_seconds``,
+            ``preparation_seconds``, ``autoencoder_seconds`` and ``waiting_seconds``.
         time: When, in seconds since 1970.
     """
 
@@ -193,7 +194,10 @@ class Summary:
         incomplete: Shards that are unreadable, cut short or changed, with the reason.
         quarantined: Chunks given up, by name and reason.
         seconds: Wall time.
-        denoiser_share: Share of the actors' scanning time spent in the denoiser, 0 to 1.
+        denoiser_share: Share of the actors' scanning time spent in the networks, 0 to 1.
+        time_shares: Share of it by part: ``network`` (forward evaluations), ``product`` (gradients
+            back through the networks), ``preparation`` (tokens, text states, noise, probes),
+            ``autoencoder``, ``waiting`` (for reading and committing) and ``other``.
         actors: Of every actor that was opened: ``name``, ``device``, ``gpu``, and the
             ``denoiser_share`` of its wall time.
     """
@@ -214,6 +218,7 @@ class Summary:
     quarantined: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     denoiser_share: float = 0.0
+    time_shares: dict[str, float] = field(default_factory=dict)
     actors: list[dict[str, Any]] = field(default_factory=list)
 
     @property

@@ -8,6 +8,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from scanner.engine.job import Event
 from scanner.pace import Pace
+from scanner.records import parts_of
 
 CHUNK_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0)
 """Upper bounds of the histogram's buckets."""
@@ -42,14 +43,18 @@ CHUNK = "memscan_chunk_seconds"
 ACTOR_SECONDS = "memscan_actor_seconds_total"
 """Time of the errands, tagged ``run`` and ``actor``."""
 DENOISER_SECONDS = "memscan_denoiser_seconds_total"
-"""Time of them in the denoiser, tagged ``run`` and ``actor``."""
+"""Time of them in the networks, products included, tagged ``run`` and ``actor``."""
+PART_SECONDS = "memscan_actor_part_seconds_total"
+"""Time of them by part, tagged ``run``, ``actor`` and ``part``: network, product, preparation,
+autoencoder, waiting and other."""
 ACTOR_RATE = "memscan_actor_captions_per_second"
 """Over the last two minutes, tagged ``run`` and ``actor``; 0 when the actor is gone."""
 ACTOR_SHARE = "memscan_actor_denoiser_share"
-"""Share of the last errand's time in the denoiser, tagged ``run`` and ``actor``."""
+"""Share of the last errand's time in the networks, tagged ``run`` and ``actor``."""
 
 NAMES = (
-    *COUNTERS, *GAUGES, REJECTED, CHUNK, ACTOR_SECONDS, DENOISER_SECONDS, ACTOR_RATE, ACTOR_SHARE,
+    *COUNTERS, *GAUGES, REJECTED, CHUNK, ACTOR_SECONDS, DENOISER_SECONDS, PART_SECONDS, ACTOR_RATE,
+    ACTOR_SHARE,
 )  # fmt: skip
 """Every metric there is."""
 
@@ -78,6 +83,7 @@ class Metrics:
         by_actor = ("run", "actor")
         self._seconds = Counter(ACTOR_SECONDS, "Time of the errands", by_actor)
         self._denoiser = Counter(DENOISER_SECONDS, "Time of them in the denoiser", by_actor)
+        self._part = Counter(PART_SECONDS, "Time of them by part", (*by_actor, "part"))
         self._rate = Gauge(ACTOR_RATE, "Captions per second over two minutes", by_actor)
         self._share = Gauge(ACTOR_SHARE, "Denoiser's share of the last errand", by_actor)
         self._paces: dict[str, Pace] = {}
@@ -118,6 +124,9 @@ class Metrics:
         self._seconds.inc(seconds, tags)
         if denoiser > 0:
             self._denoiser.inc(denoiser, tags)
+        for part, spent in parts_of(event.counts).items():
+            if spent > 0:
+                self._part.inc(spent, tags | {"part": part})
         pace = self._paces[event.actor]
         pace.add(event.counts.get("samples", 0), event.time)
         self._rate.set(pace.per_second(event.time), tags)

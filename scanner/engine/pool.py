@@ -266,7 +266,7 @@ class Pool:
             if not self._size:
                 raise ClusterError(
                     f"no worker's device is large enough, the last said: {too_small}; use a larger "
-                    f"one, fewer --actors per device, --dtype bfloat16, or free its memory"
+                    f"one, fewer --actors per device, --dtype float16, or free its memory"
                 )
 
     def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> Lost:

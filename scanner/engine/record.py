@@ -110,6 +110,7 @@ class RunRecord:
     def _write(self) -> None:
         counts = asdict(self.summary)
         seconds, share = counts.pop("seconds"), counts.pop("denoiser_share")
+        shares = counts.pop("time_shares")
         del counts["actors"]
         self._content |= {
             "updated": _now(),
@@ -123,6 +124,7 @@ class RunRecord:
                 "seconds": seconds,
                 "total_seconds": self._earlier_seconds + seconds,
                 "denoiser_share": share,
+                "time_shares": shares,
             },
             "actors": [_actor(facts, effort) for facts, effort in self.actors],
         }
@@ -132,7 +134,10 @@ class RunRecord:
 def _actor(facts: Facts, effort: Effort) -> dict[str, Any]:
     spent = {
         "busy_seconds": effort.seconds, "denoiser_seconds": effort.denoiser_seconds,
-        "denoiser_share": effort.share, "batch_sizes": effort.batch_sizes,
+        "denoiser_share": effort.share, "product_seconds": effort.product_seconds,
+        "preparation_seconds": effort.preparation_seconds,
+        "autoencoder_seconds": effort.autoencoder_seconds,
+        "waiting_seconds": effort.waiting_seconds, "batch_sizes": effort.batch_sizes,
         "memory_shortages": effort.shortages,
     }  # fmt: skip
     return asdict(facts) | spent

@@ -76,19 +76,27 @@ class Effort:
 
     Attributes:
         seconds: Wall time from its first errand's receipt to the last one's end.
-        denoiser_seconds: Of that, in the denoiser.
+        denoiser_seconds: Of that, in the networks: forward evaluations and products.
+        product_seconds: Of that, gradients back through the networks.
+        preparation_seconds: Time for tokens, text states, noise and probes.
+        autoencoder_seconds: Time in the autoencoder.
+        waiting_seconds: Time that the device waited: for errands, reading and committing.
         batch_sizes: Draws at a time at present, by stage.
         shortages: Times that memory ran out and a batch was halved.
     """
 
     seconds: float = 0.0
     denoiser_seconds: float = 0.0
+    product_seconds: float = 0.0
+    preparation_seconds: float = 0.0
+    autoencoder_seconds: float = 0.0
+    waiting_seconds: float = 0.0
     batch_sizes: dict[str, int] = field(default_factory=dict)
     shortages: int = 0
 
     @property
     def share(self) -> float:
-        """Share of the wall time that was spent in the denoiser, 0 to 1."""
+        """Share of the wall time that was spent in the networks, 0 to 1."""
         return self.denoiser_seconds / self.seconds if self.seconds else 0.0
 
 
@@ -103,7 +111,12 @@ class Counts:
         rejected: Samples rejected.
         seconds: Time of the actor's device: waiting for this errand, and at work on it. Errands
             overlap, these times do not.
-        denoiser_seconds: Of that, in the denoiser.
+        denoiser_seconds: Of that, in the networks: forward evaluations and products.
+        product_seconds: Of that, gradients back through the networks.
+        preparation_seconds: Time for tokens, text states, noise and probes.
+        autoencoder_seconds: Time in the autoencoder.
+        waiting_seconds: Time that the device waited while the actor had errands: reading and
+            committing.
         localized: Samples that got maps.
         screened: Samples that the screen dropped before they were sampled.
         reasons: Samples rejected, by reason.
@@ -119,6 +132,10 @@ class Counts:
     rejected: int
     seconds: float
     denoiser_seconds: float
+    product_seconds: float = 0.0
+    preparation_seconds: float = 0.0
+    autoencoder_seconds: float = 0.0
+    waiting_seconds: float = 0.0
     localized: int = 0
     screened: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
@@ -243,28 +260,31 @@ class Worker:
     def _scan(self, errand: Errand) -> Counts:
         if self._scanner is None or self._compute is None:
             raise RuntimeError("a worker was handed an errand before it was opened")
-        received = time.perf_counter()
-        captions, rejects = self._sorted_out(errand, self._scanner)
+        with self._compute.errand():
+            return self._scanned(errand, self._scanner, self._compute)
+
+    def _scanned(self, errand: Errand, scanner: "Scanner", compute: Compute) -> Counts:
+        captions, rejects = self._sorted_out(errand, scanner)
         known = {} if self._recall is None else self._recall.rows(list(captions.values()))
-        work = self._compute.scan(Ticket(list(captions.values()), known, errand.alone, received))
+        work = compute.scan(Ticket(list(captions.values()), known, errand.alone))
         images = _images(errand, captions) if self._job.images else _no_images
-        result = self._scanner.rows(work, images)
+        result = scanner.rows(work, images)
         result.rejects.extend(rejects)
         samples, rejected = errand.stop - errand.start, len(result.rejects)
         counts = Counts(
             samples=samples, scored=samples - rejected, rejected=rejected,
             flagged=len({row.caption.key for row in result.scores if row.flagged}),
-            seconds=work.cost.seconds, denoiser_seconds=work.cost.denoiser_seconds,
+            seconds=work.cost.seconds, **_seconds_of(work.cost.parts),
             localized=len({row.caption.key for row in result.scores if row.stage == "localize"}),
             screened=len({row.caption.key for row in result.scores if row.stage == "screen"}),
             reasons=dict(Counter(reject.reason for reject in result.rejects)),
             recalled=work.samples(work.recalled), redone=work.samples(work.redone),
             evaluations=dict(work.cost.evaluations),
-            effort=self._effort(self._scanner, self._compute),
+            effort=self._effort(scanner, compute),
         )  # fmt: skip
         if not errand.trial:
             facts = errand.piece.facts() | counts.facts()
-            extra = list(self._scanner.extra_columns)
+            extra = list(scanner.extra_columns)
             self._results.commit(self._run, errand.piece.name, result, extra=extra, facts=facts)
             if self._recall is not None:
                 self._recall.add(self._run, errand.piece.name, work.verdicts.keys())
@@ -289,7 +309,17 @@ class Worker:
     def _effort(self, scanner: "Scanner", compute: Compute) -> Effort:
         sizes = {name: size.size for name, size in scanner.sizes.items()}
         shortages = sum(size.shortages for size in scanner.sizes.values())
-        return Effort(compute.seconds, scanner.denoiser_seconds, sizes, shortages)
+        parts = _seconds_of(scanner.parts | {"waiting": compute.waiting})
+        return Effort(compute.seconds, **parts, batch_sizes=sizes, shortages=shortages)
+
+
+def _seconds_of(parts: Mapping[str, float]) -> dict[str, float]:
+    """Return seconds by part as `Counts` and `Effort` name them."""
+    network, product = parts.get("network", 0.0), parts.get("product", 0.0)
+    others = ("preparation", "autoencoder", "waiting")
+    return {"denoiser_seconds": network + product, "product_seconds": product} | {
+        f"{name}_seconds": parts.get(name, 0.0) for name in others
+    }
 
 
 def survey(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | str | Failure:

@@ -106,8 +106,9 @@ class Index:
 class Recall:
     """The rows of captions that were scored before.
 
-    A row is the same for every copy of a caption, bit by bit, but for the shard, the key and the
-    address beside it, and the verdict, which is the scan's.
+    A copy of a caption gets the very numbers of the row that is there. Scored once more in another
+    batch they would differ by rounding. Shard, key and address are its own, and the verdict is
+    the scan's.
 
     Args:
         results: Where the rows are.

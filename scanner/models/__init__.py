@@ -93,19 +93,22 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
     """Load a less-trained network that shares all but its U-Net with ``denoiser``.
 
     Args:
-        source: A U-Net folder, or a pipeline folder or hub id whose U-Net is taken.
+        source: A pipeline folder or hub id, whose U-Net and scheduler are taken, or a U-Net
+            folder: its output is read as the model's is.
         denoiser: The model under audit.
         dtype: Precision of the network.
 
     Raises:
-        ConfigError: If it cannot be read, or the two do not share a latent space.
+        ConfigError: If it cannot be read, the two do not share a latent space, or its output
+            cannot be turned into a score.
     """
-    from scanner.models import stable_diffusion
+    from scanner.models import limits, stable_diffusion
 
     if not isinstance(denoiser, stable_diffusion.StableDiffusion):
         raise ConfigError("a baseline network needs a Stable Diffusion model beside it")
+    scheduler = limits.baseline_scheduler(denoiser.levels, source)
     unet = stable_diffusion.load_unet(str(folder_of(source)), dtype)
-    return denoiser.with_unet(unet)
+    return denoiser.with_unet(unet, scheduler)
 
 
 def baseline_name(source: str) -> str:
@@ -167,7 +170,8 @@ def _snapshot(model: str) -> Path:
 def fingerprint(model: str) -> str:
     """Return twelve hex digits of a model's weights and configurations.
 
-    Two copies of one model share it, wherever they lie.
+    Two copies of one model share it, wherever they lie. Models of linspace and trailing spacing
+    carry a mark beside: runs of earlier versions, which followed other levels, are others.
 
     Raises:
         ConfigError: If the model is not there.
@@ -180,4 +184,36 @@ def fingerprint(model: str) -> str:
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
+    if _spacing(folder) in ("linspace", "trailing"):
+        total.update(b"levels 2\n")
     return total.hexdigest()[:12]
+
+
+def baseline_fingerprint(model: str, baseline: str) -> str:
+    """Return the fingerprint of a baseline beside a model.
+
+    One whose scheduler is another than the model's has another fingerprint than the folder
+    alone: its output is read in another way.
+
+    Raises:
+        ConfigError: If one of them is not there or cannot be read.
+    """
+    from scanner.models.levels import SchedulerConfig
+    from scanner.models.limits import baseline_scheduler, scheduler_of
+
+    own = SchedulerConfig.of(scheduler_of(model))
+    scheduler = baseline_scheduler(own, baseline)
+    alone = fingerprint(baseline)
+    if scheduler is None or own.reads_like(SchedulerConfig.of(scheduler)):
+        return alone
+    return hashlib.sha256(f"{alone} read by its own scheduler".encode()).hexdigest()[:12]
+
+
+def _spacing(folder: Path) -> str:
+    """Return how a pipeline's sampler spaces its timesteps, as far as its folder says it."""
+    try:
+        file = folder / "scheduler" / "scheduler_config.json"
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(found.get("timestep_spacing", "")) if isinstance(found, dict) else ""

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from scanner.numerics.schedule import Schedule
+from scanner.numerics.schedule import Prediction, Schedule
 
 
 class Denoiser(Protocol):
@@ -84,6 +84,34 @@ class Attentive(Protocol):
 
         Returns:
             The score as `Denoiser.score` gives it, and ``(N, H, W)`` float32, 0 to 1.
+        """
+        ...
+
+
+@runtime_checkable
+class Predictive(Protocol):
+    """What a denoiser adds to `Denoiser` that can sample from a level without signal.
+
+    At alpha = 0 the score is that of the noise alone, whatever the model; the network's output
+    says more.
+    """
+
+    def predict(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor
+    ) -> tuple[Tensor, Prediction]:
+        """Return the score as `Denoiser.score` gives it, and the output behind it."""
+        ...
+
+
+@runtime_checkable
+class Matched(Protocol):
+    """What a less-trained network adds to `Denoiser` whose noise schedule may be another."""
+
+    def refuse_level(self, alpha: float) -> None:
+        """Refuse a noise level that the network was not trained at.
+
+        Raises:
+            ConfigError: If it was not.
         """
         ...
 

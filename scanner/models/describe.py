@@ -10,10 +10,13 @@ from scanner import models
 from scanner.errors import ConfigError
 from scanner.models import attention
 from scanner.models.base import Denoiser
+from scanner.models.limits import limits
 from scanner.models.stable_diffusion import StableDiffusion
 
 SECONDS = 2.0
 """How long evaluations are repeated for the best time, which a busy machine hides."""
+STEPS = 50
+"""Of the sampler that is described, where the model has as many timesteps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class Description:
         image: Height and width of its pictures, pixels.
         vae_scale: By what the autoencoder's latents are multiplied; null without one.
         alphas: Signal scale at the least and the most noisy level of its schedule.
+        sampler: The timesteps that a DDIM sampler of `STEPS` steps visits, in a sentence.
         text_encoder: Class, tokens and width, or ``""``.
         parameters: Numbers in every part.
         attends: Whether it has cross attention, which Bright Ending needs.
@@ -46,6 +50,7 @@ class Description:
     image: tuple[int, int]
     vae_scale: float | None
     alphas: tuple[float, float]
+    sampler: str
     text_encoder: str
     parameters: dict[str, int]
     attends: bool
@@ -62,7 +67,8 @@ def describe(model: str, device: str = "cpu", dtype: str = "float32") -> Descrip
         ConfigError: If it is no model that memscan knows; the text says why.
     """
     denoiser = models.load(model, device=device, dtype=dtype)
-    schedule = denoiser.schedule(50)
+    steps = min(STEPS, limits(model).timesteps - 1)  # an offset of 1 leaves room for no more
+    schedule = denoiser.schedule(steps)
     level = (schedule.timesteps[-1], schedule.alphas[-2], schedule.sigmas[-2])
     condition = denoiser.encode(["a photo of a cat"])
     noise = torch.randn((1, *denoiser.latent_shape), generator=torch.Generator().manual_seed(0)).to(
@@ -74,7 +80,7 @@ def describe(model: str, device: str = "cpu", dtype: str = "float32") -> Descrip
         model=model, family=type(denoiser).__name__, fingerprint=models.fingerprint(model),
         latent=denoiser.latent_shape, image=(picture.shape[1], picture.shape[2]),
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
-        seconds=seconds, finite=finite, **_inside(denoiser),
+        seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps), **_inside(denoiser),
     )  # fmt: skip
 
 
@@ -90,6 +96,13 @@ def _evaluated(
         finite = finite and bool(torch.isfinite(score).all())  # waits for the device, too
         best = min(best, time.perf_counter() - start)
     return best, finite
+
+
+def _sampler(denoiser: Denoiser, steps: int) -> str:
+    if isinstance(denoiser, StableDiffusion):
+        return denoiser.levels.said(steps)
+    timesteps = denoiser.schedule(steps).timesteps
+    return f"leading spacing, {steps} steps: {timesteps[0]} ... {timesteps[-1]}"
 
 
 def _inside(denoiser: Denoiser) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from typing import Any
 
 from scanner import models
 from scanner.errors import ConfigError
+from scanner.models.levels import SchedulerConfig
 from scanner.parsing import object_from_json
 
 GAUSSIAN_TIMESTEPS = 1000
-PREDICTIONS = ("epsilon", "v_prediction")
-"""What networks may predict: memscan can turn these into a score."""
 _LARGEST = 1e7
 """No setting of a network is a larger number."""
 _RANGES = {
@@ -41,11 +40,13 @@ class Limits:
             noised to one of them.
         attends: Whether its down blocks have cross attention over text.
         has_middle: Whether it has a middle block.
+        scheduler: What its scheduler says; null of a model without one.
     """
 
     timesteps: int
     attends: bool
     has_middle: bool
+    scheduler: SchedulerConfig | None = None
 
 
 def limits(model: str) -> Limits:
@@ -62,35 +63,59 @@ def limits(model: str) -> Limits:
     folder = models.folder_of(model)
     models.refuse_others(model, folder)
     unet = _config(model, folder / "unet" / "config.json")
-    scheduler = _config(model, folder / "scheduler" / "scheduler_config.json")
-    refuse_prediction(scheduler.get("prediction_type", "epsilon"))
-    betas = scheduler.get("trained_betas") or ()
+    scheduler = SchedulerConfig.of(scheduler_of(model))
     blocks = unet.get("down_block_types", ("CrossAttnDownBlock2D",))
     return Limits(
-        timesteps=len(betas) or scheduler.get("num_train_timesteps", 1000),
+        timesteps=scheduler.timesteps,
         attends=any("CrossAttn" in str(block) for block in blocks),
         has_middle=unet.get("mid_block_type", "UNetMidBlock2DCrossAttn") is not None,
+        scheduler=scheduler,
     )
 
 
-def refuse_prediction(prediction: str) -> None:
-    """Refuse a network that predicts what cannot be turned into a score.
+def scheduler_of(model: str) -> dict[str, Any]:
+    """Return the configuration of a pipeline's scheduler.
 
     Raises:
-        ConfigError: If it does.
+        ConfigError: If it is not there or cannot be read.
     """
-    if prediction not in PREDICTIONS:
+    found = _config(model, models.folder_of(model) / "scheduler" / "scheduler_config.json")
+    # diffusers' Stable Diffusion pipelines set the offset to 1 wherever a scheduler has one.
+    return found | ({"steps_offset": 1} if "steps_offset" in found else {})
+
+
+def baseline_scheduler(own: SchedulerConfig, baseline: str) -> dict[str, Any] | None:
+    """Return the configuration of a baseline's scheduler; null where its folder has none.
+
+    Args:
+        own: What the model's scheduler says.
+        baseline: A U-Net folder, or a pipeline folder or hub id.
+
+    Raises:
+        ConfigError: If the folder is the U-Net of a pipeline whose scheduler is not the model's:
+            a run is named by what is in the folder, so the pipeline itself must be given.
+    """
+    folder = models.folder_of(baseline)
+    file = folder / "scheduler" / "scheduler_config.json"
+    if file.exists():
+        return _config(baseline, file)
+    beside = folder.parent / "scheduler" / "scheduler_config.json"
+    if not (folder.parent / "model_index.json").exists() or not beside.exists():
+        return None
+    if not own.reads_like(SchedulerConfig.of(_config(baseline, beside))):
         raise ConfigError(
-            f"the network must predict epsilon or v_prediction, its scheduler says "
-            f"{prediction!r}: memscan cannot turn that into a score yet"
+            f"{baseline} is a U-Net without its scheduler, and the one beside it is not the "
+            f"model's: give the pipeline folder {folder.parent}"
         )
+    return None
 
 
 def refuse_baseline(model: str, baseline: str) -> None:
     """Refuse a less-trained network that cannot stand beside a model, by their folders.
 
     Raises:
-        ConfigError: If one of them is not there, or they do not share a latent space.
+        ConfigError: If one of them is not there, they do not share a latent space, or the
+            baseline's output cannot be turned into a score.
     """
     folder = models.folder_of(baseline)
     if model == models.GAUSSIAN:
@@ -98,6 +123,29 @@ def refuse_baseline(model: str, baseline: str) -> None:
     own = _config(model, models.folder_of(model) / "unet" / "config.json")
     alone = folder / "config.json"
     refuse_apart(own, _config(baseline, alone if alone.exists() else folder / "unet/config.json"))
+    baseline_reading(model, baseline)
+
+
+def baseline_reading(model: str, baseline: str) -> str:
+    """Return how a baseline's output is read, in a sentence; ``""`` where that goes without saying.
+
+    Raises:
+        ConfigError: If one of them cannot be read.
+    """
+    own = SchedulerConfig.of(scheduler_of(model))
+    scheduler = baseline_scheduler(own, baseline)
+    if scheduler is None:
+        return (
+            f"the baseline {baseline} has no scheduler: its output is taken to be "
+            f"{own.prediction}, at the model's own noise levels"
+        )
+    other = SchedulerConfig.of(scheduler)
+    if own.reads_like(other):
+        return ""
+    return (
+        f"the baseline {baseline} has another scheduler than the model: its output is read as "
+        f"{other.prediction}, at its own timestep of the same noise level"
+    )
 
 
 def refuse_apart(model: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,15 @@ from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
 from scanner.models import attention
-from scanner.models.limits import refuse_apart, refuse_prediction
-from scanner.numerics.schedule import Schedule, score_of_noise, score_of_velocity
+from scanner.models.levels import SchedulerConfig, refuse_scheduler
+from scanner.models.limits import refuse_apart
+from scanner.numerics.schedule import (
+    Prediction,
+    Schedule,
+    matched_timestep,
+    score_of_noise,
+    score_of_velocity,
+)
 
 
 class StableDiffusion:
@@ -31,7 +38,8 @@ class StableDiffusion:
         device: Where it runs.
 
     Raises:
-        ConfigError: If the network predicts neither noise nor velocity.
+        ConfigError: If the network predicts neither noise nor velocity, or its scheduler cannot
+            be followed.
     """
 
     def __init__(self, pipeline: Any, device: str) -> None:
@@ -39,8 +47,10 @@ class StableDiffusion:
         self.unet, self.vae = pipeline.unet, pipeline.vae
         self.text_encoder, self.tokenizer = pipeline.text_encoder, pipeline.tokenizer
         self.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
-        self.prediction = self.scheduler.config["prediction_type"]
-        refuse_prediction(self.prediction)
+        refuse_scheduler(pipeline.scheduler.config)  # DDIM's own configuration forgets its family
+        self.levels = SchedulerConfig.of(self.scheduler.config)
+        self.prediction = self.levels.prediction
+        self._cumulative: list[float] | None = None
         for module in (self.unet, self.vae, self.text_encoder):
             module.requires_grad_(False).eval().to(self.device)
         self.unet.to(memory_format=torch.channels_last)
@@ -64,11 +74,15 @@ class StableDiffusion:
         return self
 
     def schedule(self, steps: int) -> Schedule:
-        """Return the DDIM levels of the model's own noise schedule."""
-        self.scheduler.set_timesteps(steps)
+        """Return the DDIM levels of the model's own noise schedule.
+
+        Raises:
+            ConfigError: If so many steps leave the training timesteps.
+        """
         cumulative = self.scheduler.alphas_cumprod.tolist()
         final = float(self.scheduler.final_alpha_cumprod)
-        return Schedule.from_cumulative(self.scheduler.timesteps.tolist(), cumulative, final)
+        timesteps, stride = self.levels.sampled(steps), self.levels.stride(steps)
+        return Schedule.from_cumulative(timesteps, cumulative, final, stride)
 
     def single(self, timestep: int) -> Schedule:
         """Return the schedule of one step from a training timestep.
@@ -90,13 +104,43 @@ class StableDiffusion:
 
     def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
         """Return the score at ``x``; the network runs in its own precision, the rest in float32."""
+        return self.predict(x, level, condition)[0]
+
+    def predict(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor
+    ) -> tuple[Tensor, Prediction]:
+        """Return the score at ``x`` and the network's output.
+
+        A network with a noise schedule of its own is told its own timestep of the same level.
+        """
         timestep, alpha, sigma = level
+        told = timestep
+        if self._cumulative is not None:
+            told = matched_timestep(alpha, self._cumulative)
         inputs = x.to(self.unet.dtype)
         with _contiguous_norms(self.unet) if _has_tangent(x) else nullcontext():
-            output = self.unet(inputs, timestep, condition.to(inputs.dtype), return_dict=False)[0]
+            output = self.unet(inputs, told, condition.to(inputs.dtype), return_dict=False)[0]
+        output = output.float()
         if self.prediction == "epsilon":
-            return score_of_noise(output.float(), sigma)
-        return score_of_velocity(output.float(), x.float(), alpha, sigma)
+            return score_of_noise(output, sigma), Prediction(output, 1.0, 0.0)
+        score = score_of_velocity(output, x.float(), alpha, sigma)
+        return score, Prediction(output, alpha, -sigma)
+
+    def refuse_level(self, alpha: float) -> None:
+        """Refuse a noise level outside the network's own schedule.
+
+        Raises:
+            ConfigError: If it is.
+        """
+        if self._cumulative is None:
+            return
+        try:
+            matched_timestep(alpha, self._cumulative)
+        except ValueError as error:
+            raise ConfigError(
+                f"the baseline network was not trained at the level of the maps: {error}; take "
+                f"the maps elsewhere (--map-back, --timestep) or another baseline"
+            ) from error
 
     def end_tokens(self, captions: Sequence[str]) -> Tensor:
         """Return where each caption's end-of-text token stands, ``(B,)`` int64.
@@ -161,17 +205,30 @@ class StableDiffusion:
             max_length=self.tokenizer.model_max_length, return_tensors="pt",
         )  # fmt: skip
 
-    def with_unet(self, unet: UNet2DConditionModel) -> "StableDiffusion":
+    def with_unet(
+        self, unet: UNet2DConditionModel, scheduler: Mapping[str, Any] | None = None
+    ) -> "StableDiffusion":
         """Return the same model around another U-Net, sharing everything else.
 
+        Args:
+            unet: The other network.
+            scheduler: Its scheduler's configuration: what it predicts, and its noise schedule.
+                Null takes it to be as the model's.
+
         Raises:
-            ConfigError: If the other network's latents or text states have another shape.
+            ConfigError: If the other network's latents or text states have another shape, or
+                its output cannot be turned into a score.
         """
         refuse_apart(self.unet.config, unet.config)
         other = object.__new__(StableDiffusion)
         other.__dict__.update(self.__dict__)
         other.unet = unet.requires_grad_(False).eval().to(self.device, self.unet.dtype)
         other.unet.to(memory_format=torch.channels_last)
+        if scheduler is not None:
+            other.prediction = SchedulerConfig.of(scheduler).prediction
+            table = DDIMScheduler.from_config(dict(scheduler)).alphas_cumprod
+            if not torch.equal(table, self.scheduler.alphas_cumprod):
+                other._cumulative = table.tolist()
         return other
 
 

@@ -4,10 +4,15 @@ A schedule noises a clean latent ``z`` to ``x = alpha z + sigma n`` with ``n`` s
 The score of the noised density is :math:`s(x) = \nabla_x \log p(x) = -E[n | x] / \sigma`.
 """
 
+import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+
+ROUNDING = 1e-6
+"""Radians by which a level may lie outside a schedule and still be its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +23,19 @@ class Schedule:
         timesteps: Training timesteps, one a step.
         alphas: Scale of the clean latent, one a step and one more for where the last step ends.
         sigmas: Scale of the noise, likewise.
+        next_alphas: Scale of the clean latent where each step ends. Left out, each step ends
+            where the next one begins; samplers whose timesteps are not evenly spaced end elsewhere.
+        next_sigmas: Scale of the noise there.
     """
 
     timesteps: tuple[int, ...]
     alphas: tuple[float, ...]
     sigmas: tuple[float, ...]
+    next_alphas: tuple[float, ...] = ()
+    next_sigmas: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse levels that do not belong together.
+        """Fill in where steps end, and refuse levels that do not belong together.
 
         Raises:
             ValueError: If the lengths disagree.
@@ -35,10 +45,13 @@ class Schedule:
                 f"{len(self.timesteps)} steps need {len(self.timesteps) + 1} levels, got "
                 f"{len(self.alphas)} alphas and {len(self.sigmas)} sigmas"
             )
+        if not self.next_alphas:
+            object.__setattr__(self, "next_alphas", self.alphas[1:])
+            object.__setattr__(self, "next_sigmas", self.sigmas[1:])
 
     @classmethod
     def from_cumulative(
-        cls, timesteps: Sequence[int], cumulative: Sequence[float], final: float
+        cls, timesteps: Sequence[int], cumulative: Sequence[float], final: float, stride: int = 0
     ) -> "Schedule":
         """Return the schedule of a variance-preserving model.
 
@@ -46,12 +59,17 @@ class Schedule:
             timesteps: The sampler's timesteps, noisiest first.
             cumulative: ``alpha**2`` by training timestep.
             final: ``alpha**2`` where the last step ends.
+            stride: How many training timesteps each step goes down, as diffusers' DDIM does,
+                whatever timestep comes next; 0 goes to the next timestep.
         """
         squares = [float(cumulative[t]) for t in timesteps] + [float(final)]
+        ends = squares[1:]
+        if stride:
+            ends = [cumulative[t - stride] if t >= stride else final for t in timesteps]
         return cls(
             tuple(int(t) for t in timesteps),
-            tuple(a**0.5 for a in squares),
-            tuple((1 - a) ** 0.5 for a in squares),
+            *(tuple(part(a) for a in squares) for part in (_alpha, _sigma)),
+            *(tuple(part(a) for a in ends) for part in (_alpha, _sigma)),
         )
 
     @classmethod
@@ -64,6 +82,57 @@ class Schedule:
         if not 0 <= timestep < len(cumulative):
             raise ValueError(f"timestep must be from 0 to {len(cumulative) - 1}, got {timestep}")
         return cls.from_cumulative([timestep], cumulative, final)
+
+
+def _alpha(square: float) -> float:
+    return float(square) ** 0.5
+
+
+def _sigma(square: float) -> float:
+    return (1 - float(square)) ** 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network put out at a level, and what that is in expectation.
+
+    Attributes:
+        output: ``(B, C, H, W)``, float32.
+        noise: The output is ``noise * n + clean * z`` of the noise n and the clean latent z.
+        clean: Likewise.
+
+    A network that predicts the noise has (1, 0), one that predicts the velocity
+    ``(alpha, -sigma)``.
+    """
+
+    output: Tensor
+    noise: float
+    clean: float
+
+    def estimates(self, x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
+        """Return the clean latent and the noise that the output stands for.
+
+        Solves ``x = alpha z + sigma n`` and ``output = clean z + noise n``. Finite at alpha = 0
+        but for a network that predicts the noise alone, of which x holds nothing else there.
+
+        Args:
+            x: Where the output is from, same shape.
+            alpha: Scale of the clean latent in x.
+            sigma: Scale of the noise in x.
+
+        Raises:
+            ValueError: If the output and x do not decide them.
+        """
+        determinant = alpha * self.noise - sigma * self.clean
+        if determinant == 0:
+            raise ValueError("a predicted noise says nothing of the clean latent at alpha = 0")
+        clean = (self.noise * x - sigma * self.output) / determinant
+        return clean, (alpha * self.output - self.clean * x) / determinant
+
+    def guided(self, guidance_scale: float) -> "Prediction":
+        """Return ``u + g (c - u)`` of a batch whose first half is c and whose second half is u."""
+        own, null = self.output.chunk(2)
+        return Prediction(null + guidance_scale * (own - null), self.noise, self.clean)
 
 
 def score_of_noise(noise: Tensor, sigma: float) -> Tensor:
@@ -80,16 +149,53 @@ def score_of_velocity(velocity: Tensor, x: Tensor, alpha: float, sigma: float) -
     return velocity * (-alpha / sigma) - x
 
 
+def matched_timestep(alpha: float, cumulative: Sequence[float]) -> float:
+    """Return the training timestep at which a variance-preserving model has this alpha.
+
+    Between two timesteps it is interpolated in the angle ``atan2(sigma, alpha)``, which is
+    finite at both ends of every schedule.
+
+    Args:
+        alpha: Scale of the clean latent.
+        cumulative: ``alpha**2`` by training timestep, falling.
+
+    Raises:
+        ValueError: If alpha lies outside the schedule.
+    """
+    angles = [math.atan2(_sigma(square), _alpha(square)) for square in cumulative]
+    wanted = math.atan2(_sigma(min(1.0, alpha**2)), alpha)
+    if not angles[0] - ROUNDING <= wanted <= angles[-1] + ROUNDING:
+        raise ValueError(
+            f"its noise levels go from alpha {math.cos(angles[0]):.5f} to "
+            f"{math.cos(angles[-1]):.5f}, and {alpha:.5f} is outside"
+        )
+    above = min(bisect.bisect_left(angles, wanted), len(angles) - 1)
+    if above == 0 or wanted >= angles[-1]:
+        return float(above)
+    return above - (angles[above] - wanted) / (angles[above] - angles[above - 1])
+
+
 def ddim_step(x: Tensor, score: Tensor, schedule: Schedule, step: int) -> Tensor:
     """Return the latent after one deterministic DDIM step (Song et al. 2021, eta 0).
 
     Args:
-        x: ``(B, C, H, W)`` at the level of ``step``.
+        x: ``(B, C, H, W)`` at the level of ``step``, where alpha is not 0.
         score: The (guided) score there, same shape.
         schedule: The levels.
         step: Counted from 0, the noisiest.
     """
     alpha, sigma = schedule.alphas[step], schedule.sigmas[step]
     noise = score * -sigma
-    clean = (x - sigma * noise) / alpha
-    return schedule.alphas[step + 1] * clean + schedule.sigmas[step + 1] * noise
+    return ddim_end((x - sigma * noise) / alpha, noise, schedule, step)
+
+
+def ddim_end(clean: Tensor, noise: Tensor, schedule: Schedule, step: int) -> Tensor:
+    """Return the latent where a DDIM step ends, from what it estimates.
+
+    Args:
+        clean: The clean latent, ``(B, C, H, W)``.
+        noise: The noise, same shape.
+        schedule: The levels.
+        step: Counted from 0, the noisiest.
+    """
+    return schedule.next_alphas[step] * clean + schedule.next_sigmas[step] * noise

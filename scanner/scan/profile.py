@@ -31,7 +31,7 @@ def profile(
         baselines: Less-trained networks by name.
         draws: The batch.
         spec: Steps, guidance scale, probes and their design.
-        steps: Where maps are taken, counted from 0, the noisiest.
+        steps: Where maps are taken, counted from 0, the noisiest; not where alpha is 0.
     """
     setting, vectors = (
         stages.setting_of(denoiser, draws, spec),
@@ -41,6 +41,9 @@ def profile(
     captions = setting.condition[: len(draws)]
     for step in range(spec.steps):
         level, pair = setting.level(step), torch.cat([x, x])
+        if level[1] == 0:  # both scores are -x: no map to take
+            _, x = stages.first_without_signal(setting, spec.guidance_scale, step, x)
+            continue
         if step not in steps:
             with torch.no_grad():
                 own, null = denoiser.score(pair, level, setting.condition).chunk(2)

@@ -11,16 +11,18 @@ import torch
 
 from scanner.calibration import Calibration
 from scanner.errors import ConfigError
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, Matched
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import methods, sources, stages
 from scanner.scan.batches import BatchSize, CudaGauge
+from scanner.scan.clock import Clock
 from scanner.scan.rows import Images, Place, Rows
 from scanner.scan.stages import Draw
 from scanner.scan.tally import Counted, attentive, bottled
 from scanner.scan.work import (
     KEPT_BYTES,
     RECENT_BYTES,
+    Cost,
     Fault,
     First,
     Kept,
@@ -31,7 +33,6 @@ from scanner.scan.work import (
 )
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
-T = TypeVar("T")
 D = TypeVar("D", Draw, Sampled)
 
 Loaded = tuple[Denoiser, tuple[str, Denoiser] | None]
@@ -51,10 +52,11 @@ class _Networks:
 class Scanner:
     """Scores captions with one model on one device.
 
-    A caption's row is the same in any company: noise and probes are keyed by caption and seed,
-    and samples of a batch do not interact. A caption that stands several times among the
-    samples is scored once and fanned out; of samples that are scored at their image, one whose
-    image is the same, too.
+    Noise and probes are keyed by caption and seed, and samples of a batch do not interact. A
+    caption's row in another batch differs by the rounding of the network's kernels alone: in
+    float32 a score by less than 2e-5 of itself (docs/performance.md). A caption that stands
+    several times among the samples is scored once and fanned out; of samples that are scored at
+    their image, one whose image is the same, too.
 
     A chunk goes through `detect`, `localize`, `finish` and `rows`; `scan` is all of them. Draws
     of several chunks may be localized together. All but `rows` must come from one thread.
@@ -74,6 +76,7 @@ class Scanner:
     Attributes:
         evaluations: What was spent so far: ``draws`` sampled, and the ``forward``, ``vjp`` and
             ``jvp`` evaluations of networks that they and their maps took.
+        parts: Seconds of the device so far, by `scanner.scan.clock.PARTS`.
         sizes: The batch size of ``detect`` and of ``localize``.
 
     Raises:
@@ -87,7 +90,8 @@ class Scanner:
         batch_size: int | None = None, precise: Callable[[], Loaded] | None = None,
     ) -> None:  # fmt: skip
         self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
-        self.spec, self.denoiser_seconds = spec, 0.0
+        self.spec, self.parts = spec, Counter[str]()
+        self._clock = Clock(denoiser.device)
         self._networks = self._counted(denoiser, baseline)
         if not spec.captions and baseline is None:
             raise ConfigError("images without captions are compared with a baseline network")
@@ -103,7 +107,7 @@ class Scanner:
         self._kept, self._recent = Kept(KEPT_BYTES), Kept(RECENT_BYTES)
         self._picture_size = denoiser.picture_size
         of_images = image_calibration if spec.source == "auto" else calibration
-        self._places = _places(denoiser, spec, calibration, of_images)
+        self._places = _places(denoiser, spec, calibration, of_images, baseline)
         reference = "null" if spec.captions or baseline is None else baseline[0]
         self._rows = Rows(spec, self._places, reference)
 
@@ -221,8 +225,10 @@ class Scanner:
         return self._rows.of(work, images)
 
     def _counted(self, denoiser: Denoiser, baseline: tuple[str, Denoiser] | None) -> _Networks:
-        name_and_network = baseline and (baseline[0], Counted(baseline[1], self.evaluations))
-        return _Networks(Counted(denoiser, self.evaluations), name_and_network)
+        def counted(network: Denoiser) -> Counted:
+            return Counted(network, self.evaluations, self._clock)
+
+        return _Networks(counted(denoiser), baseline and (baseline[0], counted(baseline[1])))
 
     def _recalled(self, rows: Sequence[ScoreRow]) -> Verdict | None:
         """Return today's verdict on rows of another day; null if they do not do for today."""
@@ -306,12 +312,12 @@ class Scanner:
         return Verdict(p_value, p_kind, flagged, rows=rows)
 
     def _begin(self, draws: list[Draw], work: Work) -> None:
-        before = self.evaluations.copy()
+        before = self._before()
         denoiser, spec = self._networks.denoiser, self._places[False].spec
-        begun, seconds = self._timed(lambda: stages.begin(denoiser, draws, spec))
-        work.cost.denoiser_seconds += seconds
-        work.cost.evaluations.update(_difference(self.evaluations, before))
-        pairs = zip(begun.conditional, begun.unconditional, begun.norm.tolist(), strict=True)
+        begun = stages.begin(denoiser, draws, spec)
+        norms = begun.norm.tolist()
+        self._charge([work.cost], before)
+        pairs = zip(begun.conditional, begun.unconditional, norms, strict=True)
         work.first |= {draw: First(*first) for draw, first in zip(draws, pairs, strict=True)}
 
     def _columns_of_detection(self) -> set[str]:
@@ -414,21 +420,23 @@ class Scanner:
         """Give back what can be loaded again."""
         self._precise = None
 
-    def _timed(self, work: Callable[[], T]) -> tuple[T, float]:
-        start = time.perf_counter()
-        value = work()
-        if self._networks.denoiser.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        self.denoiser_seconds += seconds
-        return value, seconds
+    def _before(self) -> Counter[str]:
+        """Return the evaluations so far, at the begin of a batch; one that failed is not timed."""
+        self._clock.drop()
+        return self.evaluations.copy()
+
+    def _charge(self, costs: Sequence[Cost], before: Mapping[str, int]) -> None:
+        """Charge a batch to its draws' chunks alike, when the device is through with it."""
+        parts, spent = self._clock.collect(), _difference(self.evaluations, before)
+        self.parts.update(parts)
+        for cost in costs:
+            cost.parts.update({name: seconds / len(costs) for name, seconds in parts.items()})
+            cost.evaluations.update({name: n // len(costs) for name, n in spent.items()})
 
     def _detect(self, networks: _Networks, draws: list[Draw], work: Work) -> list[Sampled]:
-        before, cost = self.evaluations.copy(), work.cost
-        seen, seconds = self._timed(lambda: self._seen(networks, draws, work))
+        before, cost = self._before(), work.cost
+        seen = self._seen(networks, draws, work)
         self.evaluations["draws"] += len(draws)
-        cost.denoiser_seconds += seconds
-        cost.evaluations.update(_difference(self.evaluations, before))
         found = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
         found |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
         scores = {name: values.tolist() for name, values in seen.scores.items()}
@@ -436,6 +444,7 @@ class Scanner:
         steps = [None] * len(draws)
         if (path := seen.paths.get("increment")) is not None:
             steps = [tuple(own) for own in path.tolist()]
+        self._charge([cost], before)
         return [
             Sampled(
                 draw, {name: m[i] for name, m in found.items()},
@@ -462,12 +471,10 @@ class Scanner:
             item.cost.seconds += (time.perf_counter() - start) / len(items)
 
     def _localize(self, networks: _Networks, items: list[Sampled]) -> None:
-        before = self.evaluations.copy()
+        before = self._before()
         draws, seen = [item.draw for item in items], self._together(networks, items)
         spec = self._places[draws[0].at_image].spec
-        found, seconds = self._timed(
-            lambda: stages.localize(networks.denoiser, networks.baseline, draws, seen, spec)
-        )
+        found = stages.localize(networks.denoiser, networks.baseline, draws, seen, spec)
         arrays = {name: m.cpu().numpy() for name, m in found.maps.items()}
         scores = {name: values.tolist() for name, values in found.scores.items()}
         # One at a time: an autoencoder takes more memory than the denoiser does.
@@ -481,10 +488,7 @@ class Scanner:
             item.picture, item.localized, item.latents = pictures[i], True, None
             if not item.is_finite:
                 item.fault = Fault(RejectReason.NOT_FINITE, _NOT_FINITE)
-        spent = _difference(self.evaluations, before)
-        for item in items:
-            item.cost.denoiser_seconds += seconds / len(items)
-            item.cost.evaluations.update({name: n // len(items) for name, n in spent.items()})
+        self._charge([item.cost for item in items], before)
 
     def _together(self, networks: _Networks, items: list[Sampled]) -> stages.Detection:
         """Return draws as one batch again."""
@@ -518,24 +522,41 @@ def _together_again(draws: list[Draw], work: Work) -> stages.Begun | None:
 
 def _places(
     denoiser: Denoiser, spec: ScanSpec, calibration: Calibration | None,
-    of_images: Calibration | None,
+    of_images: Calibration | None, baseline: tuple[str, Denoiser] | None,
 ) -> dict[bool, Place]:  # fmt: skip
     """Return what belongs to sampled captions and to images, of those that the spec has.
 
     Raises:
-        ConfigError: If the model has no such timestep.
+        ConfigError: If the model has no such timestep, or there is no signal, or the baseline
+            was not trained there.
     """
     found: dict[bool, Place] = {}
     if spec.source != "image":
-        sigmas = denoiser.schedule(spec.steps).sigmas[: spec.steps]
-        found[False] = Place(spec.only("generated"), calibration, sigmas)
+        schedule, own = denoiser.schedule(spec.steps), spec.only("generated")
+        if schedule.alphas[0] == 0:
+            own.refuse_blind_start()
+        _refuse_level(baseline, schedule.alphas[-2 - spec.map_back])
+        found[False] = Place(own, calibration, schedule.sigmas[: spec.steps])
     if spec.source != "generated":
         try:
-            sigmas = denoiser.single(spec.timestep).sigmas[:1]
+            schedule = denoiser.single(spec.timestep)
         except ValueError as error:
             raise ConfigError(f"this model cannot look at images there: {error}") from error
-        found[True] = Place(spec.only("image"), of_images, sigmas)
+        if schedule.alphas[0] == 0:
+            raise ConfigError(f"timestep {spec.timestep} of this model holds no signal")
+        _refuse_level(baseline, schedule.alphas[0])
+        found[True] = Place(spec.only("image"), of_images, schedule.sigmas[:1])
     return found
+
+
+def _refuse_level(baseline: tuple[str, Denoiser] | None, alpha: float) -> None:
+    """Refuse a baseline that was not trained at a level where it is to be evaluated.
+
+    Raises:
+        ConfigError: If it was not.
+    """
+    if baseline is not None and isinstance(baseline[1], Matched):
+        baseline[1].refuse_level(alpha)
 
 
 def _alike(items: Sequence[D]) -> list[list[D]]:

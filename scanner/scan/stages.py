@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from scanner import masks
-from scanner.models.base import Denoiser
+from scanner.errors import ConfigError
+from scanner.models.base import Denoiser, Predictive
 from scanner.numerics import curvature, detectors, maps, noise, snapback
-from scanner.numerics.schedule import ddim_step
+from scanner.numerics.schedule import ddim_end, ddim_step
 from scanner.scan import methods
 from scanner.scan.methods import Level, Moment, Setting
-from scanner.scan.tally import attentive, bottled
+from scanner.scan.tally import attentive, bottled, preparing
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 
@@ -227,6 +228,10 @@ def _step(
 ) -> Moment:  # fmt: skip
     """Evaluate both branches, unless they are given, and take one guided DDIM step."""
     level, attention, features = setting.level(step), None, list[Tensor]()
+    if level[1] == 0:
+        scores, after = first_without_signal(setting, spec.guidance_scale, step, x)
+        conditional, unconditional = scores.chunk(2)
+        return Moment(step, level, x, conditional, unconditional, after)
     if begun is None:
         scores, attention, features = _evaluated(setting, draws, spec, step, x)
         conditional, unconditional = scores.chunk(2)
@@ -236,6 +241,35 @@ def _step(
     after = ddim_step(x, guided, setting.schedule, step)
     bottleneck = None if not features else features[0][-len(x) :]
     return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
+
+
+@torch.no_grad()
+def first_without_signal(
+    setting: Setting, guidance_scale: float, step: int, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Take a guided DDIM step where alpha is 0, from the network's output.
+
+    The score there is ``-x`` whatever the caption is, so guidance and step are of the output,
+    whose clean latent is finite.
+
+    Args:
+        setting: The two branches and the levels.
+        guidance_scale: Of classifier-free guidance.
+        step: Counted from 0.
+        x: The latents, ``(B, C, H, W)``.
+
+    Returns:
+        Scores of both branches, ``(2B, C, H, W)``, and the latents after the step.
+
+    Raises:
+        ConfigError: If the model gives nothing but scores.
+    """
+    level, denoiser = setting.level(step), setting.denoiser
+    if not isinstance(denoiser, Predictive):
+        raise ConfigError("this model cannot sample from a level without signal")
+    scores, prediction = denoiser.predict(torch.cat([x, x]), level, setting.condition)
+    guided = prediction.guided(guidance_scale)
+    return scores, ddim_end(*guided.estimates(x, *level[1:]), setting.schedule, step)
 
 
 def _evaluated(
@@ -257,8 +291,10 @@ def _evaluated(
 
 def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
     """Return the pure noise that draws start from, ``(B, C, H, W)``."""
-    x = torch.stack([noise.initial_latent(d.sha256, d.seed, denoiser.latent_shape) for d in draws])
-    return x.to(denoiser.device)
+    shape = denoiser.latent_shape
+    with preparing(denoiser):
+        own = [noise.initial_latent(d.sha256, d.seed, shape) for d in draws]
+        return torch.stack(own).to(denoiser.device)
 
 
 def setting_of(
@@ -329,11 +365,10 @@ def localize(
 
 def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
     """Return every draw's own probes, ``(K, B, C, H, W)``."""
-    own = [
-        noise.probes(d.sha256, d.seed, denoiser.latent_shape, spec.probes, spec.probe_design)
-        for d in draws
-    ]
-    return torch.stack(own, dim=1).to(denoiser.device)
+    shape, design = denoiser.latent_shape, spec.probe_design
+    with preparing(denoiser):
+        own = [noise.probes(d.sha256, d.seed, shape, spec.probes, design) for d in draws]
+        return torch.stack(own, dim=1).to(denoiser.device)
 
 
 def _branches(

@@ -36,12 +36,12 @@ class Cost:
 
     Attributes:
         seconds: Time of the device's thread.
-        denoiser_seconds: Of that, in the stages.
+        parts: Of that, by `scanner.scan.clock.PARTS`, and ``waiting`` for the chunk.
         evaluations: ``draws``, ``forward``, ``vjp`` and ``jvp``.
     """
 
     seconds: float = 0.0
-    denoiser_seconds: float = 0.0
+    parts: Counter[str] = field(default_factory=Counter)
     evaluations: Counter[str] = field(
         default_factory=lambda: Counter(draws=0, forward=0, vjp=0, jvp=0)
     )

@@ -77,7 +77,12 @@ def measured(
     if len(baselines) < len(question.baselines):
         raise ConfigError(f"baselines must have distinct names, got {', '.join(baselines)}")
     spec, draws = question.spec, _draws(texts, question.spec)
-    steps = sorted({spec.steps - back for back in BACK if back <= spec.steps})
+    alphas = denoiser.schedule(spec.steps).alphas
+    steps = [spec.steps - back for back in reversed(BACK) if back <= spec.steps]
+    steps = [step for step in steps if alphas[step] > 0]
+    for network in baselines.values():
+        network.refuse_level(max(alphas[step] for step in steps))
+        network.refuse_level(min(alphas[step] for step in steps))
     parts: dict[tuple[str, str, int], list[np.ndarray]] = {}
     for start in range(0, len(draws), question.batch_size):
         some = draws[start : start + question.batch_size]

@@ -27,7 +27,9 @@ def event(kind: str, at: float = 0.0, done: int = 0, total: int = 1000, **facts)
 
 
 def chunk(at: float, done: int, actor: str, samples: int = 50, denoiser: float = 9.0) -> Event:
-    counts = {"samples": samples, "seconds": 10.0, "denoiser_seconds": denoiser}
+    counts = {"samples": samples, "seconds": 10.0, "denoiser_seconds": denoiser,
+              "product_seconds": 4.0, "preparation_seconds": 0.3, "autoencoder_seconds": 0.1,
+              "waiting_seconds": 0.5}  # fmt: skip
     return event("chunk", at, done, actor=actor, counts=counts, scored=done, localized=7)
 
 
@@ -58,7 +60,7 @@ def test_the_picture_has_rate_share_and_what_is_left_within_eighty_columns(monke
     assert "localized 7" in text
     rows = sorted(line.split() for line in text.splitlines() if "node-" in line)
     assert rows == [
-        ["node-0/10", "2.5", "90%", "200"], ["node-1/11", "2.9", "90%", "200"],
+        ["node-0/10", "2.5", "90%", "5%", "200"], ["node-1/11", "2.9", "90%", "5%", "200"],
     ]  # fmt: skip
 
 

@@ -23,6 +23,9 @@ def test_a_scan_gives_each_sample_once_and_counts_it(undisturbed):
     assert (summary.chunks_done, summary.chunks_skipped) == (6, 0)
     assert summary.is_complete
     assert 0 < summary.denoiser_share <= 1
+    assert sum(summary.time_shares.values()) == pytest.approx(1)
+    told = Results(str(root)).read_run(summary.run)["timings"]
+    assert told["time_shares"] == pytest.approx(summary.time_shares)
     assert len({(key, row) for key, row in keys(root, "masks")}) == summary.flagged
     assert Counter(event.kind for event in events)["chunk"] == 6
     assert (events[-1].kind, events[-1].samples_done, events[-1].samples_total) == ("end", 21, 21)

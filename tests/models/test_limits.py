@@ -51,16 +51,17 @@ def test_a_folder_says_what_its_network_lacks(folder):
     said(folder / "unet" / "config.json", **NO_CROSS)
     for asked, text in (
         ({}, "steps must be at most 40, .* got 50"),
-        ({"steps": 40, "detectors": ("spread",)}, "spread needs a network with a middle block"),
-        ({"steps": 40, "maps": ("combined",)}, "bright_ending and combined need a network with"),
-        ({"source": "auto", "steps": 40, "timestep": 40}, "timestep must be from 0 to 39"),
+        ({"steps": 40}, "40 steps go from timestep 40 to 1, and the model has 0 to 39"),
+        ({"steps": 39, "detectors": ("spread",)}, "spread needs a network with a middle block"),
+        ({"steps": 39, "maps": ("combined",)}, "bright_ending and combined need a network with"),
+        ({"source": "auto", "steps": 39, "timestep": 40}, "timestep must be from 0 to 39"),
     ):
         with pytest.raises(ConfigError, match=text):
             refuse(job(folder, **asked))
-    refuse(job(folder, steps=40, maps=("combined",), localize="none"))
+    refuse(job(folder, steps=39, maps=("combined",), localize="none"))
     said(folder / "scheduler" / "scheduler_config.json", prediction_type="sample")
     with pytest.raises(ConfigError, match="must predict epsilon or v_prediction"):
-        refuse(job(folder, steps=40))
+        refuse(job(folder, steps=39))
 
 
 def test_other_networks_and_baselines_are_refused_by_their_folders(folder, tmp_path):

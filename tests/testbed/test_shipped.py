@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from scanner import masks, models
-from scanner.records import Caption
+from scanner.records import Caption, caption_hash
 from scanner.scan.scanner import Scanner
+from scanner.scan.stages import Draw, detect, localize
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 
@@ -45,3 +46,29 @@ def test_curvature_differences_are_larger_inside_the_template(scanned):
             right.append(np.median(m[inside]) > np.median(m[~inside]))
     assert len(right) == KINDS["template"]
     assert np.mean(right) >= 0.75
+
+
+def test_another_batch_changes_numbers_by_rounding_alone():
+    """The tolerances that docs/performance.md promises, for float32 on one device."""
+    model = models.load(str(WEIGHTS / "pipeline"))
+    texts = [item.caption for item in make.evaluation_items(SHIPPED_SEED, 40)[::12]][:5]
+    draws = [Draw(text, caption_hash(text), 0) for text in texts]
+
+    def maps(size: int) -> dict[str, np.ndarray]:
+        found: dict[str, list[np.ndarray]] = {}
+        for start in range(0, len(draws), size):
+            some = draws[start : start + size]
+            seen = detect(model, some, SPEC)
+            more = localize(model, None, some, seen, SPEC).maps
+            for (metric, _), values in ({("delta_s", "null"): seen.delta_s} | more).items():
+                found.setdefault(metric, []).append(values.double().numpy())
+        return {metric: np.concatenate(values) for metric, values in found.items()}
+
+    alone = maps(1)
+    for size in (2, 5):
+        together = maps(size)
+        scores = together["delta_s"].mean(axis=(1, 2)) / alone["delta_s"].mean(axis=(1, 2))
+        assert np.abs(scores - 1).max() < 2e-5
+        for metric, values in alone.items():
+            apart = np.linalg.norm(together[metric] - values, axis=(1, 2))
+            assert (apart / np.linalg.norm(values, axis=(1, 2))).max() < 2e-4, metric
