@@ -15,6 +15,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tensors are small, the processes many
 os.environ.setdefault("RAY_worker_niceness", "0")  # 15 is Ray's: starved by whatever waits for it
 
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "150")  # a busy machine: no loss
+
 CAPTIONS = [
     "a small red circle",
     "two blue stars on a striped ground",

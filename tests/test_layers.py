@@ -31,6 +31,7 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "ray": {"engine"},
+    "grpc": {"engine"},
     "diffusers": {"models", "testbed"},
     "transformers": {"models", "testbed"},
     "tokenizers": {"testbed"},

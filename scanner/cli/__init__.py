@@ -1,7 +1,8 @@
 """The command line: parse, call one function, print, exit status. Starts without torch or Ray."""
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,7 +20,7 @@ from scanner.cli import (
     testbed,
     upkeep,
 )
-from scanner.errors import ScannerError
+from scanner.errors import ClusterLostError, ScannerError
 
 app = typer.Typer(
     name="memscan",
@@ -73,12 +74,21 @@ app.add_typer(shards.app, name="shards")
 app.add_typer(testbed.app, name="testbed")
 
 
+def _end(code: int) -> NoReturn:
+    """End the process without Ray's exit handlers, which wait for a cluster that is gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main() -> None:
     """Run the command line; every error that a user can act on is one line and an exit code."""
     try:
         status = app(standalone_mode=True)
     except ScannerError as error:
         typer.secho(f"memscan: {error}", fg="red", err=True)
+        if isinstance(error, ClusterLostError):
+            _end(error.exit_code)
         sys.exit(error.exit_code)
     except SystemExit as left:
         # Typer makes an exit of an interruption, and says nothing.

@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import LocalRayletDiedError, RayError
 
+from scanner.engine import watch
 from scanner.engine.worker import Failure, survey
 from scanner.io.shards import ShardIndex
 
@@ -50,6 +51,9 @@ class Survey:
 
         Of a shard that is finished, the identity stands for the index; of one that cannot be
         read, the failure.
+
+        Raises:
+            ClusterLostError: If this process's own node is dead.
         """
         self._fill()
         while self._running and ray.wait([self._running[0][1]], timeout=0)[0]:
@@ -67,5 +71,7 @@ class Survey:
 def _answer(ref: ray.ObjectRef) -> ShardIndex | str | Failure:
     try:
         return ray.get(ref)
+    except LocalRayletDiedError as error:  # says nothing of the shard
+        raise watch.lost("the node that this process is connected to is dead") from error
     except RayError as error:
         return Failure(None, f"the process that counted it died ({type(error).__name__})")
