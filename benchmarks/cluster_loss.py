@@ -241,7 +241,7 @@ class Benchmark:
 def report(strikes: list[Strike]) -> str:
     """Return the table."""
     lines = [
-        "| struck | start | times | exit codes | median s | most s | one line | lost | twice | bad |",
+        "| struck | start | times | exit codes | median s | most | line | lost | twice | bad |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for way, start in sorted({(s.way, s.start) for s in strikes}):

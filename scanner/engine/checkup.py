@@ -37,7 +37,7 @@ def ray_works(address: str | None) -> tuple[str, str]:
         return f"{found}, which does not answer here", ""
     if not is_open:
         return f"{found}, asks for a token", ""
-    who = "every user of this machine" if _is_loopback(gcs) else f"whoever reaches {gcs}"
+    who = "every user of this machine" if is_loopback(gcs) else f"whoever reaches {gcs}"
     fix = (
         f"it runs the code of {who}: start every node with RAY_AUTH_MODE=token and the same "
         f"RAY_AUTH_TOKEN, and let few reach it"
@@ -56,7 +56,8 @@ def open_to(address: str) -> bool | None:
     return True
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Return whether a ``host:port`` is reached from this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from scanner.engine.checkup import open_to
+from scanner.engine.checkup import is_loopback, open_to
 from scanner.engine.closed import closed
 
 pytest.importorskip("psutil")
@@ -63,7 +63,7 @@ def _listening(pids: list[int]) -> set[str]:
 
 
 def test_it_listens_on_the_loopback_alone(local_ray):
-    ray.get(ray.remote(os.getpid).remote())
+    ray.get(ray.remote(lambda: 0).remote())  # so that there is a worker
     loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
     found = _listening(_of_ray())
     assert found
@@ -73,7 +73,7 @@ def test_it_listens_on_the_loopback_alone(local_ray):
 def test_it_asks_for_a_token_that_no_command_line_and_no_file_shows(local_ray):
     address, token = ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
     assert len(token) == 64
-    assert ray.get(ray.remote(os.environ.get).remote("RAY_AUTH_MODE")) == "token"
+    assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "token"
     assert open_to(address) is False
     for pid in _tree(os.getpid()):
         try:
@@ -91,7 +91,7 @@ def test_it_asks_for_a_token_that_no_command_line_and_no_file_shows(local_ray):
 
 
 def test_doctor_says_when_a_cluster_is_open():
-    environment = {"RAY_AUTH_MODE": "disabled"}
+    environment = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     with cluster_loss.head(cluster_loss.SETTINGS | environment) as (address, _):
         assert open_to(address) is True
         command = [sys.executable, "-m", "scanner", "doctor", "--address", address]
@@ -99,8 +99,15 @@ def test_doctor_says_when_a_cluster_is_open():
             command, capture_output=True, text=True, timeout=400, check=False,
             env=os.environ | cluster_loss.SETTINGS | environment,
         )  # fmt: skip
-    assert f"warn ray: it runs the code of whoever reaches {address}" in done.stdout
-    assert "asks for no token" in done.stdout
+    assert "warn ray: it runs the code of every user of this machine: start" in done.stdout
+    assert f"listens at {address}, asks for no token" in done.stdout
+
+
+def test_who_reaches_a_cluster_depends_on_where_it_listens():
+    assert is_loopback("127.0.0.1:6379")
+    assert is_loopback("[::1]:6379")
+    assert not is_loopback("192.0.2.2:6379")
+    assert not is_loopback("head:6379")
 
 
 def test_the_environment_is_as_before(monkeypatch):
