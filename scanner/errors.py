@@ -7,6 +7,7 @@
     ``OutputError``      a file cannot be written (exit 2)
     ``IncompleteError``  the scan ended with something missing (exit 3)
     ``ClusterError``     the infrastructure went away; run again to resume (exit 4)
+        ``ClusterLostError``  the cluster that this process is connected to does not answer
         ``DeviceError``  one worker's device cannot do the work; others may
     ``LeaseError``       another process took this one's work over; it stops (exit 4)
 
@@ -94,6 +95,10 @@ class ClusterError(ScannerError):
     """Processes or nodes went away faster than they could be replaced."""
 
     exit_code = ExitCode.LOST
+
+
+class ClusterLostError(ClusterError):
+    """The Ray cluster that this process is connected to does not answer any more."""
 
 
 class DeviceError(ClusterError):

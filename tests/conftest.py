@@ -20,6 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # What starts in the background of a script, or under nohup, has it ignored, and so would have
     # every process that a test starts. Such a program is meant to leave it so; tests send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "150")  # a busy machine: no loss
 
 CAPTIONS = [
     "a small red circle",

@@ -37,6 +37,7 @@ MAY_IMPORT = {
 }
 ONLY_IN = {
     "ray": {"engine"},
+    "grpc": {"engine"},
     "diffusers": {"models", "testbed"},
     "transformers": {"models", "testbed"},
     "tokenizers": {"testbed"},

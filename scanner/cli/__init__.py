@@ -1,9 +1,10 @@
 """The command line: parse, call one function, print, exit status. Starts without torch or Ray."""
 
 import errno
+import os
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -23,7 +24,7 @@ from scanner.cli import (
     testbed,
     upkeep,
 )
-from scanner.errors import ExitCode, ScannerError
+from scanner.errors import ClusterLostError, ExitCode, ScannerError
 from scanner.io.signed import withheld
 
 UNWRITABLE = (*files.FULL, errno.EFBIG, errno.EIO)
@@ -81,6 +82,13 @@ app.add_typer(shards.app, name="shards")
 app.add_typer(testbed.app, name="testbed")
 
 
+def _end(code: int) -> NoReturn:
+    """End the process without Ray's exit handlers, which wait for a cluster that is gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main() -> None:
     """Run the command line; every error that a user can act on is one line and an exit code."""
     sys.exit(_with_output_flushed(_run()))
@@ -91,6 +99,8 @@ def _run() -> int | str | None:
         return app(standalone_mode=True)
     except ScannerError as error:
         _say(withheld(str(error)))
+        if isinstance(error, ClusterLostError):
+            _end(error.exit_code)
         return error.exit_code
     except RuntimeError as error:
         if str(error) != "Query interrupted":  # what DuckDB makes of Ctrl-C in the main thread

@@ -210,7 +210,8 @@ def _extras(addresses: list[str]) -> Check:
 def _ray(address: str | None) -> tuple[str, str, str]:
     from scanner.engine.checkup import ray_works
 
-    return "ok", ray_works(address), ""
+    found, fix = ray_works(address)
+    return "warn" if fix else "ok", found, fix
 
 
 def _jobs_api(address: str) -> tuple[str, str, str]:

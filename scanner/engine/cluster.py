@@ -4,16 +4,22 @@ import importlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
 
+from scanner.engine import watch
+from scanner.engine.closed import closed, read_again
 from scanner.errors import ClusterError
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Small, because only descriptors and counts travel."""
 LOCAL_STARTS = 3
 """A local Ray gives up after 30 s, which a busy machine can exceed."""
+JOIN_SECONDS = 60.0
+"""How long a cluster may take to let this process in; Ray would wait without end."""
+STOP_SECONDS = 60.0
+"""How long Ray may take to stop."""
 
 
 @contextmanager
@@ -21,23 +27,45 @@ def cluster(address: str | None = None) -> Iterator[None]:
     """Provide Ray for a while; inside, every scan shares it.
 
     Where Ray runs already, that one is used and left running. Otherwise a cluster is joined, or
-    a local one started, and left or stopped at the end.
+    a local one started, and left or stopped at the end. A local one asks for a token of its own
+    and listens on the loopback alone. The cluster is watched: see `scanner.engine.watch`.
 
     Args:
         address: Of a cluster to join; null starts a local Ray, unless ``RAY_ADDRESS`` names one.
 
     Raises:
         ClusterError: If there is no cluster at the address, or Ray does not start.
+        ClusterLostError: If the cluster goes away and the main thread can still say so. This
+            process can use no other Ray after that.
     """
     if ray.is_initialized():
-        yield
-        return
-    _start(address or os.environ.get("RAY_ADDRESS"))
-    try:
-        with _quiet():
+        with watch.watched(last_act=None):
             yield
-    finally:
-        ray.shutdown()
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    is_local = address in (None, "local")
+    with closed() if is_local else nullcontext():
+        _start(None if is_local else address)
+        clean = _kill_local if is_local else _leave
+        with _quiet(), watch.watched(clean) as seen:
+            try:
+                yield
+            finally:
+                seen.stop()
+                with watch.bounded(STOP_SECONDS, str(watch.lost("it did not stop"))):
+                    (clean if seen.is_lost else ray.shutdown)()
+                seen.check()  # Ray's exit handlers would wait for it: no other end will do
+
+
+def _leave() -> None:
+    """Do nothing: a cluster that is gone and that others started is theirs to stop."""
+
+
+def _kill_local() -> None:
+    """Kill the processes of the local Ray, which `ray.shutdown` does only if its GCS answers."""
+    node = getattr(importlib.import_module("ray._private.worker"), "_global_node", None)
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
 @contextmanager
@@ -79,7 +107,10 @@ def _start(address: str | None) -> None:
 
 def _init(address: str | None) -> None:
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        read_again()  # a local Ray that ran here before had a token of its own
+        text = f"the Ray cluster at {address} did not answer within {JOIN_SECONDS:g} s"
+        with watch.bounded(JOIN_SECONDS, text):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         return
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False,

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from scanner.engine import memory
+from scanner.engine import memory, watch
 from scanner.engine.cluster import cluster
 from scanner.engine.identity import identify
 from scanner.engine.job import Event, Job, Resources, Summary
@@ -71,6 +71,7 @@ def scan(
             process scans the same run.
         ResultsError: If results cannot be written.
         ClusterError: If processes die faster than they can be replaced.
+        ClusterLostError: If the cluster goes away.
         LeaseError: If this process stood still and another one took the run over.
         KeyboardInterrupt: On SIGINT or SIGTERM, after the run is marked interrupted.
     """
@@ -171,6 +172,7 @@ class _Drive:
     def _loop(self, pool: Pool) -> None:
         while True:
             self._lease.check()
+            watch.check()
             for url, answer in self._survey.answers():
                 self._add_shard(url, answer)
             for url in self._survey.late():

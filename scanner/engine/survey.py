@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import LocalRayletDiedError, RayError
 
+from scanner.engine import watch
 from scanner.engine.worker import Failure, survey
 from scanner.errors import ShardError
 from scanner.io.shards import ShardIndex
@@ -77,6 +78,9 @@ class Survey:
 
         Of a shard that is finished, the identity stands for the index; of one that cannot be
         read, or not counted in time, the failure.
+
+        Raises:
+            ClusterLostError: If this process's own node is dead.
         """
         self._fill()
         self._restart_stalled()
@@ -130,5 +134,7 @@ class Survey:
 def _answer(ref: ray.ObjectRef) -> ShardIndex | str | Failure:
     try:
         return ray.get(ref)
+    except LocalRayletDiedError as error:  # says nothing of the shard
+        raise watch.lost("the node that this process is connected to is dead") from error
     except RayError as error:
         return Failure(None, f"the process that counted it died ({type(error).__name__})")

@@ -213,7 +213,6 @@ def _spacing(folder: Path) -> str:
     """Return how a pipeline's sampler spaces its timesteps, as far as its folder says it."""
     try:
         file = folder / "scheduler" / "scheduler_config.json"
-        found = json.loads(file.read_text(encoding="utf-8"))
+        return str(object_from_json(file.read_bytes()).get("timestep_spacing", ""))
     except (OSError, ValueError):
         return ""
-    return str(found.get("timestep_spacing", "")) if isinstance(found, dict) else ""

@@ -74,7 +74,9 @@ def shard_of(captions, tmp_path):
 def keys(results):
     files = (results / "scores").rglob("*.parquet")
     return sorted(
-        key for file in files for key in pq.read_table(file, columns=["key"])["key"].to_pylist()
+        key
+        for file in files
+        for key in pq.read_table(file, partitioning=None, columns=["key"])["key"].to_pylist()
     )
 
 

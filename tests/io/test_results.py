@@ -175,9 +175,10 @@ def test_rivals_leave_one_set_of_rows(tmp_path: Path) -> None:
         assert sum(won) == 1
         winner = deltas[won.index(True)]
         record = Results(tmp_path).commits(RUN)[chunk]
-        content = (tmp_path / record["files"]["scores"]["path"]).read_bytes()
+        file = tmp_path / record["files"]["scores"]["path"]
+        content = file.read_bytes()
         assert hashlib.sha256(content).hexdigest() == record["files"]["scores"]["sha256"]
-        assert pq.read_table(tmp_path / record["files"]["scores"]["path"])[9][0].as_py() == winner
+        assert pq.read_table(file, partitioning=None)[9][0].as_py() == winner
         on_disk = {p.name for p in tmp_path.rglob(f"{chunk}.*.parquet")}
         assert on_disk == {Path(f["path"]).name for f in record["files"].values()}
     assert leftovers(tmp_path) == []
@@ -237,7 +238,9 @@ def test_a_kill_at_any_point_is_all_or_nothing(
     # The second attempt finds other numbers, so that a mix would show.
     assert commit(tmp_path, delta_s=8.0) != is_committed
     (scores,) = store.files("scores")
-    assert pq.read_table(scores)["delta_s"][0].as_py() == (7.0 if is_committed else 8.0)
+    assert pq.read_table(scores, partitioning=None)["delta_s"][0].as_py() == (
+        7.0 if is_committed else 8.0
+    )
     assert not any(p.suffix == ".parquet" for p in map(Path, leftovers(tmp_path)))
 
 
