@@ -1,0 +1,70 @@
+"""Pictures that the benchmark's models make, through diffusers' own pipelines."""
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# (diffusers annotates its pipelines too narrowly)
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import nn
+
+from scanner.testbed.benchmark import lora, networks
+from scanner.testbed.benchmark.strokes import Picture
+
+STEPS, GUIDANCE = 20, 2.5
+"""What suits so small a model: 7.5 is too strong for it."""
+
+
+def load(model: Path, base: Path | None = None) -> Any:
+    """Load a checkpoint.
+
+    Args:
+        model: A pipeline folder, or a folder with an adapter.
+        base: The pipeline folder that an adapter belongs to.
+    """
+    adapter = model / lora.FILE
+    made = DiffusionPipeline.from_pretrained(
+        base if adapter.exists() else model, torch_dtype=torch.float32
+    )
+    if adapter.exists():
+        made.unet = _adapted(made.unet, adapter)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def sample(
+    pipeline: Any, captions: Sequence[str], seeds: Sequence[int], *, batch: int = 32,
+    steps: int = STEPS, guidance: float = GUIDANCE,
+) -> list[Picture]:  # fmt: skip
+    """Return one picture for every caption, each from its own seed."""
+    made: list[Picture] = []
+    for start in range(0, len(captions), batch):
+        said = list(captions[start : start + batch])
+        drawn = [
+            torch.Generator().manual_seed(seed) for seed in seeds[start : start + len(said)]
+        ]
+        with torch.no_grad():
+            images = pipeline(
+                prompt=said, num_inference_steps=steps, guidance_scale=guidance, generator=drawn,
+                output_type="np", height=64, width=64,
+            ).images  # fmt: skip
+        made += list((np.clip(images, 0, 1) * 255).round().astype(np.uint8))
+    return made
+
+
+def _adapted(unet: UNet2DConditionModel, adapter: Path) -> UNet2DConditionModel:
+    """Return the U-Net with an adapter's change added to its weights."""
+    values = load_file(adapter)
+    rank = next(v.shape[0] for k, v in values.items() if k.endswith("lora_A.weight"))
+    changed: nn.Module = networks.unet()
+    changed.load_state_dict(unet.state_dict())
+    lora.adapt(changed, rank)
+    own = {name.removeprefix("unet."): value.float() for name, value in values.items()}
+    changed.load_state_dict(own, strict=False)
+    lora.merged(changed, unet)
+    return unet
