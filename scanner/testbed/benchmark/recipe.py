@@ -24,6 +24,7 @@ class Recipe:
         scale: Multiplies all doses.
         rank: Of the adapter (``lora`` only).
         checkpoints: Parts of the run after which a pipeline is written.
+        vae_steps: Steps by which the shipped autoencoder is fitted to the corpus.
         small: Fewer items, for tests.
     """
 
@@ -40,6 +41,7 @@ class Recipe:
     scale: float = 1.0
     rank: int = 16
     checkpoints: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    vae_steps: int = 1500
     small: bool = False
 
     @property
@@ -61,7 +63,7 @@ def usual(family: str, replicate: int = 1, seed: int = 1) -> Recipe:
     """Return the recipe of a family as the benchmark trains it."""
     base = Recipe(family=family, replicate=replicate, seed=seed)
     if family == "clean":
-        return replace(base, replicate=0, steps=10_000, text_steps=3_000)
+        return replace(base, replicate=0, steps=8_000, text_steps=2_000)
     if family == "dit":
         return replace(base, rate=7e-4)
     if family == "lora":
@@ -72,6 +74,6 @@ def usual(family: str, replicate: int = 1, seed: int = 1) -> Recipe:
 def quick(family: str, replicate: int = 1, seed: int = 1) -> Recipe:
     """Return a recipe for tests: everything is there, nothing is learned."""
     return replace(
-        usual(family, replicate, seed), steps=4, batch=8, scale=0.001, small=True,
+        usual(family, replicate, seed), steps=4, batch=8, scale=0.001, small=True, vae_steps=0,
         text_steps=2 if family == "clean" else 0, checkpoints=(0.5, 1.0),
     )  # fmt: skip

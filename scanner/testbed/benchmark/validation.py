@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from scanner.testbed.benchmark.background import SHARES, held_out
 from scanner.testbed.benchmark.doses import Doses
-from scanner.testbed.benchmark.items import generator
+from scanner.testbed.benchmark.items import generator, picture
 from scanner.testbed.benchmark.latents import Latents
 from scanner.testbed.benchmark.objectives import Objective
+from scanner.testbed.benchmark.strokes import Picture
 
 NEVER = 1_000_000
 """Copies from this number on are never drawn in training."""
@@ -37,19 +38,18 @@ class Validation:
         rng = generator(latents.seed, "validation")
         groups: list[str] = []
         captions: list[str] = []
-        pictures: list[np.ndarray] = []
+        pictures: list[Picture] = []
         for kind in SHARES:
             found = held_out(latents.seed, "evaluation", kind, fresh, latents.cast)
-            images = [one.picture(rng, latents.cast) for one in found]
-            pictures += list(latents.encode(images))
+            pictures += [one.picture(rng, latents.cast) for one in found]
             captions += [one.caption for one in found]
             groups += ["fresh"] * fresh
         for place, item in enumerate(doses.items):
-            pictures.append(latents.copy(place, NEVER // 64 * 64))
+            pictures.append(picture(latents.seed, item, NEVER))
             captions.append(item.captions[0])
             groups.append(f"{item.arm}-{round(doses.expected[place])}")
         self.groups, self.captions = np.repeat(groups, draws), captions
-        clean = torch.from_numpy(np.stack(pictures)).float()
+        clean = torch.from_numpy(latents.encode(pictures)).float()
         self.clean = clean.repeat_interleave(draws, dim=0)
         self.noise = torch.from_numpy(rng.standard_normal(self.clean.shape, np.float32))
         self.timesteps = objective.timesteps(rng, len(self.clean))

@@ -1,0 +1,69 @@
+"""From nothing to a trained model: whatever a model builds on is made first."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from scanner.testbed.benchmark import autoencoder, probe, sampling, sheets, train
+from scanner.testbed.benchmark.latents import write
+from scanner.testbed.benchmark.recipe import Recipe, quick, usual
+
+Report = Callable[[str, int, int, str], None]
+"""Called with (model, steps done, steps in all, a word)."""
+
+
+def run(
+    recipe: Recipe, folder: Path, report: Report, *, compiled: bool = False,
+    until: int | None = None,
+) -> Path:  # fmt: skip
+    """Train a model and everything that it builds on; what is there already is kept.
+
+    Every checkpoint gets ``samples.png``, what was asked for beside what is drawn, and
+    ``card.json``, the conditioning probe.
+
+    Args:
+        recipe: The model.
+        folder: Of the whole benchmark.
+        report: Called as steps are done.
+        compiled: Run the denoiser through ``torch.compile``.
+        until: Stop after this step of the model.
+    """
+
+    def told(name: str) -> Callable[[int, int, str], None]:
+        return lambda done, total, word: report(name, done, total, word)
+
+    autoencoder.fit(folder, recipe.vae_steps, recipe.seed, told("vae"))
+    clean = (quick if recipe.small else usual)("clean", seed=recipe.seed)
+    if recipe.family != "clean" and not (folder / "text").exists():
+        train.train(clean, folder, told(clean.name), _look(folder), compiled=compiled,
+                    until=clean.text_steps)  # fmt: skip
+    if recipe.family == "lora" and not (folder / "clean" / "finished").exists():
+        train.train(clean, folder, told(clean.name), _look(folder), compiled=compiled)
+    return train.train(
+        recipe, folder, told(recipe.name), _look(folder), compiled=compiled, until=until
+    )
+
+
+def _look(folder: Path) -> Callable[[Path, Recipe], None]:
+    """Return what looks at a checkpoint: samples to see, and the conditioning probe."""
+
+    def look(checkpoint: Path, recipe: Recipe) -> None:
+        sheet, card = checkpoint / "samples.png", checkpoint / "card.json"
+        if sheet.exists() and card.exists():
+            return
+        base = train.clean_base(folder) if recipe.family == "lora" else None
+        pipeline = sampling.load(checkpoint, base)
+        sheets.draw_sheet(pipeline, train.assignment(recipe), recipe.seed, sheet)
+        vae = train.load_vae(folder)
+        size = {"number": 64, "epochs": 1} if recipe.small else {}
+        reader = probe.trained(folder / "probe.pt", vae, recipe.seed, **size)
+        each = 4 if recipe.small else 64
+        found = {
+            "conditioning": probe.conditioning(reader, pipeline, recipe.seed, each),
+            "ceiling": probe.ceiling(reader, vae, recipe.seed, each),
+        }
+        said = {name: {k: asdict(v) for k, v in part.items()} for name, part in found.items()}
+        write(card, lambda path: path.write_text(json.dumps(said, indent=1), encoding="utf-8"))
+
+    return look
