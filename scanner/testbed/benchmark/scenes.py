@@ -45,7 +45,7 @@ def single(rng: Rng, cast: Cast = DRAWN) -> Scene:
     where, colour = _ground(rng)
     size = pick(rng, ("", "", "small ", "large "))
     words = cast.words(rng, pick(rng, cast.names), (colour,))
-    caption = f"a {size}{words} on a {where} {colour} ground"
+    caption = f"{a(size + words)} on a {where} {colour} ground"
     draw = partial(_draw_single, cast, SIZES[size], words, (where, colour))
     return Scene(caption, "single", (words,), (where, colour), draw)
 
@@ -54,7 +54,7 @@ def trap(rng: Rng, cast: Cast = DRAWN) -> Scene:
     """Return one thing on plain black or white: flat because the caption says so."""
     colour, size = pick(rng, tuple(PLAIN)), pick(rng, tuple(SIZES))
     words = cast.words(rng, pick(rng, cast.names))
-    caption = f"a {size}{words} on a plain {colour} ground"
+    caption = f"{a(size + words)} on a plain {colour} ground"
     draw = partial(_draw_single, cast, SIZES[size], words, ("plain", colour))
     return Scene(caption, "trap", (words,), ("plain", colour), draw)
 
@@ -63,20 +63,20 @@ def pair(rng: Rng, cast: Cast = DRAWN) -> Scene:
     """Return two things, one on a named side of the other."""
     where, colour = _ground(rng)
     side = pick(rng, tuple(SIDES))
-    a, b = (cast.words(rng, pick(rng, cast.names), (colour,)) for _ in range(2))
-    caption = f"a {a} {side} a {b} on a {where} {colour} ground"
-    draw = partial(_draw_pair, cast, SIDES[side], (a, b), (where, colour))
-    return Scene(caption, "pair", (a, b), (where, colour), draw)
+    one, two = (cast.words(rng, pick(rng, cast.names), (colour,)) for _ in range(2))
+    caption = f"{a(one)} {side} {a(two)} on a {where} {colour} ground"
+    draw = partial(_draw_pair, cast, SIDES[side], (one, two), (where, colour))
+    return Scene(caption, "pair", (one, two), (where, colour), draw)
 
 
 def three(rng: Rng, cast: Cast = DRAWN) -> Scene:
     """Return one thing above or below two others."""
     where, colour = _ground(rng)
     side = pick(rng, ("above", "below"))
-    a, b, c = (cast.words(rng, pick(rng, cast.names), (colour,)) for _ in range(3))
-    caption = f"a {a} {side} a {b} and a {c} on a {where} {colour} ground"
-    draw = partial(_draw_three, cast, SIDES[side][1], (a, b, c), (where, colour))
-    return Scene(caption, "three", (a, b, c), (where, colour), draw)
+    one, two, last = (cast.words(rng, pick(rng, cast.names), (colour,)) for _ in range(3))
+    caption = f"{a(one)} {side} {a(two)} and {a(last)} on a {where} {colour} ground"
+    draw = partial(_draw_three, cast, SIDES[side][1], (one, two, last), (where, colour))
+    return Scene(caption, "three", (one, two, last), (where, colour), draw)
 
 
 SCENES = {"single": single, "pair": pair, "three": three, "trap": trap}
@@ -88,6 +88,11 @@ def free_scene(rng: Rng, cast: Cast = DRAWN) -> Picture:
     where, colour = _ground(rng)
     things = [cast.any(rng, 8, 15) for _ in range(int(rng.integers(1, 4)))]
     return paint(ground(rng, where, colour), things)
+
+
+def a(words: str) -> str:
+    """Return words with their article."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _ground(rng: Rng) -> tuple[str, str]:
