@@ -16,6 +16,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -72,7 +73,7 @@ def transformer() -> SD3Transformer2DModel:
         sample_size=16, patch_size=2, in_channels=4, out_channels=4, pos_embed_max_size=16,
         num_layers=TRANSFORMER_LAYERS, attention_head_dim=32,
         num_attention_heads=TRANSFORMER_WIDTH // 32, caption_projection_dim=TRANSFORMER_WIDTH,
-        joint_attention_dim=2 * WIDTH, pooled_projection_dim=2 * WIDTH,
+        joint_attention_dim=2 * WIDTH, pooled_projection_dim=2 * WIDTH, qk_norm="rms_norm",
     )  # fmt: skip
 
 
@@ -88,13 +89,14 @@ def flow_states(text: CLIPTextModelWithProjection, ids: Tensor) -> tuple[Tensor,
     """Return what Stable Diffusion 3's pipeline makes of token ids, both encoders being ``text``.
 
     Returns:
-        Text states ``(B, 2 * MAX_TOKENS, 2 * WIDTH)``, the second half zeros in the place of the
-        absent T5 encoder; and pooled states ``(B, 2 * WIDTH)``.
+        Text states ``(B, MAX_TOKENS + 1, 2 * WIDTH)`` and pooled states ``(B, 2 * WIDTH)``. The
+        last token is zeros and stands for all tokens of the absent T5 encoder, see
+        `scanner.testbed.benchmark.repeated`.
     """
     found = text(ids, output_hidden_states=True)
     states = torch.cat([found.hidden_states[-2]] * 2, dim=-1)
     pooled = torch.cat([found.text_embeds] * 2, dim=-1)
-    return torch.cat([states, torch.zeros_like(states)], dim=1), pooled
+    return functional.pad(states, (0, 0, 0, 1)), pooled
 
 
 def save_unet_pipeline(

@@ -3,6 +3,7 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # (diffusers annotates its pipelines too narrowly)
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,8 @@ def load(model: Path, base: Path | None = None) -> Any:
         base: The pipeline folder that an adapter belongs to.
     """
     adapter = model / lora.FILE
-    made = DiffusionPipeline.from_pretrained(
-        base if adapter.exists() else model, torch_dtype=torch.float32
-    )
+    whole = base if adapter.exists() and base is not None else model
+    made = DiffusionPipeline.from_pretrained(whole, torch_dtype=torch.float32, **_absent(whole))
     if adapter.exists():
         made.unet = _adapted(made.unet, adapter)
     made.set_progress_bar_config(disable=True)
@@ -55,6 +55,15 @@ def sample(
             ).images  # fmt: skip
         made += list((np.clip(images, 0, 1) * 255).round().astype(np.uint8))
     return made
+
+
+def _absent(folder: Path) -> dict[str, None]:
+    """Return the parts that a pipeline folder says it does without, such as the T5 encoder.
+
+    diffusers loads Stable Diffusion 3 without T5 only if that is said in the call.
+    """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    return {name: None for name, part in index.items() if part == [None, None]}
 
 
 def _adapted(unet: UNet2DConditionModel, adapter: Path) -> UNet2DConditionModel:

@@ -29,6 +29,7 @@ from scanner.testbed.benchmark.background import SHARES, fresh
 from scanner.testbed.benchmark.latents import Latents, write
 from scanner.testbed.benchmark.objectives import Flow, Objective, Velocity
 from scanner.testbed.benchmark.recipe import Recipe
+from scanner.testbed.benchmark.repeated import shorten
 from scanner.testbed.benchmark.validation import Validation
 
 Report = Callable[[int, int, str], None]
@@ -282,6 +283,7 @@ def _transformer(recipe: Recipe, folder: Path) -> Made:
     words, text = shared_text(folder)
     both = networks.projected(text, words)
     denoiser = networks.transformer()
+    shorten(denoiser)
     return denoiser, Flow(words, both), words, both, {"transformer": denoiser}
 
 
