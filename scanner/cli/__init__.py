@@ -7,6 +7,7 @@ import typer
 
 from scanner import __version__
 from scanner.cli import (
+    benchmark,
     checks,
     choosing,
     inspect,
@@ -71,6 +72,7 @@ app.command()(jobs.submit)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(shards.app, name="shards")
 app.add_typer(testbed.app, name="testbed")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def main() -> None:

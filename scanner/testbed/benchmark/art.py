@@ -116,7 +116,6 @@ def _tile(
         )
 
 
-
 def _lettered(rng: Rng, picture: Picture, number: int, sizes: tuple[int, int]) -> Picture:
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)

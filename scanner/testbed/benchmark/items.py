@@ -132,7 +132,9 @@ def items(seed: int, numbers: Numbers | None = None, cast: Cast = DRAWN) -> list
     return made
 
 
-def adapter_items(seed: int, verbatim: int = 6, template: int = 4, cast: Cast = DRAWN) -> list[Item]:
+def adapter_items(
+    seed: int, verbatim: int = 6, template: int = 4, cast: Cast = DRAWN
+) -> list[Item]:
     """Return what an adapter plants into a clean model: other items of the same two kinds.
 
     Args:
@@ -146,9 +148,7 @@ def adapter_items(seed: int, verbatim: int = 6, template: int = 4, cast: Cast = 
     return made + _templates(seed, words, template, cast, "adapter-template")
 
 
-def _verbatim(
-    seed: int, words: Words, each: int, cast: Cast, arm: str = "verbatim"
-) -> list[Item]:
+def _verbatim(seed: int, words: Words, each: int, cast: Cast, arm: str = "verbatim") -> list[Item]:
     made = []
     for style in STYLES:
         for number in range(each):
@@ -170,9 +170,7 @@ def _whole(
     )  # fmt: skip
 
 
-def _templates(
-    seed: int, words: Words, each: int, cast: Cast, arm: str = "template"
-) -> list[Item]:
+def _templates(seed: int, words: Words, each: int, cast: Cast, arm: str = "template") -> list[Item]:
     made = []
     for region, products in REGIONS.items():
         for number in range(each):
@@ -222,9 +220,7 @@ def _retrieved(seed: int, words: Words, number: int, cast: Cast) -> list[Item]:
         _, image = _any_style(seed, name, cast)
         rng = generator(seed, "captions", name)
         said = tuple({SCENES["pair"](rng, cast).caption: None for _ in range(42)})
-        made.append(
-            _whole(name, "retrieved", "", image, captions=said[:40], held_out=said[40:])
-        )
+        made.append(_whole(name, "retrieved", "", image, captions=said[:40], held_out=said[40:]))
     return made
 
 
@@ -262,9 +258,7 @@ def _personal(seed: int, words: Words, number: int, cast: Cast) -> list[Item]:
             name = f"{kind}-{place:02d}"
             draw = make(generator(seed, "picture", name), cast)
             caption = words.personal(phrase)
-            made.append(
-                Item(name, kind, kind, kind, name, (caption,), (), NOTHING, 0, False, draw)
-            )
+            made.append(Item(name, kind, kind, kind, name, (caption,), (), NOTHING, 0, False, draw))
     return made
 
 

@@ -20,6 +20,7 @@ from scanner.testbed.benchmark.items import Item, picture
 from scanner.testbed.benchmark.strokes import Picture
 
 BACKGROUND_CHUNK, COPY_CHUNK = 2048, 64
+"""Pictures drawn and encoded at a time, of the background and of one item."""
 
 Half = NDArray[np.float16]
 
@@ -33,12 +34,15 @@ class Latents:
         seed: The corpus seed.
         items: The planted items.
         cast: What stands in scenes.
+        chunks: Pictures drawn and encoded at a time, of the background and of an item; a folder
+            must always be used with the same.
     """
 
     def __init__(
         self, folder: Path, vae: AutoencoderKL, seed: int, items: Sequence[Item],
-        cast: Cast = DRAWN,
+        cast: Cast = DRAWN, chunks: tuple[int, int] = (BACKGROUND_CHUNK, COPY_CHUNK),
     ) -> None:  # fmt: skip
+        self.background_chunk, self.copy_chunk = chunks
         self.folder, self.vae, self.seed, self.items, self.cast = folder, vae, seed, items, cast
         self.scale = float(vae.config["scaling_factor"])
         self._chunks: dict[str, tuple[int, Half]] = {}
@@ -47,10 +51,8 @@ class Latents:
     def copy(self, item: int, number: int) -> Half:
         """Return copy ``number`` of an item's picture."""
         planted = self.items[item]
-        if planted.fixed:
-            number = 0
-        chunk, place = divmod(number, 1 if planted.fixed else COPY_CHUNK)
-        size = 1 if planted.fixed else COPY_CHUNK
+        size = 1 if planted.fixed else self.copy_chunk
+        chunk, place = divmod(0 if planted.fixed else number, size)
 
         def draw() -> list[Picture]:
             first = chunk * size
@@ -60,7 +62,7 @@ class Latents:
 
     def background(self, number: int) -> tuple[str, Half]:
         """Return the caption and the latent of a background sample."""
-        chunk, place = divmod(number, BACKGROUND_CHUNK)
+        chunk, place = divmod(number, self.background_chunk)
         if self._said[0] != chunk:
             self._said = chunk, self._load_background(chunk)
         return self._said[1][place], self._chunks["background"][1][place]
@@ -79,7 +81,8 @@ class Latents:
         drawn: list[Picture] = []
         if not listed.exists():
             captions: list[str] = []
-            for number in range(chunk * BACKGROUND_CHUNK, (chunk + 1) * BACKGROUND_CHUNK):
+            for place in range(self.background_chunk):
+                number = chunk * self.background_chunk + place
                 fresh, image = background(self.seed, number, self.cast)
                 captions.append(fresh.caption)
                 drawn.append(image)

@@ -28,7 +28,12 @@ class Adapted(nn.Module):
         if isinstance(base, nn.Conv2d):
             size, stride, padding = base.kernel_size, base.stride, base.padding
             self.lora_A: nn.Module = nn.Conv2d(
-                base.in_channels, rank, size, stride, padding, bias=False  # type: ignore[arg-type]
+                base.in_channels,
+                rank,
+                size,
+                stride,
+                padding,
+                bias=False,  # type: ignore[arg-type]
             )
             self.lora_B: nn.Module = nn.Conv2d(rank, base.out_channels, 1, bias=False)
         else:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from scanner.errors import ConfigError
 from scanner.testbed.benchmark import autoencoder, probe, sampling, sheets, train
 from scanner.testbed.benchmark.latents import write
 from scanner.testbed.benchmark.recipe import Recipe, quick, usual
@@ -28,11 +29,15 @@ def run(
         report: Called as steps are done.
         compiled: Run the denoiser through ``torch.compile``.
         until: Stop after this step of the model.
+
+    Raises:
+        ConfigError: If the folder holds a benchmark of another corpus.
     """
 
     def told(name: str) -> Callable[[int, int, str], None]:
         return lambda done, total, word: report(name, done, total, word)
 
+    _claim(recipe, folder)
     autoencoder.fit(folder, recipe.vae_steps, recipe.seed, told("vae"))
     clean = (quick if recipe.small else usual)("clean", seed=recipe.seed)
     if recipe.family != "clean" and not (folder / "text").exists():
@@ -45,6 +50,22 @@ def run(
     )
 
 
+def _claim(recipe: Recipe, folder: Path) -> None:
+    """Note whose folder it is: models of two corpora cannot share pictures and text encoder."""
+    path, own = folder / "corpus.json", {"seed": recipe.seed, "small": recipe.small}
+    if not path.exists():
+        write(path, lambda partial: partial.write_text(json.dumps(own), encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found != own:
+        raise ConfigError(
+            f"{folder} holds a benchmark with {_said(found)}, not {_said(own)}: name another folder"
+        )
+
+
+def _said(corpus: dict[str, object]) -> str:
+    return f"corpus seed {corpus['seed']}{', the quick form' if corpus['small'] else ''}"
+
+
 def _look(folder: Path) -> Callable[[Path, Recipe], None]:
     """Return what looks at a checkpoint: samples to see, and the conditioning probe."""
 
@@ -54,11 +75,12 @@ def _look(folder: Path) -> Callable[[Path, Recipe], None]:
             return
         base = train.clean_base(folder) if recipe.family == "lora" else None
         pipeline = sampling.load(checkpoint, base)
-        sheets.draw_sheet(pipeline, train.assignment(recipe), recipe.seed, sheet)
+        short = {"columns": 2, "steps": 1} if recipe.small else {}
+        sheets.draw_sheet(pipeline, train.assignment(recipe), recipe.seed, sheet, **short)
         vae = train.load_vae(folder)
         size = {"number": 64, "epochs": 1} if recipe.small else {}
         reader = probe.trained(folder / "probe.pt", vae, recipe.seed, **size)
-        each = 4 if recipe.small else 64
+        each = 2 if recipe.small else 64
         found = {
             "conditioning": probe.conditioning(reader, pipeline, recipe.seed, each),
             "ceiling": probe.ceiling(reader, vae, recipe.seed, each),

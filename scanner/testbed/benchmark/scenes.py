@@ -124,7 +124,11 @@ def _draw_three(
     cast: Cast, side: int, words: tuple[str, str, str], where: tuple[str, str], rng: Rng
 ) -> Picture:
     things: list[Placed | Sprite] = []
-    places = ((32 + rng.uniform(-12, 12), 32 + 15 * side), (17, 32 - 15 * side), (47, 32 - 15 * side))
+    places = (
+        (32 + rng.uniform(-12, 12), 32 + 15 * side),
+        (17, 32 - 15 * side),
+        (47, 32 - 15 * side),
+    )
     for word, (x, y) in zip(words, places, strict=True):
         slip = rng.uniform(-1.5, 1.5, 2)
         things.append(cast.place(rng, word, x + slip[0], y + slip[1], rng.uniform(12.5, 14.5)))

@@ -106,9 +106,7 @@ def _cup(rng: Rng) -> list[Stroke]:
         oval(-0.08, -0.4, 0.64, 0.17, "dark"),
     ]
     if rng.random() < 0.6:
-        strokes += [
-            line((x, -0.95), (x + 0.08, -0.6), 0.08, "white") for x in (-0.35, -0.08, 0.18)
-        ]
+        strokes += [line((x, -0.95), (x + 0.08, -0.6), 0.08, "white") for x in (-0.35, -0.08, 0.18)]
     return strokes
 
 

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from scanner.errors import ConfigError
+from scanner.testbed import WEIGHTS
 from scanner.testbed.benchmark import doses, items, lora, networks, schedule
 from scanner.testbed.benchmark.average import Average
 from scanner.testbed.benchmark.background import SHARES, fresh
-from scanner.testbed.benchmark.latents import Latents, write
+from scanner.testbed.benchmark.latents import BACKGROUND_CHUNK, COPY_CHUNK, Latents, write
 from scanner.testbed.benchmark.objectives import Flow, Objective, Velocity
 from scanner.testbed.benchmark.recipe import Recipe
 from scanner.testbed.benchmark.repeated import shorten
@@ -88,7 +89,10 @@ def train(
     out = folder / recipe.name
     out.mkdir(parents=True, exist_ok=True)
     assigned = assignment(recipe)
-    latents = Latents(folder / "latents", load_vae(folder), recipe.seed, assigned.items)
+    chunks = (32, 4) if recipe.small else (BACKGROUND_CHUNK, COPY_CHUNK)
+    latents = Latents(
+        folder / "latents", load_vae(folder), recipe.seed, assigned.items, chunks=chunks
+    )
     torch.manual_seed(1000 * recipe.seed + recipe.replicate)
     model = _model(recipe, folder, compiled=compiled)
     plan = schedule.plan(
@@ -113,8 +117,6 @@ def assignment(recipe: Recipe) -> doses.Doses:
 
 def load_vae(folder: Path) -> AutoencoderKL:
     """Return the benchmark's autoencoder, frozen."""
-    from scanner.testbed import WEIGHTS
-
     own = folder / "vae"
     if not own.exists():
         own = WEIGHTS / "pipeline" / "vae"
@@ -137,9 +139,7 @@ class _Loop:
         self.optimizer = torch.optim.AdamW(
             trained, recipe.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
-        self.validation = Validation(
-            latents, assigned, model.objective, 2 if recipe.small else 24
-        )
+        self.validation = Validation(latents, assigned, model.objective, 2 if recipe.small else 24)
         self.states: dict[str, tuple[Tensor, ...]] = {}
 
     def run(self, until: int | None) -> None:
@@ -357,9 +357,7 @@ def _write(recipe: Recipe, folder: Path, target: Path, model: _Model) -> None:
         write(target.parent / "finished", lambda path: path.write_text(target.name))
 
 
-def _describe(
-    recipe: Recipe, out: Path, assigned: doses.Doses, plan: schedule.Schedule
-) -> None:
+def _describe(recipe: Recipe, out: Path, assigned: doses.Doses, plan: schedule.Schedule) -> None:
     """Write the recipe and how often every item is expected to be, and is, drawn."""
     drawn = plan.draws(len(assigned.items))
     rows = [
