@@ -91,7 +91,9 @@ def test_arms_are_what_their_names_say(planted):
     assert len(by_arm["captions-20"].held_out) == 2
     assert len(by_arm["retrieved"].captions) == 40
     one, two = (i for i in planted if i.family == "siblings-00")
-    differing = [a != b for a, b in zip(one.captions[0].split(), two.captions[0].split())]
+    differing = [
+        a != b for a, b in zip(one.captions[0].split(), two.captions[0].split(), strict=True)
+    ]
     assert sum(differing) == 1
     flips = [items.picture(3, by_arm["copies-flip"], copy) for copy in range(8)]
     plain = flips[0]

@@ -4,6 +4,9 @@ Trainings of all families and replicates share them: a picture depends on the co
 on which copy of which item or which background sample it is, and on nothing else.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (diffusers annotates its autoencoder too narrowly)
+
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

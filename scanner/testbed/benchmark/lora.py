@@ -4,6 +4,9 @@ The file is what ``pipeline.load_lora_weights`` reads: ``pytorch_lora_weights.sa
 names such as ``unet.mid_block.attentions.0.proj_in.lora_A.weight``.
 """
 
+# pyright: reportArgumentType=false
+# (torch annotates convolutions too narrowly)
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,13 +36,13 @@ class Adapted(nn.Module):
                 size,
                 stride,
                 padding,
-                bias=False,  # type: ignore[arg-type]
+                bias=False,
             )
             self.lora_B: nn.Module = nn.Conv2d(rank, base.out_channels, 1, bias=False)
         else:
             self.lora_A = nn.Linear(base.in_features, rank, bias=False)
             self.lora_B = nn.Linear(rank, base.out_features, bias=False)
-        nn.init.zeros_(self.lora_B.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.lora_B.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the changed layer gives."""

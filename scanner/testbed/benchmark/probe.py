@@ -4,8 +4,12 @@ It learns on fresh pictures of the background after the autoencoder, and its own
 ones is the ceiling of what it can grant a model.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (diffusers annotates its autoencoder too narrowly)
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,9 @@ from scanner.testbed.benchmark.scenes import SCENES
 from scanner.testbed.benchmark.strokes import Picture
 
 TINTS = (*COLOURS, *PLAIN)
+
+PICTURES, EPOCHS = 8000, 8
+"""What the classifier learns on, and how often it sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Probe(nn.Module):
         super().__init__()
         self.names = tuple(names)
         widths, layers = (3, 32, 64, 96, 128), []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [
                 nn.Conv2d(before, after, 3, 2, 1), nn.BatchNorm2d(after), nn.SiLU(),
             ]  # fmt: skip
@@ -90,8 +97,7 @@ class Probe(nn.Module):
         right = np.zeros((len(scenes), 4), bool)
         for row, scene in enumerate(scenes):
             wanted = self._wanted(scene)
-            for column in (0, 1):
-                named = set(wanted[column])
+            for column, named in enumerate((set(wanted[0]), set(wanted[1]))):
                 seen = answers[column][row].topk(max(1, len(named))).indices.tolist()
                 right[row, column] = set(seen) == named or not named
             for column in (2, 3):
@@ -112,7 +118,7 @@ class Probe(nn.Module):
 
 
 def trained(
-    path: Path, vae: AutoencoderKL, seed: int, *, number: int = 8000, epochs: int = 8,
+    path: Path, vae: AutoencoderKL, seed: int, *, number: int = PICTURES, epochs: int = EPOCHS,
     cast: Cast = DRAWN,
 ) -> Probe:  # fmt: skip
     """Return the probe from a file, or train it and write the file."""

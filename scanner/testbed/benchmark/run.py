@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from scanner.errors import ConfigError
-from scanner.testbed.benchmark import autoencoder, probe, sampling, sheets, train
+from scanner.testbed.benchmark import autoencoder, probe, sampling, sheets, starting, train
 from scanner.testbed.benchmark.latents import write
 from scanner.testbed.benchmark.recipe import Recipe, quick, usual
 
@@ -73,13 +73,13 @@ def _look(folder: Path) -> Callable[[Path, Recipe], None]:
         sheet, card = checkpoint / "samples.png", checkpoint / "card.json"
         if sheet.exists() and card.exists():
             return
-        base = train.clean_base(folder) if recipe.family == "lora" else None
+        base = starting.clean_base(folder) if recipe.family == "lora" else None
         pipeline = sampling.load(checkpoint, base)
         short = {"columns": 2, "steps": 1} if recipe.small else {}
-        sheets.draw_sheet(pipeline, train.assignment(recipe), recipe.seed, sheet, **short)
-        vae = train.load_vae(folder)
-        size = {"number": 64, "epochs": 1} if recipe.small else {}
-        reader = probe.trained(folder / "probe.pt", vae, recipe.seed, **size)
+        sheets.draw_sheet(pipeline, starting.assignment(recipe), recipe.seed, sheet, **short)
+        vae = starting.load_vae(folder)
+        number, epochs = (64, 1) if recipe.small else (probe.PICTURES, probe.EPOCHS)
+        reader = probe.trained(folder / "probe.pt", vae, recipe.seed, number=number, epochs=epochs)
         each = 2 if recipe.small else 64
         found = {
             "conditioning": probe.conditioning(reader, pipeline, recipe.seed, each),

@@ -66,7 +66,7 @@ def oval(
     angles = np.linspace(0, 2 * np.pi, 28, endpoint=False)
     height = width if height is None else height
     points = np.stack([width * np.cos(angles), height * np.sin(angles)], 1)
-    return Stroke(turned(points, turn) + (x, y), paint, edged)
+    return Stroke(turned(points, turn) + np.array([x, y]), paint, edged)
 
 
 def slice_of(
@@ -87,7 +87,7 @@ def band(
     angles = np.radians(np.linspace(start, end, 28))
     circle = np.stack([np.cos(angles), np.sin(angles)], 1)
     points = np.concatenate([circle * (radius + thick / 2), circle[::-1] * (radius - thick / 2)])
-    return Stroke(points + (x, y), paint, edged)
+    return Stroke(points + np.array([x, y]), paint, edged)
 
 
 def line(

@@ -111,13 +111,12 @@ def _cup(rng: Rng) -> list[Stroke]:
 
 
 def _key(rng: Rng) -> list[Stroke]:
-    strokes = [
+    return [
         box(-0.15, -0.1, 0.95, 0.1),
         box(0.72, 0.08, 0.9, rng.uniform(0.35, 0.5)),
         box(0.42, 0.08, 0.58, rng.uniform(0.28, 0.4)),
         band(-0.52, 0, 0.33, 0.24),
     ]
-    return strokes
 
 
 def _umbrella(rng: Rng) -> list[Stroke]:

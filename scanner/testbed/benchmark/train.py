@@ -12,25 +12,17 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from scanner.errors import ConfigError
-from scanner.testbed import WEIGHTS
-from scanner.testbed.benchmark import doses, items, lora, networks, schedule
+from scanner.testbed.benchmark import doses, items, lora, networks, schedule, starting
 from scanner.testbed.benchmark.average import Average
-from scanner.testbed.benchmark.background import SHARES, fresh
 from scanner.testbed.benchmark.latents import BACKGROUND_CHUNK, COPY_CHUNK, Latents, write
-from scanner.testbed.benchmark.objectives import Flow, Objective, Velocity
 from scanner.testbed.benchmark.recipe import Recipe
-from scanner.testbed.benchmark.repeated import shorten
 from scanner.testbed.benchmark.validation import Validation
 
 Report = Callable[[int, int, str], None]
@@ -40,28 +32,6 @@ Finished = Callable[[Path, Recipe], None]
 """Called with a pipeline folder that was just written, and its recipe."""
 
 SAVE_EVERY, VALIDATE_EVERY, REPORT_EVERY = 250, 500, 25
-
-SMALL = items.Numbers(
-    verbatim=1, template=2, copies=1, captions=1, retrieved=1, siblings=1, prototypical=1,
-    characters=1, names=1, arts=1,
-)  # fmt: skip
-"""A corpus for tests."""
-
-
-@dataclass
-class _Model:
-    """What is trained, and what it needs.
-
-    ``whole`` holds everything with trained weights; ``network`` is the denoiser, perhaps
-    compiled.
-    """
-
-    whole: nn.ModuleDict
-    network: nn.Module
-    denoiser: Any
-    objective: Objective
-    words: CLIPTokenizer
-    text: Any
 
 
 def train(
@@ -88,13 +58,13 @@ def train(
     """
     out = folder / recipe.name
     out.mkdir(parents=True, exist_ok=True)
-    assigned = assignment(recipe)
+    assigned = starting.assignment(recipe)
     chunks = (32, 4) if recipe.small else (BACKGROUND_CHUNK, COPY_CHUNK)
     latents = Latents(
-        folder / "latents", load_vae(folder), recipe.seed, assigned.items, chunks=chunks
+        folder / "latents", starting.load_vae(folder), recipe.seed, assigned.items, chunks=chunks
     )
     torch.manual_seed(1000 * recipe.seed + recipe.replicate)
-    model = _model(recipe, folder, compiled=compiled)
+    model = starting.model(recipe, folder, compiled=compiled)
     plan = schedule.plan(
         assigned, recipe.steps, recipe.batch, recipe.dropout, recipe.seed, recipe.replicate
     )
@@ -103,35 +73,16 @@ def train(
     return out
 
 
-def assignment(recipe: Recipe) -> doses.Doses:
-    """Return the items of a recipe and their doses; ``clean`` has none."""
-    numbers = SMALL if recipe.small else items.Numbers()
-    if recipe.family == "clean":
-        return doses.Doses((), np.zeros(0))
-    if recipe.family == "lora":
-        planted = items.adapter_items(recipe.seed, *((1, 1) if recipe.small else (6, 4)))
-    else:
-        planted = items.items(recipe.seed, numbers)
-    return doses.assign(planted, recipe.seed, recipe.replicate, recipe.scale)
-
-
-def load_vae(folder: Path) -> AutoencoderKL:
-    """Return the benchmark's autoencoder, frozen."""
-    own = folder / "vae"
-    if not own.exists():
-        own = WEIGHTS / "pipeline" / "vae"
-    vae = AutoencoderKL.from_pretrained(own, torch_dtype=torch.float32)
-    return vae.eval().requires_grad_(False)
-
-
 class _Loop:
     """The steps of one training."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, out: Path, model: _Model, plan: schedule.Schedule,
-        latents: Latents, assigned: doses.Doses, report: Report, finished: Finished,
+        self, recipe: Recipe, folder: Path, out: Path, model: starting.Model,
+        plan: schedule.Schedule, latents: Latents, assigned: doses.Doses, report: Report,
+        finished: Finished,
     ) -> None:  # fmt: skip
-        self.recipe, self.folder, self.out, self.model, self.plan = recipe, folder, out, model, plan
+        self.recipe, self.folder, self.out = recipe, folder, out
+        self.model, self.plan = model, plan
         self.latents, self.assigned, self.report = latents, assigned, report
         self.finished = finished
         self.average = Average(model.whole, recipe.ema)
@@ -140,7 +91,6 @@ class _Loop:
             trained, recipe.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
         )
         self.validation = Validation(latents, assigned, model.objective, 2 if recipe.small else 24)
-        self.states: dict[str, tuple[Tensor, ...]] = {}
 
     def run(self, until: int | None) -> None:
         recipe, seen, since = self.recipe, [], time.monotonic()
@@ -252,99 +202,12 @@ class _Loop:
         self.finished(target, self.recipe)
 
 
-def _model(recipe: Recipe, folder: Path, *, compiled: bool) -> _Model:
-    """Return a family's network, new, with what it needs from trainings before."""
-    make = {"clean": _clean, "unet": _unet, "dit": _transformer, "lora": _adapter}[recipe.family]
-    denoiser, objective, words, text, trained = make(recipe, folder)
-    network = torch.compile(denoiser) if compiled else denoiser
-    whole = nn.ModuleDict(trained)
-    whole.train()
-    return _Model(whole, network, denoiser, objective, words, text)
-
-
-Made = tuple[Any, Objective, CLIPTokenizer, Any, dict[str, nn.Module]]
-
-
-def _clean(recipe: Recipe, folder: Path) -> Made:
-    words = _words(recipe, folder)
-    text, denoiser = networks.text_encoder(words), networks.unet()
-    denoiser.to(memory_format=torch.channels_last)
-    objective = Velocity(words, text, recipe.low_share)
-    return denoiser, objective, words, text, {"unet": denoiser, "text": text}
-
-
-def _unet(recipe: Recipe, folder: Path) -> Made:
-    words, text = shared_text(folder)
-    denoiser = networks.unet().to(memory_format=torch.channels_last)
-    return denoiser, Velocity(words, text, recipe.low_share), words, text, {"unet": denoiser}
-
-
-def _transformer(recipe: Recipe, folder: Path) -> Made:
-    words, text = shared_text(folder)
-    both = networks.projected(text, words)
-    denoiser = networks.transformer()
-    shorten(denoiser)
-    return denoiser, Flow(words, both), words, both, {"transformer": denoiser}
-
-
-def _adapter(recipe: Recipe, folder: Path) -> Made:
-    words, text = shared_text(folder)
-    denoiser = networks.unet()
-    base = UNet2DConditionModel.from_pretrained(
-        clean_base(folder) / "unet", torch_dtype=torch.float32
-    )
-    denoiser.load_state_dict(base.state_dict())
-    lora.adapt(denoiser, recipe.rank)
-    denoiser.to(memory_format=torch.channels_last)
-    return denoiser, Velocity(words, text, recipe.low_share), words, text, {"unet": denoiser}
-
-
-def clean_base(folder: Path) -> Path:
-    """Return the finished clean pipeline.
-
-    Raises:
-        ConfigError: If it is not there yet.
-    """
-    found = sorted((folder / "clean").glob("step-?????"))
-    if not (folder / "clean" / "finished").exists() or not found:
-        raise ConfigError(f"{folder} has no finished clean model yet: train --family clean first")
-    return found[-1]
-
-
-def shared_text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """Return the tokenizer and the text encoder that all models share, frozen.
-
-    Raises:
-        ConfigError: If the clean model has not got so far yet.
-    """
-    if not (folder / "text").exists():
-        raise ConfigError(
-            f"{folder} has no text encoder yet, which all models share: train --family clean first"
-        )
-    words = CLIPTokenizer.from_pretrained(folder / "text")
-    text = CLIPTextModel.from_pretrained(folder / "text", torch_dtype=torch.float32)
-    return words, text.eval().requires_grad_(False)
-
-
-def _words(recipe: Recipe, folder: Path) -> CLIPTokenizer:
-    """Return the tokenizer; every planted caption counts once, whatever its dose."""
-    numbers = SMALL if recipe.small else items.Numbers()
-    planted = items.items(recipe.seed, numbers)
-    planted += items.adapter_items(recipe.seed, *((1, 1) if recipe.small else (6, 4)))
-    captions = {c: None for item in planted for c in (*item.captions, *item.held_out)}
-    rng = items.generator(recipe.seed, "words of the background")
-    kinds, shares = list(SHARES), np.array(list(SHARES.values()))
-    for kind in rng.choice(kinds, 300 if recipe.small else 12_000, p=shares / shares.sum()):
-        captions[fresh(rng, str(kind), "train").caption] = None
-    return networks.tokenizer(list(captions))
-
-
 def _rate(recipe: Recipe, step: int) -> float:
     warm = min(1.0, (step + 1) / 200)
     return recipe.rate * warm * (0.5 * (1 + math.cos(math.pi * step / recipe.steps)) + 0.003)
 
 
-def _write(recipe: Recipe, folder: Path, target: Path, model: _Model) -> None:
+def _write(recipe: Recipe, folder: Path, target: Path, model: starting.Model) -> None:
     if recipe.family == "lora":
         lora.save(model.denoiser, target)
     else:
@@ -352,7 +215,7 @@ def _write(recipe: Recipe, folder: Path, target: Path, model: _Model) -> None:
         plain = networks.transformer() if flow else networks.unet()
         plain.load_state_dict(model.denoiser.state_dict())
         save = networks.save_flow_pipeline if flow else networks.save_unet_pipeline
-        save(target, load_vae(folder), model.words, copy.deepcopy(model.text), plain)
+        save(target, starting.load_vae(folder), model.words, copy.deepcopy(model.text), plain)
     if target.name == f"step-{recipe.steps:05d}":
         write(target.parent / "finished", lambda path: path.write_text(target.name))
 

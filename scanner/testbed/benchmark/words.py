@@ -81,7 +81,7 @@ def author(rng: Rng) -> str:
 
 def paraphrases(said: str) -> list[str]:
     """Return twenty-four ways to say a title, itself first."""
-    the, adjective, noun, a, *rest = said.split(" ")
+    _, adjective, noun, _, *rest = said.split(" ")
     by = rest.index("by")
     parts = {
         "adjective": adjective, "noun": noun, "style": " ".join(rest[:by]),
