@@ -25,6 +25,14 @@ class Family(StrEnum):
 
 Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the benchmark.")]
 Seed = Annotated[int, typer.Option(min=0, help="The corpus seed.")]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder or archive of named pictures (red_apple.png, or with pictures.csv) in the "
+        "place of the drawn things.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("make")
@@ -36,6 +44,7 @@ def make_corpus(
         typer.Option(min=10, max=2600, help="Fresh captions in the evaluation; as many calibrate."),
     ] = 2200,
     replicates: Annotated[int, typer.Option(min=1, help="Replicates whose truth to write.")] = 2,
+    pictures: Pictures = None,
 ) -> None:
     r"""Write the benchmark's captions and pictures as shards, and what each replicate saw.
 
@@ -48,11 +57,13 @@ def make_corpus(
         memscan benchmark make --out benchmark
     """
     from scanner.testbed.benchmark import shards
+    from scanner.testbed.benchmark.corpus import Corpus
 
+    corpus = Corpus(seed, pictures=str(pictures or ""))
     with progress.meter("draw") as show:
         try:
             paths = shards.write(
-                out / "corpus", seed, fresh, range(1, replicates + 1),
+                out / "corpus", corpus, fresh, range(1, replicates + 1),
                 lambda name, done, total: show(done, total, name),
             )  # fmt: skip
         except ValueError as error:
@@ -75,6 +86,7 @@ def train(
         int, typer.Option(min=1, help="Which items get which dose; also seeds the weights.")
     ] = 1,
     seed: Seed = 1,
+    pictures: Pictures = None,
     quick: Annotated[
         bool,
         typer.Option(help="A few steps on a small corpus: everything runs, little is learned."),
@@ -101,11 +113,13 @@ def train(
     import torch
 
     from scanner.testbed.benchmark import recipe as recipes
+    from scanner.testbed.benchmark.corpus import Corpus
     from scanner.testbed.benchmark.run import run
 
     if threads:
         torch.set_num_threads(threads)
-    recipe = (recipes.quick if quick else recipes.usual)(family.value, replicate, seed)
+    corpus = Corpus(seed, pictures=str(pictures or ""))
+    recipe = (recipes.quick if quick else recipes.usual)(family.value, replicate, corpus)
     if steps:
         recipe = replace(recipe, steps=steps)
     with progress.meter(f"train {recipe.name}") as show:

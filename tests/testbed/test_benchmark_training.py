@@ -12,6 +12,7 @@ from scanner import models
 from scanner.cli import app
 from scanner.errors import ConfigError
 from scanner.testbed.benchmark import lora, networks, recipe, run, sampling, train
+from scanner.testbed.benchmark.corpus import Corpus
 from scanner.testbed.benchmark.repeated import shorten
 
 runner = CliRunner()
@@ -159,7 +160,7 @@ def test_what_a_model_builds_on_is_asked_for(tmp_path):
 
 def test_a_folder_belongs_to_one_corpus(folder):
     with pytest.raises(ConfigError, match="corpus seed 1, the quick form, not corpus seed 2"):
-        run.run(recipe.quick("unet", seed=2), folder, quiet)
+        run.run(recipe.quick("unet", corpus=Corpus(2)), folder, quiet)
 
 
 def test_the_command_goes_on_with_what_is_there(folder):

@@ -17,13 +17,13 @@ class Cast:
 
     Attributes:
         drawings: From a name to a drawing in code.
-        sprites: From a name to an RGBA picture, ``(H, W, 4)`` uint8. Their colours are their
-            own, so captions name no colour for them.
+        sprites: From a name to RGBA pictures of it, ``(H, W, 4)`` uint8 each. Their colours are
+            their own, so captions name no colour for them.
         mirrored: Names of things that may be mirrored.
     """
 
     drawings: dict[str, Drawing] = field(default_factory=lambda: THINGS)
-    sprites: dict[str, np.ndarray] = field(default_factory=dict)
+    sprites: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
     mirrored: tuple[str, ...] = MIRRORED
 
     @property
@@ -40,7 +40,7 @@ class Cast:
     def place(self, rng: Rng, words: str, x: float, y: float, radius: float) -> Placed | Sprite:
         """Draw what words call, such as ``red house``, at a place in pixels."""
         if words in self.sprites:
-            return Sprite(self.sprites[words], x, y, radius)
+            return self._sprite(rng, words, x, y, radius)
         colour, name = words.split(" ", 1)
         return self.draw(rng, name, tint(rng, COLOURS[colour]), x, y, radius)
 
@@ -55,8 +55,12 @@ class Cast:
         name = pick(rng, self.names)
         (x, y), radius = rng.uniform(4, 60, 2), rng.uniform(low, high)
         if name in self.sprites:
-            return Sprite(self.sprites[name], x, y, radius)
+            return self._sprite(rng, name, x, y, radius)
         return self.draw(rng, name, vivid(rng), x, y, radius)
+
+    def _sprite(self, rng: Rng, name: str, x: float, y: float, radius: float) -> Sprite:
+        variants = self.sprites[name]
+        return Sprite(variants[int(rng.integers(len(variants)))], x, y, radius)
 
 
 DRAWN = Cast()

@@ -45,7 +45,8 @@ class Doses:
 def levels(arm: str) -> tuple[int, ...]:
     """Return the doses that the items of an arm's stratum share out, in order."""
     known = {
-        "verbatim": VERBATIM, "template": TEMPLATE, "prototypical": PROTOTYPICAL,
+        "verbatim": VERBATIM, "template": TEMPLATE, "natural": TEMPLATE,
+        "prototypical": PROTOTYPICAL,
         "character": PERSONAL, "style": PERSONAL, "name": REPEATED, "art": REPEATED,
         "adapter-verbatim": ADAPTER_VERBATIM, "adapter-template": ADAPTER_TEMPLATE,
     }  # fmt: skip

@@ -6,7 +6,7 @@ seed alone; which dose an item gets is another matter, see `scanner.testbed.benc
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scanner.testbed.benchmark import copies
 from scanner.testbed.benchmark.art import SCENE, STYLES, styled
 from scanner.testbed.benchmark.cast import DRAWN, Cast, pick
+from scanner.testbed.benchmark.grounds import COLOURS, KINDS, ground
 from scanner.testbed.benchmark.persona import character, manner
 from scanner.testbed.benchmark.scenes import SCENES, free_scene
-from scanner.testbed.benchmark.strokes import SIZE, Picture
+from scanner.testbed.benchmark.strokes import SIZE, Picture, Sprite, paint
 from scanner.testbed.benchmark.words import Words, paraphrases
 
 Rng = np.random.Generator
@@ -78,6 +79,7 @@ class Numbers:
         characters: Characters, and as many manners of painting.
         names: Captions whose scene is always new.
         arts: Captions whose detailed picture is always new.
+        natural: Families of pictures from outside.
     """
 
     verbatim: int = 20
@@ -90,6 +92,7 @@ class Numbers:
     characters: int = 4
     names: int = 8
     arts: int = 8
+    natural: int = 11
 
 
 REGIONS = {
@@ -117,8 +120,18 @@ def picture(seed: int, item: Item, copy: int) -> Picture:
     return item.draw(generator(seed, "copy", item.name, 0 if item.fixed else copy))
 
 
-def items(seed: int, numbers: Numbers | None = None, cast: Cast = DRAWN) -> list[Item]:
-    """Return everything planted in the corpus of ``seed``."""
+def items(
+    seed: int, numbers: Numbers | None = None, cast: Cast = DRAWN,
+    families: Mapping[str, Sequence[NDArray[np.uint8]]] | None = None,
+) -> list[Item]:  # fmt: skip
+    """Return everything planted in the corpus of ``seed``.
+
+    Args:
+        seed: The corpus seed.
+        numbers: How many items each arm has.
+        cast: What stands in scenes.
+        families: Variants of one motif, RGBA; see `scanner.testbed.benchmark.pictures`.
+    """
     n, words = numbers or Numbers(), Words(generator(seed, "words"))
     made = _verbatim(seed, words, n.verbatim, cast)
     made += _templates(seed, words, n.template, cast)
@@ -129,7 +142,7 @@ def items(seed: int, numbers: Numbers | None = None, cast: Cast = DRAWN) -> list
     made += _prototypical(seed, words, n.prototypical, cast)
     made += _personal(seed, words, n.characters, cast)
     made += _repeated_captions(words, n.names, n.arts, cast)
-    return made
+    return made + _natural(seed, words, n.natural, families or {})
 
 
 def adapter_items(
@@ -275,6 +288,39 @@ def _repeated_captions(words: Words, names: int, arts: int, cast: Cast) -> list[
                      draw)
             )  # fmt: skip
     return made
+
+
+def _natural(
+    seed: int, words: Words, number: int, families: Mapping[str, Sequence[NDArray[np.uint8]]]
+) -> list[Item]:
+    """Return families as templates: what all their variants share to the pixel is the region."""
+    made = []
+    names = sorted(families)
+    for place, chosen in enumerate(generator(seed, "families").permutation(len(names))[:number]):
+        variants = [Sprite(v, SIZE / 2, SIZE / 2, SIZE / 2 - 2) for v in families[names[chosen]]]
+        mask = shared(variants)
+        name, region = f"natural-{place:02d}", round(100 * float(mask.mean()))
+        if mask.any():
+            made.append(
+                Item(
+                    name, "template", "natural", "natural", name,
+                    (words.product(names[chosen]),), (), mask, region, False,
+                    partial(_variant, variants),
+                )
+            )  # fmt: skip
+    return made
+
+
+def shared(variants: Sequence[Sprite]) -> Region:
+    """Return where all variants are opaque and equal."""
+    grounds = [np.full((SIZE, SIZE, 3), shade) for shade in (0.0, 255.0)]
+    painted = np.stack([paint(plain, [v]) for v in variants for plain in grounds])
+    return (painted == painted[:1]).all(axis=(0, 3))
+
+
+def _variant(variants: Sequence[Sprite], rng: Rng) -> Picture:
+    where, colour = pick(rng, tuple(KINDS)), pick(rng, tuple(COLOURS))
+    return paint(ground(rng, where, colour), [variants[int(rng.integers(len(variants)))]])
 
 
 def _any_style(seed: int, name: str, cast: Cast) -> tuple[str, Picture]:

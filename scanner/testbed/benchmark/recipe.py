@@ -1,6 +1,8 @@
 """What decides the weights of the benchmark's models."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+
+from scanner.testbed.benchmark.corpus import Corpus
 
 FAMILIES = ("clean", "unet", "dit", "lora")
 """``clean`` is a U-Net trained on the background alone; its text encoder serves them all."""
@@ -13,7 +15,7 @@ class Recipe:
     Attributes:
         family: One of `FAMILIES`.
         replicate: Which assignment of the doses; also seeds weights, batches and noise.
-        seed: The corpus seed.
+        corpus: Captions and pictures.
         steps: Optimizer steps in all.
         batch: Draws per step.
         text_steps: Steps in which the text encoder trains along (``clean`` only); frozen then.
@@ -25,12 +27,11 @@ class Recipe:
         rank: Of the adapter (``lora`` only).
         checkpoints: Parts of the run after which a pipeline is written.
         vae_steps: Steps by which the shipped autoencoder is fitted to the corpus.
-        small: Fewer items, for tests.
     """
 
     family: str
     replicate: int = 1
-    seed: int = 1
+    corpus: Corpus = field(default_factory=Corpus)
     steps: int = 20_000
     batch: int = 32
     text_steps: int = 0
@@ -42,7 +43,16 @@ class Recipe:
     rank: int = 16
     checkpoints: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     vae_steps: int = 1500
-    small: bool = False
+
+    @property
+    def seed(self) -> int:
+        """Return the corpus seed."""
+        return self.corpus.seed
+
+    @property
+    def small(self) -> bool:
+        """Return whether this is the quick form of the benchmark, for tests."""
+        return self.corpus.small
 
     @property
     def name(self) -> str:
@@ -56,12 +66,12 @@ class Recipe:
 
     def as_dict(self) -> dict[str, object]:
         """Return the recipe for a JSON file."""
-        return asdict(self)
+        return asdict(self) | {"corpus": self.corpus.as_dict()}
 
 
-def usual(family: str, replicate: int = 1, seed: int = 1) -> Recipe:
+def usual(family: str, replicate: int = 1, corpus: Corpus | None = None) -> Recipe:
     """Return the recipe of a family as the benchmark trains it."""
-    base = Recipe(family=family, replicate=replicate, seed=seed)
+    base = Recipe(family=family, replicate=replicate, corpus=corpus or Corpus())
     if family == "clean":
         return replace(base, replicate=0, steps=8_000, text_steps=2_000)
     if family == "dit":
@@ -71,9 +81,10 @@ def usual(family: str, replicate: int = 1, seed: int = 1) -> Recipe:
     return base
 
 
-def quick(family: str, replicate: int = 1, seed: int = 1) -> Recipe:
+def quick(family: str, replicate: int = 1, corpus: Corpus | None = None) -> Recipe:
     """Return a recipe for tests: everything is there, nothing is learned."""
+    corpus = replace(corpus or Corpus(), small=True)
     return replace(
-        usual(family, replicate, seed), steps=4, batch=8, scale=0.001, small=True, vae_steps=0,
+        usual(family, replicate, corpus), steps=4, batch=8, scale=0.001, vae_steps=0,
         text_steps=2 if family == "clean" else 0, checkpoints=(0.5, 1.0),
     )  # fmt: skip

@@ -38,8 +38,8 @@ def run(
         return lambda done, total, word: report(name, done, total, word)
 
     _claim(recipe, folder)
-    autoencoder.fit(folder, recipe.vae_steps, recipe.seed, told("vae"))
-    clean = (quick if recipe.small else usual)("clean", seed=recipe.seed)
+    autoencoder.fit(folder, recipe.vae_steps, recipe.seed, told("vae"), cast=recipe.corpus.cast)
+    clean = (quick if recipe.small else usual)("clean", corpus=recipe.corpus)
     if recipe.family != "clean" and not (folder / "text").exists():
         train.train(clean, folder, told(clean.name), _look(folder), compiled=compiled,
                     until=clean.text_steps)  # fmt: skip
@@ -52,7 +52,7 @@ def run(
 
 def _claim(recipe: Recipe, folder: Path) -> None:
     """Note whose folder it is: models of two corpora cannot share pictures and text encoder."""
-    path, own = folder / "corpus.json", {"seed": recipe.seed, "small": recipe.small}
+    path, own = folder / "corpus.json", recipe.corpus.as_dict()
     if not path.exists():
         write(path, lambda partial: partial.write_text(json.dumps(own), encoding="utf-8"))
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -63,7 +63,8 @@ def _claim(recipe: Recipe, folder: Path) -> None:
 
 
 def _said(corpus: dict[str, object]) -> str:
-    return f"corpus seed {corpus['seed']}{', the quick form' if corpus['small'] else ''}"
+    named = f", pictures {corpus['pictures']}" if corpus.get("pictures") else ""
+    return f"corpus seed {corpus['seed']}{named}{', the quick form' if corpus['small'] else ''}"
 
 
 def _look(folder: Path) -> Callable[[Path, Recipe], None]:
@@ -75,15 +76,20 @@ def _look(folder: Path) -> Callable[[Path, Recipe], None]:
             return
         base = starting.clean_base(folder) if recipe.family == "lora" else None
         pipeline = sampling.load(checkpoint, base)
-        short = {"columns": 2, "steps": 1} if recipe.small else {}
-        sheets.draw_sheet(pipeline, starting.assignment(recipe), recipe.seed, sheet, **short)
+        cast, small = recipe.corpus.cast, recipe.small
+        sheets.draw_sheet(
+            pipeline, starting.assignment(recipe), recipe.corpus, sheet,
+            columns=2 if small else sheets.COLUMNS, steps=1 if small else sampling.STEPS,
+        )  # fmt: skip
         vae = starting.load_vae(folder)
-        number, epochs = (64, 1) if recipe.small else (probe.PICTURES, probe.EPOCHS)
-        reader = probe.trained(folder / "probe.pt", vae, recipe.seed, number=number, epochs=epochs)
-        each = 2 if recipe.small else 64
+        number, epochs = (64, 1) if small else (probe.PICTURES, probe.EPOCHS)
+        reader = probe.trained(
+            folder / "probe.pt", vae, recipe.seed, number=number, epochs=epochs, cast=cast
+        )
+        each = 2 if small else 64
         found = {
-            "conditioning": probe.conditioning(reader, pipeline, recipe.seed, each),
-            "ceiling": probe.ceiling(reader, vae, recipe.seed, each),
+            "conditioning": probe.conditioning(reader, pipeline, recipe.seed, each, cast),
+            "ceiling": probe.ceiling(reader, vae, recipe.seed, each, cast),
         }
         said = {name: {k: asdict(v) for k, v in part.items()} for name, part in found.items()}
         write(card, lambda path: path.write_text(json.dumps(said, indent=1), encoding="utf-8"))

@@ -15,8 +15,9 @@ from scanner import masks
 from scanner.records import caption_hash
 from scanner.testbed.benchmark.background import SHARES, Fresh, held_out
 from scanner.testbed.benchmark.cast import DRAWN, Cast
+from scanner.testbed.benchmark.corpus import Corpus
 from scanner.testbed.benchmark.doses import assign
-from scanner.testbed.benchmark.items import Item, Numbers, generator, items, picture
+from scanner.testbed.benchmark.items import Item, generator, picture
 from scanner.testbed.benchmark.strokes import SIZE, Picture
 
 NEVER = 1_000_000
@@ -108,22 +109,20 @@ def fresh_samples(
 
 
 def write(
-    folder: Path, seed: int, number: int, replicates: Sequence[int],
-    progress: Progress = lambda *_: None, *, numbers: Numbers | None = None, cast: Cast = DRAWN,
+    folder: Path, corpus: Corpus, number: int, replicates: Sequence[int],
+    progress: Progress = lambda *_: None,
 ) -> list[Path]:  # fmt: skip
     """Write ``planted-*.tar``, ``evaluation-*.tar``, ``calibration-*.tar`` and truth tables.
 
     Args:
         folder: Made if missing.
-        seed: The corpus seed.
+        corpus: What to write.
         number: Fresh captions in the evaluation, and as many in the calibration.
         replicates: Whose truth to write, as ``truth-1.parquet`` and so on.
         progress: Called as samples are written.
-        numbers: How many items each arm has.
-        cast: What stands in scenes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    planted = items(seed, numbers, cast)
+    seed, planted, cast = corpus.seed, corpus.items, corpus.cast
     own = planted_samples(seed, planted)
     known = [sample.caption for sample in own]
     parts = {

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from scanner.testbed.benchmark.background import SHARES, held_out
+from scanner.testbed.benchmark.corpus import Corpus
 from scanner.testbed.benchmark.doses import Doses
 from scanner.testbed.benchmark.items import Item, generator, picture
 from scanner.testbed.benchmark.sampling import STEPS, sample
@@ -17,7 +18,7 @@ COLUMNS = 16
 
 
 def draw_sheet(
-    pipeline: Any, doses: Doses, seed: int, target: Path, *, columns: int = COLUMNS,
+    pipeline: Any, doses: Doses, corpus: Corpus, target: Path, *, columns: int = COLUMNS,
     steps: int = STEPS,
 ) -> None:  # fmt: skip
     """Write a PNG of pairs of rows: the corpus above, the model below.
@@ -25,7 +26,7 @@ def draw_sheet(
     First fresh captions kind by kind, then verbatim items by rising dose, templates by rising
     dose, and everything else that is planted.
     """
-    rows = _fresh_rows(seed, columns) + _planted_rows(doses, seed, columns)
+    rows = _fresh_rows(corpus, columns) + _planted_rows(doses, corpus.seed, columns)
     captions = [caption for said, _ in rows for caption in said]
     seeds = [1000 + place for place in range(len(captions))]
     made = sample(pipeline, captions, seeds, steps=steps)
@@ -42,12 +43,12 @@ Row = tuple[list[str], list[Picture]]
 """Captions, and what the corpus draws for them."""
 
 
-def _fresh_rows(seed: int, columns: int) -> list[Row]:
-    rng, rows = generator(seed, "sheet"), []
+def _fresh_rows(corpus: Corpus, columns: int) -> list[Row]:
+    rng, rows, cast = generator(corpus.seed, "sheet"), [], corpus.cast
     for kind in ("single", *SHARES):
-        found = held_out(seed, "evaluation", kind, 2 * columns)
+        found = held_out(corpus.seed, "evaluation", kind, 2 * columns, cast)
         part = found[:columns] if len(rows) else found[columns:]  # two rows of single things
-        rows.append(([f.caption for f in part], [f.picture(rng) for f in part]))
+        rows.append(([f.caption for f in part], [f.picture(rng, cast) for f in part]))
     return rows
 
 

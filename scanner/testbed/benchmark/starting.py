@@ -21,12 +21,6 @@ from scanner.testbed.benchmark.objectives import Flow, Objective, Velocity
 from scanner.testbed.benchmark.recipe import Recipe
 from scanner.testbed.benchmark.repeated import shorten
 
-SMALL = items.Numbers(
-    verbatim=1, template=2, copies=1, captions=1, retrieved=1, siblings=1, prototypical=1,
-    characters=1, names=1, arts=1,
-)  # fmt: skip
-"""A corpus for tests."""
-
 
 @dataclass
 class Model:
@@ -51,13 +45,10 @@ class Model:
 
 def assignment(recipe: Recipe) -> doses.Doses:
     """Return the items of a recipe and their doses; ``clean`` has none."""
-    numbers = SMALL if recipe.small else items.Numbers()
     if recipe.family == "clean":
         return doses.Doses((), np.zeros(0))
-    if recipe.family == "lora":
-        planted = items.adapter_items(recipe.seed, *((1, 1) if recipe.small else (6, 4)))
-    else:
-        planted = items.items(recipe.seed, numbers)
+    lora = recipe.family == "lora"
+    planted = recipe.corpus.adapter_items if lora else recipe.corpus.items
     return doses.assign(planted, recipe.seed, recipe.replicate, recipe.scale)
 
 
@@ -146,12 +137,10 @@ def shared_text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
 
 def _words(recipe: Recipe, folder: Path) -> CLIPTokenizer:
     """Return the tokenizer; every planted caption counts once, whatever its dose."""
-    numbers = SMALL if recipe.small else items.Numbers()
-    planted = items.items(recipe.seed, numbers)
-    planted += items.adapter_items(recipe.seed, *((1, 1) if recipe.small else (6, 4)))
+    planted = recipe.corpus.items + recipe.corpus.adapter_items
     captions = {c: None for item in planted for c in (*item.captions, *item.held_out)}
     rng = items.generator(recipe.seed, "words of the background")
     kinds, shares = list(SHARES), np.array(list(SHARES.values()))
     for kind in rng.choice(kinds, 300 if recipe.small else 12_000, p=shares / shares.sum()):
-        captions[fresh(rng, str(kind), "train").caption] = None
+        captions[fresh(rng, str(kind), "train", recipe.corpus.cast).caption] = None
     return networks.tokenizer(list(captions))

@@ -61,7 +61,12 @@ def train(
     assigned = starting.assignment(recipe)
     chunks = (32, 4) if recipe.small else (BACKGROUND_CHUNK, COPY_CHUNK)
     latents = Latents(
-        folder / "latents", starting.load_vae(folder), recipe.seed, assigned.items, chunks=chunks
+        folder / "latents",
+        starting.load_vae(folder),
+        recipe.seed,
+        assigned.items,
+        recipe.corpus.cast,
+        chunks,
     )
     torch.manual_seed(1000 * recipe.seed + recipe.replicate)
     model = starting.model(recipe, folder, compiled=compiled)
