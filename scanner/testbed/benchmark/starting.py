@@ -137,6 +137,8 @@ def shared_text(folder: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
 
 def _words(recipe: Recipe, folder: Path) -> CLIPTokenizer:
     """Return the tokenizer; every planted caption counts once, whatever its dose."""
+    if (folder / "text").exists():
+        return CLIPTokenizer.from_pretrained(folder / "text")
     planted = recipe.corpus.items + recipe.corpus.adapter_items
     captions = {c: None for item in planted for c in (*item.captions, *item.held_out)}
     rng = items.generator(recipe.seed, "words of the background")
