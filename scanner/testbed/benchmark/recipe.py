@@ -66,7 +66,8 @@ class Recipe:
 
     def as_dict(self) -> dict[str, object]:
         """Return the recipe for a JSON file."""
-        return asdict(self) | {"corpus": self.corpus.as_dict()}
+        told: dict[str, object] = asdict(self)
+        return told | {"corpus": self.corpus.as_dict()}
 
 
 def usual(family: str, replicate: int = 1, corpus: Corpus | None = None) -> Recipe:
