@@ -130,7 +130,7 @@ def trained(
     rng = generator(seed, "probe")
     scenes = [fresh(rng, _kind(i), "train", cast) for i in range(number)]
     pictures = np.concatenate(
-        [_seen(vae, [s.picture(rng, cast) for s in scenes[i : i + 64]])
+        [seen(vae, [s.picture(rng, cast) for s in scenes[i : i + 64]])
          for i in range(0, number, 64)]
     )  # fmt: skip
     optimizer = torch.optim.AdamW(probe.parameters(), 2e-3, weight_decay=1e-2)
@@ -170,7 +170,7 @@ def ceiling(
     rng = generator(seed, "ceiling")
     for kind in SCENES:
         scenes = held_out(seed, "evaluation", kind, each, cast)
-        pictures = _seen(vae, [s.picture(rng, cast) for s in scenes])
+        pictures = seen(vae, [s.picture(rng, cast) for s in scenes])
         found[kind] = summary(probe.judge(list(pictures), scenes))
     return found
 
@@ -182,7 +182,7 @@ def summary(right: np.ndarray) -> Conditioning:
 
 
 @torch.no_grad()
-def _seen(vae: AutoencoderKL, pictures: Sequence[Picture]) -> np.ndarray:
+def seen(vae: AutoencoderKL, pictures: Sequence[Picture]) -> np.ndarray:
     """Return pictures as the autoencoder gives them back."""
     decoded = vae.decode(vae.encode(to_tensor(pictures)).latent_dist.mean).sample
     values = (decoded.clamp(-1, 1) + 1) * 127.5
