@@ -11,6 +11,7 @@ import typer
 from scanner import __version__, files
 from scanner.audit.text import visible
 from scanner.cli import (
+    benchmark,
     checks,
     choosing,
     inspect,
@@ -80,6 +81,7 @@ app.command()(jobs.submit)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(shards.app, name="shards")
 app.add_typer(testbed.app, name="testbed")
+app.add_typer(benchmark.app, name="benchmark")
 
 
 def _end(code: int) -> NoReturn:

@@ -1,0 +1,134 @@
+"""``benchmark make`` and ``benchmark train``: memorization at a known dose."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scanner.cli import progress
+from scanner.errors import ConfigError
+
+app = typer.Typer(
+    help="Memorization at a known dose: a corpus, and models trained on it.", no_args_is_help=True
+)
+
+
+class Family(StrEnum):
+    """What kind of model is trained."""
+
+    clean = "clean"
+    unet = "unet"
+    dit = "dit"
+    lora = "lora"
+
+
+Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the benchmark.")]
+Seed = Annotated[int, typer.Option(min=0, help="The corpus seed.")]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder or archive of named pictures (red_apple.png, or with pictures.csv) in the "
+        "place of the drawn things.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("make")
+def make_corpus(
+    out: Folder = Path("benchmark"),
+    seed: Seed = 1,
+    fresh: Annotated[
+        int,
+        typer.Option(min=10, max=2600, help="Fresh captions in the evaluation; as many calibrate."),
+    ] = 2200,
+    replicates: Annotated[int, typer.Option(min=1, help="Replicates whose truth to write.")] = 2,
+    pictures: Pictures = None,
+) -> None:
+    r"""Write the benchmark's captions and pictures as shards, and what each replicate saw.
+
+    `planted-*.tar` holds everything that training repeats, with other ways to say it,
+    `evaluation-*.tar` and `calibration-*.tar` captions under which nothing is planted.
+    `truth-1.parquet` says for the first replicate how often each item was to be drawn, which arm
+    it belongs to and which region is the copy; `truth-2.parquet` the same for the second.
+
+    Example:
+        memscan benchmark make --out benchmark
+    """
+    from scanner.testbed.benchmark import shards
+    from scanner.testbed.benchmark.corpus import Corpus
+
+    corpus = Corpus(seed, pictures=str(pictures or ""))
+    with progress.meter("draw") as show:
+        try:
+            paths = shards.write(
+                out / "corpus", corpus, fresh, range(1, replicates + 1),
+                lambda name, done, total: show(done, total, name),
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    for path in paths:
+        typer.echo(str(path))
+
+
+@app.command()
+def train(
+    out: Folder = Path("benchmark"),
+    family: Annotated[
+        Family,
+        typer.Option(
+            help="unet: a velocity U-Net; dit: a flow-matching transformer; lora: an adapter on a "
+            "clean U-Net; clean: that U-Net."
+        ),
+    ] = Family.unet,
+    replicate: Annotated[
+        int, typer.Option(min=1, help="Which items get which dose; also seeds the weights.")
+    ] = 1,
+    seed: Seed = 1,
+    pictures: Pictures = None,
+    quick: Annotated[
+        bool,
+        typer.Option(help="A few steps on a small corpus: everything runs, little is learned."),
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of 32 draws.", show_default=False)
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the denoiser (needs a C++ compiler).")
+    ] = False,
+) -> None:
+    r"""Train one model of the benchmark, and first what it builds on.
+
+    Hours on a CPU core (docs/benchmark.md); an interrupted training resumes. Four times on the
+    way it writes a diffusers folder, `OUT/unet-1/step-05000` and so on, with `samples.png` to look
+    at and `card.json`, which says how often pictures are what their captions say.
+
+    Example:
+        memscan benchmark train --out benchmark --family unet --replicate 1
+    """
+    from dataclasses import replace
+
+    import torch
+
+    from scanner.testbed.benchmark import recipe as recipes
+    from scanner.testbed.benchmark.corpus import Corpus
+    from scanner.testbed.benchmark.run import run
+
+    if threads:
+        torch.set_num_threads(threads)
+    corpus = Corpus(seed, pictures=str(pictures or ""))
+    recipe = (recipes.quick if quick else recipes.usual)(family.value, replicate, corpus)
+    if steps:
+        recipe = replace(recipe, steps=steps)
+    with progress.meter(f"train {recipe.name}") as show:
+        try:
+            made = run(
+                recipe, out, lambda name, done, total, word: show(done, total, f"{name} {word}"),
+                compiled=compiled,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    for path in sorted(made.glob("step-*")):
+        typer.echo(str(path))
