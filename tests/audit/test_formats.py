@@ -31,7 +31,9 @@ TEXT = st.text(
 )
 CELLS = st.none() | TEXT | st.integers() | st.floats() | st.booleans() | st.lists(TEXT, max_size=3)
 QUICK = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
