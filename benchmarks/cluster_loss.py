@@ -151,7 +151,7 @@ def strike(scan: Scan, way: str, begun: Path, root: psutil.Process | None) -> St
     Args:
         scan: The command.
         way: One of `WAYS`.
-        begun: A folder that holds a JSON file somewhere once a chunk is committed.
+        begun: A folder that holds the results, or folders with results.
         root: Whose children serve the cluster; null for a local start.
     """
     done = Strike(way, "local" if root is None else "joined")
@@ -159,7 +159,7 @@ def strike(scan: Scan, way: str, begun: Path, root: psutil.Process | None) -> St
     mine = psutil.Process(process.pid)
     try:
         until = time.monotonic() + SECONDS
-        while not any(begun.rglob("*.json")):
+        while not any(begun.rglob("commits/**/*.json")):
             if process.poll() is not None or time.monotonic() > until:
                 done.problem = f"no commit: {scan.errors[-300:]}"
                 return done
@@ -220,7 +220,7 @@ class Benchmark:
     def play(self, number: int, way: str, start: str) -> Strike:
         """Strike one scan, resume it, compare."""
         name = f"{way} {start} {number}".replace(" ", "-")
-        begun = self._folder / name / "results" / "commits"
+        begun = self._folder / name / "results"
         if start == "local":
             done = strike(self._scan(name, None), way, begun, None)
         else:

@@ -16,8 +16,6 @@ OBJECT_STORE_BYTES = 100 * 2**20
 """Small, because only descriptors and counts travel."""
 LOCAL_STARTS = 3
 """A local Ray gives up after 30 s, which a busy machine can exceed."""
-JOIN_SECONDS = 60.0
-"""How long a cluster may take to let this process in; Ray would wait without end."""
 STOP_SECONDS = 60.0
 """How long Ray may take to stop."""
 
@@ -108,8 +106,9 @@ def _start(address: str | None) -> None:
 def _init(address: str | None) -> None:
     if address:
         read_again()  # a local Ray that ran here before had a token of its own
-        text = f"the Ray cluster at {address} did not answer within {JOIN_SECONDS:g} s"
-        with watch.bounded(JOIN_SECONDS, text):
+        seconds = watch.join_seconds()
+        text = f"the Ray cluster at {address} did not answer within {seconds:g} s"
+        with watch.bounded(seconds, text):
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         return
     ray.init(

@@ -25,17 +25,29 @@ GRACE_SECONDS = 5.0
 RECONNECT_SETTING = "RAY_gcs_rpc_server_reconnect_timeout_s"
 """Ray's own setting; after that many seconds Ray would end the process. If it is set, the loss is
 declared after four fifths of it."""
+RAYS_RECONNECT_SECONDS = 60.0
+"""What Ray takes where the setting is absent."""
 _ASK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 
 
 def limits() -> tuple[float, float]:
     """Return how many seconds of silence are a loss, and how many more end the process."""
-    try:
-        ends = float(os.environ.get(RECONNECT_SETTING, ""))
-    except ValueError:
+    if (ends := _reconnect_seconds()) is None:
         return SILENCE_SECONDS, GRACE_SECONDS
     return 0.8 * ends, min(GRACE_SECONDS, 0.1 * ends)
+
+
+def join_seconds() -> float:
+    """Return how long a cluster may take to let this process in."""
+    return 0.75 * (_reconnect_seconds() or RAYS_RECONNECT_SECONDS)
+
+
+def _reconnect_seconds() -> float | None:
+    try:
+        return float(os.environ.get(RECONNECT_SETTING, ""))
+    except ValueError:
+        return None
 
 
 class Watch:
