@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -49,7 +50,8 @@ def changed(data: st.DataObject, sound: object, times: int = 2) -> object:
     """Return a copy of a sound content with some values, anywhere in it, replaced."""
     content = copy.deepcopy(sound)
     for _ in range(data.draw(st.integers(1, times))):
-        place = parent = content
+        place: Any = content
+        parent: Any = None
         keys = []
         while isinstance(place, dict | list) and place and (not keys or data.draw(st.booleans())):
             keys.append(data.draw(st.sampled_from(
