@@ -66,7 +66,7 @@ def test_an_interrupted_audit_says_how_to_go_on(tmp_path, monkeypatch, capsys, n
     monkeypatch.setitem(run_audit.__kwdefaults__, "scan", interrupted)
     write(tmp_path / "a.tar", clear("x"))
     words = ["audit", tmp_path / "a.tar", "--model", "gaussian", "--state", tmp_path / "s",
-             "--calibration", null_file, "--steps", 2, "--probes", 1]  # fmt: skip
+             "--calibration", null_file, "--steps", 2, "--probes", 1, "--fpr", 0.05]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["memscan", *map(str, words)])
     with pytest.raises(SystemExit) as left:
         cli.main()
