@@ -173,6 +173,20 @@ def append(path: str | Path) -> int:
         return os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
 
 
+def append_bytes(path: str | Path, content: bytes) -> None:
+    """Add to the end of a file, in one write.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    descriptor = append(path)
+    try:
+        with _reported(Path(path)):
+            os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
 def discard(stream: IO[Any]) -> None:
     """Send what a stream still holds, and gets, to nowhere; for one that takes no more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

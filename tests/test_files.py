@@ -23,8 +23,10 @@ TAKE_A_STREAM = {"save": 0, "savefig": 0, "ParquetWriter": 0, "TarWriter": 0, "w
 """Functions that write to a path or to a stream, and at which argument it stands."""
 STREAMS = {"stream", "sink", "self._sink", "out"}
 """Names that the package has for streams of `scanner.files` or in memory."""
-WRITES_BY_ITSELF = {"fitted.save", "self._writer.write_table"}
-"""A calibration, which uses `scanner.files`, and a Parquet writer on a stream."""
+WRITES_BY_ITSELF = {
+    "fitted.save", "checkpoint.save", "lora.save", "save", "self._writer.write_table",
+}  # fmt: skip
+"""Functions of the package, which use `scanner.files`, and a Parquet writer on a stream."""
 
 
 def leftovers(folder):

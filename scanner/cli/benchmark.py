@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from scanner import files
 from scanner.cli import options, progress
 from scanner.errors import ConfigError
 
@@ -59,6 +60,7 @@ def make_corpus(
     from scanner.testbed.benchmark import shards
     from scanner.testbed.benchmark.corpus import Corpus
 
+    files.check_folder(out, "--out")
     corpus = Corpus(seed, pictures=str(pictures or ""))
     with progress.meter("draw") as show:
         try:
@@ -116,6 +118,7 @@ def train(
     from scanner.testbed.benchmark.corpus import Corpus
     from scanner.testbed.benchmark.run import run
 
+    files.check_folder(out, "--out")
     if threads:
         torch.set_num_threads(threads)
     corpus = Corpus(seed, pictures=str(pictures or ""))

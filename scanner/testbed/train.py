@@ -10,7 +10,6 @@ seed and the step's number alone, so a resumed run sees what an uninterrupted on
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # (diffusers and transformers annotate their constructors too narrowly)
 
-import io
 import math
 import os
 import shutil
@@ -29,7 +28,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from scanner import files
-from scanner.testbed import corpus, pipeline
+from scanner.testbed import checkpoint, corpus, pipeline
 
 Report = Callable[[str, int, int, str], None]
 """Called with (stage, steps done, steps in all, a word on the loss)."""
@@ -357,9 +356,7 @@ def _steps(
             state: dict[str, Any] = {"step": step + 1, "module": module.state_dict()}
             if step + 1 < total:
                 state["optimizer"] = optimizer.state_dict()
-            out = io.BytesIO()  # torch hides what a full disk says
-            torch.save(state, out)
-            files.write(file, out.getbuffer())
+            checkpoint.save(file, state)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, total: int) -> None:

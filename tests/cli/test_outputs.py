@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from scanner import cli
+from scanner.cli.sending import WRITTEN
 from scanner.engine.driver import placement
 from scanner.engine.job import Resources
 from scanner.errors import ConfigError, ExitCode
@@ -18,6 +20,8 @@ from scanner.io.results import Results
 from scanner.models.device import choose_device, local_device
 from scanner.records import Caption, ChunkResult, ScoreRow
 
+READ_ONLY = {("plan",)}
+"""Commands whose ``--out`` names what another command writes."""
 COMMAND = [sys.executable, "-m", "scanner"]
 WANT_FILES = {
     "calibrate none.tar --model none --out {}": "--out",
@@ -40,6 +44,8 @@ WANT_FOLDERS = {
     "testbed make --out {}": "--out",
     "testbed train --out {}": "--out",
     "demo --out {}": "--out",
+    "benchmark make --out {}": "--out",
+    "benchmark train --out {}": "--out",
     "audit none.tar --model none --threshold 1 --state {}": "--state",
     "mute 00 --reason why --state {}": "--state",
 }
@@ -63,6 +69,21 @@ def results(tmp_path):
     rows = [ScoreRow(Caption("a.tar", str(n), f"text {n}"), 0, "detect", 1.0) for n in range(40)]
     results.commit("r1", "a-0", ChunkResult(rows), extra=(), facts={"samples": 40})
     return tmp_path / "results"
+
+
+def options_that_name_outputs(command, words=()):
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from options_that_name_outputs(inner, (*words, name))
+    for parameter in command.params if not hasattr(command, "commands") else ():
+        if parameter.name in WRITTEN - {"results"} and words not in READ_ONLY:
+            option = max(parameter.opts, key=len)
+            yield f"{' '.join(words)} {option}"
+
+
+def test_every_option_that_names_an_output_is_tried():
+    tried = {f"{command.split(' none')[0].split(' 00')[0].split(' --')[0]} {option}"
+             for command, option in (WANT_FILES | WANT_FOLDERS).items()}  # fmt: skip
+    assert set(options_that_name_outputs(typer.main.get_command(cli.app))) == tried
 
 
 @pytest.mark.parametrize("command", [*WANT_FILES, *WANT_FOLDERS])

@@ -15,12 +15,13 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional
 
-from scanner.testbed import WEIGHTS
+from scanner import files
+from scanner.testbed import WEIGHTS, checkpoint
 from scanner.testbed.benchmark.art import SCENE, STYLES, styled
 from scanner.testbed.benchmark.background import SHARES, fresh
 from scanner.testbed.benchmark.cast import DRAWN, Cast
 from scanner.testbed.benchmark.items import generator
-from scanner.testbed.benchmark.latents import to_tensor, write
+from scanner.testbed.benchmark.latents import to_tensor
 from scanner.testbed.benchmark.strokes import Picture
 
 BATCH, CROP, POOL = 24, 32, 6000
@@ -49,9 +50,10 @@ def fit(
     if target.exists():
         return target
     shipped = WEIGHTS / "pipeline" / "vae"
-    folder.mkdir(parents=True, exist_ok=True)
     if steps == 0:
-        return Path(shutil.copytree(shipped, target))
+        with files.folder(target) as partial:
+            shutil.copytree(shipped, partial, dirs_exist_ok=True)
+        return target
     vae = AutoencoderKL.from_pretrained(shipped, torch_dtype=torch.float32).train()
     vae.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
@@ -99,12 +101,8 @@ def _pool(folder: Path, seed: int, number: int, cast: Cast) -> np.ndarray:
     path = folder / "vae-pictures.npy"
     if not path.exists():
         drawn = np.stack([_any(seed, place, cast) for place in range(number)])
-
-        def save(partial: Path) -> None:
-            with partial.open("wb") as stream:
-                np.save(stream, drawn)
-
-        write(path, save)
+        with files.binary(path) as stream:
+            np.save(stream, drawn)
     return np.load(path)
 
 
@@ -128,7 +126,7 @@ def _save(state: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer, ste
     saved = {
         "step": step, "module": vae.state_dict(), "optimizer": optimizer.state_dict(),
     }  # fmt: skip
-    write(state, lambda path: torch.save(saved, path))
+    checkpoint.save(state, saved)
 
 
 @torch.no_grad()
@@ -141,6 +139,5 @@ def _finish(vae: AutoencoderKL, pictures: np.ndarray, target: Path) -> None:
     ]
     vae.register_to_config(scaling_factor=1 / torch.cat(means).std().item(), shift_factor=None)
     vae.to(memory_format=torch.contiguous_format)
-    partial = target.with_name("vae.partial")
-    vae.save_pretrained(partial)
-    partial.replace(target)
+    with files.folder(target) as partial:
+        vae.save_pretrained(partial)

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from scanner import files
 from scanner.testbed.benchmark.doses import Doses
 from scanner.testbed.benchmark.items import Item, picture
-from scanner.testbed.benchmark.latents import write
 from scanner.testbed.benchmark.probe import seen
 from scanner.testbed.benchmark.sampling import GUIDANCE, STEPS, sample
 from scanner.testbed.benchmark.strokes import Picture
@@ -105,7 +105,8 @@ def extract(
         rows.append(judge(one, made, vae, seed))
         progress(done, len(wanted))
     table = pa.Table.from_pylist(rows, TABLE)
-    write(target, lambda path: pq.write_table(table, path, compression="zstd"))
+    with files.binary(target) as stream:
+        pq.write_table(table, stream, compression="zstd")
     return target
 
 

@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scanner import files
 from scanner.testbed.benchmark.background import background
 from scanner.testbed.benchmark.cast import DRAWN, Cast
 from scanner.testbed.benchmark.items import Item, picture
@@ -90,7 +91,7 @@ class Latents:
                 captions.append(fresh.caption)
                 drawn.append(image)
             self._chunk("background", chunk, lambda: drawn)
-            write(listed, lambda path: path.write_text(json.dumps(captions), encoding="utf-8"))
+            files.write(listed, json.dumps(captions))
         self._chunk("background", chunk, lambda: drawn)
         return json.loads(listed.read_text(encoding="utf-8"))
 
@@ -100,7 +101,8 @@ class Latents:
             path = self.folder / name / f"{chunk:05d}.npy"
             if not path.exists():
                 found = self.encode(draw())
-                write(path, lambda partial: _save(partial, found))
+                with files.binary(path) as stream:
+                    np.save(stream, found)
             self._chunks[name] = held = chunk, np.load(path)
         return held[1]
 
@@ -109,16 +111,3 @@ def to_tensor(pictures: Sequence[Picture]) -> Tensor:
     """Return ``(B, 3, H, W)`` in -1..1."""
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5
     return (stacked - 1).contiguous(memory_format=torch.channels_last)
-
-
-def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file under another name, then put it in its place at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save(partial)
-    partial.replace(path)
-
-
-def _save(path: Path, array: Half) -> None:
-    with path.open("wb") as stream:
-        np.save(stream, array)

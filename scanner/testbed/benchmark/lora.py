@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_of
 from torch import Tensor, nn
+
+from scanner import files
 
 FILE = "pytorch_lora_weights.safetensors"
 
@@ -72,10 +74,9 @@ def weights(network: nn.Module, prefix: str = "unet.") -> dict[str, Tensor]:
 
 def save(network: nn.Module, folder: Path) -> Path:
     """Write the adapters' file into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{FILE}.partial"
-    save_file({k: v.half() for k, v in weights(network).items()}, partial)
-    return partial.replace(folder / FILE)
+    path = folder / FILE
+    files.write(path, safetensors_of({k: v.half() for k, v in weights(network).items()}))
+    return path
 
 
 @torch.no_grad()

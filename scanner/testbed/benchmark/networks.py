@@ -3,7 +3,6 @@
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
 # (diffusers and transformers annotate their constructors too narrowly)
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -24,6 +23,7 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from scanner import files
 from scanner.testbed import pipeline
 
 MAX_TOKENS, WIDTH = 24, 96
@@ -130,10 +130,8 @@ def save_flow_pipeline(
 
 
 def _save(made: StableDiffusionPipeline | StableDiffusion3Pipeline, folder: Path) -> None:
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    made.to(torch.float16).save_pretrained(partial, safe_serialization=True)
-    partial.replace(folder)
+    with files.folder(folder) as partial:
+        made.to(torch.float16).save_pretrained(partial, safe_serialization=True)
 
 
 def _text_config(words: CLIPTokenizer) -> CLIPTextConfig:

@@ -19,11 +19,12 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scanner.testbed import checkpoint
 from scanner.testbed.benchmark.background import Fresh, fresh, held_out
 from scanner.testbed.benchmark.cast import DRAWN, Cast
 from scanner.testbed.benchmark.grounds import COLOURS, KINDS, PLAIN
 from scanner.testbed.benchmark.items import generator
-from scanner.testbed.benchmark.latents import to_tensor, write
+from scanner.testbed.benchmark.latents import to_tensor
 from scanner.testbed.benchmark.sampling import sample
 from scanner.testbed.benchmark.scenes import SCENES
 from scanner.testbed.benchmark.strokes import Picture
@@ -146,7 +147,7 @@ def trained(
             loss.backward()
             optimizer.step()
             step += 1
-    write(path, lambda partial: torch.save(probe.state_dict(), partial))
+    checkpoint.save(path, probe.state_dict())
     return probe.eval()
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from scanner import files
 from scanner.errors import ConfigError
 from scanner.testbed.benchmark import autoencoder, probe, sampling, sheets, starting, train
-from scanner.testbed.benchmark.latents import write
 from scanner.testbed.benchmark.recipe import Recipe, quick, usual
 
 Report = Callable[[str, int, int, str], None]
@@ -54,7 +54,7 @@ def _claim(recipe: Recipe, folder: Path) -> None:
     """Note whose folder it is: models of two corpora cannot share pictures and text encoder."""
     path, own = folder / "corpus.json", recipe.corpus.as_dict()
     if not path.exists():
-        write(path, lambda partial: partial.write_text(json.dumps(own), encoding="utf-8"))
+        files.write(path, json.dumps(own))
     found = json.loads(path.read_text(encoding="utf-8"))
     if found != own:
         raise ConfigError(
@@ -92,6 +92,6 @@ def _look(folder: Path) -> Callable[[Path, Recipe], None]:
             "ceiling": probe.ceiling(reader, vae, recipe.seed, each, cast),
         }
         said = {name: {k: asdict(v) for k, v in part.items()} for name, part in found.items()}
-        write(card, lambda path: path.write_text(json.dumps(said, indent=1), encoding="utf-8"))
+        files.write(card, json.dumps(said, indent=1))
 
     return look

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from webdataset.writer import TarWriter
 
-from scanner import masks
+from scanner import files, masks
 from scanner.records import caption_hash
 from scanner.testbed.benchmark.background import SHARES, Fresh, held_out
 from scanner.testbed.benchmark.cast import DRAWN, Cast
@@ -121,7 +121,6 @@ def write(
         replicates: Whose truth to write, as ``truth-1.parquet`` and so on.
         progress: Called as samples are written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     seed, planted, cast = corpus.seed, corpus.items, corpus.cast
     own = planted_samples(seed, planted)
     known = [sample.caption for sample in own]
@@ -149,7 +148,8 @@ def write_truth(
     assigned = assign(planted, seed, replicate, scale)
     doses = {i.name: float(d) for i, d in zip(planted, assigned.expected, strict=True)}
     rows = [_row(sample, doses, replicate) for sample in samples]
-    pq.write_table(pa.Table.from_pylist(rows, TRUTH), path, compression="zstd")
+    with files.binary(path) as stream:
+        pq.write_table(pa.Table.from_pylist(rows, TRUTH), stream, compression="zstd")
 
 
 def _row(sample: Sample, doses: dict[str, float], replicate: int) -> dict[str, object]:
@@ -180,11 +180,9 @@ def _write_shards(
     paths: list[Path] = []
     for start in range(0, len(samples), PER_SHARD):
         path = folder / f"{name}-{start // PER_SHARD:05d}.tar"
-        partial = path.with_suffix(".partial")
-        with TarWriter(str(partial), mtime=0) as writer:
+        with files.binary(path) as stream, TarWriter(stream, mtime=0) as writer:
             for place in order[start : start + PER_SHARD]:
                 writer.write(_member(samples[place], f"{name}{place:06d}", seed))
-        partial.replace(path)
         paths.append(path)
         progress(name, min(start + PER_SHARD, len(samples)), len(samples))
     return paths

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from scanner import files
 from scanner.testbed.benchmark.background import SHARES, held_out
 from scanner.testbed.benchmark.corpus import Corpus
 from scanner.testbed.benchmark.doses import Doses
@@ -36,7 +37,8 @@ def draw_sheet(
         made = made[len(own) :]
     sheet = np.concatenate(lines)
     size = (int(1.5 * sheet.shape[1]), int(1.5 * sheet.shape[0]))
-    Image.fromarray(sheet).resize(size, Image.Resampling.NEAREST).save(target, "PNG")
+    with files.binary(target) as stream:
+        Image.fromarray(sheet).resize(size, Image.Resampling.NEAREST).save(stream, "PNG")
 
 
 Row = tuple[list[str], list[Picture]]

@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scanner import files
+from scanner.testbed import checkpoint
 from scanner.testbed.benchmark import doses, items, lora, networks, schedule, starting
 from scanner.testbed.benchmark.average import Average
-from scanner.testbed.benchmark.latents import BACKGROUND_CHUNK, COPY_CHUNK, Latents, write
+from scanner.testbed.benchmark.latents import BACKGROUND_CHUNK, COPY_CHUNK, Latents
 from scanner.testbed.benchmark.recipe import Recipe
 from scanner.testbed.benchmark.validation import Validation
 
@@ -57,7 +59,6 @@ def train(
         ConfigError: If what the model builds on is not there yet.
     """
     out = folder / recipe.name
-    out.mkdir(parents=True, exist_ok=True)
     assigned = starting.assignment(recipe)
     chunks = (32, 4) if recipe.small else (BACKGROUND_CHUNK, COPY_CHUNK)
     latents = Latents(
@@ -167,18 +168,17 @@ class _Loop:
             own[name].grad = None
         text = self.folder / "text"
         if not text.exists():
-            partial = text.with_name("text.partial")
-            self.model.words.save_pretrained(partial)
-            copy.deepcopy(self.model.text).half().save_pretrained(partial)
-            partial.replace(text)
+            with files.folder(text) as partial:
+                self.model.words.save_pretrained(partial)
+                copy.deepcopy(self.model.text).half().save_pretrained(partial)
 
     def _validate(self, step: int) -> None:
         self.model.network.eval()
         with self.average.applied():
             losses = self.validation.losses(self.model.denoiser)
         self.model.network.train()
-        with (self.out / "losses.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **losses}) + "\n")
+        line = json.dumps({"step": step, **losses}) + "\n"
+        files.append_bytes(self.out / "losses.jsonl", line.encode())
 
     def _load(self) -> int:
         path = self.out / "state.pt"
@@ -197,7 +197,7 @@ class _Loop:
             "step": step, "module": self.model.whole.state_dict(), "average": self.average.values,
             "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
-        write(self.out / "state.pt", lambda path: torch.save(state, path))
+        checkpoint.save(self.out / "state.pt", state)
 
     def _checkpoint(self, step: int) -> None:
         target = self.out / f"step-{step:05d}"
@@ -222,7 +222,7 @@ def _write(recipe: Recipe, folder: Path, target: Path, model: starting.Model) ->
         save = networks.save_flow_pipeline if flow else networks.save_unet_pipeline
         save(target, starting.load_vae(folder), model.words, copy.deepcopy(model.text), plain)
     if target.name == f"step-{recipe.steps:05d}":
-        write(target.parent / "finished", lambda path: path.write_text(target.name))
+        files.write(target.parent / "finished", target.name)
 
 
 def _describe(recipe: Recipe, out: Path, assigned: doses.Doses, plan: schedule.Schedule) -> None:
@@ -232,5 +232,5 @@ def _describe(recipe: Recipe, out: Path, assigned: doses.Doses, plan: schedule.S
         {"item": item.name, "dose": round(float(expected)), "draws": int(number)}
         for item, expected, number in zip(assigned.items, assigned.expected, drawn, strict=True)
     ]
-    write(out / "recipe.json", lambda p: p.write_text(json.dumps(recipe.as_dict(), indent=1)))
-    write(out / "draws.json", lambda p: p.write_text(json.dumps(rows, indent=0)))
+    files.write(out / "recipe.json", json.dumps(recipe.as_dict(), indent=1))
+    files.write(out / "draws.json", json.dumps(rows, indent=0))
