@@ -48,7 +48,7 @@ sys.stdin.read()
 """
 SETTINGS = {
     "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0",
-    "RAY_raylet_start_wait_time_s": "300", "RAY_agent_register_timeout_ms": "300000",
+    "RAY_raylet_start_wait_time_s": "90",
 }  # fmt: skip
 """For many Rays that start side by side on few cores."""
 SLOW = """

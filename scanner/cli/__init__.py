@@ -86,7 +86,7 @@ app.add_typer(benchmark.app, name="benchmark")
 
 def _end(code: int) -> NoReturn:
     """End the process without Ray's exit handlers, which wait for a cluster that is gone."""
-    sys.stdout.flush()
+    _with_output_flushed(code)
     sys.stderr.flush()
     os._exit(code)
 
