@@ -1,4 +1,4 @@
-"""``benchmark make`` and ``benchmark train``: memorization at a known dose."""
+"""``benchmark make``, ``train`` and ``measure``: memorization at a known dose."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from scanner.cli import progress
+from scanner.cli import options, progress
 from scanner.errors import ConfigError
 
 app = typer.Typer(
@@ -132,3 +132,45 @@ def train(
             raise ConfigError(str(error)) from error
     for path in sorted(made.glob("step-*")):
         typer.echo(str(path))
+
+
+@app.command()
+def measure(
+    out: Folder = Path("benchmark"),
+    family: Annotated[Family, typer.Option(help="As it was trained.")] = Family.unet,
+    replicate: Annotated[int, typer.Option(min=1, help="As it was trained.")] = 1,
+    seed: Seed = 1,
+    pictures: Pictures = None,
+    quick: Annotated[bool, typer.Option(help="A model of the quick form.")] = False,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    as_json: options.Json = False,
+) -> None:
+    r"""Sample every planted caption of a model's checkpoints: at which dose does it come back?
+
+    Twenty seeds a caption; beside each checkpoint lies then `extraction.parquet`, one row a
+    caption, and in the model's folder `response.json`: the doses at which 10, 50 and 90% of the
+    samples are copies, for every arm and checkpoint, with 95% intervals over families.
+    Checkpoints that were sampled are not sampled again.
+
+    Example:
+        memscan benchmark measure --out benchmark --family unet --replicate 1
+    """
+    import json
+
+    import torch
+
+    from scanner.testbed.benchmark import measure as measuring
+    from scanner.testbed.benchmark import recipe as recipes
+    from scanner.testbed.benchmark.corpus import Corpus
+
+    if threads:
+        torch.set_num_threads(threads)
+    corpus = Corpus(seed, pictures=str(pictures or ""))
+    recipe = (recipes.quick if quick else recipes.usual)(family.value, replicate, corpus)
+    if family is Family.clean:
+        raise ConfigError("nothing is planted in the clean model: measure unet, dit or lora")
+    with progress.meter(f"measure {recipe.name}") as show:
+        rows = measuring.measure(
+            recipe, out, lambda name, done, total: show(done, total, name)
+        )  # fmt: skip
+    typer.echo(json.dumps(rows) if as_json else measuring.as_text(rows))

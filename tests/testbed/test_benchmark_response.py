@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scanner.testbed.benchmark import extraction, items, response, starting
+from scanner.testbed.benchmark import extraction, items, measure, response, starting
 from scanner.testbed.benchmark.doses import Doses
 
 
@@ -90,3 +90,21 @@ def test_captions_asked_are_those_of_items_that_repeat_something():
     assert {a.item.arm for a in asked} >= {"verbatim", "template", "captions-20", "retrieved"}
     assert not {a.item.kind for a in asked} & {"name", "art", "character", "style"}
     assert sum(a.role == "held-out" for a in asked) > 0
+
+
+def test_an_arm_has_a_curve_where_it_has_items_enough():
+    rng = np.random.default_rng(5)
+    rows = [
+        {"arm": arm, "role": "planted", "region": 30, "family": f"{arm}-{i}", "seeds": 20,
+         "dose": dose, "copies": int(rng.binomial(20, curve(dose) if dose else 0))}
+        for arm, number in (("template", 6), ("siblings", 1))
+        for i, dose in enumerate([0, 256, 512, 1024, 2048, 4096] * number)
+    ]  # fmt: skip
+    rows.append(rows[0] | {"role": "held-out", "copies": 20})
+    found = {row["arm"]: row for row in measure.curves(rows)}
+    assert set(found) == {"siblings", "template", "template, 30%"}
+    assert found["template"]["shares"]["0"] == 0
+    assert 800 < found["template"]["ed50"]["value"] < 1250
+    assert "ed50" not in found["siblings"]
+    text = measure.as_text([{"checkpoint": "step-00004", **row} for row in found.values()])
+    assert "template, 30%" in text

@@ -168,3 +168,27 @@ def test_the_command_goes_on_with_what_is_there(folder):
     done = runner.invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "step-00004" in done.output
+
+
+def test_a_model_is_measured_once_and_the_table_read_again(folder):
+    command = ["benchmark", "measure", "--out", str(folder), "--family", "unet", "--quick"]
+    first = runner.invoke(app, [*command, "--json"])
+    assert first.exit_code == 0, first.output
+    tables = sorted((folder / "unet-1").glob("step-*/extraction.parquet"))
+    assert len(tables) == 2
+    written = [table.stat().st_mtime_ns for table in tables]
+    rows = json.loads((folder / "unet-1" / "response.json").read_text())
+    assert {row["checkpoint"] for row in rows} == {"step-00002", "step-00004"}
+    assert all(0 <= share <= 1 for row in rows for share in row["shares"].values())
+    again = runner.invoke(app, command)
+    assert "verbatim" in again.output
+    assert written == [table.stat().st_mtime_ns for table in tables]
+
+
+def test_what_cannot_be_measured_is_said_in_one_line(folder):
+    command = ["benchmark", "measure", "--out", str(folder), "--replicate", "7", "--quick"]
+    failed = runner.invoke(app, command)
+    assert isinstance(failed.exception, ConfigError)
+    assert "no checkpoint" in str(failed.exception)
+    clean = runner.invoke(app, [*command, "--family", "clean"])
+    assert "nothing is planted in the clean model" in str(clean.exception)
