@@ -176,4 +176,4 @@ def measure(
         rows = measuring.measure(
             recipe, out, lambda name, done, total: show(done, total, name)
         )  # fmt: skip
-    typer.echo(json.dumps(rows) if as_json else measuring.as_text(rows))
+    progress.say(json.dumps(rows) if as_json else measuring.as_text(rows))

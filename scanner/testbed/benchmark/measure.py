@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from scanner import files
 from scanner.errors import ConfigError
 from scanner.testbed.benchmark import response, sampling, starting
 from scanner.testbed.benchmark.extraction import SEEDS, extract
-from scanner.testbed.benchmark.latents import write
 from scanner.testbed.benchmark.recipe import Recipe
 
 Report = Callable[[str, int, int], None]
@@ -51,7 +51,7 @@ def measure(recipe: Recipe, folder: Path, report: Report = lambda *_: None) -> l
         found = curves(pq.read_table(table).to_pylist())
         rows += [{"model": recipe.name, "checkpoint": checkpoint.name, **row} for row in found]
     text = json.dumps(rows, indent=1)
-    write(out / "response.json", lambda path: path.write_text(text, encoding="utf-8"))
+    files.write(out / "response.json", text)
     return rows
 
 
