@@ -71,7 +71,7 @@ def make_corpus(
         except ValueError as error:
             raise ConfigError(str(error)) from error
     for path in paths:
-        typer.echo(str(path))
+        progress.say(str(path))
 
 
 @app.command()
@@ -134,7 +134,7 @@ def train(
         except ValueError as error:
             raise ConfigError(str(error)) from error
     for path in sorted(made.glob("step-*")):
-        typer.echo(str(path))
+        progress.say(str(path))
 
 
 @app.command()
@@ -166,6 +166,7 @@ def measure(
     from scanner.testbed.benchmark import recipe as recipes
     from scanner.testbed.benchmark.corpus import Corpus
 
+    files.check_folder(out, "--out")
     if threads:
         torch.set_num_threads(threads)
     corpus = Corpus(seed, pictures=str(pictures or ""))

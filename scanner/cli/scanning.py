@@ -333,6 +333,11 @@ def job_of(
     from scanner.io import stores
 
     at_fpr, at_fdr = options.rates(fpr, fdr, threshold, is_calibrated=calibration is not None)
+    if screen and screen_threshold is not None:
+        raise ConfigError(
+            "--screen and --screen-threshold exclude each other: the first takes the "
+            "calibration's threshold, the second is one"
+        )
     promises.check(
         [path for path in (calibration, image_calibration) if path is not None],
         at_fpr if at_fdr is None else at_fdr,
@@ -398,13 +403,8 @@ def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> floa
     """Return below which norm of the first step captions are dropped; null for none.
 
     Raises:
-        ConfigError: If a screen is wanted and nothing says where, or two things do.
+        ConfigError: If a screen is wanted and nothing says where.
     """
-    if threshold is not None and wanted:
-        raise ConfigError(
-            "--screen and --screen-threshold exclude each other: the first takes the "
-            "calibration's threshold, the second is one"
-        )
     if not wanted:
         return threshold
     from scanner import calibration

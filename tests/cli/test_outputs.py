@@ -46,6 +46,7 @@ WANT_FOLDERS = {
     "demo --out {}": "--out",
     "benchmark make --out {}": "--out",
     "benchmark train --out {}": "--out",
+    "benchmark measure --out {}": "--out",
     "audit none.tar --model none --threshold 1 --state {}": "--state",
     "mute 00 --reason why --state {}": "--state",
 }
