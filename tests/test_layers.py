@@ -44,7 +44,7 @@ ONLY_IN = {
     "torch": {"numerics", "models", "scan", "engine", "testbed", "cli"},
     "webdataset": {"io", "testbed"},
     "fsspec": {"io"},
-    "pyarrow": {"io", "testbed"},
+    "pyarrow": {"io", "audit", "testbed"},
     "duckdb": {"audit"},
     "matplotlib": {"audit"},
     "typer": {"cli"},

@@ -1,13 +1,13 @@
 """An open query's rows written as a table, CSV, JSON or Parquet."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any, TextIO
 
 import duckdb
+import pyarrow.parquet as pq
 from duckdb.sqltypes import DuckDBPyType
 
 from scanner import files
@@ -19,8 +19,8 @@ _IN_PYTHON = frozenset({
     "uuid", "bit", "sqlnull", "null", '"null"',
 })  # fmt: skip
 """DuckDB types whose every value Python holds."""
-_IN_PARQUET = (_IN_PYTHON - {"bit"}) | {
-    "date", "time", "time_ns", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns",
+_IN_PARQUET = (_IN_PYTHON - {"bit", "hugeint", "uhugeint", "uuid"}) | {
+    "date", "time", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns",
     "timestamp with time zone",
 }  # fmt: skip
 """DuckDB types whose every value a Parquet file holds."""
@@ -140,21 +140,39 @@ def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def write_parquet(con: duckdb.DuckDBPyConnection, sql: str, path: Path, limit: int | None) -> int:
+def write_parquet(
+    con: duckdb.DuckDBPyConnection, sql: str, path: Path, limit: int | None,
+    stopped: Event | None = None,
+) -> int:  # fmt: skip
     """Write a query's rows to a Parquet file, complete or not at all, and return how many.
 
-    The connection may write nothing, so the rows go through another one. What Parquet cannot
-    hold (intervals, times with a zone, bits, unions) is text.
+    The connection may write nothing, so pyarrow writes what it yields. (A second connection of
+    DuckDB can wait for ever for a reader that was interrupted.) What Parquet cannot hold
+    (intervals, times with a zone, bits, unions, integers of 128 bits) is text.
+
+    Args:
+        con: Where the query runs.
+        sql: The query.
+        path: The file.
+        limit: At most so many rows; null for all.
+        stopped: Ends the writing between two batches once it is set.
 
     Raises:
         OutputError: If it cannot be written.
     """
     relation = con.sql(_cast(con, sql, _IN_PARQUET))
     reader = (relation if limit is None else relation.limit(limit)).to_arrow_reader(10_000)
-    with files.replaced(path) as partial, closing(duckdb.connect(":memory:")) as writer:
-        writer.from_arrow(reader).write_parquet(str(partial), compression="zstd")
-        counted = writer.read_parquet(str(partial)).count("*").fetchall()
-    return int(counted[0][0])
+    rows = 0
+    with (
+        files.binary(path) as out,
+        pq.ParquetWriter(out, reader.schema, compression="zstd") as writer,
+    ):
+        for batch in reader:
+            if stopped is not None and stopped.is_set():
+                raise duckdb.InterruptException("stopped between two batches")
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
 
 
 def _rows(con: duckdb.DuckDBPyConnection, stopped: Event) -> Iterator[tuple[Any, ...]]:

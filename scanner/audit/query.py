@@ -227,7 +227,7 @@ def run_query(
 
         def write() -> int:
             if path is not None and fmt == "parquet":
-                return write_parquet(con, query.query, Path(path), limit)
+                return write_parquet(con, query.query, Path(path), limit, stopped)
             execute(con, query.query)
             return write_text(con, fmt, cast("TextIO", out), limit, width, cells, stopped)
 
