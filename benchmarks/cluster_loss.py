@@ -279,7 +279,7 @@ def main() -> int:
         for done in lanes.map(lambda play: benchmark.play(*play), plays):
             strikes.append(done)
             text = f"{done.way}, {done.start}: {done.code} after {done.seconds:.1f} s"
-            print(text, done.problem, flush=True)
+            print(f"{text}, {done.lost} lost, {done.doubled} twice {done.problem}", flush=True)
     print(report(strikes))
     bad = sum(bool(s.problem or s.lost or s.doubled) for s in strikes)
     print(f"{len(strikes)} strikes, {bad} bad, {time.monotonic() - begin:.0f} s")

@@ -28,8 +28,8 @@ def test_the_oldest_constraints_are_the_floors_of_pyproject():
     oldest = _pinned("constraints-oldest.txt")
     assert oldest.pop("torch") == _pinned("constraints.txt")["torch"]
     assert _numbers(floors.pop("torch")) <= _numbers(_pinned("constraints.txt")["torch"])
-    assert {name: _numbers(v) for name, v in oldest.items()} == {
-        name: _numbers(v) for name, v in floors.items()
+    assert {name: _numbers(oldest[name]) for name in floors} == {
+        name: _numbers(version) for name, version in floors.items()
     }
     assert extras["gcs"] == [each.replace("s3fs", "gcsfs") for each in extras["s3"]]
 
