@@ -204,12 +204,13 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
         return
     totals = ("samples", "scored", "flagged", "rejected")
     rows: list[list[object]] = []
-    for record, counts, told in zip(records, committed, timed, strict=True):
+    for record, counts in zip(records, committed, strict=True):
         sums = [sum(each[name] for each in counts) for name in totals]
-        rows.append(
-            [record["run"], record.get("started", ""), record.get("status", ""), *sums, *told]
-        )
-    heads = ["run", "started", "status", *totals, "in network", "waiting"]
+        rows.append([record["run"], record.get("started", ""), record.get("status", ""), *sums])
+    heads = ["run", "started", "status", *totals]
+    if any(network for network, _ in timed):
+        heads += ["in network", "waiting"]
+        rows = [[*row, *shares] for row, shares in zip(rows, timed, strict=True)]
     if any(record.get("verdict") for record in records):
         heads.append("findings")
         for row, record in zip(rows, records, strict=True):
