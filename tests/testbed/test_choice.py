@@ -161,7 +161,7 @@ def test_the_command_measures_the_shipped_model_and_writes_what_it_found(tmp_pat
     with Image.open(tmp_path / "c.png") as picture:
         assert picture.width > 1000
     for more, said in (
-        (("--truth", str(tmp_path / "nothing.parquet")), "must be Parquet"),
+        (("--truth", str(tmp_path / "nothing.parquet")), "nothing.parquet cannot be read"),
         (("--device", "abacus"), "device must be one of auto, cpu"),
         (("--baseline", str(WEIGHTS / "early")), "baselines must have distinct names"),
     ):
