@@ -13,6 +13,7 @@ from webdataset.writer import TarWriter
 
 from scanner import files, masks
 from scanner.records import caption_hash
+from scanner.testbed import make
 from scanner.testbed.benchmark.background import SHARES, Fresh, held_out
 from scanner.testbed.benchmark.cast import DRAWN, Cast
 from scanner.testbed.benchmark.corpus import Corpus
@@ -27,14 +28,7 @@ PER_SHARD = 250
 
 TRUTH = pa.schema(
     [
-        pa.field("caption_sha256", pa.string(), nullable=False),
-        pa.field("caption", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("family", pa.string(), nullable=False),
-        pa.field("memorized", pa.bool_(), nullable=False),
-        pa.field("height", pa.int32(), nullable=False),
-        pa.field("width", pa.int32(), nullable=False),
-        pa.field("mask", pa.list_(pa.int32())),
+        *make.TRUTH,
         pa.field("item", pa.string()),
         pa.field("arm", pa.string(), nullable=False),
         pa.field("role", pa.string(), nullable=False),
