@@ -2,13 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scanner import files
 from scanner.cli import options, progress
 from scanner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scanner.testbed.benchmark.recipe import Recipe
 
 app = typer.Typer(
     help="Memorization at a known dose: a corpus, and models trained on it.", no_args_is_help=True
@@ -112,17 +115,9 @@ def train(
     """
     from dataclasses import replace
 
-    import torch
-
-    from scanner.testbed.benchmark import recipe as recipes
-    from scanner.testbed.benchmark.corpus import Corpus
     from scanner.testbed.benchmark.run import run
 
-    files.check_folder(out, "--out")
-    if threads:
-        torch.set_num_threads(threads)
-    corpus = Corpus(seed, pictures=str(pictures or ""))
-    recipe = (recipes.quick if quick else recipes.usual)(family.value, replicate, corpus)
+    recipe = _recipe(out, family, replicate, seed, pictures, quick=quick, threads=threads)
     if steps:
         recipe = replace(recipe, steps=steps)
     with progress.meter(f"train {recipe.name}") as show:
@@ -160,17 +155,9 @@ def measure(
     """
     import json
 
-    import torch
-
     from scanner.testbed.benchmark import measure as measuring
-    from scanner.testbed.benchmark import recipe as recipes
-    from scanner.testbed.benchmark.corpus import Corpus
 
-    files.check_folder(out, "--out")
-    if threads:
-        torch.set_num_threads(threads)
-    corpus = Corpus(seed, pictures=str(pictures or ""))
-    recipe = (recipes.quick if quick else recipes.usual)(family.value, replicate, corpus)
+    recipe = _recipe(out, family, replicate, seed, pictures, quick=quick, threads=threads)
     if family is Family.clean:
         raise ConfigError("nothing is planted in the clean model: measure unet, dit or lora")
     with progress.meter(f"measure {recipe.name}") as show:
@@ -178,3 +165,20 @@ def measure(
             recipe, out, lambda name, done, total: show(done, total, name)
         )  # fmt: skip
     progress.say(json.dumps(rows) if as_json else measuring.as_text(rows))
+
+
+def _recipe(
+    out: Path, family: Family, replicate: int, seed: int, pictures: Path | None, *,
+    quick: bool, threads: int,
+) -> "Recipe":  # fmt: skip
+    """Return what a model is trained by, with this process set up for it."""
+    import torch
+
+    from scanner.testbed.benchmark import recipe as recipes
+    from scanner.testbed.benchmark.corpus import Corpus
+
+    files.check_folder(out, "--out")
+    if threads:
+        torch.set_num_threads(threads)
+    corpus = Corpus(seed, pictures=str(pictures or ""))
+    return (recipes.quick if quick else recipes.usual)(family.value, replicate, corpus)
