@@ -97,9 +97,10 @@ def connect(
     for path in also:
         check_readable(path)
     chosen = known if runs is None else list(runs)
+    committed = {run: results.read_committed(run) for run in chosen}
     files = {
         table: [(results.store.address(part.path), _spans(part)) for part in parts]
-        for table, parts in results.parts(runs, shards=shards).items()
+        for table, parts in results.parts(runs, shards=shards, known=committed).items()
     }
     files["retrieved"] = [(path, []) for path in results.retrieved(chosen)]
     con = duckdb.connect(":memory:")
@@ -108,8 +109,11 @@ def connect(
             con.register_filesystem(results.store.files)
         _lock(con, [path for each in files.values() for path, _ in each] + [str(p) for p in also])
         sources = {table: _source(table, each) for table, each in files.items()}
-        records = {run: results.checked_run(run) for run in chosen}
-        found = verdicts(con, sources["scores"], records, results.committed, fdr=fdr, shards=shards)
+        records = {run: results.checked_run(run, own.records) for run, own in committed.items()}
+        found = verdicts(
+            con, sources["scores"], records, lambda run: list(committed[run].records),
+            fdr=fdr, shards=shards,
+        )  # fmt: skip
         sources["scores"] = settled(sources["scores"], found)
         for table, source in sources.items():
             con.execute(f"CREATE VIEW {table} AS {source}")

@@ -109,8 +109,9 @@ def page(
         ConfigError: If there is no such run.
         ResultsError: If the results cannot be read.
     """
-    record, said = results.checked_run(run), marks or {}
+    said = marks or {}
     with closing(connect(results, runs=[run], shards=shards, fdr=options.fdr)) as con:
+        record = json.loads(con.execute("SELECT record FROM runs").fetchall()[0][0])
         rate, every = cutoff_of(con), findings(con)
         found = sorted(every, key=lambda f: (_place(said.get(f.identity)), f.order))
         found = found[:MOST_FINDINGS]

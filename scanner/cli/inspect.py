@@ -188,15 +188,14 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
         memscan runs results
     """
     from scanner.audit.text import aligned
-    from scanner.io import coverage
 
     store = opened(results)
     records: list[dict[str, Any]] = []
     committed: list[list[Any]] = []
     timed: list[tuple[str, str]] = []
     for name in store.runs():
-        record, commits = store.read_run(name), store.commits(name)
-        records.append(record | {"run": name, "status": coverage.status(record, commits)})
+        commits = store.commits(name)
+        records.append(store.checked_run(name, commits) | {"run": name})
         committed.append([commit["counts"] for commit in commits.values()])
         timed.append(_shares(list(commits.values())))
     if as_json:

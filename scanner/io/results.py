@@ -11,7 +11,7 @@ in the run's history lists; `parts` and `chunk_rows` know where.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.io import coverage, ledger, stores
-from scanner.io.ledger import History, Place, checked_name, encoded, own_places, stem
+from scanner.io.ledger import Facts, History, Place, checked_name, encoded, own_places, stem
 from scanner.io.patience import told
 from scanner.io.tables import (
     MASKS,
@@ -38,7 +38,8 @@ from scanner.io.tables import (
 from scanner.records import ChunkResult
 
 __all__ = [
-    "MASKS", "REJECTS", "SCHEMA_VERSION", "SCORES", "TABLES", "Part", "Results", "scores_schema",
+    "MASKS", "REJECTS", "SCHEMA_VERSION", "SCORES", "TABLES", "Committed", "Part", "Results",
+    "scores_schema",
 ]  # fmt: skip
 
 _RESERVED = ("run", "chunk", "schema_version", "files", "counts")
@@ -62,6 +63,19 @@ class Part:
     def is_whole(self) -> bool:
         """Whether all its rows count."""
         return sum(stop - start for _, start, stop in self.spans) == self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What is committed of a run, read once for all who ask.
+
+    Attributes:
+        history: What was packed.
+        records: The commit records by chunk name, in order of name.
+    """
+
+    history: History
+    records: dict[str, dict[str, Any]]
 
 
 class Results:
@@ -121,15 +135,19 @@ class Results:
             raise ResultsError(f"{self.store.address(name)} is damaged ({wrong}): {advice}")
         return record
 
-    def checked_run(self, run: str) -> dict[str, Any]:
+    def checked_run(self, run: str, commits: Mapping[str, Facts]) -> dict[str, Any]:
         """Return a run's record, its status held against the commits: see `coverage.status`.
 
+        Args:
+            run: The run.
+            commits: Its commit records by chunk name.
+
         Raises:
-            ResultsError: If there is none, or a record is damaged.
+            ResultsError: If there is none, or it is damaged.
         """
         record = self.read_run(run)
         if record.get("status") == "complete":
-            record["status"] = coverage.status(record, self.commits(run))
+            record["status"] = coverage.status(record, commits)
         return record
 
     def runs(self) -> list[str]:
@@ -171,7 +189,16 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        return self._commits(run, self.history(run))
+        return self.read_committed(run).records
+
+    def read_committed(self, run: str) -> Committed:
+        """Return a run's commit records, and how they were packed.
+
+        Raises:
+            ResultsError: If a record is damaged.
+        """
+        history = self.history(run)
+        return Committed(history, self._commits(run, history))
 
     def committed(self, run: str) -> list[str]:
         """Return the names of a run's chunks that are committed, in order.
@@ -192,31 +219,33 @@ class Results:
         return None if content is None else ledger.read_commit(self.store, name, content)
 
     def parts(
-        self, runs: Sequence[str] | None = None, *, shards: Collection[str] | None = None
-    ) -> dict[str, list[Part]]:
+        self, runs: Sequence[str] | None = None, *, shards: Collection[str] | None = None,
+        known: Mapping[str, Committed] | None = None,
+    ) -> dict[str, list[Part]]:  # fmt: skip
         """Return the files that hold the rows of committed chunks, by table.
 
         Args:
             runs: Which runs; null for all.
             shards: Identities of the shards whose chunks count; null for all.
+            known: By run, what was read of it already.
 
         Raises:
             ResultsError: If a record is damaged.
         """
         found: dict[str, list[Part]] = {table: [] for table in TABLES}
         for run in self.store.folders("commits") if runs is None else runs:
-            history = self.history(run)
-            packed, spans = history.places(), defaultdict[tuple[str, str], list[Any]](list)
+            own = (known or {}).get(run) or self.read_committed(run)
+            packed, spans = own.history.places(), defaultdict[tuple[str, str], list[Any]](list)
             rows = dict[str, int]()
-            for chunk, record in self._commits(run, history).items():
+            for chunk, record in own.records.items():
                 if shards is not None and record.get("shard_id") not in shards:
                     continue
                 for table, place in packed.get(chunk, own_places(record)).items():
                     path = place.file["path"]
                     rows[path] = place.file["rows"]
                     spans[table, path].append((chunk, place.start, place.stop))
-            for (table, path), own in spans.items():
-                found[table].append(Part(path, rows[path], tuple(own)))
+            for (table, path), ranges in spans.items():
+                found[table].append(Part(path, rows[path], tuple(ranges)))
         return found
 
     def files(self, table: str, runs: Sequence[str] | None = None) -> list[str]:

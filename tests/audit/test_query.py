@@ -19,6 +19,7 @@ from scanner.audit import query
 from scanner.audit.findings import findings
 from scanner.audit.query import connect, run_query, statement
 from scanner.errors import ConfigError, ResultsError
+from scanner.io import ledger
 from scanner.io.results import Results
 from scanner.records import Reject, caption_hash
 
@@ -365,3 +366,17 @@ def test_an_unknown_format_and_a_missing_target_are_refused(results) -> None:
         run_query(results, "SELECT 1", "xml", io.StringIO())
     with pytest.raises(ConfigError, match=r"^format parquet needs a file"):
         run_query(results, "SELECT 1", "parquet")
+
+
+def test_a_commit_record_is_read_once_however_many_ask(results, monkeypatch) -> None:
+    read: list[str] = []
+    whole = ledger.read_commit
+
+    def counted(store: Any, name: str, content: bytes) -> dict[str, Any]:
+        read.append(name)
+        return whole(store, name, content)
+
+    monkeypatch.setattr(ledger, "read_commit", counted)
+    connect(results).close()
+    assert read
+    assert len(read) == len(set(read))

@@ -43,7 +43,8 @@ def slurm(tmp_path):
         "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_CPUS_ON_NODE": "1",
         "MEMSCAN_HEAD_IP": "127.0.0.1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):
+    # A Ray of this process, and what it set for itself, is none of the job's business.
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
         environment.pop(name, None)
     started = []
 
