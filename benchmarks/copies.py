@@ -19,15 +19,15 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from webdataset.writer import TarWriter
 
-from scanner.audit.calibrate import calibrate
+from scanner.audit.calibrate import fit
 from scanner.audit.policy import Policy
 from scanner.audit.report import PageOptions
 from scanner.engine import Job, Resources, cluster
 from scanner.engine import scan as scan_on_ray
 from scanner.io import shards
 from scanner.io.results import Results
-from scanner.nightly.audit import Request, audit
-from scanner.nightly.state import State
+from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
@@ -95,14 +95,14 @@ def main() -> None:
         job = Job(model=model, shards=tuple(map(str, null)), results=str(out / "null.results"),
                   spec=ScanSpec(**{**vars_of(SPEC), "localize": "all"}), chunk_size=32)  # fmt: skip
         done = scan_on_ray(job, resources, lambda event: None)
-        calibrate(Results(job.results), done.run).save(out / "calibration.json")
-        state = State(out / "state")
+        fit(Results(job.results), done.run).save(out / "calibration.json")
+        state = AuditState(out / "state")
         job = Job(
             model=model, shards=tuple(shards.expand([str(out / "corpus")])), spec=SPEC,
             results=str(state.results.root), calibration=str(out / "calibration.json"),
             images=True, chunk_size=32,
         )  # fmt: skip
-        request = Request(job=job, policy=Policy(), page=PageOptions(images=shards.images))
+        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=shards.images))
         started = time.monotonic()
         looked: list[float] = []
         night = audit(

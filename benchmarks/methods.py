@@ -21,7 +21,7 @@ from typing import Any
 from planted import Testbed, markdown, options, testbeds
 
 from scanner import models
-from scanner.audit.calibrate import calibrate
+from scanner.audit.calibrate import fit
 from scanner.audit.detection import RATES, tpr_name
 from scanner.audit.evaluate import Evaluation, evaluate
 from scanner.engine import Event, Job, Resources, cluster, scan
@@ -88,7 +88,7 @@ def measured(
             make.write_truth(items, corpus / f"{name}-truth.parquet")
     null = _scan(testbed, out, "calibration", None, said)
     calibration = out / "calibration.json"
-    calibrate(Results(out / "calibration"), null).save(calibration)
+    fit(Results(out / "calibration"), null).save(calibration)
     run = _scan(testbed, out, "evaluation", calibration, said)
     found = evaluate(Results(out / "evaluation"), run, corpus / "evaluation-truth.parquet")
     (out / "evaluation.json").write_text(found.as_json())

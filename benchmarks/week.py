@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from scanner.audit.calibrate import calibrate
-from scanner.audit.night import Night
+from scanner.audit.calibrate import fit
+from scanner.audit.night import NightReport
 from scanner.audit.policy import Policy
 from scanner.audit.report import PageOptions
 from scanner.engine import Job, Resources, cluster
 from scanner.engine import scan as scan_on_ray
 from scanner.io import shards
 from scanner.io.results import Results
-from scanner.nightly.audit import Request, audit
-from scanner.nightly.state import State
+from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.state import AuditState
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
 
@@ -94,18 +94,18 @@ class Week:
             results=str(self.out / "null.results"), spec=replace(SPEC, localize="all"),
         )  # fmt: skip
         done = scan_on_ray(job, Resources(), lambda event: None)
-        calibrate(Results(job.results), done.run).save(target)
+        fit(Results(job.results), done.run).save(target)
 
-    def night(self) -> Night:
+    def night(self) -> NightReport:
         """Audit as the command does, and add a row to the table."""
         model, calibration = self.model()
-        state = State(self.out / "state")
+        state = AuditState(self.out / "state")
         job = Job(
             model=model, shards=tuple(shards.expand([str(self.out / "corpus")])), spec=SPEC,
             results=str(state.results.root), calibration=str(calibration), images=True,
             chunk_size=8,
         )  # fmt: skip
-        request = Request(job=job, policy=Policy(), page=PageOptions(images=shards.images))
+        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=shards.images))
         start, number = time.monotonic(), len(self.rows)
         night = audit(
             state, request, Resources(most_samples=self.budget), lambda event: None,
@@ -126,16 +126,16 @@ class Week:
         return night
 
 
-def told(night: Night, *states: str) -> set[str]:
+def told(night: NightReport, *states: str) -> set[str]:
     """Return the captions of the findings in some states."""
     return {a.change.finding.caption for a in night.alerts if a.change.state in states}
 
 
-def found(night: Night) -> set[str]:
+def found(night: NightReport) -> set[str]:
     return told(night, "new", "worse", "persisting", "better")
 
 
-def reasons(night: Night, state: str) -> set[str]:
+def reasons(night: NightReport, state: str) -> set[str]:
     return {a.change.reason for a in night.alerts if a.change.state == state}
 
 

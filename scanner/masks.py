@@ -11,7 +11,7 @@ WINDOW_SHARE = 13 / 64
 """Side of the mean filter as a share of the map's side: 13 pixels of a 64 pixel latent."""
 LEVEL = 0.9
 """A map's own level is this quantile of its smoothed pixels."""
-PINNED_BITS = 1.0
+STORED_BITS = 1.0
 """Snap-back from which on an image is called pinned: the caption halves the denoising error."""
 
 
@@ -62,7 +62,7 @@ def window(side: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
+class StoredExtent:
     """How far an image is one that the model stores.
 
     Attributes:
@@ -76,7 +76,7 @@ class Pinned:
     outside: float | None
 
 
-def pinned(ratios: NDArray[np.floating], mask: NDArray[np.bool_]) -> Pinned:
+def stored_extent(ratios: NDArray[np.floating], mask: NDArray[np.bool_]) -> StoredExtent:
     """Return whether an image is pinned onto a stored one, and how much of it.
 
     Args:
@@ -88,10 +88,10 @@ def pinned(ratios: NDArray[np.floating], mask: NDArray[np.bool_]) -> Pinned:
         'region'
     """
     inside, outside = (float(ratios[m].mean()) if m.any() else None for m in (mask, ~mask))
-    if min(bits for bits in (inside, outside) if bits is not None) > PINNED_BITS:
-        return Pinned("whole", inside, outside)
-    is_region = inside is not None and inside > PINNED_BITS
-    return Pinned("region" if is_region else "none", inside, outside)
+    if min(bits for bits in (inside, outside) if bits is not None) > STORED_BITS:
+        return StoredExtent("whole", inside, outside)
+    is_region = inside is not None and inside > STORED_BITS
+    return StoredExtent("region" if is_region else "none", inside, outside)
 
 
 def to_runs(mask: NDArray[np.bool_]) -> list[int]:

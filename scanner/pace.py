@@ -7,7 +7,7 @@ LEAST_SECONDS = 5.0
 """A rate of less than this says nothing of what is to come."""
 
 
-class Pace:
+class Throughput:
     """A rate over the last two minutes; of a slower thing, between its last two reports.
 
     Args:
@@ -26,7 +26,7 @@ class Pace:
             self._reports.popleft()
 
     @property
-    def is_telling(self) -> bool:
+    def is_meaningful(self) -> bool:
         """Whether the reports span long enough for a rate to be told, or an estimate made of it."""
         return self._reports[-1][0] - self._reports[0][0] >= LEAST_SECONDS
 

@@ -84,5 +84,5 @@ def test_an_image_is_pinned_whole_in_its_region_or_not(inside, outside, verdict)
     mask[:2] = inside is not None
     mask[2:] = outside is None
     ratios = np.where(mask, inside or 0.0, outside or 0.0)
-    found = masks.pinned(ratios, mask)
+    found = masks.stored_extent(ratios, mask)
     assert (found.verdict, found.inside, found.outside) == (verdict, inside, outside)

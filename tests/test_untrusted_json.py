@@ -27,7 +27,7 @@ from scanner.io import convert
 from scanner.io.lease import Lease
 from scanner.io.results import Results
 from scanner.models.limits import limits
-from scanner.nightly.state import State
+from scanner.nightly.state import AuditState
 from scanner.parsing import from_json
 from scanner.records import Caption, ChunkResult, ScoreRow
 
@@ -207,7 +207,7 @@ AUDIT = {
 @QUICK
 @given(data=st.data())
 def test_any_state_of_an_audit_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
-    state = State(tmp_path)
+    state = AuditState(tmp_path)
     place = state.folder("000001-2026-01-01")
     place.mkdir(parents=True, exist_ok=True)
     (place / "audit.json").write_text(json.dumps(changed(data, AUDIT)))
@@ -262,4 +262,4 @@ def test_metadata_and_records_of_conversion_may_not_be_bottomless(tmp_path: Path
     pictures.mkdir()
     (pictures / "metadata.jsonl").write_text(DEEP + "\n")
     with pytest.raises(ConfigError, match="cannot be read"):
-        convert._metadata(pictures, convert.Order(inputs=(str(pictures),)))
+        convert._metadata(pictures, convert.Conversion(inputs=(str(pictures),)))

@@ -71,7 +71,7 @@ class _Null:
     snap_back: float | None
 
 
-def calibrate(
+def fit(
     results: Results, run: str, *, pixel_fpr: float = 0.01, one_per_family: bool = False
 ) -> Calibration:
     """Fit a calibration on a run whose captions are all taken as not memorized.

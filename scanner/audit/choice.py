@@ -31,7 +31,7 @@ MOST_SUBSETS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class SettingResult:
     """What one map is worth at one step.
 
     Attributes:
@@ -96,10 +96,10 @@ class Choice:
         notes: What a reader must know.
     """
 
-    points: list[Point]
+    points: list[SettingResult]
     seeds: list[Seeds]
-    detection: Point
-    localization: Point | None
+    detection: SettingResult
+    localization: SettingResult | None
     number: int
     counts: dict[str, int]
     evaluations: dict[str, int] = field(default_factory=dict)
@@ -186,7 +186,7 @@ def choose(maps: Maps, known: Sequence[Truth], timesteps: Sequence[int]) -> Choi
     partial = np.array([t.mask is not None and 0 < t.mask.mean() < 1 for t in known]) & memorized
     where = partial if partial[first].any() and partial[~first].any() else memorized
     points = [
-        Point(
+        SettingResult(
             metric, baseline, step, timesteps[step], len(timesteps) - 1 - step,
             _auc(values, memorized, first), _iou(values, known, where & first),
             _auc(values, memorized, ~first), _iou(values, known, where & ~first),
@@ -257,7 +257,7 @@ def _seeds(
     return found
 
 
-def _best(points: Sequence[Point], name: str) -> Point | None:
+def _best(points: Sequence[SettingResult], name: str) -> SettingResult | None:
     """Return the point with the best of a measure; among ties the cheapest, then the latest."""
     there = [p for p in points if math.isfinite(getattr(p, name))]
     if not there:
@@ -267,7 +267,7 @@ def _best(points: Sequence[Point], name: str) -> Point | None:
     return min(ties, key=lambda p: (p.cost, -p.step))
 
 
-def _detector(points: Sequence[Point]) -> Point:
+def _detector(points: Sequence[SettingResult]) -> SettingResult:
     found = _best(points, "auc")
     if found is None:
         raise ValueError("an area under the curve exists where both classes do")
@@ -281,7 +281,7 @@ def _enough(seeds: Sequence[Seeds]) -> int:
     return next(good).number
 
 
-def _name(point: Point) -> str:
+def _name(point: SettingResult) -> str:
     place = f"timestep {point.timestep} (--map-back {point.back})"
     return f"{point.metric} against {point.baseline} at {place}"
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scanner import masks, pictures
 from scanner.audit.findings import Finding
 from scanner.audit.views import MATCHES
-from scanner.io.catalogue import Catalogue, Entries
+from scanner.io.catalogue import ImageIndex, IndexedImages
 from scanner.io.shards import Shard
 from scanner.pictures import MATCH_MSE, SKETCH, Match
 
-Images = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
+ImagesOf = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
 """From a shard and keys to the encoded training images that there are, by key."""
 
 Progress = Callable[[int, int, str], None]
@@ -31,7 +31,7 @@ _About = tuple[str | None, str | None]
 
 NEAR = 2 * MATCH_MSE
 """Sketches nearer than this are looked at; twice the threshold lets crops of some 10% through."""
-TELLING = 0.25
+DISTINCTIVE = 0.25
 """A match counts if its error is less than this share of the picture's own variance: a plain
 surface matches every other."""
 NOISE = 1e-4
@@ -102,7 +102,7 @@ class Group:
         }  # fmt: skip
 
 
-def told_of(group: Group) -> str:
+def explain(group: Group) -> str:
     """Return in words how many images hold a finding."""
     number = len(group.copies)
     if not number and group.is_plain:
@@ -135,8 +135,8 @@ class Query:
 
     def weights(self) -> list[NDArray[np.float32]]:
         """Return what each colour of a sketch counts, ``(SKETCH * SKETCH * 3,)``, one per rule."""
-        shares = [np.ones((SKETCH, SKETCH))] if is_telling(self.pixels, None) else []
-        if self.mask is not None and is_telling(self.pixels, self.mask):
+        shares = [np.ones((SKETCH, SKETCH))] if is_distinctive(self.pixels, None) else []
+        if self.mask is not None and is_distinctive(self.pixels, self.mask):
             fine = masks.resize(self.mask, 8 * SKETCH, 8 * SKETCH)
             share = fine.reshape(SKETCH, 8, SKETCH, 8).mean(axis=(1, 3))
             inside = np.where(share >= 0.5, share, 0.0)
@@ -154,12 +154,12 @@ class Query:
         if match.verdict not in MATCHES:
             return None
         part = self.mask if match.verdict == "template" else None
-        return match if is_telling(self.pixels, part, match.error or 0.0) else None
+        return match if is_distinctive(self.pixels, part, match.error or 0.0) else None
 
 
 def search(
     con: duckdb.DuckDBPyConnection, found: Sequence[Finding], corpus: Sequence[Shard],
-    catalogue: Catalogue, images: Images, progress: Progress = lambda done, total, word: None,
+    catalogue: ImageIndex, images: ImagesOf, progress: Progress = lambda done, total, word: None,
 ) -> dict[str, Group]:  # fmt: skip
     """Look for the copies of findings in a corpus.
 
@@ -181,7 +181,7 @@ def search(
         some = found[start : start + AT_ONCE]
         queries = _queries(con, some, images)
         said = f"{min(start + AT_ONCE, len(found))} of {len(found)} findings"
-        rules, about = Rules(queries), dict[_Place, _About]()
+        rules, about = Cutoffs(queries), dict[_Place, _About]()
         for done, entries in enumerate(catalogue.entries(corpus), 1):
             about |= _near(rules, entries)
             progress(done, len(corpus), said)
@@ -194,7 +194,7 @@ def search(
 
 
 def _queries(
-    con: duckdb.DuckDBPyConnection, found: Sequence[Finding], images: Images
+    con: duckdb.DuckDBPyConnection, found: Sequence[Finding], images: ImagesOf
 ) -> list[Query]:
     """Return the picture of each finding, and the training image that a generated one matches."""
     con.execute("CREATE OR REPLACE TEMP TABLE searched (identity VARCHAR, sha VARCHAR, "
@@ -239,7 +239,7 @@ def _query(
     return [Query(identity, np.asarray(image), mask, is_training)]
 
 
-def is_telling(
+def is_distinctive(
     pixels: NDArray[np.uint8], mask: NDArray[np.bool_] | None, error: float = NOISE
 ) -> bool:
     """Whether a match with this error says that two pictures, or parts, are one: none is plain."""
@@ -249,10 +249,10 @@ def is_telling(
     if not len(part):
         return False
     spread = float((part / 255.0).var(axis=0).mean())
-    return error < TELLING * spread
+    return error < DISTINCTIVE * spread
 
 
-class Rules:
+class Cutoffs:
     """What queries ask of sketches: a weighted distance each, or two where there is a mask."""
 
     def __init__(self, queries: Sequence[Query]) -> None:
@@ -271,7 +271,7 @@ class Rules:
         return self.own - 2 * self.centres @ values.T + self.weights @ (values**2).T
 
 
-def _near(rules: Rules, entries: Entries) -> dict[_Place, _About]:
+def _near(rules: Cutoffs, entries: IndexedImages) -> dict[_Place, _About]:
     """Note the images of a shard that come near; return their urls and captions' hashes."""
     seen: dict[_Place, _About] = {}
     if not rules.queries or not len(entries.sketches):
@@ -286,7 +286,7 @@ def _near(rules: Rules, entries: Entries) -> dict[_Place, _About]:
 
 
 def _confirm(
-    queries: Sequence[Query], images: Images, progress: Callable[[int, int], None]
+    queries: Sequence[Query], images: ImagesOf, progress: Callable[[int, int], None]
 ) -> None:
     """Decode what came near and keep what matches."""
     wanted: dict[str, dict[str, list[Query]]] = {}

@@ -23,7 +23,7 @@ FACTOR = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class RunView:
     """What is looked at: a run, or some shards of one.
 
     Attributes:
@@ -98,7 +98,7 @@ class Diff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Last:
+class PreviousNight:
     """What the last audit told, and where its captions are now.
 
     Its view alone would not do: a run goes on after an audit, so that tonight the same view may
@@ -136,13 +136,13 @@ def alerted(
 
 
 @dataclass(frozen=True, slots=True)
-class _Earlier:
+class _EarlierFinding:
     finding: Finding
     run: str
     causes: list[str]
 
 
-def diff(before: View | None, after: View, last: Last | None = None) -> Diff:
+def diff(before: RunView | None, after: RunView, last: PreviousNight | None = None) -> Diff:
     """Compare two views; against nothing, every finding is new.
 
     A finding of a sampled caption and those of the same caption at its images are one: a change
@@ -167,7 +167,7 @@ def diff(before: View | None, after: View, last: Last | None = None) -> Diff:
         causes = differences(before, after)
         with closing(before.open()) as earlier:
             own = last.findings if last else {f.identity: f for f in findings(earlier)}
-            then = {name: _Earlier(f, before.run, causes) for name, f in own.items()}
+            then = {name: _EarlierFinding(f, before.run, causes) for name, f in own.items()}
             then = _followed(now, then | _carried(before, after, last))
             seen_then = scanned(earlier, [now[name] for name in now.keys() - then.keys()])
         seen_now = scanned(con, [then[name].finding for name in then.keys() - now.keys()])
@@ -196,7 +196,7 @@ def scanned(con: duckdb.DuckDBPyConnection, found: Collection[Finding]) -> set[s
     return {name for (name,) in rows}
 
 
-def differences(before: View, after: View) -> list[str]:
+def differences(before: RunView, after: RunView) -> list[str]:
     """Return what differs in how two views were made."""
     records = [view.results.read_run(view.run) for view in (before, after)]
     specs = [dict(record.get("spec") or {}) for record in records]
@@ -216,13 +216,13 @@ def differences(before: View, after: View) -> list[str]:
     return [cause for cause, (one, other) in compared.items() if one != other]
 
 
-def _followed(now: Mapping[str, Finding], then: Mapping[str, _Earlier]) -> dict[str, _Earlier]:
+def _followed(now: Mapping[str, Finding], then: Mapping[str, _EarlierFinding]) -> dict[str, _EarlierFinding]:
     """Return earlier findings by what they are now, if captions are scored from another source.
 
     A caption that was sampled stands for each of its images that is a finding now; of images of
     one caption that is sampled now the worst does.
     """
-    left, by_caption = dict(then), dict[str, list[_Earlier]]()
+    left, by_caption = dict(then), dict[str, list[_EarlierFinding]]()
     for name, earlier in then.items():
         if name not in now:
             by_caption.setdefault(earlier.finding.caption_sha256, []).append(earlier)
@@ -239,17 +239,17 @@ def _followed(now: Mapping[str, Finding], then: Mapping[str, _Earlier]) -> dict[
     return left
 
 
-def _carried(before: View, after: View, last: Last | None) -> dict[str, _Earlier]:
+def _carried(before: RunView, after: RunView, last: PreviousNight | None) -> dict[str, _EarlierFinding]:
     pending = last.pending if last else {}
     causes = {
         run: differences(replace(before, run=run), after)
         for run in {r for _, r in pending.values()}
     }
-    return {sha: _Earlier(found, run, causes[run]) for sha, (found, run) in pending.items()}
+    return {sha: _EarlierFinding(found, run, causes[run]) for sha, (found, run) in pending.items()}
 
 
 def _appeared(
-    now: Mapping[str, Finding], then: Mapping[str, _Earlier], seen: set[str], causes: list[str],
+    now: Mapping[str, Finding], then: Mapping[str, _EarlierFinding], seen: set[str], causes: list[str],
     late: Collection[str],
 ) -> Iterator[Change]:  # fmt: skip
     for sha in now.keys() - then.keys():
@@ -261,7 +261,7 @@ def _appeared(
 
 
 def _disappeared(
-    now: Mapping[str, Finding], then: Mapping[str, _Earlier], seen: set[str], last: Last | None
+    now: Mapping[str, Finding], then: Mapping[str, _EarlierFinding], seen: set[str], last: PreviousNight | None
 ) -> Iterator[Change]:
     lost = [then[sha].finding for sha in then.keys() - now.keys() - seen]
     waiting, gone = (last.waiting(lost), last.gone) if last else ((), {})
@@ -279,7 +279,7 @@ def _disappeared(
             yield Change("resolved", because, earlier.finding, None)
 
 
-def _stayed(now: Mapping[str, Finding], then: Mapping[str, _Earlier]) -> Iterator[Change]:
+def _stayed(now: Mapping[str, Finding], then: Mapping[str, _EarlierFinding]) -> Iterator[Change]:
     for sha in now.keys() & then.keys():
         state, reason = _judged(then[sha].finding, now[sha], then[sha].causes)
         yield Change(state, reason, then[sha].finding, now[sha])

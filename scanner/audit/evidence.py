@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanner import pictures
-from scanner.audit.findings import told
+from scanner.audit.findings import message_of
 from scanner.audit.text import printable
 from scanner.audit.views import MATCHES
 from scanner.errors import ConfigError
@@ -22,7 +22,7 @@ Images = Callable[[str, str], bytes | None]
 MIN_HASH_DIGITS = 6
 MAPS_FOR_SCALE = 500
 
-DRAWN = """
+GENERATED = """
 SELECT min({'other': NOT named, 'shard': shard, 'key': key}) AS sample, image_sha256, max(caption),
        avg(delta_s), min(p_value), bool_or(flagged), avg(snap_back)
 FROM (SELECT *, key = $2 OR starts_with(identity_of(caption_sha256, image_sha256), lower($2))
@@ -101,7 +101,7 @@ def gather(
         ConfigError: If no caption or more than one answers to it, naming the nearest.
     """
     sha = resolve(con, key_or_hash)
-    found = con.execute(DRAWN, [sha, key_or_hash]).fetchall()
+    found = con.execute(GENERATED, [sha, key_or_hash]).fetchall()
     sample, scored, caption, delta_s, p_value, flagged, snap_back = found[0]
     seed, rows = _map_rows(con, sha, scored, baseline)
     maps: dict[str, NDArray[np.float64]] = {}
@@ -148,7 +148,7 @@ def _compared(
         [sha, seed],
     ).fetchall()
     for match, is_own, shard, key, mse in near:
-        words.append(f"nearest: {told(match, own=is_own)}, {printable(key)}, error {mse:.3g}")
+        words.append(f"nearest: {message_of(match, own=is_own)}, {printable(key)}, error {mse:.3g}")
         if match in MATCHES and not is_own:
             return tuple(words), picture(images(shard, key))
     return tuple(words), None

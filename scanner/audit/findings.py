@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import duckdb
 
 from scanner.audit.query import connect
-from scanner.audit.verdict import Verdict
+from scanner.audit.verdict import FdrCutoff
 from scanner.audit.views import MATCHES
 from scanner.io.results import Results
 from scanner.records import identity_of
@@ -89,7 +89,7 @@ class Finding:
         """What the nearest image of the corpus is to the picture, and where; empty if unknown."""
         if self.nearest_match is None or self.nearest_key is None:
             return ""
-        return f"{told(self.nearest_match, own=bool(self.nearest_own))}: {self.nearest_key}"
+        return f"{message_of(self.nearest_match, own=bool(self.nearest_own))}: {self.nearest_key}"
 
     @property
     def match_rank(self) -> int:
@@ -103,7 +103,7 @@ class Finding:
         return self.match_rank, p_value, -(self.delta_s or 0.0), self.identity
 
 
-def told(match: str, *, own: bool) -> str:
+def message_of(match: str, *, own: bool) -> str:
     """Return in words what a generated picture is to an image.
 
     Args:
@@ -132,7 +132,7 @@ def cutoff_of(con: duckdb.DuckDBPyConnection) -> tuple[float, float] | None:
     return rows[0] if rows else None
 
 
-def settle(results: Results, run: str) -> Verdict | None:
+def apply_cutoff(results: Results, run: str) -> FdrCutoff | None:
     """Decide a run's false-discovery rate over all that is committed, and keep it in its record.
 
     Views decide it for themselves where the record's is of fewer chunks; the record is for
@@ -152,6 +152,6 @@ def settle(results: Results, run: str) -> Verdict | None:
             "SELECT count(p), count(*) FILTER (f) FROM (SELECT min(p_value) AS p, "
             "bool_or(flagged) AS f FROM scores GROUP BY caption_sha256, image_sha256)"
         ).fetchall()[0]
-    verdict = Verdict(*rate, captions, flagged, len(results.committed(run)))
+    verdict = FdrCutoff(*rate, captions, flagged, len(results.committed(run)))
     results.write_run(run, {**results.read_run(run), "verdict": verdict.as_json()})
     return verdict

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from scanner.audit.copies import Group, told_of
+from scanner.audit.copies import Group, explain
 from scanner.audit.diff import STATES, Change, change_json
 from scanner.audit.policy import LEVELS
-from scanner.audit.report import Mark
+from scanner.audit.report import RowMark
 from scanner.audit.text import cut, printable, visible
 from scanner.errors import ExitCode
 
@@ -56,9 +56,9 @@ class Alert:
     alarms: bool = False
     images: Group | None = None
 
-    def mark(self) -> Mark:
+    def mark(self) -> RowMark:
         """Return what a page shows of it."""
-        return Mark(self.change.state, self.change.reason, self.severity, self.muted)
+        return RowMark(self.change.state, self.change.reason, self.severity, self.muted)
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -68,7 +68,7 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
+class NightReport:
     """One audit.
 
     Attributes:
@@ -146,9 +146,9 @@ class Night:
         return {**counted, "alarms": len(self.alarms), "muted": muted}
 
 
-def as_record(night: Night) -> dict[str, Any]:
+def as_record(night: NightReport) -> dict[str, Any]:
     """Return what ``audit.json`` holds of an audit, but for the state's own entries."""
-    own = {name: getattr(night, name) for name in Night.__slots__ if name != "alerts"}
+    own = {name: getattr(night, name) for name in NightReport.__slots__ if name != "alerts"}
     alerts = [
         change_json(a.change)
         | {"severity": a.severity, "muted": a.muted or None, "alarms": a.alarms,
@@ -161,7 +161,7 @@ def as_record(night: Night) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def as_sarif(night: Night, version: str, *, redact: bool) -> str:
+def as_sarif(night: NightReport, version: str, *, redact: bool) -> str:
     """Return SARIF 2.1.0: one result per finding, which keeps its fingerprint over the nights."""
     rules = [
         {"id": f"memscan/{name}", "name": name, "shortDescription": {"text": text}}
@@ -200,7 +200,7 @@ def _sarif_result(alert: Alert, *, redact: bool) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": f"memscan/{rule}",
         "level": SARIF_LEVEL[alert.severity],
-        "message": {"text": f"{_told(alert, redact=redact)} {change.state}, {_numbers(alert)}"},
+        "message": {"text": f"{_finding_text(alert, redact=redact)} {change.state}, {_numbers(alert)}"},
         "baselineState": BASELINE[change.state],
         "locations": [_location(found.shard, found.key)],
         "partialFingerprints": {"memscanFinding/v1": fingerprint(found.identity)},
@@ -229,7 +229,7 @@ def _location(shard: str, key: str, text: str = "") -> dict[str, Any]:
     return place | {"message": {"text": text}} if text else place
 
 
-def as_junit(night: Night, *, redact: bool) -> str:
+def as_junit(night: NightReport, *, redact: bool) -> str:
     """Return JUnit XML: completeness is a case, and so is every alarm and muted finding."""
     told = [alert for alert in night.alerts if alert.alarms or alert.muted]
     shown = told[:MOST_ENTRIES]
@@ -251,7 +251,7 @@ def as_junit(night: Night, *, redact: bool) -> str:
         found = alert.change.finding
         case = ET.SubElement(
             suite, "testcase", classname=f"memscan.{alert.severity}",
-            name=f"{found.identity[:12]} {_told(alert, redact=redact)}",
+            name=f"{found.identity[:12]} {_finding_text(alert, redact=redact)}",
         )  # fmt: skip
         if alert.muted:
             ET.SubElement(case, "skipped", message=f"muted: {printable(alert.muted)}")
@@ -271,7 +271,7 @@ def as_junit(night: Night, *, redact: bool) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def as_markdown(night: Night, *, redact: bool) -> str:
+def as_markdown(night: NightReport, *, redact: bool) -> str:
     """Return a message for a chat: what happened, what alarms, what is missing."""
     counts, figures = night.counts(), night.figures
     screened = figures.get("screened", 0)
@@ -313,14 +313,14 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 def _line(alert: Alert, *, redact: bool) -> str:
     found = alert.change.finding
-    told = _code(_told(alert, redact=redact))
+    told = _code(_finding_text(alert, redact=redact))
     return (
         f"- {alert.severity}, {alert.change.state}: {told} ({_numbers(alert)}; "
         f"{_code(found.key)}, {found.identity[:12]})"
     )
 
 
-def _told(alert: Alert, *, redact: bool) -> str:
+def _finding_text(alert: Alert, *, redact: bool) -> str:
     found = alert.change.finding
     return "caption withheld" if redact else cut(printable(found.caption), 160) or "no caption"
 
@@ -337,7 +337,7 @@ def _numbers(alert: Alert) -> str:
         parts.append(f"p {found.p_value:.3g}{tail}")
     parts.append(f"{found.copies} {'copy' if found.copies == 1 else 'copies'} in the corpus")
     if alert.images is not None:
-        parts.append(told_of(alert.images))
+        parts.append(explain(alert.images))
     return ", ".join(parts) + (f"; {alert.change.reason}" if alert.change.reason else "")
 
 

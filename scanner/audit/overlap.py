@@ -84,11 +84,11 @@ def sweep(
         return Sweep(0, nothing, nothing, nothing)
     low, high = np.inf, -np.inf
     for values, truth in zip(maps, truths, strict=True):
-        lit = _lit(prepare(values), truth)
+        lit = _above(prepare(values), truth)
         low, high = min(low, float(lit.min())), max(high, float(lit.max()))
     inter, union, sizes, ratios = np.zeros(101), np.zeros(101), 0, np.zeros(101)
     for values, truth in zip(maps, truths, strict=True):
-        scaled = (_lit(prepare(values), truth) - low) / (high - low + 1e-8)
+        scaled = (_above(prepare(values), truth) - low) / (high - low + 1e-8)
         both, either = _overlaps(scaled, truth)
         inter, union, sizes = inter + both, union + either, sizes + truth.size
         ratios += _ratio(both, either)
@@ -108,7 +108,7 @@ def agreement(masks: Iterable[Bools], truths: Iterable[Bools]) -> Overlap:
     return Overlap(len(ratios), pooled, float(np.mean(ratios)), 1 - (either - both) / sizes)
 
 
-def _lit(values: Floats, truth: Bools) -> Floats:
+def _above(values: Floats, truth: Bools) -> Floats:
     return np.log1p(bilinear(np.maximum(values, 0), *truth.shape))
 
 

@@ -37,7 +37,7 @@ class Rule:
         return finding.copies >= self.copies
 
 
-USUAL = {
+DEFAULT_RULES = {
     "critical": Rule(match=("verbatim",)),
     "high": Rule(match=("template",)),
     "medium": Rule(p_value=0.001),
@@ -54,7 +54,7 @@ class Policy:
         states: The states that do.
     """
 
-    rules: Mapping[str, Rule] = field(default_factory=lambda: USUAL)
+    rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
     least: str = "low"
     states: tuple[str, ...] = ("new",)
 
@@ -113,7 +113,7 @@ def load(path: str | Path) -> Policy:
     if least not in LEVELS:
         raise ConfigError(f"policy {path}: alarm.severity must be one of {_listed(LEVELS)}")
     rules = {level: _rule(path, level, _table(path, severity, level)) for level in severity}
-    return Policy({**USUAL, **rules}, least, states)
+    return Policy({**DEFAULT_RULES, **rules}, least, states)
 
 
 def _rule(path: str | Path, level: str, content: dict[str, Any]) -> Rule:

@@ -21,7 +21,7 @@ from typing import Any, TextIO, cast
 import duckdb
 
 from scanner.audit.output import CELLS, execute, write_parquet, write_text
-from scanner.audit.verdict import Verdict, settled, verdicts
+from scanner.audit.verdict import FdrCutoff, apply_cutoff, fdr_cutoffs
 from scanner.audit.views import VIEWS
 from scanner.errors import ConfigError, ResultsError
 from scanner.io.results import Part, Results
@@ -109,12 +109,12 @@ def connect(
             con.register_filesystem(results.store.files)
         _lock(con, [path for each in files.values() for path, _ in each] + [str(p) for p in also])
         sources = {table: _source(table, each) for table, each in files.items()}
-        records = {run: results.checked_run(run, own.records) for run, own in committed.items()}
-        found = verdicts(
+        records = {run: results.verified_run(run, own.records) for run, own in committed.items()}
+        found = fdr_cutoffs(
             con, sources["scores"], records, lambda run: list(committed[run].records),
             fdr=fdr, shards=shards,
         )  # fmt: skip
-        sources["scores"] = settled(sources["scores"], found)
+        sources["scores"] = apply_cutoff(sources["scores"], found)
         for table, source in sources.items():
             con.execute(f"CREATE VIEW {table} AS {source}")
         con.execute(f"CREATE VIEW runs AS {_runs(records, found)}")
@@ -324,7 +324,7 @@ def _spans(part: Part) -> Spans:
     return found
 
 
-def _runs(records: Mapping[str, dict[str, Any]], found: Mapping[str, Verdict]) -> str:
+def _runs(records: Mapping[str, dict[str, Any]], found: Mapping[str, FdrCutoff]) -> str:
     names, rows = ("run", "started", "status", "model", "record", "fdr", "cutoff"), []
     for run, record in records.items():
         rate = (found[run].rate, found[run].cutoff) if run in found else (None, None)

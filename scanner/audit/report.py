@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from scanner.audit.copies import Group, told_of
+from scanner.audit.copies import Group, explain
 from scanner.audit.findings import Finding, cutoff_of, findings
 from scanner.audit.histogram import Histogram, as_svg, histogram, levels, ticks
 from scanner.audit.query import connect, model_of
@@ -60,7 +60,7 @@ class PageOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class RowMark:
     """What an audit says of a finding.
 
     Attributes:
@@ -84,7 +84,7 @@ def page(
     options: PageOptions,
     *,
     shards: Collection[str] | None = None,
-    marks: Mapping[str, Mark] | None = None,
+    marks: Mapping[str, RowMark] | None = None,
     gone: Sequence[Finding] = (),
     banners: Sequence[str] = (),
     facts: Sequence[tuple[str, str]] = (),
@@ -150,7 +150,7 @@ def figures(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return dict(zip(names, map(int, row), strict=True))
 
 
-def _place(mark: Mark | None) -> int:
+def _place(mark: RowMark | None) -> int:
     """Return 0 for what is new or worse, 1 for what is known, 2 for what is muted."""
     if mark is None:
         return 1
@@ -159,7 +159,7 @@ def _place(mark: Mark | None) -> int:
 
 def _headline(
     counts: Mapping[str, int], every: Sequence[Finding], record: Mapping[str, Any],
-    marks: Mapping[str, Mark],
+    marks: Mapping[str, RowMark],
 ) -> list[tuple[str, str]]:  # fmt: skip
     matches = Counter(finding.match for finding in every)
     states = Counter("muted" if mark.muted else mark.state for mark in marks.values())
@@ -306,7 +306,7 @@ def _notes(record: dict[str, Any], cut: int, pictures: Gallery, options: PageOpt
 
 
 def _item(
-    finding: Finding, mark: Mark | None, options: PageOptions, addresses: Mapping[str, str]
+    finding: Finding, mark: RowMark | None, options: PageOptions, addresses: Mapping[str, str]
 ) -> dict[str, Any]:
     caption = None if options.redact else printable(finding.caption[:MOST_CHARACTERS])
     url = addresses.get(finding.identity, "")
@@ -358,7 +358,7 @@ def _copies(group: Group) -> dict[str, Any]:
         [printable(copy.key), printable(copy.shard), copy.match or "same image", copy.mse]
         for copy in group.copies[:MOST_COPIES]
     ]
-    return {"v": told_of(group), "w": listed}
+    return {"v": explain(group), "w": listed}
 
 
 def _distribution(shown: Histogram | None) -> str:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanner import masks, pictures
-from scanner.audit.copies import LARGEST_SIDE, Query, Rules, is_telling
-from scanner.audit.findings import told
+from scanner.audit.copies import LARGEST_SIDE, Query, Cutoffs, is_distinctive
+from scanner.audit.findings import message_of
 from scanner.audit.views import MATCHES
-from scanner.io.catalogue import Catalogue, Entries
+from scanner.io.catalogue import ImageIndex, IndexedImages
 from scanner.io.shards import Shard
 
 Images = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
@@ -71,13 +71,13 @@ class Retrieved:
     mse: float
     tiled_l2: float
 
-    def told(self) -> str:
+    def as_row(self) -> str:
         """Return it in words: what the picture is a copy of, if of anything."""
-        return told(self.match, own=self.own)
+        return message_of(self.match, own=self.own)
 
 
 @dataclass(slots=True, eq=False)
-class _Drawn:
+class _Generated:
     """A generated picture and the candidates that its rules found: distance, shard, key, own."""
 
     query: Query
@@ -97,12 +97,12 @@ class _Drawn:
             return None
         found = pictures.match(pixels, image, self.query.mask)
         error, part = found.error or 0.0, self.query.mask if found.verdict == "template" else None
-        is_plain = found.verdict in MATCHES and not is_telling(pixels, part, error)
+        is_plain = found.verdict in MATCHES and not is_distinctive(pixels, part, error)
         return "plain" if is_plain else found.verdict, error, found.tiled or 0.0
 
 
 def retrieve(
-    con: duckdb.DuckDBPyConnection, corpus: Sequence[Shard], catalogue: Catalogue, images: Images,
+    con: duckdb.DuckDBPyConnection, corpus: Sequence[Shard], catalogue: ImageIndex, images: Images,
     *, nearest: int = NEAREST, progress: Progress = lambda done, total, word: None,
 ) -> list[Retrieved]:  # fmt: skip
     """Return the images nearest to every generated picture of a run.
@@ -123,7 +123,7 @@ def retrieve(
     for start in range(0, len(drawn), AT_ONCE):
         some = drawn[start : start + AT_ONCE]
         said = f"{min(start + AT_ONCE, len(drawn)):,} of {len(drawn):,} pictures"
-        rules = Rules([one.query for one in some])
+        rules = Cutoffs([one.query for one in some])
         by_query = {id(one.query): one for one in some}
         for one in some:
             one.near = [[] for _ in one.query.weights()]
@@ -134,7 +134,7 @@ def retrieve(
     return rows
 
 
-def _generated(con: duckdb.DuckDBPyConnection) -> Iterator[_Drawn]:
+def _generated(con: duckdb.DuckDBPyConnection) -> Iterator[_Generated]:
     cursor = con.execute(GENERATED)
     for sha, seed, image, runs, height, width in iter(cursor.fetchone, None):
         try:
@@ -143,10 +143,10 @@ def _generated(con: duckdb.DuckDBPyConnection) -> Iterator[_Drawn]:
             continue
         opened.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
         mask = None if runs is None else masks.from_runs(runs, height, width)
-        yield _Drawn(Query(sha, np.asarray(opened), mask, is_training=False), int(seed))
+        yield _Generated(Query(sha, np.asarray(opened), mask, is_training=False), int(seed))
 
 
-def _gather(rules: Rules, by_query: dict[int, _Drawn], entries: Entries) -> None:
+def _gather(rules: Cutoffs, by_query: dict[int, _Generated], entries: IndexedImages) -> None:
     """Keep a shard's nearest sketches by every rule, if they are nearer than what there was."""
     if not rules.queries or not len(entries.sketches):
         return
@@ -170,9 +170,9 @@ def _least(values: NDArray[np.float32], number: int) -> NDArray[np.intp]:
     return np.argpartition(values, number)[:number]
 
 
-def _ranked(some: Sequence[_Drawn], images: Images, nearest: int) -> Iterator[Retrieved]:
+def _ranked(some: Sequence[_Generated], images: Images, nearest: int) -> Iterator[Retrieved]:
     """Yield each picture's nearest images, from one read of every shard that holds one."""
-    wanted: dict[str, dict[str, list[_Drawn]]] = {}
+    wanted: dict[str, dict[str, list[_Generated]]] = {}
     for one in some:
         for shard, key in one.wanted():
             wanted.setdefault(shard, {}).setdefault(key, []).append(one)
@@ -197,7 +197,7 @@ def _ranked(some: Sequence[_Drawn], images: Images, nearest: int) -> Iterator[Re
 
 def counted(rows: Sequence[Retrieved]) -> dict[str, int]:
     """Return how many generated pictures have which nearest image, by a word for it."""
-    counts = Counter(row.told() for row in rows if row.rank == 1)
+    counts = Counter(row.as_row() for row in rows if row.rank == 1)
     return dict(sorted(counts.items()))
 
 

@@ -17,7 +17,7 @@ from scanner.errors import ConfigError, ResultsError
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FdrCutoff:
     """A settled false-discovery rate.
 
     Attributes:
@@ -40,7 +40,7 @@ class Verdict:
         return asdict(self)
 
 
-def verdicts(
+def fdr_cutoffs(
     con: duckdb.DuckDBPyConnection,
     source: str,
     records: Mapping[str, Mapping[str, Any]],
@@ -48,7 +48,7 @@ def verdicts(
     *,
     fdr: float | None,
     shards: Collection[str] | None,
-) -> dict[str, Verdict]:
+) -> dict[str, FdrCutoff]:
     """Return the verdict of every run that has a false-discovery rate.
 
     What a run's record keeps is taken if it is of these very chunks, else the cut-off is
@@ -67,7 +67,7 @@ def verdicts(
         ConfigError: If ``fdr`` is asked of a run that has scores and no p-values.
         ResultsError: If a record's rate is none.
     """
-    found: dict[str, Verdict] = {}
+    found: dict[str, FdrCutoff] = {}
     for run, record in records.items():
         rate = (record.get("spec") or {}).get("fdr") if fdr is None else fdr
         if rate is None:
@@ -77,7 +77,7 @@ def verdicts(
         chunks = len(committed(run))
         kept = record.get("verdict")
         if shards is None and kept and (kept["rate"], kept["chunks"]) == (rate, chunks):
-            found[run] = Verdict(**{each.name: kept[each.name] for each in fields(Verdict)})
+            found[run] = FdrCutoff(**{each.name: kept[each.name] for each in fields(FdrCutoff)})
             continue
         rows = con.execute(
             f"SELECT min(p_value) AS p FROM ({source}) WHERE run = $1 AND p_value IS NOT NULL "  # noqa: S608
@@ -89,7 +89,7 @@ def verdicts(
             _refuse_without_p_values(con, source, run)
         cutoff = benjamini_hochberg(p_values, float(rate))
         flagged = int((p_values <= cutoff).sum())
-        found[run] = Verdict(float(rate), cutoff, len(p_values), flagged, chunks)
+        found[run] = FdrCutoff(float(rate), cutoff, len(p_values), flagged, chunks)
     return found
 
 
@@ -106,7 +106,7 @@ def _refuse_without_p_values(con: duckdb.DuckDBPyConnection, source: str, run: s
         )
 
 
-def settled(source: str, found: Mapping[str, Verdict]) -> str:
+def apply_cutoff(source: str, found: Mapping[str, FdrCutoff]) -> str:
     """Return score rows whose ``flagged`` says what the verdicts say, as a query."""
     if not found:
         return source

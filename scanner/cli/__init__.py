@@ -26,7 +26,7 @@ from scanner.cli import (
     upkeep,
 )
 from scanner.errors import ClusterLostError, ExitCode, ScannerError
-from scanner.io.signed import withheld
+from scanner.io.signed import redacted
 
 UNWRITABLE = (*files.FULL, errno.EFBIG, errno.EIO)
 """Errors of an output that takes no more."""
@@ -100,7 +100,7 @@ def _run() -> int | str | None:
     try:
         return app(standalone_mode=True)
     except ScannerError as error:
-        _say(withheld(str(error)))
+        _say(redacted(str(error)))
         if isinstance(error, ClusterLostError):
             _end(error.exit_code)
         return error.exit_code

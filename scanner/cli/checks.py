@@ -155,9 +155,9 @@ def _tried(name: str, fix: str, look: Callable[[], tuple[str, str, str]]) -> Che
     except ScannerError as error:
         return Check(name, "fail", str(error), fix)
     except Exception as error:  # a doctor does not fall ill: libraries break in ways of their own
-        from scanner.io.signed import withheld
+        from scanner.io.signed import redacted
 
-        return Check(name, "fail", withheld(f"{type(error).__name__}: {error}"), fix)
+        return Check(name, "fail", redacted(f"{type(error).__name__}: {error}"), fix)
 
 
 def _torch() -> tuple[str, str, str]:

@@ -58,7 +58,7 @@ def choose(
     options.check_device(device, dtype)
     from scanner.models import GAUSSIAN
     from scanner.models.limits import baseline_reading
-    from scanner.testbed.choice import Question, measured
+    from scanner.testbed.choice import ChoiceRequest, measured
 
     for path, name in ((out, "--out"), (figure, "--figure")):
         if path is not None:
@@ -67,7 +67,7 @@ def choose(
         seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
         dtype=dtype,
     )  # fmt: skip
-    question = Question(
+    question = ChoiceRequest(
         model=options.located(model),
         baselines=tuple(options.located(name) for name in baseline or ()),
         spec=spec, captions=captions, device=device, batch_size=batch_size,

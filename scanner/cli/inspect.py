@@ -195,7 +195,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     timed: list[tuple[str, str]] = []
     for name in store.runs():
         commits = store.commits(name)
-        records.append(store.checked_run(name, commits) | {"run": name})
+        records.append(store.verified_run(name, commits) | {"run": name})
         committed.append([commit["counts"] for commit in commits.values()])
         timed.append(_shares(list(commits.values())))
     if as_json:

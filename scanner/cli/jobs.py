@@ -16,7 +16,7 @@ from scanner.cli.options import Json
 from scanner.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from scanner.engine.submission import Jobs, Sent
+    from scanner.engine.submission import JobClient, JobInfo
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -124,7 +124,7 @@ def submit(
             f"--working-dir and the working_dir of {runtime_env} exclude each other: give one"
         )
     what = submission.Submission(
-        words=tuple(command), python=python, ship=not installed,
+        arguments=tuple(command), python=python, include_package=not installed,
         working_dir=None if working_dir is None else str(working_dir.absolute()),
         runtime_env=env,
         name=name, metadata=_pairs("--metadata", metadata),
@@ -213,14 +213,14 @@ def stop(
 
 def _jobs(
     address: str, headers: Sequence[str] | None, ca_file: str | None, *, verify: bool
-) -> "Jobs":
-    from scanner.engine.submission import Head, Jobs
+) -> "JobClient":
+    from scanner.engine.submission import HeadAddress, JobClient
 
     pairs = _pairs("--header", headers)
-    return Jobs(Head(address=address, headers=pairs, ca_file=ca_file, verify=verify))
+    return JobClient(HeadAddress(address=address, headers=pairs, ca_file=ca_file, verify=verify))
 
 
-def _follow(jobs: "Jobs", job: str) -> None:
+def _follow(jobs: "JobClient", job: str) -> None:
     """Print a job's log until it ends, and exit as it did."""
     try:
         sent = jobs.follow(job, _print)
@@ -233,7 +233,7 @@ def _follow(jobs: "Jobs", job: str) -> None:
     raise typer.Exit(sent.exit_code or ExitCode.OK)
 
 
-def _end(sent: "Sent") -> str:
+def _end(sent: "JobInfo") -> str:
     is_rays = sent.status == "FAILED" and "failed with exit code" not in sent.message
     return f"job {sent.id}: {sent.status}, exit code {sent.exit_code}" + (
         f": {sent.message}" if is_rays else ""

@@ -22,7 +22,7 @@ from scanner.cli import progress
 from scanner.cli.events import EventLog
 from scanner.cli.progress import span
 from scanner.engine.job import Event
-from scanner.pace import Pace
+from scanner.pace import Throughput
 from scanner.records import parts_of
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -43,12 +43,12 @@ def watching(title: str, events: Path | None = None) -> Iterator[Listener]:
     Raises:
         ConfigError: If the file cannot be written.
     """
-    view = View(title)
+    view = LiveView(title)
     shown = _picture(view) if sys.stderr.isatty() else _lines(view)
     with nullcontext() if events is None else EventLog(events) as log, shown as say:
 
         def heard(event: Event) -> None:
-            view.hear(event)
+            view.on_event(event)
             if log is not None:
                 log(event)
             if event.kind in TROUBLE:
@@ -57,23 +57,23 @@ def watching(title: str, events: Path | None = None) -> Iterator[Listener]:
         yield heard
 
 
-class View:
+class LiveView:
     """What there is to see of a scan."""
 
     def __init__(self, title: str) -> None:
         self.title, self.begun = title, time.time()
         self.last: Event | None = None
-        self.pace: Pace | None = None
+        self.pace: Throughput | None = None
         self.actors: dict[str, _Actor] = {}
         self.chunks = 0
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Take an event in."""
         self.last = event
         if self.pace is None and event.kind in ("worker", "chunk"):
-            self.pace = Pace(event.time)
+            self.pace = Throughput(event.time)
         if event.kind == "worker":
-            self.actors[event.actor] = _Actor(Pace(event.time))
+            self.actors[event.actor] = _Actor(Throughput(event.time))
         elif event.kind == "lost":
             self.actors.pop(event.actor, None)
         elif event.kind == "chunk":
@@ -85,7 +85,7 @@ class View:
 
     def rate(self, now: float) -> float:
         """Return captions per second over the last two minutes, 0 where it means nothing yet."""
-        return 0.0 if self.pace is None else _telling(self.pace, now)
+        return 0.0 if self.pace is None else _trouble_text(self.pace, now)
 
     def total(self) -> int:
         """Return how many samples there will be: known, or as far as they are counted."""
@@ -174,7 +174,7 @@ class View:
         for name in ("captions/s", "network", "waiting", "done"):
             table.add_column(name, justify="right")
         for name, actor in slowest[:MOST_ACTORS]:
-            measured = _telling(actor.pace, now)
+            measured = _trouble_text(actor.pace, now)
             rate, done = f"{measured:.1f}" if measured else "", f"{actor.pace.total:,.0f}"
             shares = actor.share("network", "product"), actor.share("waiting")
             table.add_row(Text(name[-28:]), rate, *shares, done)
@@ -186,7 +186,7 @@ class View:
 
 
 class _Actor:
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Throughput) -> None:
         self.pace, self.seconds, self.parts = pace, 0.0, Counter[str]()
 
     def add(self, event: Event) -> None:
@@ -201,12 +201,12 @@ class _Actor:
         return f"{sum(self.parts[name] for name in parts) / self.seconds:.0%}"
 
 
-def _telling(pace: Pace, now: float) -> float:
-    return pace.per_second(now) if pace.is_telling else 0.0
+def _trouble_text(pace: Throughput, now: float) -> float:
+    return pace.per_second(now) if pace.is_meaningful else 0.0
 
 
 @contextmanager
-def _picture(view: View) -> Iterator[Callable[[str], None]]:
+def _picture(view: LiveView) -> Iterator[Callable[[str], None]]:
     console = Console(stderr=True, highlight=False)
     with Live(view, console=console, refresh_per_second=2) as live:
 
@@ -217,7 +217,7 @@ def _picture(view: View) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _lines(view: View) -> Iterator[Callable[[str], None]]:
+def _lines(view: LiveView) -> Iterator[Callable[[str], None]]:
     """Print a line soon, one a minute from then on whatever happens, and one at the end."""
     over = threading.Event()
 

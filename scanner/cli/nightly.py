@@ -67,12 +67,12 @@ def audit(
             --calibration calibration.json --state audit-state
     """
     from scanner.audit import policy as policies
-    from scanner.io.signed import withheld
-    from scanner.nightly.state import State
+    from scanner.io.signed import redacted
+    from scanner.nightly.state import AuditState
 
     if asked["calibration"] is None and asked["threshold"] is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
-    memory = State(state)
+    memory = AuditState(state)
     files.check_folder(state, "--state")
     scanning.check_events(asked["events"])
     job = scanning.job_of(
@@ -84,14 +84,14 @@ def audit(
         must_flag=True,
     )
     from scanner.engine.job import Resources
-    from scanner.nightly.audit import Request
+    from scanner.nightly.audit import AuditRequest
     from scanner.nightly.audit import audit as run_audit
 
-    request = Request(
+    request = AuditRequest(
         job=job,
         policy=policies.Policy() if policy is None else policies.load(policy),
         page=_page(job, image_cap, images=not no_images, redact=redact_captions),
-        command=shlex.join(["memscan", *map(withheld, sys.argv[1:])]),
+        command=shlex.join(["memscan", *map(redacted, sys.argv[1:])]),
         copies=copies and asked["evidence"],
     )
     resources = Resources(
@@ -153,7 +153,7 @@ def mute(
     Example:
         memscan mute 3f9a0c11 --state audit-state --reason "licensed stock photo"
     """
-    from scanner.nightly.state import State
+    from scanner.nightly.state import AuditState
 
     if undo and (reason or until is not None):
         raise ConfigError("--undo ends a mute: it takes neither --reason nor --until")
@@ -162,7 +162,7 @@ def mute(
     now = datetime.now(UTC)
     if until is not None and until.date() < now.date():
         raise ConfigError(f"--until must not be past, got {until:%Y-%m-%d}")
-    memory = State(state)
+    memory = AuditState(state)
     files.check_folder(state, "--state")
     sha = _hash(memory, key_or_hash)
     if not undo:

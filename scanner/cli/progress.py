@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scanner.audit.text import visible
-from scanner.pace import Pace
+from scanner.pace import Throughput
 
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -86,7 +86,7 @@ def span(seconds: float) -> str:
     return f"{whole / 86400:.1f} days"
 
 
-class Course:
+class Progress:
     """How a piece of work goes: its rate, and what it will take.
 
     The clock starts at the first progress: what came before is starting up, or was done before.
@@ -95,7 +95,7 @@ class Course:
 
     def __init__(self) -> None:
         self._done, self._total = -1, 0
-        self._pace: Pace | None = None
+        self._pace: Throughput | None = None
 
     def add(self, done: int, total: int) -> None:
         """Note how far it is."""
@@ -105,7 +105,7 @@ class Course:
         elif done > self._done:
             now = time.monotonic()
             if self._pace is None:
-                self._pace = Pace(now)
+                self._pace = Throughput(now)
             else:
                 self._pace.add(done - self._done, now)
         self._done, self._total = done, total
@@ -113,7 +113,7 @@ class Course:
     def words(self) -> tuple[str, str]:
         """Return rate and time left, ``""`` where they would mean nothing yet."""
         pace = self._pace
-        if pace is None or not pace.is_telling:
+        if pace is None or not pace.is_meaningful:
             return "", ""
         rate = pace.per_second(time.monotonic())
         return speed(rate), left(self._total - self._done, rate) if self._total else ""
@@ -131,7 +131,7 @@ def _bar(title: str) -> Iterator[Meter]:
         TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[word]}", markup=False),
     )  # fmt: skip
-    course = Course()
+    course = Progress()
     with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
         task = progress.add_task(title, total=None, count="", rate="", left="", word="")
 
@@ -149,7 +149,7 @@ def _bar(title: str) -> Iterator[Meter]:
 class _Lines:
     def __init__(self, title: str) -> None:
         self.title, self.begun, self.last, self.done = title, time.monotonic(), 0.0, -1
-        self.course = Course()
+        self.course = Progress()
 
     def __call__(self, done: int, total: int, word: str = "") -> None:
         self.course.add(done, total)

@@ -106,7 +106,7 @@ def diff(
     from scanner.audit import diff as compare
 
     store, level = opened(results), rate(fdr)
-    before, after = (compare.View(results=store, run=run, fdr=level) for run in (run_a, run_b))
+    before, after = (compare.RunView(results=store, run=run, fdr=level) for run in (run_a, run_b))
     found = compare.diff(before, after)
     if as_json:
         progress.say(json.dumps(compare.as_json(found) | {"before": run_a, "after": run_b}))
@@ -174,7 +174,7 @@ def retrieve(
     from scanner.audit import retrieval
     from scanner.audit.query import connect
     from scanner.io import shards
-    from scanner.io.catalogue import Catalogue
+    from scanner.io.catalogue import ImageIndex
 
     if catalogue is not None:
         files.check_folder(catalogue, "--catalogue")
@@ -182,7 +182,7 @@ def retrieve(
     store, name = chosen.store, chosen.run
     store.check()
     with TemporaryDirectory() as scratch, progress.meter("retrieve") as show:
-        kept = Catalogue(catalogue or _catalogue(results) or Path(scratch))
+        kept = ImageIndex(catalogue or _catalogue(results) or Path(scratch))
         with closing(connect(store, runs=[name], shards=chosen.shards)) as con:
             urls = [
                 url
@@ -228,11 +228,11 @@ def _there(urls: Sequence[str]) -> "tuple[list[Shard], dict[str, str]]":
 
 def _catalogue(place: str) -> Path | None:
     """Return where sketches are kept: an audit's own folder, or beside local results."""
-    from scanner.nightly.state import State
+    from scanner.nightly.state import AuditState
 
     if "://" in place:
         return None
-    state = State.around(place)
+    state = AuditState.around(place)
     return (Path(place) if state is None else state.root) / "catalogue"
 
 

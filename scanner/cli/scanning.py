@@ -13,7 +13,7 @@ from scanner.errors import ConfigError, IncompleteError
 from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
 
 if TYPE_CHECKING:
-    from scanner.audit.verdict import Verdict
+    from scanner.audit.verdict import FdrCutoff
     from scanner.engine.job import Job, Resources, Summary
 
 
@@ -129,10 +129,10 @@ def scan(
     summary = run(job, Resources(actors=actors, device=device, address=address), "scan", events)
     verdict = None
     if fdr is not None:
-        from scanner.audit.findings import settle
+        from scanner.audit.findings import apply_cutoff
         from scanner.io.results import Results
 
-        verdict = settle(Results(job.results), summary.run)
+        verdict = apply_cutoff(Results(job.results), summary.run)
     _report(summary, out, verdict, as_json=as_json)
 
 
@@ -252,7 +252,7 @@ def calibrate(
     summary = run(job, resources, "calibrate", events)
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
-    fitted = fitting.calibrate(
+    fitted = fitting.fit(
         Results(work), summary.run, pixel_fpr=pixel_fpr, one_per_family=one_per_family
     )
     if screen_recall is not None:
@@ -433,7 +433,7 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
         return driver.scan(job, resources, heard)
 
 
-def _report(summary: "Summary", out: str, verdict: "Verdict | None", *, as_json: bool) -> None:
+def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_json: bool) -> None:
     if as_json:
         settled = {} if verdict is None else {"verdict": verdict.as_json()}
         progress.say(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))

@@ -15,7 +15,7 @@ from scanner.errors import ConfigError, ResultsError
 
 if TYPE_CHECKING:
     from scanner.io.results import Results
-    from scanner.nightly.state import State
+    from scanner.nightly.state import AuditState
 
 ONE = "--run picks another"
 MANY = f"{ONE}, --all-runs reads all"
@@ -134,11 +134,11 @@ def _one(runs: Sequence[str] | None) -> list[str]:
     return named
 
 
-def _opened(place: str, *, everything: bool = False) -> "tuple[Results, State | None]":
+def _opened(place: str, *, everything: bool = False) -> "tuple[Results, AuditState | None]":
     from scanner.io.results import Results
-    from scanner.nightly.state import State
+    from scanner.nightly.state import AuditState
 
-    state = None if "://" in place else State.around(Path(place))
+    state = None if "://" in place else AuditState.around(Path(place))
     store = Results(place) if state is None else state.results
     if not store.exists():
         raise ResultsError(f"no results in {place}: scan into it first")
@@ -160,11 +160,11 @@ def _known(store: "Results", named: Sequence[str]) -> list[str]:
     return known
 
 
-def _counted(state: "State | None", *, everything: bool) -> frozenset[str] | None:
+def _counted(state: "AuditState | None", *, everything: bool) -> frozenset[str] | None:
     return None if state is None or everything else state.current()[1]
 
 
-def _default(store: "Results", state: "State | None", known: Sequence[str], others: str) -> str:
+def _default(store: "Results", state: "AuditState | None", known: Sequence[str], others: str) -> str:
     """Return the run that is read if none is named; say which where that is not obvious."""
     if state is not None:
         run = state.current()[0]

@@ -83,11 +83,11 @@ def _check_written(name: str, value: str | Path, *, is_path: bool) -> None:
 
 
 def _check(name: str, value: str, working_dir: Path | None) -> None:
-    from scanner.io.signed import withheld
+    from scanner.io.signed import redacted
 
-    if name in WRITTEN | SHARDS | MODELS and withheld(value) != value:
+    if name in WRITTEN | SHARDS | MODELS and redacted(value) != value:
         raise ConfigError(
-            f"{withheld(value)} was given with a password or a signature, which the cluster would "
+            f"{redacted(value)} was given with a password or a signature, which the cluster would "
             f"keep and show with the job: put the address into a .txt list and send its folder "
             f"along with --working-dir, or give the cluster credentials of its own"
         )

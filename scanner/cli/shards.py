@@ -60,10 +60,10 @@ def make(
     Example:
         memscan shards make laion-metadata/ --out shards --caption-column TEXT --url-column URL
     """
-    from scanner.io.convert import Order, make
+    from scanner.io.convert import Conversion, make
 
     files.check_folder(out, "--out")
-    order = Order(
+    order = Conversion(
         inputs=tuple(inputs), caption_column=caption_column, url_column=url_column,
         names_are_captions=names_are_captions, samples=samples, size=size << 20,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import grpc
 import ray
 
 from scanner.engine.cluster import cluster
-from scanner.engine.submission import Head, Jobs
+from scanner.engine.submission import HeadAddress, JobClient
 
 
 def _where() -> tuple[str, str]:
@@ -72,7 +72,7 @@ def jobs_api(address: str) -> tuple[str, str]:
         ConfigError: If it refuses the token.
         ClusterError: If nothing answers.
     """
-    jobs = Jobs(Head(address=address))
+    jobs = JobClient(HeadAddress(address=address))
     fix = ""
     if jobs.ray_version != ray.__version__:
         fix = f"this machine has Ray {ray.__version__}: install the cluster's, to join it as well"

@@ -14,7 +14,7 @@ on Windows and macOS."""
 
 
 @contextmanager
-def closed() -> Iterator[None]:
+def authenticated() -> Iterator[None]:
     """Have a Ray that is started inside ask for a fresh token and listen on the loopback alone.
 
     Whoever reaches the ports of a Ray without a token can run code in its workers, and Ray before

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 import ray
 
 from scanner.engine import watch
-from scanner.engine.closed import closed, read_again
+from scanner.engine.closed import authenticated, read_again
 from scanner.errors import ClusterError
 
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -42,7 +42,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
         return
     address = address or os.environ.get("RAY_ADDRESS")
     is_local = address in (None, "local")
-    with closed() if is_local else nullcontext():
+    with authenticated() if is_local else nullcontext():
         _start(None if is_local else address)
         clean = _kill_local if is_local else _leave
         with _quiet(), watch.watched(clean) as seen:

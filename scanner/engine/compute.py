@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from scanner.records import Caption, ScoreRow
 
 if TYPE_CHECKING:
-    from scanner.scan.gathering import Done
+    from scanner.scan.gathering import Finished
     from scanner.scan.scanner import Scanner
-    from scanner.scan.work import Work
+    from scanner.scan.work import ChunkState
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class ScanRequest:
     """A chunk that is read and waits for the device.
 
     Attributes:
@@ -31,10 +31,10 @@ class Ticket:
     captions: Sequence[Caption]
     known: Mapping[str, Sequence[ScoreRow]]
     alone: bool
-    done: "Future[Work]" = field(default_factory=Future)
+    done: "Future[ChunkState]" = field(default_factory=Future)
 
 
-class Compute:
+class ComputeThread:
     """Scans chunks in the order in which they come; never waits while it holds one.
 
     Args:
@@ -46,12 +46,12 @@ class Compute:
     """
 
     def __init__(self, scanner: "Scanner", threads: int) -> None:
-        from scanner.scan.gathering import Gathering
+        from scanner.scan.gathering import LocalizationBatcher
 
         self._scanner, self._threads = scanner, threads
-        self._gathering = Gathering(scanner)
-        self._tickets: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
-        self._given: dict[Work, Ticket] = {}
+        self._gathering = LocalizationBatcher(scanner)
+        self._tickets: queue.SimpleQueue[ScanRequest] = queue.SimpleQueue()
+        self._given: dict[ChunkState, ScanRequest] = {}
         self._first: float | None = None
         self._last = self._since = 0.0
         self._errands, self._lock = 0, threading.Lock()
@@ -80,7 +80,7 @@ class Compute:
             with self._lock:
                 self._errands -= 1
 
-    def scan(self, ticket: Ticket) -> "Work":
+    def scan(self, ticket: ScanRequest) -> "ChunkState":
         """Hand a chunk over and wait until it needs no more of the device.
 
         Raises:
@@ -101,7 +101,7 @@ class Compute:
             else:
                 self._take(ticket)
 
-    def _take(self, ticket: Ticket) -> None:
+    def _take(self, ticket: ScanRequest) -> None:
         now, first = time.perf_counter(), self._first or self._since
         waited = now - max(self._last, self._since)
         self.waiting += now - max(self._last, first)
@@ -118,7 +118,7 @@ class Compute:
         if ticket.alone:
             self._answer(self._gathering.flush())
 
-    def _answer(self, done: "Done") -> None:
+    def _answer(self, done: "Finished") -> None:
         self._last = time.perf_counter()
         for work, error in done:
             ticket = self._given.pop(work)

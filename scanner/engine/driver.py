@@ -19,21 +19,21 @@ from scanner.engine.cluster import cluster
 from scanner.engine.identity import identify
 from scanner.engine.job import Event, Job, Resources, Summary
 from scanner.engine.metrics import Metrics
-from scanner.engine.plan import Ledger, Piece, Plan
+from scanner.engine.plan import CommitIndex, WorkUnit, Plan
 from scanner.engine.pool import (
     DIED,
     GONE,
     IN_FLIGHT,
-    Happening,
-    Lost,
-    Opened,
+    PoolEvent,
+    ActorLost,
+    ActorReady,
     Pool,
-    Returned,
+    TaskReturned,
 )
-from scanner.engine.queue import HOPELESS, Errand, Queue
+from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Task, Queue
 from scanner.engine.record import RunRecord
-from scanner.engine.survey import LATE_SECONDS, Survey
-from scanner.engine.worker import Build, Counts, Failure, Worker, build_scanner
+from scanner.engine.survey import LATE_SECONDS, ShardIndexer
+from scanner.engine.worker import ScannerFactory, ChunkReport, Failure, Worker, build_scanner
 from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
 from scanner.io.lease import Lease
 from scanner.io.results import Results
@@ -43,13 +43,13 @@ from scanner.records import parts_of
 
 STALL_SECONDS = 1800.0
 """An errand that runs longer is taken away from its actor and tried elsewhere."""
-MOST_SURVEYS = 32
+MOST_INDEXING_TASKS = 32
 """Shards that are counted at a time, at most; a quarter of the CPUs if that is less."""
 
 
 def scan(
     job: Job, resources: Resources, progress: Callable[[Event], None], *,
-    stall_seconds: float = STALL_SECONDS, build: Build = build_scanner,
+    stall_seconds: float = STALL_SECONDS, build: ScannerFactory = build_scanner,
 ) -> Summary:  # fmt: skip
     """Scan what is not yet scanned, and commit it chunk by chunk.
 
@@ -89,13 +89,13 @@ def scan(
         # Twice: Ray may take long to start, and then has a handler of its own.
         with record, cluster(resources.address), _interruptible():
             job = replace(who.job, chunk_size=record.chunk_size)
-            drive = _Drive(job, resources, progress, results, record, lease)
+            drive = _ScanRun(job, resources, progress, results, record, lease)
             start = drive.starter(build, who.model if resources.joins else "")
-            drive.go(Pool(start, drive.size, stall_seconds, one_gpu_each=drive.one_gpu_each))
+            drive.run(Pool(start, drive.size, stall_seconds, one_gpu_each=drive.one_gpu_each))
     return drive.summary
 
 
-class _Drive:
+class _ScanRun:
     """The state of one scan in the driver."""
 
     def __init__(
@@ -111,14 +111,14 @@ class _Drive:
         self._queue = Queue()
         commits = results.commits(self._run)
         record.add_commits(commits.values())
-        ledger = Ledger(commits)
+        ledger = CommitIndex(commits)
         self._plan = Plan(ledger, job.limit, resources.most_samples)
         hours = math.inf if resources.hours is None else resources.hours
         self._deadline = time.monotonic() + 3600 * hours
         urls = tuple(dict.fromkeys(job.shards))
-        width = max(2, min(MOST_SURVEYS, int(have.get("CPU", 0)) // 4))
+        width = max(2, min(MOST_INDEXING_TASKS, int(have.get("CPU", 0)) // 4))
         in_order = job.limit is not None or resources.most_samples is not None
-        self._survey = Survey(
+        self._survey = ShardIndexer(
             urls, job.chunk_size, ledger.finished(), width, in_order=in_order
         )  # fmt: skip
         self._metrics = Metrics(self._run)
@@ -132,7 +132,7 @@ class _Drive:
         """Whether every actor has a GPU of its own."""
         return self._share.get("num_gpus", 0.0) >= 1
 
-    def starter(self, build: Build, fingerprint: str) -> Callable[[], Any]:
+    def starter(self, build: ScannerFactory, fingerprint: str) -> Callable[[], Any]:
         """Return what starts one actor, and with the first the memory that all of them ask."""
         actor = ray.remote(Worker).options(
             **self._share, max_restarts=0, max_task_retries=0, max_concurrency=IN_FLIGHT
@@ -146,16 +146,16 @@ class _Drive:
 
         return start
 
-    def _finder(self) -> memory.Asked | None:
+    def _finder(self) -> memory.ScoreIndexClient | None:
         """Return what knows the captions that are scored already; null where images are scored."""
         if self._job.spec.source != "generated":
             return None
         if self._memory is None:
             like = memory.runs_like(self._results, self._run, self._record.identity)
             self._memory = memory.start(self._job.results, like)
-        return memory.Asked(self._memory)
+        return memory.ScoreIndexClient(self._memory)
 
-    def go(self, pool: Pool) -> None:
+    def run(self, pool: Pool) -> None:
         """Run until everything is committed or given up."""
         self._pool = pool
         try:
@@ -167,7 +167,7 @@ class _Drive:
             if self._memory is not None:
                 ray.kill(self._memory)
             self._survey.stop()
-        self._tell("end", f"{self.summary.samples} samples committed")
+        self._emit("end", f"{self.summary.samples} samples committed")
 
     def _loop(self, pool: Pool) -> None:
         while True:
@@ -177,7 +177,7 @@ class _Drive:
                 self._add_shard(url, answer)
             for url in self._survey.late():
                 text = f"{url} is still being counted after {LATE_SECONDS:g} s"
-                self._tell("wait", text, shard=url)
+                self._emit("wait", text, shard=url)
             if self._plan.is_full:
                 self._survey.stop()
                 self._shards_total = self._shards_counted
@@ -192,7 +192,7 @@ class _Drive:
             refs = pool.refs + self._survey.refs
             if refs and ray.wait(refs, timeout=1.0)[0]:
                 ready = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
-                for happening in pool.happenings(ready):
+                for happening in pool.events(ready):
                     self._note(happening)
                     self._note_actors(pool)
             pool.stop_stalled()
@@ -210,25 +210,25 @@ class _Drive:
             problem = self._plan.skip(answer)
         else:
             problem = answer.problem
-            for piece in self._plan.pieces(answer):
+            for piece in self._plan.work_units(answer):
                 self._queue.add(piece)
         for facts in self._plan.skipped[skipped:]:
             self._count(facts)
             self.summary.chunks_skipped += 1
         if problem is not None:
             self._incomplete(problem if url in problem else f"{url}: {problem}", url)
-        self._tell("index", url, shard=url)
+        self._emit("index", url, shard=url)
 
-    def _note(self, happening: Happening) -> None:
+    def _note(self, happening: PoolEvent) -> None:
         match happening:
-            case Opened(facts):
+            case ActorReady(facts):
                 text = f"{facts.device} on {facts.node} in {facts.seconds:.1f} s"
-                self._tell("worker", text, actor=facts.name)
-            case Returned(errand, Counts() as counts, actor):
+                self._emit("worker", text, actor=facts.name)
+            case TaskReturned(errand, ChunkReport() as counts, actor):
                 self._returned(errand, counts, actor)
-            case Returned(errand, Failure() as failure):
+            case TaskReturned(errand, Failure() as failure):
                 self._refused(errand, failure)
-            case Lost():
+            case ActorLost():
                 self._lost(happening)
 
     def _note_actors(self, pool: Pool) -> None:
@@ -238,7 +238,7 @@ class _Drive:
             for f, effort in self._record.actors
         ]
 
-    def _returned(self, errand: Errand, counts: Counts, actor: str) -> None:
+    def _returned(self, errand: Task, counts: ChunkReport, actor: str) -> None:
         if errand.proves:
             self._failed_in_row = 0
         self._seconds += counts.seconds
@@ -249,58 +249,58 @@ class _Drive:
         self.summary.time_shares = shares
         self._queue.succeeded(errand)
         if not errand.trial:
-            self._committed(errand.piece, counts.facts(), actor)
+            self._committed(errand.unit, counts.facts(), actor)
 
-    def _committed(self, piece: Piece, facts: dict[str, Any], actor: str) -> None:
+    def _committed(self, piece: WorkUnit, facts: dict[str, Any], actor: str) -> None:
         self._count(facts)
         self._record.add_commit(piece.facts())
         self.summary.chunks_done += 1
-        counts = {name: facts[name] for name in Counts.names() if name in facts}
-        self._tell("chunk", piece.name, **_about(piece), actor=actor, counts=counts)
+        counts = {name: facts[name] for name in ChunkReport.names() if name in facts}
+        self._emit("chunk", piece.name, **_about(piece), actor=actor, counts=counts)
 
-    def _refused(self, errand: Errand, failure: Failure) -> None:
+    def _refused(self, errand: Task, failure: Failure) -> None:
         if not failure.usable and not errand.alone:
-            self._suspect([errand], failure.text)
+            self._retry_apart([errand], failure.text)
         elif failure.error is DeviceError:
             self._queue.give_back(errand)
         elif failure.error is None:
             self._failed(errand, f"{failure.text}\n{failure.details}".strip())
         elif failure.error is ShardError:
             if not self._queue.unreadable(errand):
-                self._incomplete(failure.text, errand.piece.chunk.shard.url)
+                self._incomplete(failure.text, errand.unit.chunk.shard.url)
         else:
             raise failure.error(failure.text)
 
-    def _lost(self, lost: Lost) -> None:
+    def _lost(self, lost: ActorLost) -> None:
         """Sort out what a lost actor had: committed after all, to blame, or not begun."""
-        doing = f"with {lost.errands[0].piece.name}" if lost.errands else "while it waited"
-        self._tell("lost", f"a worker was lost {doing}: {lost.reason}", actor=lost.actor)
-        left = list[Errand]()
-        for errand in lost.errands:
-            facts = self._results.read_commit(self._run, errand.piece.name)
+        doing = f"with {lost.tasks[0].unit.name}" if lost.tasks else "while it waited"
+        self._emit("lost", f"a worker was lost {doing}: {lost.reason}", actor=lost.actor)
+        left = list[Task]()
+        for errand in lost.tasks:
+            facts = self._results.read_commit(self._run, errand.unit.name)
             if errand.trial or facts is None:
                 left.append(errand)
             else:
                 self._queue.succeeded(errand)
-                self._committed(errand.piece, facts, lost.actor)
+                self._committed(errand.unit, facts, lost.actor)
         left = [errand for errand in left if not self._queue.is_over(errand)]
-        if lost.blames and len(left) == 1 == len(lost.errands):
+        if lost.blames and len(left) == 1 == len(lost.tasks):
             # A reject tells it, and rows must not depend on the moment.
             self._failed(left[0], DIED if lost.reason in GONE else lost.reason)
         elif lost.blames and left:
-            self._suspect(left, lost.reason)
+            self._retry_apart(left, lost.reason)
         else:
             for errand in reversed(left):
                 self._queue.give_back(errand)
 
-    def _suspect(self, errands: list[Errand], reason: str) -> None:
+    def _retry_apart(self, errands: list[Task], reason: str) -> None:
         """Have errands tried alone, of which one may have ended its actor."""
-        self._fail(reason, errands[0].piece.name)
+        self._fail(reason, errands[0].unit.name)
         for errand in reversed(errands):
             self._queue.give_back(errand, suspect=True)
-        names = ", ".join(errand.piece.name for errand in errands)
+        names = ", ".join(errand.unit.name for errand in errands)
         self.summary.retries += len(errands)
-        self._tell("retry", f"{reason.partition(chr(10))[0]}; each is tried alone: {names}")
+        self._emit("retry", f"{reason.partition(chr(10))[0]}; each is tried alone: {names}")
 
     def _fail(self, reason: str, name: str) -> None:
         """Count an attempt that came to nothing.
@@ -309,21 +309,21 @@ class _Drive:
             ClusterError: If there were too many in a row.
         """
         self._failed_in_row += 1
-        if self._failed_in_row > HOPELESS + 4 + 2 * self.size:
+        if self._failed_in_row > MOST_FAILURES_IN_A_ROW + 4 + 2 * self.size:
             raise ClusterError(
                 f"{self._failed_in_row} attempts failed in a row, the last at {name} "
                 f"({reason.partition(chr(10))[0]}): what is committed is kept; run again to resume"
             )
 
-    def _failed(self, errand: Errand, reason: str) -> None:
-        self._fail(reason, errand.piece.name)
+    def _failed(self, errand: Task, reason: str) -> None:
+        self._fail(reason, errand.unit.name)
         line = reason.partition("\n")[0]
         given_up = len(self._queue.quarantined)
         self._queue.failed(errand, reason)
         self.summary.quarantined = list(self._queue.quarantined)
         kind = "retry" if len(self._queue.quarantined) == given_up else "quarantine"
         self.summary.retries += kind == "retry"
-        self._tell(kind, f"{errand.piece.name}: {line}", **_about(errand.piece))
+        self._emit(kind, f"{errand.unit.name}: {line}", **_about(errand.unit))
 
     def _count(self, facts: Any) -> None:
         for name in (
@@ -336,9 +336,9 @@ class _Drive:
     def _incomplete(self, text: str, shard: str) -> None:
         if text not in self.summary.incomplete:
             self.summary.incomplete.append(text)
-            self._tell("problem", text, shard=shard)
+            self._emit("problem", text, shard=shard)
 
-    def _tell(self, kind: str, text: str, **facts: Any) -> None:
+    def _emit(self, kind: str, text: str, **facts: Any) -> None:
         done = self.summary
         event = Event(
             kind, done.samples, self._plan.total, done.flagged, done.rejected, text,
@@ -352,7 +352,7 @@ class _Drive:
         self._progress(event)
 
 
-def _about(piece: Piece) -> dict[str, str]:
+def _about(piece: WorkUnit) -> dict[str, str]:
     return {"shard": piece.chunk.shard.url, "chunk": piece.name}
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from scanner import calibration, models
 from scanner.engine.identity import identify, refuse
 from scanner.engine.job import Job
-from scanner.engine.plan import Ledger, Plan
+from scanner.engine.plan import CommitIndex, Plan
 from scanner.errors import ClusterError, ConfigError
-from scanner.io.census import REJECTED, Census, Distinct, census
+from scanner.io.census import REJECTED, ShardHashes, DistinctCounter, hash_captions
 from scanner.io.results import Results
 from scanner.models.device import local_device
 from scanner.scan import methods, speed
@@ -107,7 +107,7 @@ def forecast(
         ResultsError: If the results cannot be read.
         ClusterError: If a process that counts dies.
     """
-    done, ledger = Forecast(shards=len(job.shards)), Ledger({})
+    done, ledger = Forecast(shards=len(job.shards)), CommitIndex({})
     is_here = job.model == models.GAUSSIAN or Path(job.model).is_dir()
     if job.results or rate is None or job.calibration or job.image_calibration:
         who = identify(job)
@@ -121,24 +121,24 @@ def forecast(
         if results.exists() and done.run in results.runs():
             config = results.read_run(done.run).get("config") or {}
             kept = config.get("chunk_size", job.chunk_size)
-            job, ledger = replace(job, chunk_size=kept), Ledger(results.commits(done.run))
+            job, ledger = replace(job, chunk_size=kept), CommitIndex(results.commits(done.run))
     _count(done, job, ledger, progress)
     channels = CHANNELS
     if rate is not None:
         done.speed = Speed(1 / rate, VJP / rate)
     elif done.distinct:
         done.speed, channels = _measured(job, device)
-    _charge(done, job, channels, flagged)
+    _cost_of(done, job, channels, flagged)
     return done
 
 
-def _count(done: Forecast, job: Job, ledger: Ledger, progress: Callable[[int, int], None]) -> None:
+def _count(done: Forecast, job: Job, ledger: CommitIndex, progress: Callable[[int, int], None]) -> None:
     """Fill in everything about shards and captions."""
     urls = list(dict.fromkeys(job.shards))
     done.shards, done.first, done.last = len(urls), urls[0], urls[-1]
-    plan, distinct, rejected = Plan(ledger, job.limit), Distinct(), Counter[str]()
+    plan, distinct, rejected = Plan(ledger, job.limit), DistinctCounter(), Counter[str]()
     progress(0, len(urls))
-    for number, (url, found) in enumerate(_censuses(urls, job, ledger.finished()), 1):
+    for number, (url, found) in enumerate(_hash_shards(urls, job, ledger.finished()), 1):
         if not found.is_usable:
             raise ConfigError(found.problem or url)
         captions, reasons = _left(found, plan)
@@ -162,7 +162,7 @@ def _count(done: Forecast, job: Job, ledger: Ledger, progress: Callable[[int, in
         done.distinct, done.distinct_error = done.captions, 0.0
 
 
-def _left(found: Census, plan: Plan) -> tuple[np.ndarray, list[str]]:
+def _left(found: ShardHashes, plan: Plan) -> tuple[np.ndarray, list[str]]:
     """Return the hashes of the captions of a shard that are left, and why others have none."""
     if found.index is None or found.hashes is None:
         if found.shard is not None and found.problem is None:
@@ -170,7 +170,7 @@ def _left(found: Census, plan: Plan) -> tuple[np.ndarray, list[str]]:
         return np.zeros(0, np.uint64), []
     starts = np.cumsum([0, *(chunk.samples for chunk in found.index.chunks)])
     wanted = np.zeros(len(found.hashes), bool)
-    for piece in plan.pieces(found.index):
+    for piece in plan.work_units(found.index):
         first = starts[piece.chunk.number]
         wanted[first + piece.start : first + piece.stop] = True
     is_rejected = found.hashes == REJECTED
@@ -178,25 +178,25 @@ def _left(found: Census, plan: Plan) -> tuple[np.ndarray, list[str]]:
     return found.hashes[wanted & ~is_rejected], reasons.tolist()
 
 
-def _problems(url: str, found: Census) -> list[str]:
+def _problems(url: str, found: ShardHashes) -> list[str]:
     problem = found.problem or (found.index and found.index.problem)
     if not problem:
         return []
     return [problem if url in problem else f"{url}: {problem}"]
 
 
-def _censuses(
+def _hash_shards(
     urls: Sequence[str], job: Job, finished: Mapping[str, Set[str]]
-) -> Iterator[tuple[str, Census]]:
+) -> Iterator[tuple[str, ShardHashes]]:
     """Yield every shard's census in order, counted by several processes."""
     width = min(len(urls), os.cpu_count() or 1)
-    left, running = deque(urls), deque[tuple[str, Future[Census]]]()
+    left, running = deque(urls), deque[tuple[str, Future[ShardHashes]]]()
     with _processes(width) as pool:
         while left or running:
             while left and len(running) < 4 * width:
                 url = left.popleft()
                 known = frozenset(finished.get(url, ()))
-                look = partial(census, captions=job.spec.captions)
+                look = partial(hash_captions, captions=job.spec.captions)
                 running.append((url, pool.submit(look, url, job.chunk_size, known)))
             url, future = running.popleft()
             try:
@@ -224,7 +224,7 @@ def _measured(job: Job, device: str) -> tuple[Speed, int]:
     return speed.measure(denoiser, job.spec, size), denoiser.latent_shape[0]
 
 
-def _charge(done: Forecast, job: Job, channels: int, flagged: float | None) -> None:
+def _cost_of(done: Forecast, job: Job, channels: int, flagged: float | None) -> None:
     """Fill in evaluations and hours."""
     spec, has_baseline = job.spec, job.baseline is not None
     probes = methods.probes_taken(spec, channels)

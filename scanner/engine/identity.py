@@ -11,7 +11,7 @@ from scanner.spec import run_id
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class RunIdentity:
     """What decides a run's rows.
 
     Attributes:
@@ -35,7 +35,7 @@ class Identity:
         return {"model": self.model, "settings": settings, "calibration": self.calibration}
 
 
-def identify(job: Job) -> Identity:
+def identify(job: Job) -> RunIdentity:
     """Return who the run of a job is.
 
     Raises:
@@ -53,7 +53,7 @@ def identify(job: Job) -> Identity:
             null = calibration.load(path)
             null.check(model, job.spec.only(source))
             nulls.append(null.fingerprint())
-    return Identity(job, model, "+".join(nulls))
+    return RunIdentity(job, model, "+".join(nulls))
 
 
 def refuse(job: Job) -> None:
@@ -78,12 +78,12 @@ def refuse(job: Job) -> None:
     if not (has.attends and has.has_middle):
         from scanner.scan import methods  # takes torch
 
-        if methods.wants_attention(spec) and not has.attends:
+        if methods.needs_attention(spec) and not has.attends:
             raise ConfigError(
                 f"bright_ending and combined need a network with cross attention in its down "
                 f"blocks; {job.model} has none: leave them out"
             )
-        if methods.wants_bottleneck(spec) and not has.has_middle:
+        if methods.needs_bottleneck(spec) and not has.has_middle:
             raise ConfigError(
                 f"spread needs a network with a middle block; {job.model} has none: leave it out"
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayError
 
 from scanner.errors import ResultsError
-from scanner.io.recall import Finder, Index, Place
+from scanner.io.recall import ScoreFinder, ScoreIndex, RunShard
 from scanner.io.results import Results
 
 LOAD_SECONDS = 60.0
@@ -20,7 +20,7 @@ QUESTIONS = 64
 """Questions at a time."""
 
 
-class Memory:
+class ScoreIndexActor:
     """A Ray actor around an `scanner.io.recall.Index`, filled from earlier commits at its start.
 
     Args:
@@ -29,15 +29,15 @@ class Memory:
     """
 
     def __init__(self, root: str, runs: tuple[str, ...]) -> None:
-        self._index, self._loaded = Index(), threading.Event()
+        self._index, self._loaded = ScoreIndex(), threading.Event()
         threading.Thread(target=self._load, args=(root, runs), daemon=True).start()
 
-    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[Place, list[int]]]:
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:
         """Return places, each with the positions in ``prefixes`` of what it may hold."""
         self._loaded.wait(LOAD_SECONDS)
         return self._index.find(prefixes)
 
-    def add(self, place: Place, prefixes: NDArray[np.uint64]) -> None:
+    def add(self, place: RunShard, prefixes: NDArray[np.uint64]) -> None:
         """Note that a chunk is committed."""
         self._index.add(place, prefixes)
 
@@ -50,7 +50,7 @@ class Memory:
             self._loaded.set()
 
 
-class Asked(Finder):
+class ScoreIndexClient(ScoreFinder):
     """The memory as an actor sees it. Should it be gone, nothing is known, and all is scored.
 
     Args:
@@ -60,21 +60,21 @@ class Asked(Finder):
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
-    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[Place, list[int]]]:
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:
         """Return places, each with the positions in ``prefixes`` of what it may hold."""
         try:
             return ray.get(self._handle.find.remote(prefixes))
         except RayError:
             return []
 
-    def add(self, place: Place, prefixes: NDArray[np.uint64]) -> None:
+    def add(self, place: RunShard, prefixes: NDArray[np.uint64]) -> None:
         """Note that a chunk is committed, without waiting for the answer."""
         self._handle.add.remote(place, prefixes)
 
 
 def start(root: str, runs: Iterable[str]) -> Any:
     """Start the memory of a scan; it comes back by itself if its process dies."""
-    actor = ray.remote(Memory).options(
+    actor = ray.remote(ScoreIndexActor).options(
         num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=QUESTIONS
     )
     return actor.remote(root, tuple(runs))

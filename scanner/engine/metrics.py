@@ -7,7 +7,7 @@ from a lost actor, or found committed, is right here and nowhere else.
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from scanner.engine.job import Event
-from scanner.pace import Pace
+from scanner.pace import Throughput
 from scanner.records import parts_of
 
 CHUNK_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0)
@@ -59,7 +59,7 @@ NAMES = (
 """Every metric there is."""
 
 _SUMS = ("samples", "scored", "localized", "flagged")
-_HAPPENINGS = {
+_EVENTS = {
     "retry": "memscan_retries_total",
     "quarantine": "memscan_quarantined_chunks_total",
     "problem": "memscan_problems_total",
@@ -86,7 +86,7 @@ class Metrics:
         self._part = Counter(PART_SECONDS, "Time of them by part", (*by_actor, "part"))
         self._rate = Gauge(ACTOR_RATE, "Captions per second over two minutes", by_actor)
         self._share = Gauge(ACTOR_SHARE, "Denoiser's share of the last errand", by_actor)
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str, Throughput] = {}
 
     def __call__(self, event: Event) -> None:
         """Take an event in."""
@@ -99,8 +99,8 @@ class Metrics:
             ("memscan_errands_running", event.running),
         ):
             self._gauges[name].set(value, self._run)
-        if event.kind in _HAPPENINGS:
-            self._counters[_HAPPENINGS[event.kind]].inc(1, self._run)
+        if event.kind in _EVENTS:
+            self._counters[_EVENTS[event.kind]].inc(1, self._run)
         if event.kind == "chunk":
             self._chunk_done(event)
         elif event.actor:
@@ -135,5 +135,5 @@ class Metrics:
     def _actor_came_or_went(self, event: Event) -> None:
         self._paces.pop(event.actor, None)
         if event.kind == "worker":
-            self._paces[event.actor] = Pace(event.time)
+            self._paces[event.actor] = Throughput(event.time)
         self._rate.set(0.0, self._run | {"actor": event.actor})

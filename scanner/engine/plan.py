@@ -9,7 +9,7 @@ from scanner.io.shards import Chunk, ShardIndex
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WorkUnit:
     """Samples that are committed together: a chunk, or what a limit left of one.
 
     Attributes:
@@ -43,7 +43,7 @@ class Piece:
         }  # fmt: skip
 
 
-class Ledger:
+class CommitIndex:
     """The commits of a run, by shard and chunk."""
 
     def __init__(self, commits: Mapping[str, Mapping[str, Any]]) -> None:
@@ -83,7 +83,7 @@ class Plan:
         total: Samples of those shards within the limit, committed or not.
     """
 
-    def __init__(self, ledger: Ledger, limit: int | None, budget: int | None = None) -> None:
+    def __init__(self, ledger: CommitIndex, limit: int | None, budget: int | None = None) -> None:
         self.skipped: list[Mapping[str, Any]] = []
         self.total = 0
         self._ledger, self._left, self._budget = ledger, limit, budget
@@ -102,7 +102,7 @@ class Plan:
         self._wanted(samples)
         return commits[0]["problem"]
 
-    def pieces(self, index: ShardIndex) -> Iterator[Piece]:
+    def work_units(self, index: ShardIndex) -> Iterator[WorkUnit]:
         """Yield what is to be scanned of a shard."""
         for chunk in index.chunks:
             wanted = self._wanted(chunk.samples)
@@ -115,7 +115,7 @@ class Plan:
                 stop = start + self._afforded(end - start)
                 if start < stop:
                     self.total += stop - start
-                    yield Piece(chunk, start, stop, len(index.chunks), index.problem)
+                    yield WorkUnit(chunk, start, stop, len(index.chunks), index.problem)
 
     def _afforded(self, samples: int) -> int:
         if self._budget is None:

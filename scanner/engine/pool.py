@@ -9,8 +9,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from scanner.engine.queue import Errand, Queue
-from scanner.engine.worker import Counts, Effort, Facts, Failure
+from scanner.engine.queue import Task, Queue
+from scanner.engine.worker import ChunkReport, ActorUsage, ActorInfo, Failure
 from scanner.errors import ClusterError, ConfigError, DeviceError
 
 IN_FLIGHT = 6
@@ -27,23 +27,23 @@ START_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class ActorReady:
     """An actor has its model."""
 
-    facts: Facts
+    facts: ActorInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class TaskReturned:
     """An errand came back."""
 
-    errand: Errand
-    answer: Counts | Failure
+    task: Task
+    answer: ChunkReport | Failure
     actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class ActorLost:
     """An actor died, was stopped or could not open.
 
     Attributes:
@@ -53,13 +53,13 @@ class Lost:
         actor: Its name, if it ever opened.
     """
 
-    errands: tuple[Errand, ...]
+    tasks: tuple[Task, ...]
     reason: str
     blames: bool = True
     actor: str = ""
 
 
-Happening = Opened | Returned | Lost
+PoolEvent = ActorReady | TaskReturned | ActorLost
 
 
 @dataclass(slots=True, eq=False)
@@ -67,8 +67,8 @@ class _Actor:
     handle: Any
     opening: ray.ObjectRef | None
     since: float
-    flight: list[tuple[ray.ObjectRef, Errand]] = field(default_factory=list)
-    verdict: str = ""
+    flight: list[tuple[ray.ObjectRef, Task]] = field(default_factory=list)
+    death_reason: str = ""
     name: str = ""
     number: int = -1
 
@@ -76,7 +76,7 @@ class _Actor:
     def is_free(self) -> bool:
         """Whether it may be given more, if there is room."""
         is_alone = any(errand.alone for _, errand in self.flight)
-        return self.opening is None and not self.verdict and not is_alone
+        return self.opening is None and not self.death_reason and not is_alone
 
 
 class Pool:
@@ -99,8 +99,8 @@ class Pool:
         self, start: Callable[[], Any], size: int, stall_seconds: float, *,
         one_gpu_each: bool = False,
     ) -> None:  # fmt: skip
-        self.facts: list[Facts] = []
-        self.efforts: list[Effort] = []
+        self.facts: list[ActorInfo] = []
+        self.efforts: list[ActorUsage] = []
         self._start, self._size, self._stall_seconds = start, size, stall_seconds
         self._actors: list[_Actor] = []
         self._one_gpu_each, self._losses_at_opening = one_gpu_each, 0
@@ -117,7 +117,7 @@ class Pool:
         return sum(len(a.flight) for a in self._actors)
 
     @property
-    def opened(self) -> int:
+    def ready(self) -> int:
         """Actors that have their model."""
         return sum(a.opening is None for a in self._actors)
 
@@ -156,7 +156,7 @@ class Pool:
         outstanding, actors = waiting + self.in_flight, max(1, actors)
         return min(IN_FLIGHT, ceil(outstanding / actors), max(2, ceil(outstanding / actors / 2)))
 
-    def happenings(self, ready: set[ray.ObjectRef]) -> Iterator[Happening]:
+    def events(self, ready: set[ray.ObjectRef]) -> Iterator[PoolEvent]:
         """Yield what the ready references say.
 
         Raises:
@@ -177,9 +177,9 @@ class Pool:
         """
         now = time.monotonic()
         for actor in self._actors:
-            late = now - actor.since > self._stall_seconds and not actor.verdict
+            late = now - actor.since > self._stall_seconds and not actor.death_reason
             if late and actor.flight:
-                actor.verdict = f"no answer within {self._stall_seconds:g} s"
+                actor.death_reason = f"no answer within {self._stall_seconds:g} s"
                 ray.kill(actor.handle)
         if self._actors and all(
             a.opening is not None and now - a.since > START_SECONDS for a in self._actors
@@ -195,9 +195,9 @@ class Pool:
             ray.kill(actor.handle)
         self._actors.clear()
 
-    def _opened(self, actor: _Actor, opening: ray.ObjectRef) -> Iterator[Happening]:
+    def _opened(self, actor: _Actor, opening: ray.ObjectRef) -> Iterator[PoolEvent]:
         try:
-            answer: Facts | Failure = ray.get(opening)
+            answer: ActorInfo | Failure = ray.get(opening)
         except RayError as error:
             yield self._lost_at_opening(actor, _reason(error), str(error))
             return
@@ -212,10 +212,10 @@ class Pool:
         actor.number = len(self.facts)
         self.facts.append(answer)
         actor.name = answer.name
-        self.efforts.append(Effort())
-        yield Opened(answer)
+        self.efforts.append(ActorUsage())
+        yield ActorReady(answer)
 
-    def _check_gpu(self, new: Facts) -> None:
+    def _check_gpu(self, new: ActorInfo) -> None:
         there = [self.facts[a.number] for a in self._actors if a.opening is None]
         for other in there if self._one_gpu_each and new.gpu else ():
             if other.gpu == new.gpu:
@@ -225,7 +225,7 @@ class Pool:
                     f"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"
                 )
 
-    def _lost_at_opening(self, actor: _Actor, reason: str, details: str) -> Lost:
+    def _lost_at_opening(self, actor: _Actor, reason: str, details: str) -> ActorLost:
         self._losses_at_opening += 1
         if self._losses_at_opening >= 3 + 2 * self._size:
             raise ClusterError(
@@ -234,19 +234,19 @@ class Pool:
             )
         return self._remove(actor, reason)
 
-    def _send(self, actor: _Actor, errand: Errand) -> None:
+    def _send(self, actor: _Actor, errand: Task) -> None:
         if not actor.flight:
             actor.since = time.monotonic()
         actor.flight.append((actor.handle.scan.remote(errand), errand))
 
-    def _returned(self, actor: _Actor, ready: set[ray.ObjectRef]) -> Iterator[Happening]:
+    def _returned(self, actor: _Actor, ready: set[ray.ObjectRef]) -> Iterator[PoolEvent]:
         """Yield the answers of an actor; its death last, so that what it answered counts."""
         died, usable, too_small = "", True, ""
         for ref, errand in [pair for pair in actor.flight if pair[0] in ready]:
             try:
-                answer: Counts | Failure = ray.get(ref)
+                answer: ChunkReport | Failure = ray.get(ref)
             except RayError as error:
-                died = actor.verdict or _reason(error)
+                died = actor.death_reason or _reason(error)
                 continue
             actor.flight.remove((ref, errand))
             actor.since = time.monotonic()
@@ -254,8 +254,8 @@ class Pool:
                 usable = usable and answer.usable
                 too_small = answer.text if answer.error is DeviceError else too_small
             else:
-                self.efforts[actor.number] = answer.effort
-            yield Returned(errand, answer, actor.name)
+                self.efforts[actor.number] = answer.usage
+            yield TaskReturned(errand, answer, actor.name)
         if died:
             yield self._remove(actor, died)
         elif not usable:
@@ -269,10 +269,10 @@ class Pool:
                     f"one, fewer --actors per device, --dtype float16, or free its memory"
                 )
 
-    def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> Lost:
+    def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> ActorLost:
         self._actors.remove(actor)
         ray.kill(actor.handle)
-        return Lost(tuple(errand for _, errand in actor.flight), reason, blames, actor.name)
+        return ActorLost(tuple(errand for _, errand in actor.flight), reason, blames, actor.name)
 
 
 def _reason(error: RayError) -> str:

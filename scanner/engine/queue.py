@@ -3,18 +3,18 @@
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from scanner.engine.plan import Piece
+from scanner.engine.plan import WorkUnit
 
 ATTEMPTS = 3
 """Times that a piece is tried before its samples are tried apart."""
-CONFIRMATIONS = 2
+CLEAN_TRIALS = 2
 """Times that a sample must fail by itself before it is rejected."""
-HOPELESS = 8
+MOST_FAILURES_IN_A_ROW = 8
 """Trials of one piece that fail in a row before the piece is given up."""
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Task:
     """One call of an actor.
 
     Attributes:
@@ -26,7 +26,7 @@ class Errand:
         alone: Given to an actor that has nothing else, so that what kills the actor is known.
     """
 
-    piece: Piece
+    unit: WorkUnit
     start: int
     stop: int
     trial: bool = False
@@ -40,7 +40,7 @@ class Errand:
 
 
 @dataclass(slots=True)
-class _Case:
+class _FailureHistory:
     """What is known of a piece that failed."""
 
     reason: str = ""
@@ -67,9 +67,9 @@ class Queue:
 
     def __init__(self) -> None:
         self.quarantined: list[tuple[str, str]] = []
-        self._waiting: deque[Errand] = deque()
-        self._apart: deque[Errand] = deque()
-        self._cases: dict[str, _Case] = {}
+        self._waiting: deque[Task] = deque()
+        self._apart: deque[Task] = deque()
+        self._cases: dict[str, _FailureHistory] = {}
         self._successes = 0
 
     def __len__(self) -> int:
@@ -81,11 +81,11 @@ class Queue:
         """Errands waiting that must be alone with an actor."""
         return len(self._apart)
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: WorkUnit) -> None:
         """Put a piece at the end."""
-        self._waiting.append(Errand(piece, piece.start, piece.stop))
+        self._waiting.append(Task(piece, piece.start, piece.stop))
 
-    def take(self, *, alone: bool = True) -> Errand | None:
+    def take(self, *, alone: bool = True) -> Task | None:
         """Return the next errand, or null if none waits.
 
         Args:
@@ -99,7 +99,7 @@ class Queue:
         """Drop what waits."""
         self._waiting.clear()
 
-    def give_back(self, errand: Errand, *, suspect: bool = False) -> None:
+    def give_back(self, errand: Task, *, suspect: bool = False) -> None:
         """Put back an errand that is not to blame for anything yet, to be the next.
 
         Args:
@@ -111,17 +111,17 @@ class Queue:
         else:
             self._waiting.appendleft(errand)
 
-    def succeeded(self, errand: Errand) -> None:
+    def succeeded(self, errand: Task) -> None:
         """Note that an errand came back."""
         self._successes += errand.proves
-        case = self._cases.get(errand.piece.name)
+        case = self._cases.get(errand.unit.name)
         if errand.trial and case is not None:
             case.failed_in_row = 0
-            self._close_trial(errand.piece, case)
+            self._close_trial(errand.unit, case)
 
-    def failed(self, errand: Errand, reason: str) -> None:
+    def failed(self, errand: Task, reason: str) -> None:
         """Note that an errand failed, or took its process with it; decide what follows."""
-        case = self._cases.setdefault(errand.piece.name, _Case())
+        case = self._cases.setdefault(errand.unit.name, _FailureHistory())
         case.reason = reason
         if errand.trial:
             self._trial_failed(errand, case)
@@ -130,59 +130,59 @@ class Queue:
         if case.failures < ATTEMPTS:
             self._again(errand)
         elif case.tried_apart:
-            self._give_up(errand.piece, case)
+            self._give_up(errand.unit, case)
         elif errand.stop - errand.start == 1:
             case.failures, case.tried_apart, case.open_trials = 0, True, 1
             case.poison[errand.start] = reason
-            self._close_trial(errand.piece, case)
+            self._close_trial(errand.unit, case)
         else:
             case.failures, case.tried_apart = 0, True
             self._try_apart(errand, case)
 
-    def unreadable(self, errand: Errand) -> bool:
+    def unreadable(self, errand: Task) -> bool:
         """Note that an errand's shard could not be read; return whether it is tried again."""
-        case = self._cases.setdefault(errand.piece.name, _Case())
+        case = self._cases.setdefault(errand.unit.name, _FailureHistory())
         case.failures += 1
         if case.failures < ATTEMPTS:
             self._waiting.append(errand)
             return True
         case.given_up = True
-        self._forget_trials(errand.piece.name)
+        self._forget_trials(errand.unit.name)
         return False
 
-    def is_over(self, errand: Errand) -> bool:
+    def is_over(self, errand: Task) -> bool:
         """Whether the errand's piece was given up while it was on its way."""
-        case = self._cases.get(errand.piece.name)
+        case = self._cases.get(errand.unit.name)
         return case is not None and case.given_up
 
-    def _again(self, errand: Errand) -> None:
+    def _again(self, errand: Task) -> None:
         self._apart.append(replace(errand, alone=True))
 
-    def _try_apart(self, errand: Errand, case: _Case) -> None:
+    def _try_apart(self, errand: Task, case: _FailureHistory) -> None:
         """Queue trials of both halves."""
         middle = (errand.start + errand.stop) // 2
         for start, stop in ((errand.start, middle), (middle, errand.stop)):
-            self._again(Errand(errand.piece, start, stop, trial=True))
+            self._again(Task(errand.unit, start, stop, trial=True))
         case.open_trials += 2
 
-    def _trial_failed(self, errand: Errand, case: _Case) -> None:
+    def _trial_failed(self, errand: Task, case: _FailureHistory) -> None:
         case.failed_in_row += 1
         if case.given_up:
             return
-        if case.failed_in_row >= HOPELESS:
-            self._give_up(errand.piece, case)
+        if case.failed_in_row >= MOST_FAILURES_IN_A_ROW:
+            self._give_up(errand.unit, case)
         elif errand.stop - errand.start > 1:
             self._try_apart(errand, case)
-            self._close_trial(errand.piece, case)
+            self._close_trial(errand.unit, case)
         else:
             case.alone[errand.start] = case.alone.get(errand.start, 0) + 1
-            if case.alone[errand.start] < CONFIRMATIONS:
+            if case.alone[errand.start] < CLEAN_TRIALS:
                 self._again(errand)
             else:
                 case.poison[errand.start] = case.reason
-                self._close_trial(errand.piece, case)
+                self._close_trial(errand.unit, case)
 
-    def _close_trial(self, piece: Piece, case: _Case) -> None:
+    def _close_trial(self, piece: WorkUnit, case: _FailureHistory) -> None:
         """After the last trial, queue the commit, unless nothing speaks for the environment."""
         case.open_trials -= 1
         if case.open_trials or case.given_up:
@@ -191,13 +191,13 @@ class Queue:
             self._give_up(piece, case)
         else:
             poison = tuple(sorted(case.poison.items()))
-            self._again(Errand(piece, piece.start, piece.stop, poison=poison))
+            self._again(Task(piece, piece.start, piece.stop, poison=poison))
 
-    def _give_up(self, piece: Piece, case: _Case) -> None:
+    def _give_up(self, piece: WorkUnit, case: _FailureHistory) -> None:
         case.given_up = True
         self._forget_trials(piece.name)
         self.quarantined.append((piece.name, case.reason))
 
     def _forget_trials(self, name: str) -> None:
-        self._waiting = deque(errand for errand in self._waiting if errand.piece.name != name)
-        self._apart = deque(errand for errand in self._apart if errand.piece.name != name)
+        self._waiting = deque(errand for errand in self._waiting if errand.unit.name != name)
+        self._apart = deque(errand for errand in self._apart if errand.unit.name != name)

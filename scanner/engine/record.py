@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import scanner
 from scanner.engine.job import Job, Summary
-from scanner.engine.worker import Effort, Facts
+from scanner.engine.worker import ActorUsage, ActorInfo
 from scanner.errors import LeaseError, ResultsError
 from scanner.io import coverage
 from scanner.io.results import Results
@@ -33,7 +33,7 @@ class RunRecord:
     """
 
     def __init__(self, results: Results, summary: Summary, content: dict[str, Any]) -> None:
-        self.summary, self.actors = summary, list[tuple[Facts, Effort]]()
+        self.summary, self.actors = summary, list[tuple[ActorInfo, ActorUsage]]()
         self.chunk_size: int = content["config"]["chunk_size"]
         self.identity: dict[str, str] = content["identity"]
         self._results, self._content = results, content
@@ -131,7 +131,7 @@ class RunRecord:
         self._results.write_run(self.summary.run, self._content)
 
 
-def _actor(facts: Facts, effort: Effort) -> dict[str, Any]:
+def _actor(facts: ActorInfo, effort: ActorUsage) -> dict[str, Any]:
     spent = {
         "busy_seconds": effort.seconds, "denoiser_seconds": effort.denoiser_seconds,
         "denoiser_share": effort.share, "product_seconds": effort.product_seconds,

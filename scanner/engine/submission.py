@@ -19,13 +19,13 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobTy
 
 import scanner
 from scanner.errors import ClusterError, ConfigError, ExitCode, ScannerError
-from scanner.io.signed import has_user, withheld
+from scanner.io.signed import has_user, redacted
 
 NAME = "job_name"
 """Ray's own metadata key for what a job is called."""
 STOP_SECONDS = 60
 """How long a stopped command may take to mark its run interrupted. Ray's default is 3."""
-PATIENCE_SECONDS = 120.0
+RETRY_SECONDS = 120.0
 """How long a head may be silent before following it is given up."""
 AGENT_SECONDS = 60.0
 """How long a head that has just started may take until it can run a job."""
@@ -33,7 +33,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class HeadAddress:
     """Where a Jobs API listens, and how it is spoken to.
 
     Attributes:
@@ -56,7 +56,7 @@ class Head:
         """
         if has_user(self.address):
             raise ConfigError(
-                f"{withheld(self.address)} was given with a user or a password, which would be in "
+                f"{redacted(self.address)} was given with a user or a password, which would be in "
                 f"logs: give them as --header Authorization='Basic ...'"
             )
         if not self.address.startswith(("http://", "https://")):
@@ -86,9 +86,9 @@ class Submission:
         memory: The same, in bytes.
     """
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     python: str = "python"
-    ship: bool = True
+    include_package: bool = True
     working_dir: str | None = None
     runtime_env: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
@@ -99,7 +99,7 @@ class Submission:
 
     def entrypoint(self) -> str:
         """Return the shell command."""
-        return shlex.join([self.python, "-m", "scanner", *self.words])
+        return shlex.join([self.python, "-m", "scanner", *self.arguments])
 
     def environment(self) -> dict[str, Any]:
         """Return the runtime environment: the given one, with what memscan adds."""
@@ -108,14 +108,14 @@ class Submission:
         env["env_vars"] = stop | dict(env.get("env_vars") or {})
         if self.working_dir is not None:
             env["working_dir"] = self.working_dir
-        if self.ship:
+        if self.include_package:
             env["py_modules"] = [*(env.get("py_modules") or []), str(Path(scanner.__path__[0]))]
             env["excludes"] = [*(env.get("excludes") or []), "__pycache__"]
         return env
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class JobInfo:
     """A job as the cluster knows it.
 
     Attributes:
@@ -141,7 +141,7 @@ class Sent:
     message: str
 
 
-class Jobs:
+class JobClient:
     """The jobs of one cluster.
 
     A token is sent if there is one: ``RAY_AUTH_TOKEN``, the file that ``RAY_AUTH_TOKEN_PATH``
@@ -155,7 +155,7 @@ class Jobs:
         ClusterError: If nothing answers at the address.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: HeadAddress) -> None:
         self._head = head
         headers, self._token_of = dict(head.headers), "--header"
         if not any(name.lower() == "authorization" for name in headers):
@@ -204,7 +204,7 @@ class Jobs:
                 entrypoint_memory=what.memory,
             )
 
-    def get(self, job: str) -> Sent:
+    def get(self, job: str) -> JobInfo:
         """Return one job.
 
         Raises:
@@ -214,7 +214,7 @@ class Jobs:
         with self._answering(job):
             return _sent(self._client.get_job_info(job))
 
-    def list(self) -> list[Sent]:
+    def list(self) -> list[JobInfo]:
         """Return the jobs that were submitted, the newest first."""
         with self._answering():
             every = self._client.list_jobs()
@@ -226,7 +226,7 @@ class Jobs:
         with self._answering(job):
             return self._client.get_job_logs(job)
 
-    def follow(self, job: str, write: Callable[[str], None]) -> Sent:
+    def follow(self, job: str, write: Callable[[str], None]) -> JobInfo:
         """Hand on what a job prints, as it prints it, until it ends; return it.
 
         A connection that breaks is made again, and nothing is handed on twice.
@@ -252,7 +252,7 @@ class Jobs:
             except ScannerError as error:
                 silent_since = silent_since or time.monotonic()
                 is_gone = isinstance(error, ConfigError)
-                if is_gone or time.monotonic() - silent_since > PATIENCE_SECONDS:
+                if is_gone or time.monotonic() - silent_since > RETRY_SECONDS:
                     raise ClusterError(
                         f"job {job} was lost from sight ({error}); if it still runs, follow it "
                         f"with memscan jobs logs {job} --follow"
@@ -264,7 +264,7 @@ class Jobs:
                 silent_since = None
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
-    def stop(self, job: str) -> Sent:
+    def stop(self, job: str) -> JobInfo:
         """Ask a job to stop, wait until it has, and return it."""
         self.get(job)
         with self._answering(job):
@@ -377,17 +377,17 @@ def runtime_env(path: Path) -> dict[str, Any]:
     return content
 
 
-def _sent(job: JobDetails) -> Sent:
+def _sent(job: JobDetails) -> JobInfo:
     start, end = (job.start_time or 0) / 1000, (job.end_time or 0) / 1000
     metadata = dict(job.metadata or {})
-    return Sent(
+    return JobInfo(
         id=job.submission_id or "",
         name=metadata.get(NAME, ""),
         status=job.status.value,
         exit_code=_exit_code(job),
         started=start,
         seconds=(end or time.time()) - start,
-        command=withheld(job.entrypoint),
+        command=redacted(job.entrypoint),
         metadata=metadata,
         message=job.message or "",
     )

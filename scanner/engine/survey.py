@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import LocalRayletDiedError, RayError
 
 from scanner.engine import watch
-from scanner.engine.worker import Failure, survey
+from scanner.engine.worker import Failure, index_shard
 from scanner.errors import ShardError
 from scanner.io.shards import ShardIndex
 
@@ -21,7 +21,7 @@ LATE_SECONDS = 30.0
 
 
 @dataclass(slots=True)
-class _Count:
+class _IndexingTask:
     """A shard that is being counted."""
 
     url: str
@@ -35,7 +35,7 @@ class _Count:
         return time.monotonic() - self.since
 
 
-class Survey:
+class ShardIndexer:
     """Counts shards, a few at a time.
 
     Args:
@@ -53,8 +53,8 @@ class Survey:
     ) -> None:  # fmt: skip
         self._urls, self._chunk_size, self._finished = deque(urls), chunk_size, finished
         self._width, self._in_order = width, in_order
-        self._running: list[_Count] = []
-        self._task = ray.remote(survey).options(num_cpus=0, max_retries=2)
+        self._running: list[_IndexingTask] = []
+        self._task = ray.remote(index_shard).options(num_cpus=0, max_retries=2)
 
     @property
     def refs(self) -> list[ray.ObjectRef]:
@@ -97,11 +97,11 @@ class Survey:
                 count.is_told = True
                 yield count.url
 
-    def _next(self) -> list[_Count]:
+    def _next(self) -> list[_IndexingTask]:
         """Return the shards of which the next to be told of is one."""
         return self._running[:1] if self._in_order else self._running
 
-    def _answered(self) -> tuple[_Count, ShardIndex | str | Failure] | None:
+    def _answered(self) -> tuple[_IndexingTask, ShardIndex | str | Failure] | None:
         for count in self._next():
             if ray.wait([count.ref], timeout=0)[0]:
                 return count, _answer(count.ref)
@@ -124,7 +124,7 @@ class Survey:
     def _fill(self) -> None:
         while self._urls and len(self._running) < self._width:
             url = self._urls.popleft()
-            self._running.append(_Count(url, self._begun(url)))
+            self._running.append(_IndexingTask(url, self._begun(url)))
 
     def _begun(self, url: str) -> ray.ObjectRef:
         finished = frozenset(self._finished.get(url, ()))

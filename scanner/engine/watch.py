@@ -50,7 +50,7 @@ def _reconnect_seconds() -> float | None:
         return None
 
 
-class Watch:
+class HeadWatch:
     """Watches the cluster that this process is connected to.
 
     Args:
@@ -121,17 +121,17 @@ class Watch:
         _end(str(lost(self._reason)))
 
 
-_current: Watch | None = None
+_current: HeadWatch | None = None
 
 
 @contextmanager
-def watched(last_act: Callable[[], None] | None) -> Iterator[Watch]:
+def watched(last_act: Callable[[], None] | None) -> Iterator[HeadWatch]:
     """Watch the cluster for a while; inside another watch, that one is used."""
     global _current
     if _current is not None:
         yield _current
         return
-    _current = Watch(last_act)
+    _current = HeadWatch(last_act)
     try:
         yield _current
     finally:

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scanner import calibration, models
-from scanner.engine.compute import Compute, Ticket
+from scanner.engine.compute import ComputeThread, ScanRequest
 from scanner.engine.job import Job
-from scanner.engine.queue import Errand
+from scanner.engine.queue import Task
 from scanner.errors import (
     ConfigError,
     DeviceError,
@@ -23,10 +23,10 @@ from scanner.errors import (
     reproducible,
 )
 from scanner.io import shards
-from scanner.io.recall import Finder, Recall
+from scanner.io.recall import ScoreFinder, ScoreCacheReader
 from scanner.io.results import Results
 from scanner.io.shards import ShardIndex
-from scanner.io.signed import withheld
+from scanner.io.signed import redacted
 from scanner.records import Caption, Reject, RejectReason
 from scanner.spec import ScanSpec
 
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FORESEEN = (ConfigError, ResultsError, ShardError, DeviceError)
+EXPECTED_ERRORS = (ConfigError, ResultsError, ShardError, DeviceError)
 """What the driver knows what to do about."""
 
-Build = Callable[[Job, str], "Scanner"]
+ScannerFactory = Callable[[Job, str], "Scanner"]
 """From a job and a device to a scanner; called once in every actor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ActorInfo:
     """What an actor is and where.
 
     Attributes:
@@ -71,7 +71,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class ActorUsage:
     """How an actor spent its time so far.
 
     Attributes:
@@ -101,7 +101,7 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ChunkReport:
     """What came of one errand; all that returns to the driver.
 
     Attributes:
@@ -142,7 +142,7 @@ class Counts:
     recalled: int = 0
     redone: int = 0
     evaluations: dict[str, int] = field(default_factory=dict)
-    effort: Effort = field(default_factory=Effort)
+    usage: ActorUsage = field(default_factory=ActorUsage)
 
     @classmethod
     def names(cls) -> list[str]:
@@ -217,29 +217,29 @@ class Worker:
     """
 
     def __init__(
-        self, job: Job, run: str, device: str, threads: int, build: Build, fingerprint: str = "",
-        finder: Finder | None = None,
+        self, job: Job, run: str, device: str, threads: int, build: ScannerFactory, fingerprint: str = "",
+        finder: ScoreFinder | None = None,
     ) -> None:  # fmt: skip
         self._job, self._run, self._device, self._threads = job, run, device, threads
         self._build, self._fingerprint = build, fingerprint
         self._scanner: Scanner | None = None
-        self._compute: Compute | None = None
+        self._compute: ComputeThread | None = None
         self._results = Results(job.results)
         at_image = job.spec.source != "generated"
-        self._recall = None if finder is None or at_image else Recall(self._results, finder)
+        self._recall = None if finder is None or at_image else ScoreCacheReader(self._results, finder)
 
-    def open(self) -> Facts | Failure:
+    def open(self) -> ActorInfo | Failure:
         """Load the model."""
         return _answered(self._open)
 
-    def scan(self, errand: Errand) -> Counts | Failure:
+    def scan(self, errand: Task) -> ChunkReport | Failure:
         """Scan and, unless it is a trial, commit."""
         answer = _answered(lambda: self._scan(errand))
         if isinstance(answer, Failure) and self._device == "cuda" and answer.error is None:
             return Failure(None, answer.text, answer.details, usable=_cuda_works())
         return answer
 
-    def _open(self) -> Facts:
+    def _open(self) -> ActorInfo:
         start = time.perf_counter()
         if self._fingerprint and models.fingerprint(self._job.model) != self._fingerprint:
             raise ConfigError(
@@ -252,46 +252,46 @@ class Worker:
                 f"began there: results must lie on storage that every node shares"
             )
         self._scanner = self._build(self._job, self._device)
-        self._compute = Compute(self._scanner, self._threads)
+        self._compute = ComputeThread(self._scanner, self._threads)
         name, gpu = _device(self._device)
         seconds = time.perf_counter() - start
-        return Facts(os.getpid(), platform.node(), name, self._threads, seconds, gpu)
+        return ActorInfo(os.getpid(), platform.node(), name, self._threads, seconds, gpu)
 
-    def _scan(self, errand: Errand) -> Counts:
+    def _scan(self, errand: Task) -> ChunkReport:
         if self._scanner is None or self._compute is None:
             raise RuntimeError("a worker was handed an errand before it was opened")
         with self._compute.errand():
             return self._scanned(errand, self._scanner, self._compute)
 
-    def _scanned(self, errand: Errand, scanner: "Scanner", compute: Compute) -> Counts:
+    def _scanned(self, errand: Task, scanner: "Scanner", compute: ComputeThread) -> ChunkReport:
         captions, rejects = self._sorted_out(errand, scanner)
         known = {} if self._recall is None else self._recall.rows(list(captions.values()))
-        work = compute.scan(Ticket(list(captions.values()), known, errand.alone))
+        work = compute.scan(ScanRequest(list(captions.values()), known, errand.alone))
         images = _images(errand, captions) if self._job.images else _no_images
         result = scanner.rows(work, images)
         result.rejects.extend(rejects)
         samples, rejected = errand.stop - errand.start, len(result.rejects)
-        counts = Counts(
+        counts = ChunkReport(
             samples=samples, scored=samples - rejected, rejected=rejected,
             flagged=len({row.caption.key for row in result.scores if row.flagged}),
             seconds=work.cost.seconds, **_seconds_of(work.cost.parts),
             localized=len({row.caption.key for row in result.scores if row.stage == "localize"}),
             screened=len({row.caption.key for row in result.scores if row.stage == "screen"}),
             reasons=dict(Counter(reject.reason for reject in result.rejects)),
-            recalled=work.samples(work.recalled), redone=work.samples(work.redone),
+            recalled=work.samples(work.cached), redone=work.samples(work.rescored),
             evaluations=dict(work.cost.evaluations),
-            effort=self._effort(scanner, compute),
+            usage=self._usage(scanner, compute),
         )  # fmt: skip
         if not errand.trial:
-            facts = errand.piece.facts() | counts.facts()
+            facts = errand.unit.facts() | counts.facts()
             extra = list(scanner.extra_columns)
-            self._results.commit(self._run, errand.piece.name, result, extra=extra, facts=facts)
+            self._results.commit(self._run, errand.unit.name, result, extra=extra, facts=facts)
             if self._recall is not None:
-                self._recall.add(self._run, errand.piece.name, work.verdicts.keys())
+                self._recall.add(self._run, errand.unit.name, work.verdicts.keys())
         return counts
 
     def _sorted_out(
-        self, errand: Errand, scanner: "Scanner"
+        self, errand: Task, scanner: "Scanner"
     ) -> tuple[dict[int, Caption], list[Reject]]:
         """Return what to scan, by position in the chunk, and what is rejected.
 
@@ -299,18 +299,18 @@ class Worker:
         """
         captions, rejects = dict[int, Caption](), list[Reject]()
         for position, item in _read(errand, self._job.spec):
-            taken = item if isinstance(item, Reject) else scanner.taken(item)
+            taken = item if isinstance(item, Reject) else scanner.draws_of(item)
             if isinstance(taken, Reject):
                 rejects.append(taken)
             else:
                 captions[position] = taken
         return captions, rejects
 
-    def _effort(self, scanner: "Scanner", compute: Compute) -> Effort:
+    def _usage(self, scanner: "Scanner", compute: ComputeThread) -> ActorUsage:
         sizes = {name: size.size for name, size in scanner.sizes.items()}
         shortages = sum(size.shortages for size in scanner.sizes.values())
         parts = _seconds_of(scanner.parts | {"waiting": compute.waiting})
-        return Effort(compute.seconds, **parts, batch_sizes=sizes, shortages=shortages)
+        return ActorUsage(compute.seconds, **parts, batch_sizes=sizes, shortages=shortages)
 
 
 def _seconds_of(parts: Mapping[str, float]) -> dict[str, float]:
@@ -322,7 +322,7 @@ def _seconds_of(parts: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def survey(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | str | Failure:
+def index_shard(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | str | Failure:
     """Count a shard; of one that is committed whole, return the identity without opening it."""
 
     def look() -> ShardIndex | str:
@@ -332,7 +332,7 @@ def survey(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | 
     return _answered(look)
 
 
-def _read(errand: Errand, spec: ScanSpec) -> Iterator[tuple[int, Caption | Reject]]:
+def _read(errand: Task, spec: ScanSpec) -> Iterator[tuple[int, Caption | Reject]]:
     """Yield an errand's samples with their positions in the chunk, the poisoned as rejects.
 
     Args:
@@ -343,7 +343,7 @@ def _read(errand: Errand, spec: ScanSpec) -> Iterator[tuple[int, Caption | Rejec
         ShardError: If the shard has fewer samples than when it was counted.
     """
     images = spec.source != "generated"
-    samples = shards.read(errand.piece.chunk, images=images, captions=spec.captions)
+    samples = shards.read(errand.unit.chunk, images=images, captions=spec.captions)
     items = islice(samples, errand.start, errand.stop)
     poison, end = dict(errand.poison), errand.start
     for position, item in enumerate(items, errand.start):
@@ -356,19 +356,19 @@ def _read(errand: Errand, spec: ScanSpec) -> Iterator[tuple[int, Caption | Rejec
             yield position, item
     if end != errand.stop:
         raise ShardError(
-            f"{errand.piece.chunk.shard.url} has changed since it was counted: "
-            f"chunk {errand.piece.chunk.number} ends after {end} samples, not {errand.stop}"
+            f"{errand.unit.chunk.shard.url} has changed since it was counted: "
+            f"chunk {errand.unit.chunk.number} ends after {end} samples, not {errand.stop}"
         )
 
 
-def _images(errand: Errand, captions: Mapping[int, Caption]) -> "Images":
+def _images(errand: Task, captions: Mapping[int, Caption]) -> "Images":
     """Return what reads the images of captions, which it is given as numbers in their order."""
     positions = list(captions)
 
     def images(wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         numbers = {positions[number]: number for number in wanted}
         keys = {position: captions[position].key for position in numbers}
-        for position, content in shards.pictures(errand.piece.chunk, keys):
+        for position, content in shards.pictures(errand.unit.chunk, keys):
             yield numbers[position], content
 
     return images
@@ -382,11 +382,11 @@ def _answered(work: Callable[[], T]) -> T | Failure:
     """Return what work returns, or its failure as a value that crosses processes."""
     try:
         return work()
-    except FORESEEN as error:
-        return Failure(next(k for k in FORESEEN if isinstance(error, k)), str(error))
+    except EXPECTED_ERRORS as error:
+        return Failure(next(k for k in EXPECTED_ERRORS if isinstance(error, k)), str(error))
     except Exception as error:  # the edge of the process: what is not caught here is lost
-        text = withheld(f"{type(error).__name__}: {error}")
-        return Failure(None, text, withheld(traceback.format_exc()))
+        text = redacted(f"{type(error).__name__}: {error}")
+        return Failure(None, text, redacted(traceback.format_exc()))
 
 
 def _device(device: str) -> tuple[str, str]:

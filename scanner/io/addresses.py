@@ -13,8 +13,8 @@ from fsspec.core import url_to_fs
 
 from scanner.errors import ConfigError
 from scanner.io.kinds import TARS, is_table, refuse_tables
-from scanner.io.patience import patiently, silence, told
-from scanner.io.signed import distinct, named, opens, refuse_user, withheld
+from scanner.io.patience import with_retries, silence, explain
+from scanner.io.signed import distinct, named, opens, refuse_user, redacted
 
 REMOTE = ("s3", "gs", "gcs", "http", "https")
 MOST_SHARDS = 1_000_000
@@ -68,7 +68,7 @@ def scheme(address: str) -> str | None:
     if name not in REMOTE or not match[2] or "::" in address:
         raise ConfigError(
             f"shards are opened from local paths, s3://, gs:// and https:// only, got "
-            f"{withheld(address)!r}: commands such as pipe: are never run; write a local path with "
+            f"{redacted(address)!r}: commands such as pipe: are never run; write a local path with "
             f"a colon as ./{Path(address).name}"
         )
     return name
@@ -85,7 +85,7 @@ def store(address: str) -> tuple[Any, str]:
         files, path = url_to_fs(opens(address), **(_for_the_web() if is_web else {}))
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            f"{address} cannot be opened: {withheld(str(error))}; install memscan[s3], [gcs] or "
+            f"{address} cannot be opened: {redacted(str(error))}; install memscan[s3], [gcs] or "
             f"[http]"
         ) from error
     files.invalidate_cache()
@@ -118,7 +118,7 @@ def _lines(pattern: str) -> Iterator[str]:
         return
     if scheme(pattern) is not None:
         raise ConfigError(
-            f"a list of shards must be a local file, got {withheld(pattern)}: copy it here"
+            f"a list of shards must be a local file, got {redacted(pattern)}: copy it here"
         )
     try:
         lines = Path(pattern).expanduser().read_text(encoding="utf-8").splitlines()
@@ -205,13 +205,13 @@ def _remote(address: str) -> Iterator[str]:
             yield address
             return
         raise ConfigError(
-            f"{withheld(address)}: a web server lists nothing; use {{00000..00041}} for *"
+            f"{redacted(address)}: a web server lists nothing; use {{00000..00041}} for *"
         )
     files, path = store(address)
     try:
-        found = [files.unstrip_protocol(p) for p in patiently(lambda: files.glob(path))]
+        found = [files.unstrip_protocol(p) for p in with_retries(lambda: files.glob(path))]
     except Exception as error:  # every store has errors of its own
-        raise ConfigError(f"{address} cannot be listed: {told(error)}") from error
+        raise ConfigError(f"{address} cannot be listed: {explain(error)}") from error
     if not found:
         raise ConfigError(f"{address} matches nothing: check the bucket, the prefix and the region")
     yield from _in_order(found)

@@ -36,7 +36,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
+class IndexedImages:
     """The samples of a shard, in its order, rejected ones included.
 
     Attributes:
@@ -61,7 +61,7 @@ class Entries:
         return np.array([int(sha[:16], 16) if sha else 0 for sha in self.hashes], np.uint64)
 
 
-class Catalogue:
+class ImageIndex:
     """A folder of entries, a file for each identity of a shard.
 
     Args:
@@ -105,7 +105,7 @@ class Catalogue:
                 progress(done, len(todo), f"read {shard.url}")
         return problems
 
-    def entries(self, wanted: Iterable[Shard]) -> Iterator[Entries]:
+    def entries(self, wanted: Iterable[Shard]) -> Iterator[IndexedImages]:
         """Yield the entries of the shards that are here, one shard at a time."""
         for shard in wanted:
             with suppress(FileNotFoundError), pq.ParquetFile(self._path(shard)) as source:
@@ -154,11 +154,11 @@ def _row(item: Caption | Reject) -> dict[str, object]:
     return {"key": item.key, "caption_sha256": item.sha256, "url": item.url, "sketch": small}
 
 
-def _entries(shard: Shard, table: pa.Table) -> Entries:
+def _entries(shard: Shard, table: pa.Table) -> IndexedImages:
     column = table["sketch"].combine_chunks()
     sketched = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
     content = b"".join(column.drop_null().to_pylist())
-    return Entries(
+    return IndexedImages(
         shard, table["key"].to_pylist(), table["caption_sha256"].to_pylist(),
         table["url"].to_pylist(), sketched,
         np.frombuffer(content, np.uint8).reshape(-1, _SKETCH_BYTES),

@@ -20,7 +20,7 @@ KEPT = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class ShardHashes:
     """What is in one shard.
 
     Attributes:
@@ -41,7 +41,7 @@ class Census:
     is_usable: bool = True
 
 
-def census(url: str, chunk_size: int, finished: frozenset[str], *, captions: bool = True) -> Census:
+def hash_captions(url: str, chunk_size: int, finished: frozenset[str], *, captions: bool = True) -> ShardHashes:
     """Count a shard and hash its captions; one that is ``finished`` is not opened.
 
     Never raises: what is wrong with a shard is its problem.
@@ -56,7 +56,7 @@ def census(url: str, chunk_size: int, finished: frozenset[str], *, captions: boo
     try:
         shard = shards.stat(url)
         if shard.id in finished:
-            return Census(shard)
+            return ShardHashes(shard)
         index = shards.index(shard, chunk_size)
         hashes, reasons = np.zeros(index.samples, np.uint64), list[str]()
         items = (
@@ -70,11 +70,11 @@ def census(url: str, chunk_size: int, finished: frozenset[str], *, captions: boo
             else:
                 hashes[position] = int(item.sha256[:16], 16) or 1
     except (ShardError, ConfigError) as error:
-        return Census(shard, problem=str(error), is_usable=not isinstance(error, ConfigError))
-    return Census(shard, index, hashes, tuple(reasons))
+        return ShardHashes(shard, problem=str(error), is_usable=not isinstance(error, ConfigError))
+    return ShardHashes(shard, index, hashes, tuple(reasons))
 
 
-class Distinct:
+class DistinctCounter:
     """Counts distinct hashes in bounded memory: exact up to ``kept``, estimated beyond.
 
     It keeps the smallest hashes (Bar-Yossef et al. 2002, "k minimum values"): if the k-th

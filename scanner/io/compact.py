@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.io import ledger
-from scanner.io.ledger import Facts, Pack
+from scanner.io.ledger import Record, Segment
 from scanner.io.results import Results
 from scanner.io.tables import MASKS, REJECTS, SCORES, TABLES, scores_schema
 
@@ -39,7 +39,7 @@ GRACE_SECONDS = 24 * 3600.0
 AT_ONCE = 16
 """Files read or removed at a time: a store answers slowly, but many at once."""
 
-Meter = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], None]
 Contents = Mapping[str, bytes]
 
 
@@ -79,10 +79,10 @@ class Compaction:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unit:
+class _Group:
     """What is packed together or not at all: a chunk, or a small pack that is to grow."""
 
-    files: Mapping[str, Facts]
+    files: Mapping[str, Record]
     records: tuple[dict[str, Any], ...]
     pack: int | None = None
 
@@ -91,7 +91,7 @@ class _Unit:
         return sum(file["bytes"] for file in self.files.values())
 
 
-def compact(results: Results, run: str, meter: Meter, *, target: int = TARGET_BYTES) -> Compaction:
+def compact(results: Results, run: str, meter: Progress, *, target: int = TARGET_BYTES) -> Compaction:
     """Pack a run's chunks that are in no pack yet, and packs that are small, into large files.
 
     Args:
@@ -165,17 +165,17 @@ def note_old(results: Results, done: Compaction) -> None:
                 done.old_bytes += entry.size
 
 
-def _units(results: Results, run: str, target: int) -> list[_Unit]:
+def _units(results: Results, run: str, target: int) -> list[_Group]:
     """Return what is to be packed, in order of chunks: single chunks, and packs half as large."""
     history = results.history(run)
     packed = history.commits()
     units = [
-        _Unit(record["files"], (record,))
+        _Group(record["files"], (record,))
         for chunk, record in results.commits(run).items()
         if chunk not in packed
     ]
     units += [
-        _Unit(pack.files, tuple(pack.commits.values()), pack.number)
+        _Group(pack.files, tuple(pack.commits.values()), pack.number)
         for pack in history.effective()
         if pack.bytes < target / 2
     ]
@@ -186,13 +186,13 @@ def _opened_by_queries(results: Results, run: str) -> int:
     return sum(map(len, results.parts([run]).values()))
 
 
-def _with_contents(results: Results, units: Iterable[_Unit]) -> Iterator[tuple[_Unit, Contents]]:
+def _with_contents(results: Results, units: Iterable[_Group]) -> Iterator[tuple[_Group, Contents]]:
     """Yield units with the content of their files, some chunks read ahead."""
 
-    def contents(unit: _Unit) -> Contents:
+    def contents(unit: _Group) -> Contents:
         return {table: _content(results, file) for table, file in unit.files.items()}
 
-    ahead = deque[tuple[_Unit, Future[Contents]]]()
+    ahead = deque[tuple[_Group, Future[Contents]]]()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for unit in units:
             ahead.append((unit, pool.submit(contents, unit)))
@@ -203,7 +203,7 @@ def _with_contents(results: Results, units: Iterable[_Unit]) -> Iterator[tuple[_
             yield unit, future.result()
 
 
-def _content(results: Results, file: Facts) -> bytes:
+def _content(results: Results, file: Record) -> bytes:
     """Return a file that is what was written.
 
     Raises:
@@ -220,10 +220,10 @@ def _content(results: Results, file: Facts) -> bytes:
 
 
 def _packed(
-    results: Results, run: str, left: Iterator[tuple[_Unit, Contents]], target: int
-) -> tuple[Pack, list[_Unit]] | None:
+    results: Results, run: str, left: Iterator[tuple[_Group, Contents]], target: int
+) -> tuple[Segment, list[_Group]] | None:
     """Make one pack of what is left; null if that is nothing, or a single unit."""
-    writers, units = dict[str, _Writer](), list[_Unit]()
+    writers, units = dict[str, _Writer](), list[_Group]()
     for unit, contents in left:
         units.append(unit)
         for table, rows in (pair for chunk in _tables(unit, contents) for pair in chunk.items()):
@@ -234,7 +234,7 @@ def _packed(
             break
     if len(units) < 2:
         return None
-    token, files = uuid.uuid4().hex[:16], dict[str, Facts]()
+    token, files = uuid.uuid4().hex[:16], dict[str, Record]()
     for table, writer in writers.items():
         content = writer.close()
         path = f"{table}/run={run}/pack-{token}.parquet"
@@ -245,7 +245,7 @@ def _packed(
         results.store.put(path, content)
     commits = {record["chunk"]: record for unit in units for record in unit.records}
     replaces = tuple(unit.pack for unit in units if unit.pack is not None)
-    pack = Pack(-1, commits, files, replaces)
+    pack = Segment(-1, commits, files, replaces)
     try:
         _compare(results, pack, units)
         return _entered(results, run, pack), units
@@ -255,7 +255,7 @@ def _packed(
         raise
 
 
-def _compare(results: Results, pack: Pack, units: list[_Unit]) -> None:
+def _compare(results: Results, pack: Segment, units: list[_Group]) -> None:
     """Read a pack back and compare it with what it was made of.
 
     Raises:
@@ -273,7 +273,7 @@ def _compare(results: Results, pack: Pack, units: list[_Unit]) -> None:
                     )
 
 
-def _entered(results: Results, run: str, pack: Pack) -> Pack:
+def _entered(results: Results, run: str, pack: Segment) -> Segment:
     """Add a pack to the run's history.
 
     Raises:
@@ -354,7 +354,7 @@ class _Rows:
         return taken
 
 
-def _tables(unit: _Unit, contents: Contents) -> Iterator[dict[str, pa.Table]]:
+def _tables(unit: _Group, contents: Contents) -> Iterator[dict[str, pa.Table]]:
     """Yield the rows of each chunk of a unit, by table."""
     rows = {table: _Rows(content) for table, content in contents.items()}
     for record in unit.records:

@@ -30,7 +30,7 @@ csv.field_size_limit(1 << 24)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InputRow:
     """One row of a source, as it stands there.
 
     Attributes:
@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Conversion:
     """What is to be made.
 
     Attributes:
@@ -71,7 +71,7 @@ class Order:
 
 
 @dataclass(slots=True)
-class Made:
+class ConversionResult:
     """What was made so far; lies beside the shards, and is where a second call goes on.
 
     Attributes:
@@ -91,7 +91,7 @@ class Made:
     complete: bool = False
 
 
-def make(order: Order, folder: Path, progress: Callable[[int, int], None]) -> Made:
+def make(order: Conversion, folder: Path, progress: Callable[[int, int], None]) -> ConversionResult:
     """Write ``00000.tar`` and so on, each whole or not at all; go on where an earlier call ended.
 
     A sample's key is its row's number in the source, its members ``.txt``, ``.json`` with the
@@ -122,7 +122,7 @@ def make(order: Order, folder: Path, progress: Callable[[int, int], None]) -> Ma
     return made
 
 
-def _begun(order: Order, sources: Sequence[Path], folder: Path) -> Made:
+def _begun(order: Conversion, sources: Sequence[Path], folder: Path) -> ConversionResult:
     """Return what an earlier call left, or a beginning."""
     identity = asdict(order) | {
         "inputs": [[str(f.absolute()), f.stat().st_size if f.is_file() else 0] for f in sources]
@@ -131,9 +131,9 @@ def _begun(order: Order, sources: Sequence[Path], folder: Path) -> Made:
     if not record.exists():
         if any(folder.glob("*.tar")):
             raise ConfigError(f"{folder} holds shards that are not of this making: name another")
-        return Made(identity)
+        return ConversionResult(identity)
     try:
-        made = Made(**object_from_json(record.read_bytes()))
+        made = ConversionResult(**object_from_json(record.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{record} cannot be read ({error}): name another folder") from error
     if made.order != identity:
@@ -144,7 +144,7 @@ def _begun(order: Order, sources: Sequence[Path], folder: Path) -> Made:
 
 
 def _shard(
-    rows: Iterator[Row], order: Order, folder: Path, made: Made, tick: Callable[[], None]
+    rows: Iterator[InputRow], order: Conversion, folder: Path, made: ConversionResult, tick: Callable[[], None]
 ) -> None:
     """Write the next shard and count it; mark the end of the source."""
     from webdataset.writer import TarWriter  # imports torch
@@ -165,7 +165,7 @@ def _shard(
 
 
 def _samples(
-    rows: Iterator[Row], order: Order, made: Made, tick: Callable[[], None]
+    rows: Iterator[InputRow], order: Conversion, made: ConversionResult, tick: Callable[[], None]
 ) -> Iterator[dict[str, Any]]:
     """Yield the samples of one shard; count all rows that were read, bad ones too."""
     written = size = 0
@@ -185,7 +185,7 @@ def _samples(
         tick()
 
 
-def _sample(row: Row, number: int) -> dict[str, Any] | str:
+def _sample(row: InputRow, number: int) -> dict[str, Any] | str:
     """Return the members of a sample, or why there is none."""
     if reason := row.bad or _refusal(row.caption):
         return reason
@@ -216,7 +216,7 @@ def _refusal(caption: Any) -> str:
         return RejectReason.NOT_UTF8
 
 
-def _note(made: Made, row: Row, reason: str) -> None:
+def _note(made: ConversionResult, row: InputRow, reason: str) -> None:
     made.bad = dict(Counter(made.bad) + Counter({reason.partition(" ")[0]: 1}))
     if len(made.examples) < EXAMPLES:
         made.examples.append(f"{row.where}: {reason}")
@@ -252,7 +252,7 @@ def _total(sources: Iterable[Path]) -> int:
         raise ConfigError(f"a table is no Parquet: {error}") from error
 
 
-def _rows(file: Path, order: Order) -> Iterator[Row]:
+def _rows(file: Path, order: Conversion) -> Iterator[InputRow]:
     """Yield the rows of one file or folder of images, the bad ones too.
 
     Raises:
@@ -276,7 +276,7 @@ def _column(file: Path, there: Sequence[str], wanted: str | None, usual: Sequenc
     return wanted or next((name for name in usual if name in there), "")
 
 
-def _columns(file: Path, there: Sequence[str], order: Order) -> tuple[str, str]:
+def _columns(file: Path, there: Sequence[str], order: Conversion) -> tuple[str, str]:
     caption = _column(file, there, order.caption_column, CAPTIONS)
     if not caption:
         raise ConfigError(
@@ -286,7 +286,7 @@ def _columns(file: Path, there: Sequence[str], order: Order) -> tuple[str, str]:
     return caption, _column(file, there, order.url_column, URLS)
 
 
-def _parquet(file: Path, order: Order) -> Iterator[Row]:
+def _parquet(file: Path, order: Conversion) -> Iterator[InputRow]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as table:
@@ -296,7 +296,7 @@ def _parquet(file: Path, order: Order) -> Iterator[Row]:
             captions = batch.column(caption).to_pylist()
             urls = batch.column(url).to_pylist() if url else [None] * len(captions)
             for text, address in zip(captions, urls, strict=True):
-                yield Row(f"{file}:{number}", text, address)
+                yield InputRow(f"{file}:{number}", text, address)
                 number += 1
 
 
@@ -305,7 +305,7 @@ def _opened(file: Path) -> IO[str]:
     return opener(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")  # type: ignore[return-value]
 
 
-def _csv(file: Path, order: Order) -> Iterator[Row]:
+def _csv(file: Path, order: Conversion) -> Iterator[InputRow]:
     with _opened(file) as stream:
         reader = csv.DictReader(stream, delimiter="\t" if _kind(file) == ".tsv" else ",")
         caption, url = _columns(file, reader.fieldnames or [], order)
@@ -313,14 +313,14 @@ def _csv(file: Path, order: Order) -> Iterator[Row]:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                yield Row(f"{file}:{reader.line_num}", bad=f"bad_csv ({error})")
+                yield InputRow(f"{file}:{reader.line_num}", bad=f"bad_csv ({error})")
                 continue
             if row is None:
                 return
-            yield Row(f"{file}:{reader.line_num}", row[caption], row.get(url))
+            yield InputRow(f"{file}:{reader.line_num}", row[caption], row.get(url))
 
 
-def _json_lines(file: Path, order: Order) -> Iterator[Row]:
+def _json_lines(file: Path, order: Conversion) -> Iterator[InputRow]:
     captions = (order.caption_column,) if order.caption_column else CAPTIONS
     urls = (order.url_column,) if order.url_column else URLS
     with _opened(file) as stream:
@@ -331,12 +331,12 @@ def _json_lines(file: Path, order: Order) -> Iterator[Row]:
                 content = None
             where = f"{file}:{number}"
             if isinstance(content, dict):
-                yield Row(where, _first(content, captions), _first(content, urls))
+                yield InputRow(where, _first(content, captions), _first(content, urls))
             else:
-                yield Row(where, bad=RejectReason.BAD_JSON)
+                yield InputRow(where, bad=RejectReason.BAD_JSON)
 
 
-def _pictures(folder: Path, order: Order) -> Iterator[Row]:
+def _pictures(folder: Path, order: Conversion) -> Iterator[InputRow]:
     """Yield images with the caption of the folder's metadata, a ``.txt`` beside, or their name."""
     known = _metadata(folder, order)
     found = False
@@ -350,7 +350,7 @@ def _pictures(folder: Path, order: Order) -> Iterator[Row]:
                 caption = known.get(place) or _beside(path)
                 if caption is None and order.names_are_captions:
                     caption = re.sub(r"[-_\s]+", " ", path.stem).strip()
-                yield Row(str(path), caption, None, path)
+                yield InputRow(str(path), caption, None, path)
     if not found:
         raise ConfigError(
             f"{folder} holds neither tables ({', '.join(TABLES)}) nor images ({', '.join(IMAGES)})"
@@ -361,7 +361,7 @@ def _first(row: dict[str, Any], names: Sequence[str]) -> Any:
     return next((row[name] for name in names if name in row), None)
 
 
-def _metadata(folder: Path, order: Order) -> dict[str, Any]:
+def _metadata(folder: Path, order: Conversion) -> dict[str, Any]:
     """Return captions by file name, as the imagefolder convention has them."""
     captions = (order.caption_column,) if order.caption_column else CAPTIONS
     file = next((f for n in ("jsonl", "csv") if (f := folder / f"metadata.{n}").exists()), None)

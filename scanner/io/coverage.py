@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanner.io.ledger import Facts
+from scanner.io.ledger import Record
 
 KEY = "committed"
 """Where a run's record keeps it: by identity of a shard, ``shard``, ``chunks`` (how many the
@@ -61,19 +61,19 @@ class ShardCommits:
         return sorted(set(range(self.chunks)) - self.whole)
 
 
-Committed = dict[str, ShardCommits]
+CommitsByShard = dict[str, ShardCommits]
 """By identity of the shard."""
 
 
-def committed(records: Iterable[Facts]) -> Committed:
+def committed(records: Iterable[Record]) -> CommitsByShard:
     """Return what commit records cover; those of early versions name no shard and are left out."""
-    found: Committed = {}
+    found: CommitsByShard = {}
     for facts in records:
         add(found, facts)
     return found
 
 
-def add(found: Committed, facts: Facts) -> None:
+def add(found: CommitsByShard, facts: Record) -> None:
     """Add a commit record, or a piece that was committed."""
     if "shard_id" in facts:
         own = found.setdefault(facts["shard_id"], ShardCommits(facts["shard"], 0))
@@ -81,9 +81,9 @@ def add(found: Committed, facts: Facts) -> None:
         own.add(facts["number"], facts["stop"] - facts["start"], facts["chunk_samples"])
 
 
-def merged(one: Committed, other: Committed) -> Committed:
+def merged(one: CommitsByShard, other: CommitsByShard) -> CommitsByShard:
     """Return what was committed at either of two times."""
-    found: Committed = {}
+    found: CommitsByShard = {}
     for committed_then in (one, other):
         for identity, then in committed_then.items():
             own = found.setdefault(identity, ShardCommits(then.shard, then.chunks))
@@ -91,7 +91,7 @@ def merged(one: Committed, other: Committed) -> Committed:
     return found
 
 
-def written(found: Committed) -> dict[str, dict[str, Any]]:
+def written(found: CommitsByShard) -> dict[str, dict[str, Any]]:
     """Return it as a run's record keeps it."""
     return {
         identity: {
@@ -102,7 +102,7 @@ def written(found: Committed) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def recorded(record: Mapping[str, Any]) -> Committed | None:
+def recorded(record: Mapping[str, Any]) -> CommitsByShard | None:
     """Return what a run's record says was committed; null if it does not say so."""
     content = record.get(KEY)
     if not isinstance(content, dict):
@@ -116,7 +116,7 @@ def recorded(record: Mapping[str, Any]) -> Committed | None:
     }  # fmt: skip
 
 
-def missing(record: Mapping[str, Any], commits: Mapping[str, Facts]) -> Iterator[str]:
+def missing(record: Mapping[str, Any], commits: Mapping[str, Record]) -> Iterator[str]:
     """Yield what a run had committed and is not there any more, a line a shard.
 
     A shard that changed and was scanned whole as it is now takes the place of what it was.
@@ -136,7 +136,7 @@ def missing(record: Mapping[str, Any], commits: Mapping[str, Facts]) -> Iterator
         yield from _gaps(record, there)
 
 
-def _lost(known: Committed, there: Committed) -> Iterator[str]:
+def _lost(known: CommitsByShard, there: CommitsByShard) -> Iterator[str]:
     renewed = {own.shard for own in there.values() if not own.open}
     for identity, then in known.items():
         now = there.get(identity)
@@ -146,7 +146,7 @@ def _lost(known: Committed, there: Committed) -> Iterator[str]:
             yield _told(then, lost)
 
 
-def status(record: Mapping[str, Any], commits: Mapping[str, Facts]) -> str:
+def status(record: Mapping[str, Any], commits: Mapping[str, Record]) -> str:
     """Return a run's status: its record's, unless that says complete and commits are missing."""
     said = str(record.get("status", ""))
     if said == "complete" and next(missing(record, commits), None) is not None:
@@ -184,7 +184,7 @@ def _told(then: ShardCommits, lost: list[int]) -> str:
 
 
 def _fewer(
-    record: Mapping[str, Any], commits: Mapping[str, Facts], there: Committed
+    record: Mapping[str, Any], commits: Mapping[str, Record], there: CommitsByShard
 ) -> Iterator[str]:
     """Compare the counts of the last scan with the commits of its shards.
 
@@ -202,7 +202,7 @@ def _fewer(
         yield f"the last scan counted {samples} samples, and commit records have {have} of them"
 
 
-def _gaps(record: Mapping[str, Any], there: Committed) -> Iterator[str]:
+def _gaps(record: Mapping[str, Any], there: CommitsByShard) -> Iterator[str]:
     """Yield what no commit covers of the shards of a run that was scanned whole."""
     by_address = defaultdict[str, list[ShardCommits]](list)
     for own in there.values():

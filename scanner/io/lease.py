@@ -37,7 +37,7 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Entry:
     """The newest lease, as it was found: its number, its holder, and the holder's last beat."""
 
     number: int
@@ -99,16 +99,16 @@ class Lease:
             ConfigError: If a process that lives holds it.
             ResultsError: If the store cannot be read or written to.
         """
-        watched, since = self._look(), _seconds()
+        watched, since = self._read_entries(), _seconds()
         seen, is_silent = watched, False
         while not ((is_silent or seen.is_free(self._expires)) and self._take(seen.number + 1)):
             if seen != watched or seen.lives_here():
-                raise ConfigError(self._said(seen, "wait for it, or stop it and run again"))
+                raise ConfigError(self._holder_text(seen, "wait for it, or stop it and run again"))
             if not is_silent and seen is watched:
                 wait = f"waiting up to {self._expires:.0f} s to see whether it lives"
-                self._told(self._said(seen, wait))
+                self._told(self._holder_text(seen, wait))
             time.sleep(min(0.5, self._renew / 2))
-            seen = self._look()
+            seen = self._read_entries()
             is_silent = seen == watched and _seconds() - since >= self._expires
         self._thread.start()
         return self
@@ -159,10 +159,10 @@ class Lease:
                 self._store.remove(entry.name)
         return True
 
-    def _look(self) -> "_Seen":
+    def _read_entries(self) -> "_Entry":
         newest = self._newest()
         read = (self._read(f"{newest:06d}.{kind}") for kind in ("json", "beat"))
-        return _Seen(newest, *(read if newest >= 0 else ({}, {})))
+        return _Entry(newest, *(read if newest >= 0 else ({}, {})))
 
     def _newest(self) -> int:
         names = (entry.name for entry in self._store.entries(self._folder))
@@ -182,7 +182,7 @@ class Lease:
                     return
                 self._beat()
 
-    def _said(self, seen: "_Seen", advice: str) -> str:
+    def _holder_text(self, seen: "_Entry", advice: str) -> str:
         who = f"process {seen.holder.get('pid', '?')} on {seen.holder.get('host', '?')}"
         where = self._store.address(self._folder)
         return f"another {self._what} is at work ({who}, {where}): {advice}"

@@ -23,11 +23,11 @@ MEND = "memscan verify --repair sets it aside"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMIT_KEYS = ("schema_version", "run", "chunk", "files", "counts")
 
-Facts = Mapping[str, Any]
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowRange:
     """Where rows of one table lie.
 
     Attributes:
@@ -36,18 +36,18 @@ class Place:
         stop: One past the last.
     """
 
-    file: Facts
+    file: Record
     start: int
     stop: int
 
 
-def own_places(record: Facts) -> dict[str, Place]:
+def own_ranges(record: Record) -> dict[str, RowRange]:
     """Return where the rows of a chunk lie that is in no pack."""
-    return {table: Place(file, 0, file["rows"]) for table, file in record["files"].items()}
+    return {table: RowRange(file, 0, file["rows"]) for table, file in record["files"].items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
+class Segment:
     """Chunks whose rows lie together.
 
     Attributes:
@@ -59,7 +59,7 @@ class Pack:
 
     number: int
     commits: Mapping[str, dict[str, Any]]
-    files: Mapping[str, Facts]
+    files: Mapping[str, Record]
     replaces: tuple[int, ...] = ()
 
     @property
@@ -67,13 +67,13 @@ class Pack:
         """Of its largest file."""
         return max(file["bytes"] for file in self.files.values())
 
-    def places(self) -> Iterator[tuple[str, dict[str, Place]]]:
+    def row_ranges(self) -> Iterator[tuple[str, dict[str, RowRange]]]:
         """Yield each chunk with where its rows lie, by table."""
         at = dict.fromkeys(self.files, 0)
         for chunk, record in self.commits.items():
-            found = dict[str, Place]()
+            found = dict[str, RowRange]()
             for table, file in record["files"].items():
-                found[table] = Place(self.files[table], at[table], at[table] + file["rows"])
+                found[table] = RowRange(self.files[table], at[table], at[table] + file["rows"])
                 at[table] += file["rows"]
             yield chunk, found
 
@@ -90,34 +90,34 @@ class History:
     """
 
     length: int
-    packs: Mapping[int, Pack]
+    segments: Mapping[int, Segment]
     in_effect: tuple[int, ...]
     retired: frozenset[int]
 
-    def effective(self) -> list[Pack]:
+    def effective(self) -> list[Segment]:
         """Return the packs in effect."""
-        return [self.packs[number] for number in self.in_effect]
+        return [self.segments[number] for number in self.in_effect]
 
     def commits(self) -> dict[str, dict[str, Any]]:
         """Return the commit records of packed chunks."""
         return {chunk: facts for pack in self.effective() for chunk, facts in pack.commits.items()}
 
-    def places(self) -> dict[str, dict[str, Place]]:
+    def row_ranges(self) -> dict[str, dict[str, RowRange]]:
         """Return where the rows of packed chunks lie, by chunk and table."""
-        return {chunk: places for pack in self.effective() for chunk, places in pack.places()}
+        return {chunk: places for pack in self.effective() for chunk, places in pack.row_ranges()}
 
-    def replaced(self, pack: Pack) -> set[str]:
+    def replaced(self, pack: Segment) -> set[str]:
         """Return the names of the files whose rows a pack in effect has."""
         records = pack.commits.values()
         names = {file["path"] for record in records for file in record["files"].values()}
-        for earlier in (self.packs[number] for number in pack.replaces):
+        for earlier in (self.segments[number] for number in pack.replaces):
             names |= {file["path"] for file in earlier.files.values()} | self.replaced(earlier)
         return names
 
-    def takes(self, pack: Pack) -> bool:
+    def takes(self, pack: Segment) -> bool:
         """Return whether a pack may be the next entry: its chunks are nobody else's."""
         others = set(self.in_effect) - set(pack.replaces)
-        taken = {chunk for number in others for chunk in self.packs[number].commits}
+        taken = {chunk for number in others for chunk in self.segments[number].commits}
         return set(pack.replaces) <= set(self.in_effect) and not taken & set(pack.commits)
 
 
@@ -127,7 +127,7 @@ def history(store: Store, run: str) -> History:
     Raises:
         ResultsError: If an entry is damaged.
     """
-    packs, effective, retired = dict[int, Pack](), dict[int, None](), set[int]()
+    packs, effective, retired = dict[int, Segment](), dict[int, None](), set[int]()
     names = entry_names(store, run)
     for number, (name, content) in enumerate(store.read_all(names)):
         entry = read_entry(store, run, name, content)
@@ -138,7 +138,7 @@ def history(store: Store, run: str) -> History:
         retired |= set(entry.get("retires", ()))
         if "files" in entry:
             replaces = tuple(entry["replaces"])
-            packs[number] = Pack(number, entry["commits"], entry["files"], replaces)
+            packs[number] = Segment(number, entry["commits"], entry["files"], replaces)
             effective[number] = None
     return History(len(names), packs, tuple(effective), frozenset(retired & set(effective)))
 
@@ -169,7 +169,7 @@ def read_entry(store: Store, run: str, name: str, content: bytes) -> dict[str, A
     return entry
 
 
-def mend(store: Store, run: str) -> list[str]:
+def repair_partial_entry(store: Store, run: str) -> list[str]:
     """Set damaged entries of a run's history aside, so that it can be read; return their names.
 
     In their place stands an entry that says nothing: the files that a pack replaced count again.
@@ -277,7 +277,7 @@ def decoded(content: bytes, address: str, required: Sequence[str], advice: str) 
     return record
 
 
-def wrong_in_run(record: Facts) -> str | None:
+def wrong_in_run(record: Record) -> str | None:
     """Return which part of a run's record is not what readers expect, null if all are."""
     for name, kind in _RUN.items():
         part = record.get(name)
@@ -303,7 +303,7 @@ def _is_number(value: object) -> bool:
     return math.isfinite(value)
 
 
-def lists(record: Facts) -> bool:
+def lists(record: Record) -> bool:
     """Return whether a record lists files of its own run, and nothing elsewhere."""
     files, run = record["files"], re.escape(record["run"])
     return isinstance(files, dict) and all(
@@ -313,7 +313,7 @@ def lists(record: Facts) -> bool:
     )
 
 
-def _is_of(record: Facts, run: str, chunk: str) -> bool:
+def _is_of(record: Record, run: str, chunk: str) -> bool:
     return (record["run"], record["chunk"]) == (run, chunk) and lists(record)
 
 

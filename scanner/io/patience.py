@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from scanner.io.signed import withheld
+from scanner.io.signed import redacted
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 """How long a store may fail before that is an error; ``MEMSCAN_STORE_PATIENCE`` overrides it."""
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
@@ -40,38 +40,38 @@ class SlowError(Exception):
     """
 
 
-def patiently(work: Callable[[], T]) -> T:
+def with_retries(work: Callable[[], T]) -> T:
     """Return what ``work`` returns, calling it again while it fails in a way that passes.
 
     Waits double from a quarter of a second to ten, each shortened by chance so that many actors
     do not come back at once. What does not pass (no rights, no such object) is raised at once,
     and what has not passed after `PATIENCE_SECONDS`, then.
     """
-    deadline = time.monotonic() + patience()
+    deadline = time.monotonic() + deadline()
     wait = FIRST_WAIT_SECONDS
     while True:
         try:
             return work()
         except Exception as error:
             pause = wait * random.uniform(0.5, 1.0)
-            if not passes(error) or time.monotonic() + pause > deadline:
+            if not is_transient(error) or time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
 
-def patience() -> float:
+def deadline() -> float:
     """Return how many seconds a store may fail."""
     text = os.environ.get("MEMSCAN_STORE_PATIENCE", "")
     try:
         return max(0.0, float(text))
     except ValueError:
-        return PATIENCE_SECONDS
+        return RETRY_SECONDS
 
 
 def silence() -> float:
     """Return within how many seconds a web server must send its headers, or enough of a body."""
-    return max(1.0, patience() / 3)
+    return max(1.0, deadline() / 3)
 
 
 def slow(error: BaseException) -> SlowError | None:
@@ -79,7 +79,7 @@ def slow(error: BaseException) -> SlowError | None:
     return next((each for each in _chain(error) if isinstance(each, SlowError)), None)
 
 
-def passes(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Return whether an error of a store may be gone at the next attempt.
 
     The outermost error that says something decides: a connection that broke passes, whatever
@@ -98,9 +98,9 @@ def http_status(error: BaseException) -> int | None:
     return next((s for each in _chain(error) if (s := _status(each)) is not None), None)
 
 
-def told(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """Return an error of a store, without secrets, with what can be done about it."""
-    what, status = withheld(str(error)) or type(error).__name__, http_status(error)
+    what, status = redacted(str(error)) or type(error).__name__, http_status(error)
     kind = type(error).__name__
     for each in _chain(error):
         if (name := type(each).__name__) in _REDIRECTS:
@@ -116,8 +116,8 @@ def told(error: BaseException) -> str:
             f"the server is too slow ({cause}), and was tried again; run again when it is faster, "
             f"or copy the shard to another place"
         )
-    if passes(error):
-        return f"{what}: no answer within {patience():.0f} s; run again when the store is back"
+    if is_transient(error):
+        return f"{what}: no answer within {deadline():.0f} s; run again when the store is back"
     if status == 404 or isinstance(error, FileNotFoundError):
         return f"{what}: it does not exist; check the bucket, the path and AWS_ENDPOINT_URL"
     return what

@@ -17,23 +17,23 @@ from scanner.records import Caption, ScoreRow
 AT_ONCE = 16
 """Files read at a time: a store answers slowly, but many at once."""
 
-Place = tuple[str, str]
+RunShard = tuple[str, str]
 """Run and chunk."""
 
 
-class Finder(Protocol):
+class ScoreFinder(Protocol):
     """Says which chunk holds the rows of a caption."""
 
-    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[Place, list[int]]]:
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:
         """Return places, each with the positions in ``prefixes`` of what it may hold."""
         ...
 
-    def add(self, place: Place, prefixes: NDArray[np.uint64]) -> None:
+    def add(self, place: RunShard, prefixes: NDArray[np.uint64]) -> None:
         """Note that a chunk is committed."""
         ...
 
 
-class Index:
+class ScoreIndex:
     """The captions of committed chunks: twelve bytes each, the first eight of the hash and a place.
 
     Sorted parts, each at least twice as long as the next: a look-up is a binary search in a
@@ -42,7 +42,7 @@ class Index:
     """
 
     def __init__(self) -> None:
-        self._places: list[Place] = []
+        self._places: list[RunShard] = []
         self._parts: list[tuple[NDArray[np.uint64], NDArray[np.int32]]] = []
         self._lock = Lock()
 
@@ -55,19 +55,19 @@ class Index:
         """What the captions take."""
         return sum(prefixes.nbytes + owners.nbytes for prefixes, owners in self._parts)
 
-    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[Place, list[int]]]:
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:
         """Return places, each with the positions in ``prefixes`` of what it may hold.
 
         Two captions may share a prefix: who reads the rows compares the whole hash.
         """
         with self._lock:
             owners, places = self._owners(prefixes), self._places
-        found: dict[Place, list[int]] = defaultdict(list)
+        found: dict[RunShard, list[int]] = defaultdict(list)
         for position in np.flatnonzero(owners >= 0).tolist():
             found[places[owners[position]]].append(position)
         return list(found.items())
 
-    def add(self, place: Place, prefixes: NDArray[np.uint64]) -> None:
+    def add(self, place: RunShard, prefixes: NDArray[np.uint64]) -> None:
         """Note the captions of a committed chunk; what is known already stays where it is."""
         with self._lock:
             new = np.unique(prefixes)
@@ -103,7 +103,7 @@ class Index:
         return owners
 
 
-class Recall:
+class ScoreCacheReader:
     """The rows of captions that were scored before.
 
     A copy of a caption gets the very numbers of the row that is there. Scored once more in another
@@ -115,7 +115,7 @@ class Recall:
         finder: Knows in which chunks.
     """
 
-    def __init__(self, results: Results, finder: Finder) -> None:
+    def __init__(self, results: Results, finder: ScoreFinder) -> None:
         self._results, self._finder = results, finder
 
     def rows(self, captions: Sequence[Caption]) -> dict[str, list[ScoreRow]]:
@@ -142,7 +142,7 @@ class Recall:
             self._finder.add((run, chunk), prefixes_of(hashes))
 
     def _read(
-        self, place: Place, wanted: set[str], first: dict[str, Caption]
+        self, place: RunShard, wanted: set[str], first: dict[str, Caption]
     ) -> dict[str, list[ScoreRow]]:
         try:
             rows = self._results.chunk_rows(*place, wanted)

@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.io import coverage, ledger, stores
-from scanner.io.ledger import Facts, History, Place, checked_name, encoded, own_places, stem
-from scanner.io.patience import told
+from scanner.io.ledger import Record, History, RowRange, checked_name, encoded, own_ranges, stem
+from scanner.io.patience import explain
 from scanner.io.tables import (
     MASKS,
     REJECTS,
@@ -95,7 +95,7 @@ class Results:
     def __init__(self, root: str | Path) -> None:
         self.store = stores.opened(root)
         self.root = self.store.root
-        self._packed = dict[str, dict[str, dict[str, Place]]]()
+        self._packed = dict[str, dict[str, dict[str, RowRange]]]()
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
@@ -135,7 +135,7 @@ class Results:
             raise ResultsError(f"{self.store.address(name)} is damaged ({wrong}): {advice}")
         return record
 
-    def checked_run(self, run: str, commits: Mapping[str, Facts]) -> dict[str, Any]:
+    def verified_run(self, run: str, commits: Mapping[str, Record]) -> dict[str, Any]:
         """Return a run's record, its status held against the commits: see `coverage.status`.
 
         Args:
@@ -235,12 +235,12 @@ class Results:
         found: dict[str, list[Part]] = {table: [] for table in TABLES}
         for run in self.store.folders("commits") if runs is None else runs:
             own = (known or {}).get(run) or self.read_committed(run)
-            packed, spans = own.history.places(), defaultdict[tuple[str, str], list[Any]](list)
+            packed, spans = own.history.row_ranges(), defaultdict[tuple[str, str], list[Any]](list)
             rows = dict[str, int]()
             for chunk, record in own.records.items():
                 if shards is not None and record.get("shard_id") not in shards:
                     continue
-                for table, place in packed.get(chunk, own_places(record)).items():
+                for table, place in packed.get(chunk, own_ranges(record)).items():
                     path = place.file["path"]
                     rows[path] = place.file["rows"]
                     spans[table, path].append((chunk, place.start, place.stop))
@@ -322,7 +322,7 @@ class Results:
                 return rows.slice(start - first, stop - start)
             except (OSError, pa.ArrowException) as error:
                 address = self.store.address(path)
-                raise ResultsError(f"{address} cannot be read: {told(error)}; verify it") from error
+                raise ResultsError(f"{address} cannot be read: {explain(error)}; verify it") from error
 
     def hashes(self, part: Part) -> Iterator[tuple[str, list[str]]]:
         """Yield each chunk of a part of the scores with the caption hashes of its rows.
@@ -430,11 +430,11 @@ class Results:
 
     def _score_rows(self, run: str, chunk: str) -> pa.Table | None:
         if run not in self._packed:
-            self._packed[run] = self.history(run).places()
+            self._packed[run] = self.history(run).row_ranges()
         places = self._packed[run].get(chunk)
         if places is None:
             record = self.read_commit(run, chunk)
-            places = {} if record is None else own_places(record)
+            places = {} if record is None else own_ranges(record)
         if (place := places.get("scores")) is None:
             return None
         return self.read_rows(place.file["path"], place.start, place.stop)

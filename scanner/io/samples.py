@@ -33,7 +33,7 @@ _NESTED = 10
 _META = re.compile(r"__[^/]*__($|/)")
 
 
-class _RefusedError(Exception):
+class _RejectError(Exception):
     """A sample has no caption that can be scored: a reason and what was found."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
@@ -199,7 +199,7 @@ def item(
     """
     try:
         text = _caption(fragment) if captions else _none(fragment)
-    except _RefusedError as refused:
+    except _RejectError as refused:
         return Reject(shard, fragment.key, *(marked or (refused.reason, refused.detail)))
     picture = fragment.parts.get("image")
     caption = Caption(
@@ -214,7 +214,7 @@ def _caption(fragment: Fragment) -> str:
     _check_members(fragment, _LIMITS)
     if fragment.rivals:
         one, other = map(shown, fragment.rivals)
-        raise _RefusedError(
+        raise _RejectError(
             RejectReason.AMBIGUOUS_CAPTION,
             f"{one} and {other} are both captions of one sample: its key ends at the first dot",
         )
@@ -226,7 +226,7 @@ def _caption(fragment: Fragment) -> str:
         raise _odd(fragment.odd)
     else:
         found = ", ".join(shown(name) for name in sorted(fragment.extensions)[:5])
-        raise _RefusedError(RejectReason.NO_CAPTION, f"has no txt and no json, only {found}")
+        raise _RejectError(RejectReason.NO_CAPTION, f"has no txt and no json, only {found}")
     return _checked(text)
 
 
@@ -237,10 +237,10 @@ def _none(fragment: Fragment) -> str:
     return ""
 
 
-def _odd(found: tuple[str, str, str]) -> _RefusedError:
+def _odd(found: tuple[str, str, str]) -> _RejectError:
     reason, name, _ = RejectReason(found[0]), *found[1:]
     what = reason.meaning.removeprefix("the member ")
-    return _RefusedError(
+    return _RejectError(
         reason, f"member {shown(name)} {what}: pack the shard again with its content"
     )
 
@@ -251,7 +251,7 @@ def _check_members(fragment: Fragment, kinds: Collection[str]) -> None:
     if not fragment.oversized or fragment.oversized[2] not in kinds:
         return
     name, size, kind = fragment.oversized
-    raise _RefusedError(
+    raise _RejectError(
         RejectReason.CAPTION_TOO_LONG if kind == "text" else RejectReason.MEMBER_TOO_LARGE,
         f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}",
     )
@@ -259,15 +259,15 @@ def _check_members(fragment: Fragment, kinds: Collection[str]) -> None:
 
 def _checked(text: str) -> str:
     if not text.strip():
-        raise _RefusedError(RejectReason.EMPTY_CAPTION, "the caption holds nothing but white space")
+        raise _RejectError(RejectReason.EMPTY_CAPTION, "the caption holds nothing but white space")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise _RefusedError(
+        raise _RejectError(
             RejectReason.NOT_UTF8, f"the caption holds half a character: {error}"
         ) from error
     if size > CAPTION_BYTES:
-        raise _RefusedError(
+        raise _RejectError(
             RejectReason.CAPTION_TOO_LONG,
             f"the caption has {size} bytes, more than {CAPTION_BYTES}",
         )
@@ -278,7 +278,7 @@ def _decoded(part: _Part) -> str:
     try:
         return (part.content or b"").decode()
     except UnicodeDecodeError as error:
-        raise _RefusedError(
+        raise _RejectError(
             RejectReason.NOT_UTF8, f"member {shown(part.name)}: {error.reason}"
         ) from error
 
@@ -288,14 +288,14 @@ def _parsed(part: _Part) -> dict[str, object]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _RefusedError(RejectReason.BAD_JSON, f"member {shown(part.name)}: {error}") from error
+        raise _RejectError(RejectReason.BAD_JSON, f"member {shown(part.name)}: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _caption_of_json(content: dict[str, object]) -> str:
     texts = [t for k in ("caption", "text", "TEXT") if isinstance(t := content.get(k), str)]
     if not texts:
-        raise _RefusedError(RejectReason.NO_CAPTION, "has no txt, and its json no text as caption")
+        raise _RejectError(RejectReason.NO_CAPTION, "has no txt, and its json no text as caption")
     return next((text for text in texts if text.strip()), texts[0])
 
 
@@ -307,5 +307,5 @@ def _url(fragment: Fragment) -> str | None:
         content = _parsed(part)
         url = next((u for k in ("url", "URL") if isinstance(u := content.get(k), str)), None)
         return _checked(url) if url else None
-    except _RefusedError:
+    except _RejectError:
         return None

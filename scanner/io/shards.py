@@ -13,10 +13,10 @@ from typing import BinaryIO, cast
 
 from scanner.errors import ConfigError, ShardError
 from scanner.io.addresses import expand, file_name, scheme, store
-from scanner.io.patience import patiently, told
+from scanner.io.patience import with_retries, explain
 from scanner.io.samples import Fragment, fragments, item
 from scanner.io.signed import named
-from scanner.io.tar import FileSource, InflateSource, Source, Tar
+from scanner.io.tar import FileSource, InflateSource, ByteSource, Tar
 from scanner.records import Caption, Reject, RejectReason
 
 __all__ = [
@@ -106,11 +106,11 @@ def stat(url: str) -> Shard:
         if scheme(url) is None:
             return _local_shard(url, Path(url).stat())
         files, path = store(url)
-        facts = patiently(lambda: files.info(path))
+        facts = with_retries(lambda: files.info(path))
     except (ShardError, ConfigError):
         raise
     except Exception as error:  # every store has errors of its own
-        raise ShardError(f"{url} cannot be read: {told(error)}") from error
+        raise ShardError(f"{url} cannot be read: {explain(error)}") from error
     size = facts.get("size")
     tags = (facts.get(k) for k in ("ETag", "etag", "generation", "Content-MD5", "Last-Modified"))
     return Shard(url, -1 if size is None else int(size), str(next(filter(None, tags), "")))
@@ -271,7 +271,7 @@ def _local_shard(url: str, status: os.stat_result) -> Shard:
 
 
 @contextmanager
-def _opened(shard: Shard) -> Iterator[Source]:
+def _opened(shard: Shard) -> Iterator[ByteSource]:
     """Open a shard that still is as it was found."""
     source = _file(shard)
     try:
@@ -297,11 +297,11 @@ def _file(shard: Shard) -> FileSource:
         return cast(BinaryIO, files.open(path, "rb", **options))
 
     try:
-        file = patiently(lambda: opens(True))
+        file = with_retries(lambda: opens(True))
     except (ShardError, ConfigError):
         raise
     except Exception as error:  # every store has errors of its own
-        raise ShardError(f"{shard.url} cannot be opened: {told(error)}") from error
+        raise ShardError(f"{shard.url} cannot be opened: {explain(error)}") from error
     return FileSource(file, shard.size, shard.url, opens)
 
 

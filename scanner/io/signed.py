@@ -30,7 +30,7 @@ _ADVICE = (
 _whole: dict[str, str] = {}
 
 
-class Signed(str):
+class SignedAddress(str):
     """An address without its secrets; `opens` returns the whole one."""
 
     __slots__ = ("_address",)
@@ -38,7 +38,7 @@ class Signed(str):
 
     def __new__(cls, address: str) -> Self:
         """Return the address that may be seen, and remember what opens it in this process."""
-        seen = super().__new__(cls, withheld(address))
+        seen = super().__new__(cls, redacted(address))
         seen._address = _whole[str(seen)] = address
         return seen
 
@@ -49,7 +49,7 @@ class Signed(str):
 
 def named(address: str) -> str:
     """Return what an address is called: without a signature, if it has one."""
-    return Signed(address) if withheld(address) != address else address
+    return SignedAddress(address) if redacted(address) != address else address
 
 
 def refuse_user(address: str) -> None:
@@ -60,14 +60,14 @@ def refuse_user(address: str) -> None:
     """
     if has_user(address):
         raise ConfigError(
-            f"{withheld(address)} was given with a user or a password, which would be in every "
+            f"{redacted(address)} was given with a user or a password, which would be in every "
             f"row and log: {_ADVICE}"
         )
 
 
 def opens(name: str) -> str:
     """Return the address that opens what is called so."""
-    return name._address if isinstance(name, Signed) else _whole.get(name, name)
+    return name._address if isinstance(name, SignedAddress) else _whole.get(name, name)
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -83,7 +83,7 @@ def distinct(names: Sequence[str]) -> list[str]:
                 f"{name} is named twice, with other signatures: name it once (what looks like a "
                 f"secret in an address does not tell shards apart)"
             )
-    return [name if isinstance(name, Signed) else str(name) for name in dict.fromkeys(names)]
+    return [name if isinstance(name, SignedAddress) else str(name) for name in dict.fromkeys(names)]
 
 
 def has_user(address: str) -> bool:
@@ -91,7 +91,7 @@ def has_user(address: str) -> bool:
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*@", address))
 
 
-def withheld(text: str) -> str:
+def redacted(text: str) -> str:
     """Return a text in which no web address holds a password or a signature."""
     if has_user(text):
         text = re.sub(r"(://)[^/?#]*@", r"\1", text, count=1)

@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from scanner import files
 from scanner.errors import ConfigError, OutputError, ResultsError
-from scanner.io.patience import http_status, patiently, told
-from scanner.io.signed import has_user, withheld
+from scanner.io.patience import http_status, with_retries, explain
+from scanner.io.signed import has_user, redacted
 
 SCHEMES = ("s3", "gs", "gcs")
 READ_TOGETHER = 512
@@ -247,7 +247,7 @@ class ObjectStore:
     def __init__(self, root: str) -> None:
         if has_user(root):
             raise ConfigError(
-                f"{withheld(root)} was given with a user or a password, which would be in logs: "
+                f"{redacted(root)} was given with a user or a password, which would be in logs: "
                 f"give it without, and AWS_PROFILE or the like in the environment"
             )
         scheme, _, path = root.partition("://")
@@ -255,7 +255,7 @@ class ObjectStore:
         if scheme not in SCHEMES or not self._path or "::" in root:
             raise ConfigError(
                 f"results go to a local or mounted folder, s3://BUCKET/PREFIX or "
-                f"gs://BUCKET/PREFIX, got {withheld(root)}"
+                f"gs://BUCKET/PREFIX, got {redacted(root)}"
             )
         try:
             # Listings that are remembered would hide what other processes commit.
@@ -370,14 +370,14 @@ class ObjectStore:
 
     def _ask(self, work: Any) -> Any:
         try:
-            return patiently(work)
+            return with_retries(work)
         except FileNotFoundError:
             raise
         except Exception as error:  # every store has errors of its own
-            raise ResultsError(f"{self.root} cannot be read: {told(error)}") from error
+            raise ResultsError(f"{self.root} cannot be read: {explain(error)}") from error
 
     def _change(self, name: str, work: Any) -> Any:
         try:
-            return patiently(work)
+            return with_retries(work)
         except Exception as error:  # every store has errors of its own
-            raise ResultsError(f"{self.address(name)} cannot be written: {told(error)}") from error
+            raise ResultsError(f"{self.address(name)} cannot be written: {explain(error)}") from error

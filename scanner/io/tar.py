@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from scanner.errors import ShardError
-from scanner.io.patience import passes, patiently, slow, told
+from scanner.io.patience import is_transient, with_retries, slow, explain
 
 BLOCK_BYTES = 512
 NAME_LIMIT = 4096
@@ -58,7 +58,7 @@ _OTHER_FORMATS = {
 }
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Bytes that are read forwards.
 
     Attributes:
@@ -143,12 +143,12 @@ class FileSource:
     def _piece(self, count: int) -> bytes:
         """Read on; what passes is waited for, and goes on at the same byte."""
         try:
-            return patiently(lambda: self._attempt(count))
+            return with_retries(lambda: self._attempt(count))
         except ShardError:
             raise
         except Exception as error:  # every store has errors of its own
             raise ShardError(
-                f"{self._url} cannot be read at byte {self.at}: {told(error)}"
+                f"{self._url} cannot be read at byte {self.at}: {explain(error)}"
             ) from error
 
     def _attempt(self, count: int) -> bytes:
@@ -160,9 +160,9 @@ class FileSource:
             self._is_broken = True
             if slow(error) is not None and self._is_slow_again():
                 raise ShardError(
-                    f"{self._url} cannot be read at byte {self.at}: {told(error)}"
+                    f"{self._url} cannot be read at byte {self.at}: {explain(error)}"
                 ) from error
-            if passes(error) or not self._seeks or self._opens is None:
+            if is_transient(error) or not self._seeks or self._opens is None:
                 raise
             self._seeks = False  # a server without byte ranges
             return self._attempt(count)
@@ -204,7 +204,7 @@ class InflateSource:
     damaged file see the same bytes.
     """
 
-    def __init__(self, base: Source) -> None:
+    def __init__(self, base: ByteSource) -> None:
         self.at = 0
         self.problem: str | None = None
         self._base = base
@@ -249,7 +249,7 @@ class InflateSource:
         return not self.problem
 
 
-def _read_over(source: Source, count: int) -> int:
+def _read_over(source: ByteSource, count: int) -> int:
     done = 0
     while done < count and (piece := source.read(min(_SKIP_BYTES, count - done))):
         done += len(piece)
@@ -295,7 +295,7 @@ class Tar:
         cut: The member whose header was read and whose payload is short.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self.problem: str | None = None
         self.cut: Member | None = None
         self.is_closed = False

@@ -15,7 +15,7 @@ from pyarrow import ArrowException
 
 from scanner.errors import ResultsError, ShardError
 from scanner.io import coverage, ledger, shards
-from scanner.io.ledger import Facts, History, Place
+from scanner.io.ledger import Record, History, RowRange
 from scanner.io.results import Results
 from scanner.io.stores import Entry
 from scanner.io.tables import TABLES
@@ -23,8 +23,8 @@ from scanner.io.tables import TABLES
 SAFE_AGE_SECONDS = 24 * 3600.0
 """A file that no record lists may belong to a commit on its way; after a day it does not."""
 
-Meter = Callable[[int, int, str], None]
-Packed = Mapping[str, Mapping[str, Place]]
+Progress = Callable[[int, int, str], None]
+SegmentRanges = Mapping[str, Mapping[str, RowRange]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Verification:
         return asdict(self) | {"sound": self.is_sound}
 
 
-def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> Verification:
+def verify(results: Results, run: str, meter: Progress, *, keys: bool = False) -> Verification:
     """Check a run: commits against its record, files against commits, no sample twice.
 
     Of the run: every chunk that its record knows as committed still has a commit record.
@@ -109,7 +109,7 @@ def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> V
     except ResultsError as error:
         found.problems.append(Problem("record", "", str(error)))
         return found
-    by_shard, listed = defaultdict[str, list[Facts]](list), set[str]()
+    by_shard, listed = defaultdict[str, list[Record]](list), set[str]()
     for files, records, pack in _units(results, history, names, found):
         listed |= {file["path"] for file in files.values()}
         for record in records:
@@ -123,7 +123,7 @@ def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> V
         found.problems += _ranges(records)
     found.shards = len(by_shard)
     if keys:
-        packed = history.places()
+        packed = history.row_ranges()
         for records in by_shard.values():
             found.problems += _keys(results, records, found, packed)
     replaced = {name for pack in history.effective() for name in history.replaced(pack)}
@@ -134,7 +134,7 @@ def verify(results: Results, run: str, meter: Meter, *, keys: bool = False) -> V
     return found
 
 
-def _check_committed(results: Results, records: list[Facts], found: Verification) -> None:
+def _check_committed(results: Results, records: list[Record], found: Verification) -> None:
     """Compare a run's record with the commit records that can be read."""
     try:
         record = results.read_run(found.run)
@@ -179,7 +179,7 @@ def repair(results: Results, found: Verification) -> None:
         ResultsError: If the store cannot be written to.
     """
     run = found.run
-    if mended := ledger.mend(results.store, run):
+    if mended := ledger.repair_partial_entry(results.store, run):
         found.notes += [f"{name}: set aside" for name in mended]
         found.problems += verify(results, run, lambda *_: None).problems
     bad = {p.chunk for p in found.problems if p.chunk and p.kind != "range"}
@@ -208,7 +208,7 @@ def _dissolved(
     while number in (history := results.history(run)).in_effect:
         if ledger.append(results.store, run, history.length, {"dissolves": [number]}):
             found.notes.append(f"pack {number}: dissolved, the files that it replaced count again")
-            yield from history.packs[number].commits.values()
+            yield from history.segments[number].commits.values()
             return
 
 
@@ -229,7 +229,7 @@ def _remove_orphans(results: Results, found: Verification) -> None:
 
 def _units(
     results: Results, history: History, names: list[str], found: Verification
-) -> Iterator[tuple[Mapping[str, Facts], list[dict[str, Any]], int | None]]:
+) -> Iterator[tuple[Mapping[str, Record], list[dict[str, Any]], int | None]]:
     """Yield files by table with the chunks whose rows they hold: packs, then single chunks."""
     for pack in history.effective():
         yield pack.files, list(pack.commits.values()), pack.number
@@ -245,7 +245,7 @@ def _units(
 
 
 def _checked(
-    results: Results, files: Mapping[str, Facts], records: list[dict[str, Any]], seen: set[bytes],
+    results: Results, files: Mapping[str, Record], records: list[dict[str, Any]], seen: set[bytes],
     pack: int | None,
 ) -> Iterator[Problem]:  # fmt: skip
     """Check the files that hold the rows of some chunks, and what they hold of each."""
@@ -279,7 +279,7 @@ def _checked(
             yield Problem("rows", record["chunk"], text, pack)
 
 
-def _content(results: Results, table: str, file: Facts) -> pa.Table | tuple[str, str]:
+def _content(results: Results, table: str, file: Record) -> pa.Table | tuple[str, str]:
     """Return the columns of a file that are checked, or kind and text of what is wrong with it."""
     content = results.store.read(file["path"])
     if content is None:
@@ -306,7 +306,7 @@ def _twice(
     return again
 
 
-def _ranges(records: list[Facts]) -> Iterator[Problem]:
+def _ranges(records: list[Record]) -> Iterator[Problem]:
     """Compare a shard's committed ranges; what is not committed yet at its end is no problem."""
     if any("number" not in record for record in records):
         return
@@ -320,7 +320,7 @@ def _ranges(records: list[Facts]) -> Iterator[Problem]:
 
 
 def _keys(
-    results: Results, records: list[Facts], found: Verification, packed: Packed
+    results: Results, records: list[Record], found: Verification, packed: SegmentRanges
 ) -> Iterator[Problem]:
     """Compare a shard's keys with the rows of its whole chunks."""
     url = records[0].get("shard", "")
@@ -336,7 +336,7 @@ def _keys(
             if chunk is None or (record["start"], record["stop"]) != (0, chunk.samples):
                 continue
             wanted = sorted(item.key for item in shards.read(chunk, images=False))
-            places = packed.get(record["chunk"], ledger.own_places(record))
+            places = packed.get(record["chunk"], ledger.own_ranges(record))
             kept = sorted(_stored(results, places))
             if wanted != kept:
                 text = f"{len(set(wanted) - set(kept))} keys of the shard have no row"
@@ -345,7 +345,7 @@ def _keys(
         found.notes.append(f"{url} was not compared: {error}")
 
 
-def _stored(results: Results, places: Mapping[str, Place]) -> Iterator[str]:
+def _stored(results: Results, places: Mapping[str, RowRange]) -> Iterator[str]:
     for table in ("scores", "rejects"):
         if place := places.get(table):
             at = (place.file["path"], place.start, place.stop)

@@ -33,7 +33,7 @@ def finest_cross_attention(unet: UNet2DConditionModel) -> list[Attention]:
 
 
 @contextmanager
-def watched(unet: UNet2DConditionModel, tokens: Tensor) -> Iterator[list[Tensor]]:
+def record_attention(unet: UNet2DConditionModel, tokens: Tensor) -> Iterator[list[Tensor]]:
     """Collect the attention that one token a sample gets, while the network runs.
 
     Queries and keys are formed a second time, for the first ``len(tokens)`` samples of a batch

@@ -64,7 +64,7 @@ class Denoiser(Protocol):
 
 
 @runtime_checkable
-class Attentive(Protocol):
+class HasAttention(Protocol):
     """What a denoiser with cross attention over text adds to `Denoiser`."""
 
     def end_tokens(self, captions: Sequence[str]) -> Tensor:
@@ -89,7 +89,7 @@ class Attentive(Protocol):
 
 
 @runtime_checkable
-class Predictive(Protocol):
+class HasPrediction(Protocol):
     """What a denoiser adds to `Denoiser` that can sample from a level without signal.
 
     At alpha = 0 the score is that of the noise alone, whatever the model; the network's output
@@ -104,7 +104,7 @@ class Predictive(Protocol):
 
 
 @runtime_checkable
-class Matched(Protocol):
+class HasLevels(Protocol):
     """What a less-trained network adds to `Denoiser` whose noise schedule may be another."""
 
     def refuse_level(self, alpha: float) -> None:
@@ -117,7 +117,7 @@ class Matched(Protocol):
 
 
 @runtime_checkable
-class Bottled(Protocol):
+class HasBottleneck(Protocol):
     """What a denoiser with a bottleneck adds to `Denoiser`."""
 
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:

@@ -100,7 +100,7 @@ def _evaluated(
 
 def _sampler(denoiser: Denoiser, steps: int) -> str:
     if isinstance(denoiser, StableDiffusion):
-        return denoiser.levels.said(steps)
+        return denoiser.levels.described(steps)
     timesteps = denoiser.schedule(steps).timesteps
     return f"leading spacing, {steps} steps: {timesteps[0]} ... {timesteps[-1]}"
 

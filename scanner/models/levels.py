@@ -94,7 +94,7 @@ class SchedulerConfig:
         """Return how many training timesteps a step of diffusers' DDIM goes down."""
         return self.timesteps // steps
 
-    def said(self, steps: int) -> str:
+    def described(self, steps: int) -> str:
         """Return the sampler's timesteps in a sentence, for a person."""
         found, stride = self.sampled(steps), self.stride(steps)
         text = f"{self.spacing} spacing, {steps} steps: {found[0]}, "

@@ -160,7 +160,7 @@ class StableDiffusion:
         ``(N, H, W)`` float32. One evaluation; only those layers' queries and keys are formed
         twice.
         """
-        with attention.watched(self.unet, tokens) as seen:
+        with attention.record_attention(self.unet, tokens) as seen:
             score = self.score(x, level, condition)
         return score, attention.on_latent(torch.stack(seen).mean(dim=0), *self.latent_shape[1:])
 

@@ -15,20 +15,20 @@ import scanner
 from scanner import files
 from scanner.audit import copies
 from scanner.audit.copies import Group
-from scanner.audit.diff import Change, Diff, Last, View, alerted, diff
-from scanner.audit.night import Alert, Night, as_junit, as_markdown, as_record, as_sarif
+from scanner.audit.diff import Change, Diff, PreviousNight, RunView, alerted, diff
+from scanner.audit.night import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
 from scanner.audit.policy import Policy
 from scanner.audit.removal import write_removal
 from scanner.audit.report import PageOptions, page
 from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.identity import identify
-from scanner.engine.plan import Ledger
+from scanner.engine.plan import CommitIndex
 from scanner.io import shards
 from scanner.io.lease import Lease
 from scanner.nightly import corpus
-from scanner.nightly.corpus import Listing
-from scanner.nightly.state import State, in_effect
+from scanner.nightly.corpus import CorpusListing
+from scanner.nightly.state import AuditState, in_effect
 
 NIGHTS = 14
 """Nights whose new findings a summary lists."""
@@ -36,11 +36,11 @@ NIGHTS = 14
 Scan = Callable[..., Summary]
 """`scanner.engine.scan`, or what stands in for it."""
 
-Told = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class AuditRequest:
     """What is asked of a night.
 
     Attributes:
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class AuditResult:
     """A finished night.
 
     Attributes:
@@ -67,20 +67,20 @@ class Done:
         folder: Where it is written.
     """
 
-    night: Night
+    night: NightReport
     folder: Path
 
 
 def audit(
-    state: State,
-    request: Request,
+    state: AuditState,
+    request: AuditRequest,
     resources: Resources,
     progress: Callable[[Event], None],
     *,
     scan: Scan = scan_on_ray,
     now: datetime | None = None,
-    told: Told = lambda done, total, word: None,
-) -> Done:
+    told: Progress = lambda done, total, word: None,
+) -> AuditResult:
     """Scan what is new, compare with the last audit, and write an audit's folder.
 
     A crash at any time leaves the last audit as it was; the next one goes on where the commits
@@ -112,7 +112,7 @@ def audit(
         scanned, incomplete = _scanned(
             state, request, resources, progress, scan, listing, before, run
         )
-        ledger = Ledger(state.results.commits(run))
+        ledger = CommitIndex(state.results.commits(run))
         counts, left = corpus.in_effect(listing, before, ledger)
         incomplete += corpus.problems_of(ledger, {i for ids in counts.values() for i in ids})
         named = " ".join(incomplete)
@@ -120,19 +120,19 @@ def audit(
         budget = _budget(resources)
         if not budget:
             incomplete += [f"{url}: not scanned whole" for url in missing]
-        view = View(
+        view = RunView(
             results=state.results, run=run,
             shards=frozenset(i for ids in counts.values() for i in ids),
         )  # fmt: skip
         changed = corpus.compared(listing, before)
-        found = diff(_view_of(state, last), view, _told(state, last, listing, changed, left))
+        found = diff(_view_of(state, last), view, _with_reasons(state, last, listing, changed, left))
         incomplete += _unscored(found.figures)
         then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
         alerts = _judged(found, request.policy, state.mutes(), then, today)
         if request.copies:
             alerts = _with_copies(alerts, state, view, listing, told)
         news, coverages = state.history(NIGHTS)
-        night = Night(
+        night = NightReport(
             name=state.next_name(started), previous=names[-1] if names else None, run=run,
             identity=who.names(), alerts=alerts,
             shards=changed, incomplete=list(dict.fromkeys(incomplete)),
@@ -145,16 +145,16 @@ def audit(
         lease.check()
         kept = {"corpus": corpus.remembered(listing, counts, left)}
         folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
-    return Done(night, folder)
+    return AuditResult(night, folder)
 
 
 def _scanned(
-    state: State, request: Request, resources: Resources, progress: Callable[[Event], None],
-    scan: Scan, listing: Listing, before: Mapping[str, Any], run: str,
+    state: AuditState, request: AuditRequest, resources: Resources, progress: Callable[[Event], None],
+    scan: Scan, listing: CorpusListing, before: Mapping[str, Any], run: str,
 ) -> tuple[int, list[str]]:  # fmt: skip
     """Scan if there is anything to scan; return samples scanned now and what is incomplete."""
     commits = state.results.commits(run)
-    whole = Ledger(commits).finished()
+    whole = CommitIndex(commits).finished()
     is_known = run in (state.results.runs() if state.results.exists() else [])
     todo = [u for u, s in listing.shards.items() if s is None or s.id not in whole.get(u, ())]
     if not todo and is_known:
@@ -186,7 +186,7 @@ def _budget(resources: Resources) -> str:
 
 
 def _ordered(
-    state: State, job: Job, listing: Listing, before: Mapping[str, Any]
+    state: AuditState, job: Job, listing: CorpusListing, before: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Return the shards in the order in which a budget is spent.
 
@@ -207,7 +207,7 @@ def _ordered(
     return tuple(sorted(job.shards, key=urgency))
 
 
-def _coverage(state: State, listing: Listing, figures: Mapping[str, int]) -> dict[str, int]:
+def _coverage(state: AuditState, listing: CorpusListing, figures: Mapping[str, int]) -> dict[str, int]:
     """Return how many distinct captions the corpus has and how many of them are scanned."""
     readable = [shard for shard in listing.shards.values() if shard is not None]
     state.catalogue.fill(readable, images=False)
@@ -217,22 +217,22 @@ def _coverage(state: State, listing: Listing, figures: Mapping[str, int]) -> dic
     return {"captions": captions, "scanned": min(captions, figures["captions"])}
 
 
-def _view_of(state: State, last: Mapping[str, Any] | None) -> View | None:
+def _view_of(state: AuditState, last: Mapping[str, Any] | None) -> RunView | None:
     """Return what the last audit looked at."""
     if last is None:
         return None
-    return View(results=state.results, run=last["run"], shards=in_effect(last), fdr=last.get("fdr"))
+    return RunView(results=state.results, run=last["run"], shards=in_effect(last), fdr=last.get("fdr"))
 
 
-def _told(
-    state: State, last: Mapping[str, Any] | None, listing: Listing,
+def _with_reasons(
+    state: AuditState, last: Mapping[str, Any] | None, listing: CorpusListing,
     changed: Mapping[str, list[str]], left: list[str],
-) -> Last | None:  # fmt: skip
+) -> PreviousNight | None:  # fmt: skip
     """Return what the last audit told, and which of it stands in shards that are left for later."""
     if last is None:
         return None
     findings, pending = alerted(last["alerts"])
-    return Last(
+    return PreviousNight(
         findings=findings, pending=pending,
         gone={url: f"{kind} shard" for kind in ("removed", "changed") for url in changed[kind]},
         late=corpus.late(listing, last["corpus"]),
@@ -272,7 +272,7 @@ def _judged(
 
 
 def _with_copies(
-    alerts: list[Alert], state: State, view: View, listing: Listing, told: Told
+    alerts: list[Alert], state: AuditState, view: RunView, listing: CorpusListing, told: Progress
 ) -> list[Alert]:
     """Return the alerts with the images of the corpus that copy what is a finding now."""
     there = [a.change.after for a in alerts if a.change.after is not None]
@@ -295,7 +295,7 @@ def _groups(alerts: list[Alert]) -> dict[str, Group]:
 
 
 def _write(
-    folder: Path, night: Night, view: View, options: PageOptions, kept: dict[str, Any]
+    folder: Path, night: NightReport, view: RunView, options: PageOptions, kept: dict[str, Any]
 ) -> None:
     redact, there = options.redact, [a for a in night.alerts if a.change.after is not None]
     with closing(view.open()) as con:
@@ -325,7 +325,7 @@ def _write(
         files.write(folder / name, text)
 
 
-def _page(night: Night, view: View, options: PageOptions) -> str:
+def _page(night: NightReport, view: RunView, options: PageOptions) -> str:
     counts = night.counts()
     states = ", ".join(f"{counts[state]} {state}" for state in counts)
     shards = ", ".join(f"{len(urls)} {kind}" for kind, urls in night.shards.items())

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from scanner.audit.findings import Finding
-from scanner.engine.plan import Ledger
+from scanner.engine.plan import CommitIndex
 from scanner.errors import ShardError
 from scanner.io import shards
-from scanner.io.catalogue import Catalogue
+from scanner.io.catalogue import ImageIndex
 from scanner.io.shards import Shard
 
 AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class CorpusListing:
     """The shards of one night.
 
     Attributes:
@@ -28,17 +28,17 @@ class Listing:
     problems: dict[str, str]
 
 
-def listed(addresses: Sequence[str]) -> Listing:
+def listed(addresses: Sequence[str]) -> CorpusListing:
     """Look up size and tag of every shard."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = dict(zip(addresses, pool.map(_looked_up, addresses), strict=True))
-    return Listing(
+    return CorpusListing(
         {url: shard if isinstance(shard, Shard) else None for url, shard in found.items()},
         {url: text for url, text in found.items() if isinstance(text, str)},
     )
 
 
-def compared(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def compared(listing: CorpusListing, before: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return which shards are added, changed, removed and unreadable since an audit.
 
     Args:
@@ -58,7 +58,7 @@ def compared(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def in_effect(
-    listing: Listing, before: Mapping[str, Mapping[str, Any]], ledger: Ledger
+    listing: CorpusListing, before: Mapping[str, Mapping[str, Any]], ledger: CommitIndex
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the identities whose rows count, by address, and what is not scanned whole.
 
@@ -79,7 +79,7 @@ def in_effect(
 
 
 def waiting(
-    found: Collection[Finding], listing: Listing, missing: Sequence[str], catalogue: Catalogue
+    found: Collection[Finding], listing: CorpusListing, missing: Sequence[str], catalogue: ImageIndex
 ) -> set[str]:
     """Return the identities of the findings whose caption stands in a shard not scanned whole.
 
@@ -107,7 +107,7 @@ def waiting(
     }  # fmt: skip
 
 
-def late(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> set[str]:
+def late(listing: CorpusListing, before: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Return the shards that an audit knew as they are and did not scan whole."""
     return {
         url for url, shard in listing.shards.items()
@@ -117,7 +117,7 @@ def late(listing: Listing, before: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def remembered(
-    listing: Listing, counts: Mapping[str, list[str]], missing: Collection[str]
+    listing: CorpusListing, counts: Mapping[str, list[str]], missing: Collection[str]
 ) -> dict[str, dict[str, Any]]:
     """Return what ``audit.json`` keeps of the corpus, by address."""
     return {
@@ -132,7 +132,7 @@ def remembered(
     }
 
 
-def problems_of(ledger: Ledger, identities: Iterable[str]) -> list[str]:
+def problems_of(ledger: CommitIndex, identities: Iterable[str]) -> list[str]:
     """Return what is wrong with shards that were scanned as far as they go."""
     found = {
         f"{facts['shard']}: {facts['problem']}": None

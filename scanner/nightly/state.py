@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from scanner import files
 from scanner.errors import ConfigError, ResultsError
-from scanner.io.catalogue import Catalogue
+from scanner.io.catalogue import ImageIndex
 from scanner.io.results import Results
 from scanner.io.stores import LocalStore
 from scanner.parsing import from_json
@@ -31,7 +31,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
 
 
-class State:
+class AuditState:
     """A state folder; nothing is made before the first write.
 
     Args:
@@ -51,7 +51,7 @@ class State:
         self.root = Path(root).expanduser().absolute()
         self.store = LocalStore(self.root)
         self.results = Results(self.root / "results")
-        self.catalogue = Catalogue(self.root / "catalogue")
+        self.catalogue = ImageIndex(self.root / "catalogue")
 
     def audits(self) -> list[str]:
         """Return the names of the finished audits, the latest last."""

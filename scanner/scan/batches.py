@@ -20,13 +20,13 @@ MEASURED = 3
 """Batches that are measured, each at most four times the one before."""
 SAFE = 0.8
 """Share of the free memory that is planned with."""
-PATIENCE = 64
+BATCHES_BEFORE_GROWTH = 64
 """Batches that must fit before a halved size is doubled again; twice as many each time."""
 
 _SAID = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
 
 
-class Gauge(Protocol):
+class MemoryGauge(Protocol):
     """Tells what a device's memory has to give."""
 
     def begin(self) -> None:
@@ -42,7 +42,7 @@ class Gauge(Protocol):
         ...
 
 
-class CudaGauge:
+class CudaMemoryGauge:
     """The current CUDA device, shared with whoever else is on it."""
 
     def begin(self) -> None:
@@ -74,13 +74,13 @@ class BatchSize:
     """
 
     def __init__(
-        self, size: int | None, gauge: Gauge | None = None, *, proven: bool = False
+        self, size: int | None, gauge: MemoryGauge | None = None, *, proven: bool = False
     ) -> None:
         self._gauge = gauge if size is None else None
         self._to_measure = MEASURED if self._gauge else 0
         self._wanted = size or (FIRST if self._gauge else USUAL)
         self.size, self.shortages = self._wanted, 0
-        self._fitted_in_row, self._patience, self._proven = 0, PATIENCE, proven
+        self._fitted_in_row, self._patience, self._proven = 0, BATCHES_BEFORE_GROWTH, proven
 
     def each(
         self, items: Sequence[T], work: Callable[[list[T]], None], relief: Callable[[], None]

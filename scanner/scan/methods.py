@@ -50,7 +50,7 @@ class Setting:
         step %= len(schedule.timesteps)
         return schedule.timesteps[step], schedule.alphas[step], schedule.sigmas[step]
 
-    def of(self, samples: slice) -> "Setting":
+    def at_step(self, samples: slice) -> "Setting":
         """Return the setting of some samples of the batch."""
         captions, empty = self.condition.chunk(2)
         return replace(self, condition=torch.cat([captions[samples], empty[samples]]))
@@ -70,7 +70,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Step:
     """One step of a trajectory.
 
     Attributes:
@@ -103,7 +103,7 @@ class Moment:
 class Observer(Protocol):
     """A detector on its way along one batch's trajectory."""
 
-    def see(self, moment: Moment) -> None:
+    def update(self, moment: Step) -> None:
         """Take a step in; steps come in order."""
         ...
 
@@ -115,12 +115,12 @@ class Observer(Protocol):
         """Return maps that fell off, ``(B, H, W)`` by (metric, baseline)."""
         ...
 
-    def path(self) -> Tensor | None:
+    def per_step(self) -> Tensor | None:
         """Return a number per step, ``(B, K)``, that a calibration compares; null of most."""
         ...
 
 
-class Watching:
+class ObserverBase:
     """An observer without maps, that keeps a number per sample from some of the steps."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class Watching:
         return None
 
 
-class Wen(Watching):
+class Wen(ObserverBase):
     """The norm of the noise difference, averaged over the first steps or all of them.
 
     Args:
@@ -150,20 +150,20 @@ class Wen(Watching):
         super().__init__()
         self.steps = steps
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Keep the norm of an early enough step."""
         if self.steps is None or moment.step < self.steps:
             self.kept.append(detectors.norm(moment.difference))
 
 
-class Sharpness(Watching):
+class Sharpness(ObserverBase):
     """The Hessian-score product at the first step."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.setting = setting
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Take the product at the first step, a few samples at a time."""
         if moment.step > 0:
             return
@@ -171,19 +171,19 @@ class Sharpness(Watching):
         parts: list[Tensor] = []
         for start in range(0, len(tangent), TANGENTS_AT_ONCE):
             part = slice(start, start + TANGENTS_AT_ONCE)
-            function = self.setting.of(part).scores(moment.level)
+            function = self.setting.at_step(part).scores(moment.level)
             parts.append(detectors.sharpness(function, moment.x[part], tangent[part]))
         self.kept.append(torch.cat(parts))
 
 
-class GradientGap(Watching):
+class GradientGap(ObserverBase):
     """Metric 2, at the first step."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.setting = setting
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Take the gradients at the first step."""
         if moment.step == 0:
             function = self.setting.scores(moment.level)
@@ -192,14 +192,14 @@ class GradientGap(Watching):
             self.kept.append(gap)
 
 
-class ScoreMatching(Watching):
+class ScoreMatching(ObserverBase):
     """How far the conditional noise moves from the second step to the third."""
 
     def __init__(self) -> None:
         super().__init__()
         self.before: Tensor | None = None
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Remember the second step's noise, compare the third's."""
         if moment.step not in (1, 2):
             return
@@ -210,10 +210,10 @@ class ScoreMatching(Watching):
             self.kept.append(detectors.squared_norm(noise - self.before))
 
 
-class Increment(Watching):
+class Increment(ObserverBase):
     """The largest step of the latent along the trajectory."""
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Keep the length of the step."""
         self.kept.append(detectors.norm(moment.after - moment.x))
 
@@ -226,16 +226,16 @@ class Increment(Watching):
         return torch.stack(self.kept, dim=1)
 
 
-class Spread(Watching):
+class Spread(ObserverBase):
     """How unevenly the sampled picture excites the channels of the network's bottleneck."""
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Take the unconditional branch at the last step, which alone comes with features."""
         if moment.bottleneck is not None:
             self.kept.append(detectors.spread(moment.bottleneck))
 
 
-class Anisotropy(Watching):
+class Anisotropy(ObserverBase):
     """The first step's norm, and how the guidance of pure noise lies at a low noise level."""
 
     def __init__(self, setting: Setting) -> None:
@@ -243,7 +243,7 @@ class Anisotropy(Watching):
         self.setting = setting
         self.cosines: Tensor | None = None
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Evaluate the pure noise once more at the first step."""
         if moment.step == 0:
             self.cosines = cosines(self.setting, moment.x)
@@ -255,14 +255,14 @@ class Anisotropy(Watching):
         return {} if self.cosines is None else {("anisotropy", "null"): self.cosines}
 
 
-class BrightEnding(Watching):
+class BrightEnding(ObserverBase):
     """The noise difference where the end-of-text token is looked at, over all steps."""
 
     def __init__(self) -> None:
         super().__init__()
         self.attention: Tensor | None = None
 
-    def see(self, moment: Moment) -> None:
+    def see(self, moment: Step) -> None:
         """Keep every step's energies, and the attention of the last."""
         self.kept.append(moment.difference.square().sum(dim=1))
         self.attention = moment.attention
@@ -304,11 +304,11 @@ class Method:
     formula: str
     unit: str
     source: str
-    passes: tuple[str, ...] = ()
+    evaluations: tuple[str, ...] = ()
     observer: Callable[[Setting], Observer] | None = None
 
 
-PASSES: dict[str, dict[str, int]] = {
+EVALUATIONS: dict[str, dict[str, int]] = {
     "tangents": {"forward": 2, "jvp": 2},
     "gradients": {"forward": 2, "vjp": 2},
     "low_noise": {"forward": 2},
@@ -398,23 +398,23 @@ def step_of(metric: str, spec: ScanSpec) -> int:
     return own.get(metric, -1 - spec.map_back)
 
 
-def wants_attention(spec: ScanSpec) -> bool:
+def needs_attention(spec: ScanSpec) -> bool:
     """Whether somebody asks for the end-of-text token's attention."""
     on_maps = spec.localize != "none" and {"bright_ending", "combined"} & set(spec.maps)
     return "bright_ending" in spec.detectors or bool(on_maps)
 
 
-def wants_bottleneck(spec: ScanSpec) -> bool:
+def needs_bottleneck(spec: ScanSpec) -> bool:
     """Whether somebody asks for what the network's middle gives."""
     return "spread" in spec.detectors
 
 
-def passes(spec: ScanSpec, *, localized: bool) -> set[str]:
+def evaluations_of(spec: ScanSpec, *, localized: bool) -> set[str]:
     """Return the names in `PASSES` that a draw needs beyond its trajectory."""
     asked = [DETECTORS[n] for n in spec.detectors if localized or n not in WHEN_LOCALIZED]
     if localized:
         asked += [MAPS[name] for name in spec.maps]
-    return {name for method in asked for name in method.passes}
+    return {name for method in asked for name in method.evaluations}
 
 
 def probes_taken(spec: ScanSpec, channels: int) -> int:
@@ -443,10 +443,10 @@ def evaluations(
     """
     total = Counter(forward=2 if spec.source == "image" else 2 * spec.steps)
     if localized and baseline and spec.captions:
-        maps = "probes" in passes(spec, localized=True)
+        maps = "probes" in evaluations_of(spec, localized=True)
         total.update({"forward": 1, "vjp": probes} if maps else {"forward": 2})
-    for name in passes(spec, localized=localized):
-        cost = dict(PASSES[name])
+    for name in evaluations_of(spec, localized=localized):
+        cost = dict(EVALUATIONS[name])
         if name in ("probes", "clean_probes"):
             cost["vjp"] *= probes
         total.update(cost)

@@ -34,10 +34,10 @@ def profile(
         steps: Where maps are taken, counted from 0, the noisiest; not where alpha is 0.
     """
     setting, vectors = (
-        stages.setting_of(denoiser, draws, spec),
+        stages.setting_at(denoiser, draws, spec),
         stages.probes_of(denoiser, draws, spec),
     )
-    x, found = stages.starts(denoiser, draws), Profile()
+    x, found = stages.initial_latents(denoiser, draws), Profile()
     captions = setting.condition[: len(draws)]
     for step in range(spec.steps):
         level, pair = setting.level(step), torch.cat([x, x])

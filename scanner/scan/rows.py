@@ -11,7 +11,7 @@ from scanner.calibration import Calibration
 from scanner.pictures import Match
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.scan import methods
-from scanner.scan.work import Sampled, Verdict, Work, columns_of
+from scanner.scan.work import DrawState, CaptionVerdict, ChunkState, columns_of
 from scanner.spec import ScanSpec
 
 Images = Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
@@ -19,7 +19,7 @@ Images = Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowContext:
     """What belongs to one source of scores.
 
     Attributes:
@@ -44,11 +44,11 @@ class Rows:
     """
 
     def __init__(
-        self, spec: ScanSpec, places: Mapping[bool, Place], reference: str = "null"
+        self, spec: ScanSpec, places: Mapping[bool, RowContext], reference: str = "null"
     ) -> None:
         self._spec, self._places, self._reference = spec, places, reference
 
-    def of(self, work: Work, images: Images | None = None) -> ChunkResult:
+    def of(self, work: ChunkState, images: Images | None = None) -> ChunkResult:
         """Return the rows and rejects of a finished chunk, in the order of its captions.
 
         Args:
@@ -59,7 +59,7 @@ class Rows:
         matches = self._matches(work, images or _own(work.captions))
         for position, caption in enumerate(work.captions):
             sha = caption.identity
-            if (fault := work.faults.get(sha)) is not None:
+            if (fault := work.failures.get(sha)) is not None:
                 reject = Reject(caption.shard, caption.key, *fault, caption.sha256)
                 result.rejects.append(reject)
                 continue
@@ -72,7 +72,7 @@ class Rows:
                 result.masks += _as_of(caption, rows, match)
         return result
 
-    def scores(self, caption: Caption, verdict: Verdict) -> Iterator[ScoreRow]:
+    def scores(self, caption: Caption, verdict: CaptionVerdict) -> Iterator[ScoreRow]:
         """Yield a caption's score rows, one per seed."""
         for row in verdict.rows:
             yield replace(row, caption=caption)
@@ -84,19 +84,19 @@ class Rows:
                 delta_s=item.delta_s, screen=item.screen,
                 p_value=verdict.p_value, p_kind=verdict.p_kind,
                 seed_p_value=null and null.seed_p_value(item.draw.seed, item.delta_s),
-                flagged=verdict.flagged, extra=item.extra | dict(columns_of(item.found)),
+                flagged=verdict.flagged, extra=item.extra | dict(columns_of(item.scores)),
                 increments=item.increments,
             )  # fmt: skip
 
-    def _order(self, item: Sampled) -> list[tuple[str, str]]:
+    def _order(self, item: DrawState) -> list[tuple[str, str]]:
         """Return the maps that were asked for, the one that carries picture and evidence first.
 
         That is Δh, or else the first.
         """
-        asked = [name for name in item.found if name[0] in self._spec.maps]
+        asked = [name for name in item.scores if name[0] in self._spec.maps]
         return sorted(asked, key=lambda name: name != ("delta_h", "null"))
 
-    def _all_maps(self, caption: Caption, verdict: Verdict) -> list[list[MaskRow]]:
+    def _all_maps(self, caption: Caption, verdict: CaptionVerdict) -> list[list[MaskRow]]:
         """Return the map rows of each localized draw, how alike they all are on its first."""
         draws = [draw for draw in verdict.draws if draw.localized]
         made = [list(self._maps(caption, draw)) for draw in draws]
@@ -105,14 +105,14 @@ class Rows:
             rows[:1] = [replace(row, tightness=alike) for row in rows[:1]]
         return made
 
-    def _maps(self, caption: Caption, item: Sampled) -> Iterator[MaskRow]:
+    def _maps(self, caption: Caption, item: DrawState) -> Iterator[MaskRow]:
         for number, (metric, baseline) in enumerate(self._order(item)):
-            values = item.found[metric, baseline]
+            values = item.scores[metric, baseline]
             place = self._places[item.draw.at_image]
             threshold, mask = self._region(metric, baseline, item)
             picture = item.picture if number == 0 and self._spec.store_image else None
-            ratios = item.found.get(("snap_back", "null")) if number == 0 else None
-            pin = None if ratios is None or mask is None else masks.pinned(ratios, mask)
+            ratios = item.scores.get(("snap_back", "null")) if number == 0 else None
+            pin = None if ratios is None or mask is None else masks.stored_extent(ratios, mask)
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric,
                 baseline=self._named(baseline),
@@ -126,7 +126,7 @@ class Rows:
                 snap_outside=pin and pin.outside,
             )  # fmt: skip
 
-    def _matches(self, work: Work, images: Images) -> dict[tuple[int, int], Match]:
+    def _matches(self, work: ChunkState, images: Images) -> dict[tuple[int, int], Match]:
         """Return the evidence by position and number of the localized draw."""
         found = dict[tuple[int, int], Match]()
         localized = {
@@ -141,7 +141,7 @@ class Rows:
                 found[position, number] = self._match(content, draw)
         return found
 
-    def _match(self, content: bytes, item: Sampled) -> Match:
+    def _match(self, content: bytes, item: DrawState) -> Match:
         if item.picture is None:
             raise ValueError("a localized draw must have its picture")
         mask: NDArray[np.bool_] | None = None
@@ -154,10 +154,10 @@ class Rows:
         return pictures.match(item.picture, training, mask)
 
     def _region(
-        self, metric: str, baseline: str, item: Sampled
+        self, metric: str, baseline: str, item: DrawState
     ) -> tuple[float | None, NDArray[np.bool_] | None]:
         """Return the threshold and mask of a map; null where nothing says a threshold."""
-        values = item.found[metric, baseline]
+        values = item.scores[metric, baseline]
         if self._spec.pixel_threshold is not None and metric == "delta_h":
             return masks.region(values, self._spec.pixel_threshold, 0)
         if (null := self._places[item.draw.at_image].calibration) is None:

@@ -11,29 +11,29 @@ import torch
 
 from scanner.calibration import Calibration
 from scanner.errors import ConfigError
-from scanner.models.base import Denoiser, Matched
+from scanner.models.base import Denoiser, HasLevels
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import methods, sources, stages
-from scanner.scan.batches import BatchSize, CudaGauge
+from scanner.scan.batches import BatchSize, CudaMemoryGauge
 from scanner.scan.clock import Clock
-from scanner.scan.rows import Images, Place, Rows
+from scanner.scan.rows import Images, RowContext, Rows
 from scanner.scan.stages import Draw
-from scanner.scan.tally import Counted, attentive, bottled
+from scanner.scan.tally import EvaluationCounter, attentive, bottled
 from scanner.scan.work import (
-    KEPT_BYTES,
+    CACHE_BYTES,
     RECENT_BYTES,
     Cost,
-    Fault,
-    First,
-    Kept,
+    ScoringFailure,
+    FirstStep,
+    ScoreCache,
     Latents,
-    Sampled,
-    Verdict,
-    Work,
+    DrawState,
+    CaptionVerdict,
+    ChunkState,
 )
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
-D = TypeVar("D", Draw, Sampled)
+D = TypeVar("D", Draw, DrawState)
 
 Loaded = tuple[Denoiser, tuple[str, Denoiser] | None]
 """The model, and name and network of a less-trained baseline, if any."""
@@ -45,8 +45,8 @@ _NOT_FINITE = "a score was NaN or infinite"
 class _Networks:
     """What evaluates draws, counted."""
 
-    denoiser: Counted
-    baseline: tuple[str, Counted] | None
+    denoiser: EvaluationCounter
+    baseline: tuple[str, EvaluationCounter] | None
 
 
 class Scanner:
@@ -95,16 +95,16 @@ class Scanner:
         self._networks = self._counted(denoiser, baseline)
         if not spec.captions and baseline is None:
             raise ConfigError("images without captions are compared with a baseline network")
-        if methods.wants_attention(spec):
+        if methods.needs_attention(spec):
             attentive(self._networks.denoiser)
-        if methods.wants_bottleneck(spec):
+        if methods.needs_bottleneck(spec):
             bottled(self._networks.denoiser)
-        gauge = CudaGauge() if denoiser.device.type == "cuda" else None
+        gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
         self._one = BatchSize(1, proven=True)
         self._load_precise = None if spec.dtype == "float32" else precise
         self._precise: _Networks | None = None
-        self._kept, self._recent = Kept(KEPT_BYTES), Kept(RECENT_BYTES)
+        self._kept, self._recent = ScoreCache(CACHE_BYTES), ScoreCache(RECENT_BYTES)
         self._picture_size = denoiser.picture_size
         of_images = image_calibration if spec.source == "auto" else calibration
         self._places = _places(denoiser, spec, calibration, of_images, baseline)
@@ -143,7 +143,7 @@ class Scanner:
             One score row per (caption, seed), one mask row per map, and a reject for every
             sample whose scores are not finite or do not fit into memory.
         """
-        items = [self.taken(caption) for caption in captions]
+        items = [self.draws_of(caption) for caption in captions]
         work = self.detect([item for item in items if isinstance(item, Caption)])
         self.localize(work.waiting)
         self.finish(work)
@@ -151,17 +151,17 @@ class Scanner:
         result.rejects += [item for item in items if isinstance(item, Reject)]
         return result
 
-    def taken(self, caption: Caption) -> Caption | Reject:
+    def draws_of(self, caption: Caption) -> Caption | Reject:
         """Return a sample as `detect` takes it, or why it cannot be scored; needs no device.
 
         Args:
             caption: With its image, if images are scored and it has one.
         """
-        return sources.taken(caption, self.spec.source, self._picture_size)
+        return sources.draws_of(caption, self.spec.source, self._picture_size)
 
     def detect(
         self, captions: Sequence[Caption], known: Mapping[str, Sequence[ScoreRow]] | None = None
-    ) -> Work:
+    ) -> ChunkState:
         """Sample captions and judge them; what is to be localized waits in the result.
 
         Args:
@@ -170,15 +170,15 @@ class Scanner:
                 decide scores, by hash, one row per seed. Verdicts are this scan's own. A caption
                 that is to be localized is sampled again all the same.
         """
-        start, work, fresh = time.perf_counter(), Work.of(captions), list[Draw]()
+        start, work, fresh = time.perf_counter(), ChunkState.of(captions), list[Draw]()
         first = {caption.identity: caption for caption in reversed(work.captions)}
         for sha, caption in first.items():
             verdict = self._kept.get(sha) or self._recent.get(sha)
             if verdict is None:
-                verdict = self._recalled((known or {}).get(sha, ()))
+                verdict = self._cached_scores((known or {}).get(sha, ()))
             if verdict is not None:
                 work.verdicts[sha] = verdict
-                work.recalled.add(sha)
+                work.cached.add(sha)
             else:
                 at_image = caption.image_sha256 is not None
                 fresh += [Draw(caption.text, sha, seed, at_image) for seed in self.spec.seeds]
@@ -186,36 +186,36 @@ class Scanner:
         work.first.clear()
         for sha, items in sampled.items():
             if all(item.is_finite for item in items):
-                self._judge(work, first[sha], items)
+                self._set_verdict(work, first[sha], items)
             else:
-                self._redo(work, [item.draw for item in items])
+                self._rescore(work, [item.draw for item in items])
         work.cost.seconds += time.perf_counter() - start
         return work
 
-    def localize(self, items: Sequence[Sampled]) -> None:
+    def localize(self, items: Sequence[DrawState]) -> None:
         """Add maps and pictures to draws, of whatever chunks; note on each that failed why."""
-        for alike in _alike(items):
-            refused = self.sizes["localize"].each(alike, self._localize_shared, self._relieve)
+        for alike in _of_one_size(items):
+            refused = self.sizes["localize"].each(alike, self._localize_shared, self._drop_cache)
             for item, said in refused:
-                item.fault, item.latents = _too_large(item, said), None
+                item.failure, item.latents = _too_large(item, said), None
 
-    def finish(self, work: Work) -> None:
+    def finish(self, work: ChunkState) -> None:
         """Close a chunk whose draws are all localized, before its rows are made."""
         start = time.perf_counter()
-        for sha in {item.draw.sha256: None for item in work.waiting}:
+        for sha in {item.draw.identity: None for item in work.waiting}:
             verdict = work.verdicts.pop(sha)
-            faults = [item.fault for item in verdict.draws if item.fault is not None]
+            faults = [item.failure for item in verdict.draws if item.failure is not None]
             if not faults:
                 work.verdicts[sha] = verdict
                 self._kept.add(sha, verdict)
             elif all(fault.reason == RejectReason.NOT_FINITE for fault in faults):
-                self._redo(work, [item.draw for item in verdict.draws])
+                self._rescore(work, [item.draw for item in verdict.draws])
             else:
-                work.faults[sha] = next(f for f in faults if f.reason != RejectReason.NOT_FINITE)
+                work.failures[sha] = next(f for f in faults if f.reason != RejectReason.NOT_FINITE)
         work.pictures.clear()
         work.cost.seconds += time.perf_counter() - start
 
-    def rows(self, work: Work, images: Images | None = None) -> ChunkResult:
+    def rows(self, work: ChunkState, images: Images | None = None) -> ChunkResult:
         """Return a finished chunk's rows and rejects; needs no device.
 
         Args:
@@ -225,12 +225,12 @@ class Scanner:
         return self._rows.of(work, images)
 
     def _counted(self, denoiser: Denoiser, baseline: tuple[str, Denoiser] | None) -> _Networks:
-        def counted(network: Denoiser) -> Counted:
-            return Counted(network, self.evaluations, self._clock)
+        def counted(network: Denoiser) -> EvaluationCounter:
+            return EvaluationCounter(network, self.evaluations, self._clock)
 
         return _Networks(counted(denoiser), baseline and (baseline[0], counted(baseline[1])))
 
-    def _recalled(self, rows: Sequence[ScoreRow]) -> Verdict | None:
+    def _cached_scores(self, rows: Sequence[ScoreRow]) -> CaptionVerdict | None:
         """Return today's verdict on rows of another day; null if they do not do for today."""
         by_seed, columns = {row.seed: row for row in rows}, self._columns_of_detection()
         own = [by_seed[seed] for seed in self.spec.seeds if seed in by_seed]
@@ -239,21 +239,21 @@ class Scanner:
             if len(norms) < len(self.spec.seeds):
                 return None
             if float(np.mean(list(norms.values()))) < self.spec.screen:
-                return self._clean(own[0].caption, norms)
+                return self._clean_images(own[0].caption, norms)
         scores = [row.delta_s for row in own if row.delta_s is not None]
         if len(scores) < len(self.spec.seeds) or any(columns - set(row.extra) for row in own):
             return None
         if "increment" in columns and any(row.increments is None for row in own):
             return None
         null, screens = self._of_samples, self.spec.screen is not None
-        verdict = Verdict(*self._flag(scores, null))
-        if self._wants(verdict):
+        verdict = CaptionVerdict(*self._flag(scores, null))
+        if self._is_to_localize(verdict):
             return None
         verdict.rows = [
             ScoreRow(
                 row.caption, row.seed, "detect", row.delta_s, row.screen if screens else None,
                 verdict.p_value, verdict.flagged,
-                {n: row.extra[n] for n in sorted(columns)} | self._unusual(row.increments),
+                {n: row.extra[n] for n in sorted(columns)} | self._non_finite(row.increments),
                 verdict.p_kind,
                 None if null is None or row.delta_s is None
                 else null.seed_p_value(row.seed, row.delta_s),
@@ -263,7 +263,7 @@ class Scanner:
         ]  # fmt: skip
         return verdict
 
-    def _unusual(self, increments: Sequence[float] | None) -> dict[str, float]:
+    def _non_finite(self, increments: Sequence[float] | None) -> dict[str, float]:
         """Return the column that compares steps with a calibration's, if there is one."""
         null = self._of_samples
         if increments is None or null is None or not self._has_increments:
@@ -271,7 +271,7 @@ class Scanner:
         return {"increment_z": null.increment_z(increments)}
 
     def _screened(
-        self, work: Work, draws: list[Draw], captions: Mapping[str, Caption]
+        self, work: ChunkState, draws: list[Draw], captions: Mapping[str, Caption]
     ) -> list[Draw]:
         """Return the draws that go on; captions that the first steps call clean get their rows."""
         screen = self.spec.screen
@@ -279,24 +279,24 @@ class Scanner:
             return draws
         looked = [draw for draw in draws if not draw.at_image]
         refused = self.sizes["detect"].each(
-            looked, lambda batch: self._begin(batch, work), self._relieve
+            looked, lambda batch: self._begin(batch, work), self._drop_cache
         )
         for draw, said in refused:
-            work.faults[draw.sha256] = Fault(
+            work.failures[draw.identity] = ScoringFailure(
                 RejectReason.OUT_OF_MEMORY, f"not even one draw fits: {said}"
             )
         norms: dict[str, dict[int, float]] = {}
         for draw, first in work.first.items():
-            norms.setdefault(draw.sha256, {})[draw.seed] = first.norm
+            norms.setdefault(draw.identity, {})[draw.seed] = first.norm
         for sha, by_seed in norms.items():
-            if sha not in work.faults and float(np.mean(list(by_seed.values()))) < screen:
-                work.verdicts[sha] = verdict = self._clean(captions[sha], by_seed)
+            if sha not in work.failures and float(np.mean(list(by_seed.values()))) < screen:
+                work.verdicts[sha] = verdict = self._clean_images(captions[sha], by_seed)
                 self._recent.add(sha, verdict)
-        done = work.verdicts.keys() | work.faults.keys()
-        work.first = {draw: first for draw, first in work.first.items() if draw.sha256 not in done}
-        return [draw for draw in draws if draw.sha256 not in done]
+        done = work.verdicts.keys() | work.failures.keys()
+        work.first = {draw: first for draw, first in work.first.items() if draw.identity not in done}
+        return [draw for draw in draws if draw.identity not in done]
 
-    def _clean(self, caption: Caption, norms: Mapping[int, float]) -> Verdict:
+    def _clean_images(self, caption: Caption, norms: Mapping[int, float]) -> CaptionVerdict:
         """Return the verdict on a caption that is dropped: its p-value is 1."""
         calibrated = self._of_samples is not None
         p_value, p_kind = (1.0, "screen") if calibrated else (None, None)
@@ -309,44 +309,44 @@ class Scanner:
             )
             for seed, norm in norms.items()
         ]  # fmt: skip
-        return Verdict(p_value, p_kind, flagged, rows=rows)
+        return CaptionVerdict(p_value, p_kind, flagged, rows=rows)
 
-    def _begin(self, draws: list[Draw], work: Work) -> None:
-        before = self._before()
+    def _begin(self, draws: list[Draw], work: ChunkState) -> None:
+        before = self._earlier_verdict()
         denoiser, spec = self._networks.denoiser, self._places[False].spec
-        begun = stages.begin(denoiser, draws, spec)
+        begun = stages.first_step(denoiser, draws, spec)
         norms = begun.norm.tolist()
         self._charge([work.cost], before)
         pairs = zip(begun.conditional, begun.unconditional, norms, strict=True)
-        work.first |= {draw: First(*first) for draw, first in zip(draws, pairs, strict=True)}
+        work.first |= {draw: FirstStep(*first) for draw, first in zip(draws, pairs, strict=True)}
 
     def _columns_of_detection(self) -> set[str]:
         return set(self.spec.detectors) - set(WHEN_LOCALIZED)
 
-    def _sampled(self, work: Work, draws: list[Draw]) -> dict[str, list[Sampled]]:
+    def _sampled(self, work: ChunkState, draws: list[Draw]) -> dict[str, list[DrawState]]:
         """Sample draws; return them by caption, without the captions that do not fit."""
-        items = list[Sampled]()
-        for alike in _alike(draws):
+        items = list[DrawState]()
+        for alike in _of_one_size(draws):
             refused = self.sizes["detect"].each(
                 alike,
                 lambda batch: items.extend(self._detect(self._networks, batch, work)),
-                self._relieve,
+                self._drop_cache,
             )
             for draw, said in refused:
-                work.faults[draw.sha256] = Fault(
+                work.failures[draw.identity] = ScoringFailure(
                     RejectReason.OUT_OF_MEMORY, f"not even one draw fits: {said}"
                 )
-        by_caption: dict[str, list[Sampled]] = {}
+        by_caption: dict[str, list[DrawState]] = {}
         for item in items:
-            if item.draw.sha256 not in work.faults:
-                by_caption.setdefault(item.draw.sha256, []).append(item)
+            if item.draw.identity not in work.failures:
+                by_caption.setdefault(item.draw.identity, []).append(item)
         return by_caption
 
-    def _verdict(self, items: list[Sampled]) -> Verdict:
+    def _verdict(self, items: list[DrawState]) -> CaptionVerdict:
         null = self._places[items[0].draw.at_image].calibration
         scores = [item.delta_s for item in items]
         snaps = [item.extra["snap_back"] for item in items if item.draw.at_image]
-        return Verdict(*self._flag(scores, null, snaps), draws=items)
+        return CaptionVerdict(*self._flag(scores, null, snaps), draws=items)
 
     def _flag(
         self, scores: Sequence[float], null: Calibration | None, snaps: Sequence[float] = ()
@@ -364,47 +364,47 @@ class Scanner:
         flagged = p_value <= self.spec.candidate_rate if above is None else above
         return p_value, "conformal", flagged
 
-    def _wants(self, verdict: Verdict) -> bool:
+    def _is_to_localize(self, verdict: CaptionVerdict) -> bool:
         return self.spec.localize == "all" or (
             self.spec.localize == "flagged" and bool(verdict.flagged)
         )
 
-    def _judge(self, work: Work, caption: Caption, items: list[Sampled]) -> None:
+    def _set_verdict(self, work: ChunkState, caption: Caption, items: list[DrawState]) -> None:
         """Let draws wait for their maps, or make their rows and forget the rest."""
-        sha = items[0].draw.sha256
+        sha = items[0].draw.identity
         verdict = work.verdicts[sha] = self._verdict(items)
-        if self._wants(verdict):
+        if self._is_to_localize(verdict):
             work.waiting += items
         else:
             verdict.rows = list(self._rows.scores(caption, verdict))
             verdict.draws = []
             self._recent.add(sha, verdict)
 
-    def _redo(self, work: Work, draws: list[Draw]) -> None:
+    def _rescore(self, work: ChunkState, draws: list[Draw]) -> None:
         """Do a caption again in float32, alone; reject it if that gives no number either."""
-        sha = draws[0].sha256
+        sha = draws[0].identity
         if self._load_precise is None:
-            work.faults[sha] = Fault(RejectReason.NOT_FINITE, _NOT_FINITE)
+            work.failures[sha] = ScoringFailure(RejectReason.NOT_FINITE, _NOT_FINITE)
             return
-        items = list[Sampled]()
+        items = list[DrawState]()
 
         def detect(batch: list[Draw]) -> None:
             items.extend(self._detect(self._in_float32(), batch, work))
 
-        def localize(batch: list[Sampled]) -> None:
+        def localize(batch: list[DrawState]) -> None:
             self._localize(self._in_float32(), batch)
 
-        said = [text for _, text in self._one.each(draws, detect, self._relieve)]
+        said = [text for _, text in self._one.each(draws, detect, self._drop_cache)]
         if not said and all(item.is_finite for item in items):
             verdict = self._verdict(items)
-            if self._wants(verdict):
-                said = [text for _, text in self._one.each(items, localize, self._relieve)]
+            if self._is_to_localize(verdict):
+                said = [text for _, text in self._one.each(items, localize, self._drop_cache)]
             if not said and all(item.is_finite for item in items):
                 work.verdicts[sha] = verdict
-                work.redone.add(sha)
+                work.rescored.add(sha)
                 return
         more = f", which does not fit into memory ({said[0]})" if said else " too"
-        work.faults[sha] = Fault(
+        work.failures[sha] = ScoringFailure(
             RejectReason.NOT_FINITE, f"{_NOT_FINITE} in {self.spec.dtype}, and in float32{more}"
         )
 
@@ -416,11 +416,11 @@ class Scanner:
             self._precise = self._counted(*self._load_precise())
         return self._precise
 
-    def _relieve(self) -> None:
+    def _drop_cache(self) -> None:
         """Give back what can be loaded again."""
         self._precise = None
 
-    def _before(self) -> Counter[str]:
+    def _earlier_verdict(self) -> Counter[str]:
         """Return the evaluations so far, at the begin of a batch; one that failed is not timed."""
         self._clock.drop()
         return self.evaluations.copy()
@@ -433,9 +433,9 @@ class Scanner:
             cost.parts.update({name: seconds / len(costs) for name, seconds in parts.items()})
             cost.evaluations.update({name: n // len(costs) for name, n in spent.items()})
 
-    def _detect(self, networks: _Networks, draws: list[Draw], work: Work) -> list[Sampled]:
-        before, cost = self._before(), work.cost
-        seen = self._seen(networks, draws, work)
+    def _detect(self, networks: _Networks, draws: list[Draw], work: ChunkState) -> list[DrawState]:
+        before, cost = self._earlier_verdict(), work.cost
+        seen = self._store_detection(networks, draws, work)
         self.evaluations["draws"] += len(draws)
         found = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
         found |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
@@ -446,33 +446,33 @@ class Scanner:
             steps = [tuple(own) for own in path.tolist()]
         self._charge([cost], before)
         return [
-            Sampled(
+            DrawState(
                 draw, {name: m[i] for name, m in found.items()},
-                {name: values[i] for name, values in scores.items()} | self._unusual(steps[i]),
+                {name: values[i] for name, values in scores.items()} | self._non_finite(steps[i]),
                 Latents(seen.point[i], seen.final[i], clean[i]), cost, increments=steps[i],
                 screen=work.first[draw].norm if draw in work.first else None,
             )
             for i, draw in enumerate(draws)
         ]  # fmt: skip
 
-    def _seen(self, networks: _Networks, draws: list[Draw], work: Work) -> stages.Detection:
+    def _store_detection(self, networks: _Networks, draws: list[Draw], work: ChunkState) -> stages.Detection:
         """Sample draws, or look at their images; all of a batch are of one source."""
         at_image = draws[0].at_image
         spec = self._places[at_image].spec
         if not at_image:
             return stages.detect(networks.denoiser, draws, spec, _together_again(draws, work))
-        own = {draw.sha256: torch.tensor(work.pictures[draw.sha256]) for draw in draws}
-        return stages.look(networks.denoiser, draws, own, spec, networks.baseline)
+        own = {draw.identity: torch.tensor(work.pictures[draw.identity]) for draw in draws}
+        return stages.detect_image(networks.denoiser, draws, own, spec, networks.baseline)
 
-    def _localize_shared(self, items: list[Sampled]) -> None:
+    def _localize_shared(self, items: list[DrawState]) -> None:
         start = time.perf_counter()
         self._localize(self._networks, items)
         for item in items:
             item.cost.seconds += (time.perf_counter() - start) / len(items)
 
-    def _localize(self, networks: _Networks, items: list[Sampled]) -> None:
-        before = self._before()
-        draws, seen = [item.draw for item in items], self._together(networks, items)
+    def _localize(self, networks: _Networks, items: list[DrawState]) -> None:
+        before = self._earlier_verdict()
+        draws, seen = [item.draw for item in items], self._localize_batch(networks, items)
         spec = self._places[draws[0].at_image].spec
         found = stages.localize(networks.denoiser, networks.baseline, draws, seen, spec)
         arrays = {name: m.cpu().numpy() for name, m in found.maps.items()}
@@ -483,20 +483,20 @@ class Scanner:
             for item, latent in zip(items, seen.final.split(1), strict=True)
         ]
         for i, item in enumerate(items):
-            item.found |= {name: m[i] for name, m in arrays.items()}
+            item.scores |= {name: m[i] for name, m in arrays.items()}
             item.extra |= {name: values[i] for name, values in scores.items()}
             item.picture, item.localized, item.latents = pictures[i], True, None
             if not item.is_finite:
-                item.fault = Fault(RejectReason.NOT_FINITE, _NOT_FINITE)
+                item.failure = ScoringFailure(RejectReason.NOT_FINITE, _NOT_FINITE)
         self._charge([item.cost for item in items], before)
 
-    def _together(self, networks: _Networks, items: list[Sampled]) -> stages.Detection:
+    def _localize_batch(self, networks: _Networks, items: list[DrawState]) -> stages.Detection:
         """Return draws as one batch again."""
         maps = {
-            name: torch.from_numpy(np.stack([item.found[name] for item in items])).to(
+            name: torch.from_numpy(np.stack([item.scores[name] for item in items])).to(
                 networks.denoiser.device
             )
-            for name in items[0].found
+            for name in items[0].scores
         }
         latents = [item.latents for item in items if item.latents is not None]
         clean = [latent.clean for latent in latents if latent.clean is not None]
@@ -508,12 +508,12 @@ class Scanner:
         )  # fmt: skip
 
 
-def _together_again(draws: list[Draw], work: Work) -> stages.Begun | None:
+def _together_again(draws: list[Draw], work: ChunkState) -> stages.FirstEvaluation | None:
     """Return the first steps of draws as one batch, if all of them were looked at."""
     first = [work.first[draw] for draw in draws if draw in work.first]
     if len(first) < len(draws):
         return None
-    return stages.Begun(
+    return stages.FirstEvaluation(
         torch.stack([one.conditional for one in first]),
         torch.stack([one.unconditional for one in first]),
         torch.tensor([one.norm for one in first]),
@@ -523,20 +523,20 @@ def _together_again(draws: list[Draw], work: Work) -> stages.Begun | None:
 def _places(
     denoiser: Denoiser, spec: ScanSpec, calibration: Calibration | None,
     of_images: Calibration | None, baseline: tuple[str, Denoiser] | None,
-) -> dict[bool, Place]:  # fmt: skip
+) -> dict[bool, RowContext]:  # fmt: skip
     """Return what belongs to sampled captions and to images, of those that the spec has.
 
     Raises:
         ConfigError: If the model has no such timestep, or there is no signal, or the baseline
             was not trained there.
     """
-    found: dict[bool, Place] = {}
+    found: dict[bool, RowContext] = {}
     if spec.source != "image":
         schedule, own = denoiser.schedule(spec.steps), spec.only("generated")
         if schedule.alphas[0] == 0:
             own.refuse_blind_start()
         _refuse_level(baseline, schedule.alphas[-2 - spec.map_back])
-        found[False] = Place(own, calibration, schedule.sigmas[: spec.steps])
+        found[False] = RowContext(own, calibration, schedule.sigmas[: spec.steps])
     if spec.source != "generated":
         try:
             schedule = denoiser.single(spec.timestep)
@@ -545,7 +545,7 @@ def _places(
         if schedule.alphas[0] == 0:
             raise ConfigError(f"timestep {spec.timestep} of this model holds no signal")
         _refuse_level(baseline, schedule.alphas[0])
-        found[True] = Place(spec.only("image"), of_images, schedule.sigmas[:1])
+        found[True] = RowContext(spec.only("image"), of_images, schedule.sigmas[:1])
     return found
 
 
@@ -555,17 +555,17 @@ def _refuse_level(baseline: tuple[str, Denoiser] | None, alpha: float) -> None:
     Raises:
         ConfigError: If it was not.
     """
-    if baseline is not None and isinstance(baseline[1], Matched):
+    if baseline is not None and isinstance(baseline[1], HasLevels):
         baseline[1].refuse_level(alpha)
 
 
-def _alike(items: Sequence[D]) -> list[list[D]]:
+def _of_one_size(items: Sequence[D]) -> list[list[D]]:
     """Return draws apart by their source, for they do not share a batch."""
     parts = [[item for item in items if _at_image(item) == at_image] for at_image in (False, True)]
     return [part for part in parts if part]
 
 
-def _at_image(item: "Draw | Sampled") -> bool:
+def _at_image(item: "Draw | DrawState") -> bool:
     return item.at_image if isinstance(item, Draw) else item.draw.at_image
 
 
@@ -573,9 +573,9 @@ def _difference(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, 
     return {name: n - before[name] for name, n in now.items()}
 
 
-def _too_large(item: Sampled, said: str) -> Fault:
+def _too_large(item: DrawState, said: str) -> ScoringFailure:
     """Return the fault of a draw whose maps do not fit, which tells its score for all that."""
-    return Fault(
+    return ScoringFailure(
         RejectReason.OUT_OF_MEMORY,
         f"it is to be localized (delta_s {item.delta_s:.6g} under seed {item.draw.seed}), and "
         f"its maps do not fit into memory even alone: {said}",

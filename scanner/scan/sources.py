@@ -8,7 +8,7 @@ from scanner.errors import reproducible
 from scanner.records import Caption, Reject, RejectReason
 
 
-def taken(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Reject:
+def draws_of(caption: Caption, source: str, size: tuple[int, int]) -> Caption | Reject:
     """Return a sample as it is scored, or why it cannot be.
 
     One that is scored at its image has the image's hash and pixels, no longer its bytes. Images

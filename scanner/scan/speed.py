@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from scanner.models.base import Denoiser
-from scanner.scan.stages import Draw, setting_of, starts
+from scanner.scan.stages import Draw, setting_at, initial_latents
 from scanner.spec import ScanSpec
 
 BUDGET_SECONDS = 3.0
@@ -46,8 +46,8 @@ def measure(denoiser: Denoiser, spec: ScanSpec, batch_size: int) -> Speed:
 def _timed(denoiser: Denoiser, spec: ScanSpec, size: int, *, budget: float) -> tuple[float, float]:
     """Return seconds of one sample's forward and backward evaluation."""
     draws = [Draw(f"a picture of {n} things", f"{n:064x}", 0) for n in range(size)]
-    setting = setting_of(denoiser, draws, spec)
-    point = starts(denoiser, draws)
+    setting = setting_at(denoiser, draws, spec)
+    point = initial_latents(denoiser, draws)
     pair, score = torch.cat([point, point]), setting.scores(setting.level(spec.steps // 2))
     with torch.no_grad():
         forward = _repeated(lambda: score(pair), denoiser, budget)

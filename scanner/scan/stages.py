@@ -9,11 +9,11 @@ from torch import Tensor
 
 from scanner import masks
 from scanner.errors import ConfigError
-from scanner.models.base import Denoiser, Predictive
+from scanner.models.base import Denoiser, HasPrediction
 from scanner.numerics import curvature, detectors, maps, noise, snapback
 from scanner.numerics.schedule import ddim_end, ddim_step
 from scanner.scan import methods
-from scanner.scan.methods import Level, Moment, Setting
+from scanner.scan.methods import Level, Step, Setting
 from scanner.scan.tally import attentive, bottled, preparing
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
@@ -31,7 +31,7 @@ class Draw:
     """
 
     text: str
-    sha256: str
+    identity: str
     seed: int
     at_image: bool = False
 
@@ -86,7 +86,7 @@ class _Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class FirstEvaluation:
     """The first step of a batch of trajectories.
 
     Attributes:
@@ -101,18 +101,18 @@ class Begun:
 
 
 @torch.no_grad()
-def begin(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Begun:
+def first_step(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> FirstEvaluation:
     """Evaluate the first step alone: two evaluations a draw, which `detect` need not repeat."""
-    setting, x = setting_of(denoiser, draws, spec), starts(denoiser, draws)
+    setting, x = setting_at(denoiser, draws, spec), initial_latents(denoiser, draws)
     level = setting.level(0)
     conditional, unconditional = setting.scores(level)(torch.cat([x, x])).chunk(2)
     norm = detectors.norm(detectors.noise_difference(conditional, unconditional, level[2]))
-    return Begun(conditional, unconditional, norm)
+    return FirstEvaluation(conditional, unconditional, norm)
 
 
 @torch.no_grad()
 def detect(
-    denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec, begun: Begun | None = None
+    denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec, begun: FirstEvaluation | None = None
 ) -> Detection:
     """Sample every draw with classifier-free guidance and take all scores on the way.
 
@@ -130,15 +130,15 @@ def detect(
         ConfigError: If attention is asked for and the model has none.
         ValueError: If the spec has no step.
     """
-    setting = setting_of(denoiser, draws, spec)
+    setting = setting_at(denoiser, draws, spec)
     observers = methods.observers(setting, spec.detectors)
-    x = starts(denoiser, draws)
+    x = initial_latents(denoiser, draws)
     moment = place = None
     for step in range(spec.steps):
         moment = _step(setting, draws, spec, step, x, begun if step == 0 else None)
         place = moment if step <= spec.steps - 1 - spec.map_back else place
         for observer in observers.values():
-            observer.see(moment)
+            observer.update(moment)
         x = moment.after
     if moment is None or place is None:
         raise ValueError("a trajectory has at least one step")
@@ -151,12 +151,12 @@ def detect(
         place.x, x, maps.delta_s(place.conditional, place.unconditional),
         {name: observer.scores() for name, observer in observers.items()}, found,
         _clean(moment, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
-        {name: path for name, one in observers.items() if (path := one.path()) is not None},
+        {name: path for name, one in observers.items() if (path := one.per_step()) is not None},
     )  # fmt: skip
 
 
 @torch.no_grad()
-def look(
+def detect_image(
     denoiser: Denoiser, draws: Sequence[Draw], pictures: dict[str, Tensor], spec: ScanSpec,
     baseline: tuple[str, Denoiser] | None = None,
 ) -> Detection:  # fmt: skip
@@ -176,15 +176,15 @@ def look(
     Raises:
         ConfigError: If attention is asked for and the model has none.
     """
-    setting = setting_of(denoiser, draws, spec, baseline)
+    setting = setting_at(denoiser, draws, spec, baseline)
     _, alpha, sigma = setting.level(0)
-    latents = {d.sha256: denoiser.compress(pictures[d.sha256][None])[0] for d in draws}
-    clean = torch.stack([latents[d.sha256] for d in draws])
+    latents = {d.identity: denoiser.compress(pictures[d.identity][None])[0] for d in draws}
+    clean = torch.stack([latents[d.identity] for d in draws])
     observers = methods.observers(setting, spec.detectors)
-    x = snapback.noised(clean, starts(denoiser, draws), alpha, sigma)
+    x = snapback.noised(clean, initial_latents(denoiser, draws), alpha, sigma)
     moment = _step(setting, draws, spec, 0, x)
     for observer in observers.values():
-        observer.see(moment)
+        observer.update(moment)
     ratio, ratios = _snap_back(setting, x, clean, moment.conditional, moment.unconditional)
     found: Maps = {("snap_back", "null"): ratios}
     if moment.attention is not None:
@@ -215,7 +215,7 @@ def _snap_back(
     return snapback.snap_back(mine, theirs), snapback.snap_back_map(mine, theirs, window)
 
 
-def _clean(moment: Moment, guidance_scale: float) -> Tensor:
+def _clean(moment: Step, guidance_scale: float) -> Tensor:
     """Return ``alpha z`` for the clean latent z that the guided score points at (Tweedie)."""
     difference = moment.conditional - moment.unconditional
     guided = moment.unconditional + guidance_scale * difference
@@ -224,14 +224,14 @@ def _clean(moment: Moment, guidance_scale: float) -> Tensor:
 
 def _step(
     setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor,
-    begun: Begun | None = None,
-) -> Moment:  # fmt: skip
+    begun: FirstEvaluation | None = None,
+) -> Step:  # fmt: skip
     """Evaluate both branches, unless they are given, and take one guided DDIM step."""
     level, attention, features = setting.level(step), None, list[Tensor]()
     if level[1] == 0:
         scores, after = first_without_signal(setting, spec.guidance_scale, step, x)
         conditional, unconditional = scores.chunk(2)
-        return Moment(step, level, x, conditional, unconditional, after)
+        return Step(step, level, x, conditional, unconditional, after)
     if begun is None:
         scores, attention, features = _evaluated(setting, draws, spec, step, x)
         conditional, unconditional = scores.chunk(2)
@@ -240,7 +240,7 @@ def _step(
     guided = unconditional + spec.guidance_scale * (conditional - unconditional)
     after = ddim_step(x, guided, setting.schedule, step)
     bottleneck = None if not features else features[0][-len(x) :]
-    return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
+    return Step(step, level, x, conditional, unconditional, after, attention, bottleneck)
 
 
 @torch.no_grad()
@@ -265,7 +265,7 @@ def first_without_signal(
         ConfigError: If the model gives nothing but scores.
     """
     level, denoiser = setting.level(step), setting.denoiser
-    if not isinstance(denoiser, Predictive):
+    if not isinstance(denoiser, HasPrediction):
         raise ConfigError("this model cannot sample from a level without signal")
     scores, prediction = denoiser.predict(torch.cat([x, x]), level, setting.condition)
     guided = prediction.guided(guidance_scale)
@@ -278,9 +278,9 @@ def _evaluated(
     """Return both branches' scores, and at the last step the attention and features asked for."""
     denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
     attention, is_last = None, step == len(setting.schedule.timesteps) - 1
-    wanted = is_last and methods.wants_bottleneck(spec)
+    wanted = is_last and methods.needs_bottleneck(spec)
     with bottled(denoiser).bottleneck() if wanted else nullcontext([]) as features:
-        if is_last and methods.wants_attention(spec):
+        if is_last and methods.needs_attention(spec):
             watched = attentive(denoiser)
             ends = watched.end_tokens([d.text for d in draws])
             scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
@@ -289,15 +289,15 @@ def _evaluated(
     return scores, attention, features
 
 
-def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
+def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
     """Return the pure noise that draws start from, ``(B, C, H, W)``."""
     shape = denoiser.latent_shape
     with preparing(denoiser):
-        own = [noise.initial_latent(d.sha256, d.seed, shape) for d in draws]
+        own = [noise.initial_latent(d.identity, d.seed, shape) for d in draws]
         return torch.stack(own).to(denoiser.device)
 
 
-def setting_of(
+def setting_at(
     denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec,
     baseline: tuple[str, Denoiser] | None = None,
 ) -> Setting:  # fmt: skip
@@ -334,10 +334,10 @@ def localize(
         seen: Of `detect`: its points and its further maps are used.
         spec: Steps, probes and their design, and what is asked for.
     """
-    setting = setting_of(denoiser, draws, spec, baseline)
+    setting = setting_at(denoiser, draws, spec, baseline)
     vectors = probes_of(denoiser, draws, spec)
     found, own = Localization(), None
-    if "probes" in methods.passes(spec, localized=True):
+    if "probes" in methods.evaluations_of(spec, localized=True):
         own, null = _branches(setting, -1 - spec.map_back, seen.point, vectors)
         found.maps.update(_curvature_maps(own, null, seen))
     if seen.clean is not None and set(WHEN_LOCALIZED) & set(spec.detectors):
@@ -348,7 +348,7 @@ def localize(
                 found.scores[name] = dimension
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in seen.maps:
         with torch.no_grad():
-            found.maps["anisotropy", "null"] = methods.cosines(setting, starts(denoiser, draws))
+            found.maps["anisotropy", "null"] = methods.cosines(setting, initial_latents(denoiser, draws))
     if baseline is not None and spec.captions:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)
@@ -367,7 +367,7 @@ def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tens
     """Return every draw's own probes, ``(K, B, C, H, W)``."""
     shape, design = denoiser.latent_shape, spec.probe_design
     with preparing(denoiser):
-        own = [noise.probes(d.sha256, d.seed, shape, spec.probes, design) for d in draws]
+        own = [noise.probes(d.identity, d.seed, shape, spec.probes, design) for d in draws]
         return torch.stack(own, dim=1).to(denoiser.device)
 
 

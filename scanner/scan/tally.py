@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from scanner.errors import ConfigError
-from scanner.models.base import Attentive, Bottled, Denoiser, Matched, Predictive
+from scanner.models.base import HasAttention, HasBottleneck, Denoiser, HasLevels, HasPrediction
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.scan.clock import Clock
 
 
-class Counted:
+class EvaluationCounter:
     """A denoiser that counts its evaluations, each sample of a batch as one.
 
     ``forward``: a sample went through the network. ``vjp``: a gradient came back through it.
@@ -60,7 +60,7 @@ class Counted:
         Raises:
             ConfigError: If it does.
         """
-        if isinstance(self.network, Matched):
+        if isinstance(self.network, HasLevels):
             self.network.refuse_level(alpha)
 
     def end_tokens(self, captions: Sequence[str]) -> Tensor:
@@ -86,7 +86,7 @@ class Counted:
         Raises:
             ConfigError: If it gives nothing but scores.
         """
-        if not isinstance(self.network, Predictive):
+        if not isinstance(self.network, HasPrediction):
             raise ConfigError("this model cannot sample from a level without signal")
         with self.span("network"):
             score, prediction = self.network.predict(x, level, condition)
@@ -142,17 +142,17 @@ def _time_products(clock: Clock, x: Tensor, output: Tensor) -> None:
 
 def preparing(denoiser: Denoiser) -> AbstractContextManager[None]:
     """Time what is inside as preparation, if the denoiser is timed."""
-    return denoiser.span("preparation") if isinstance(denoiser, Counted) else nullcontext()
+    return denoiser.span("preparation") if isinstance(denoiser, EvaluationCounter) else nullcontext()
 
 
-def attentive(denoiser: Denoiser) -> Attentive:
+def attentive(denoiser: Denoiser) -> HasAttention:
     """Return a denoiser as one that tells what it looks at.
 
     Raises:
         ConfigError: If it cannot.
     """
-    inner = denoiser.network if isinstance(denoiser, Counted) else denoiser
-    if not isinstance(inner, Attentive) or not isinstance(denoiser, Attentive):
+    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
+    if not isinstance(inner, HasAttention) or not isinstance(denoiser, HasAttention):
         raise ConfigError(
             "bright_ending and combined need a network with cross attention over text; this "
             "model has none: leave them out"
@@ -160,14 +160,14 @@ def attentive(denoiser: Denoiser) -> Attentive:
     return denoiser
 
 
-def bottled(denoiser: Denoiser) -> Bottled:
+def bottled(denoiser: Denoiser) -> HasBottleneck:
     """Return a denoiser as one that shows its bottleneck.
 
     Raises:
         ConfigError: If it cannot.
     """
-    inner = denoiser.network if isinstance(denoiser, Counted) else denoiser
-    if not isinstance(inner, Bottled) or not isinstance(denoiser, Bottled):
+    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
+    if not isinstance(inner, HasBottleneck) or not isinstance(denoiser, HasBottleneck):
         raise ConfigError(
             "spread needs a network with a bottleneck; this model has none: leave it out"
         )

@@ -15,7 +15,7 @@ from scanner.scan.stages import Draw
 
 MEANS = ("delta_h", "delta_s", "curvature")
 """Metrics of which a score column holds the spatial mean."""
-KEPT_BYTES = 64 * 2**20
+CACHE_BYTES = 64 * 2**20
 """What maps and pictures of localized captions may take while they wait for a copy."""
 RECENT_BYTES = 8 * 2**20
 """What rows of other captions may take; those that had to leave are recalled from the results."""
@@ -23,7 +23,7 @@ ROW_BYTES = 2000
 """What a row or a draw takes, about, without its caption and its maps."""
 
 
-class Fault(NamedTuple):
+class ScoringFailure(NamedTuple):
     """Why a caption is rejected: reason and detail of a `scanner.records.Reject`."""
 
     reason: RejectReason
@@ -57,7 +57,7 @@ class Latents:
 
 
 @dataclass(frozen=True, slots=True)
-class First:
+class FirstStep:
     """The first step of one draw: `scanner.scan.stages.Begun` of a single one."""
 
     conditional: Tensor
@@ -66,7 +66,7 @@ class First:
 
 
 @dataclass(slots=True, eq=False)
-class Sampled:
+class DrawState:
     """One draw, after detection, and after localization if it got there.
 
     Attributes:
@@ -83,13 +83,13 @@ class Sampled:
     """
 
     draw: Draw
-    found: dict[tuple[str, str], NDArray[np.float32]]
+    scores: dict[tuple[str, str], NDArray[np.float32]]
     extra: dict[str, float]
     latents: Latents | None
     cost: Cost
     screen: float | None = None
     picture: NDArray[np.uint8] | None = None
-    fault: Fault | None = None
+    failure: ScoringFailure | None = None
     localized: bool = False
     increments: tuple[float, ...] | None = None
 
@@ -97,23 +97,23 @@ class Sampled:
     def is_finite(self) -> bool:
         """Whether every number so far is one."""
         return all(map(math.isfinite, self.extra.values())) and all(
-            np.isfinite(values).all() for values in self.found.values()
+            np.isfinite(values).all() for values in self.scores.values()
         )
 
     @property
     def delta_s(self) -> float:
         """The mean of the map against the unconditional branch."""
-        return mean(self.found["delta_s", "null"])
+        return mean(self.scores["delta_s", "null"])
 
     @property
     def bytes(self) -> int:
         """What maps and picture take."""
-        arrays = [*self.found.values(), *([] if self.picture is None else [self.picture])]
+        arrays = [*self.scores.values(), *([] if self.picture is None else [self.picture])]
         return sum(array.nbytes for array in arrays)
 
 
 @dataclass(slots=True, eq=False)
-class Verdict:
+class CaptionVerdict:
     """What the seeds of one caption say together.
 
     Attributes:
@@ -127,12 +127,12 @@ class Verdict:
     p_value: float | None
     p_kind: str | None
     flagged: bool | None
-    draws: list[Sampled] = field(default_factory=list)
+    draws: list[DrawState] = field(default_factory=list)
     rows: list[ScoreRow] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class ChunkState:
     """The captions of one chunk on their way to rows.
 
     Attributes:
@@ -153,16 +153,16 @@ class Work:
 
     captions: list[Caption]
     cost: Cost = field(default_factory=Cost)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
-    faults: dict[str, Fault] = field(default_factory=dict)
-    waiting: list[Sampled] = field(default_factory=list)
-    recalled: set[str] = field(default_factory=set)
-    redone: set[str] = field(default_factory=set)
+    verdicts: dict[str, CaptionVerdict] = field(default_factory=dict)
+    failures: dict[str, ScoringFailure] = field(default_factory=dict)
+    waiting: list[DrawState] = field(default_factory=list)
+    cached: set[str] = field(default_factory=set)
+    rescored: set[str] = field(default_factory=set)
     pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    first: dict[Draw, First] = field(default_factory=dict)
+    first: dict[Draw, FirstStep] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, captions: Sequence[Caption]) -> "Work":
+    def of(cls, captions: Sequence[Caption]) -> "ChunkState":
         """Return the captions as work, their pixels apart from them and only once each."""
         pictures = {c.identity: c.pixels for c in captions if c.pixels is not None}
         bare = [c if c.pixels is None else replace(c, pixels=None) for c in captions]
@@ -171,14 +171,14 @@ class Work:
     @property
     def is_localized(self) -> bool:
         """Whether no draw waits any more."""
-        return all(item.localized or item.fault for item in self.waiting)
+        return all(item.localized or item.failure for item in self.waiting)
 
     def samples(self, hashes: set[str]) -> int:
         """Return how many of the captions have one of these hashes."""
         return sum(caption.identity in hashes for caption in self.captions)
 
 
-class Kept:
+class ScoreCache:
     """Captions that this process has scored, the least used leaving first.
 
     A copy of one costs nothing, a copy of a localized one its evidence alone.
@@ -189,15 +189,15 @@ class Kept:
 
     def __init__(self, room: int) -> None:
         self._room, self._taken = room, 0
-        self._verdicts: OrderedDict[str, Verdict] = OrderedDict()
+        self._verdicts: OrderedDict[str, CaptionVerdict] = OrderedDict()
 
-    def get(self, sha: str) -> Verdict | None:
+    def get(self, sha: str) -> CaptionVerdict | None:
         """Return a caption's verdict, or null."""
         if sha in self._verdicts:
             self._verdicts.move_to_end(sha)
         return self._verdicts.get(sha)
 
-    def add(self, sha: str, verdict: Verdict) -> None:
+    def add(self, sha: str, verdict: CaptionVerdict) -> None:
         """Keep a caption that needs no more of the device."""
         if sha in self._verdicts:
             return
@@ -220,6 +220,6 @@ def mean(values: NDArray[np.float32]) -> float:
     return float(values.astype(np.float64).mean())
 
 
-def _bytes(verdict: Verdict) -> int:
+def _bytes(verdict: CaptionVerdict) -> int:
     rows = sum(ROW_BYTES + 4 * len(row.caption.text) for row in verdict.rows)
     return rows + sum(ROW_BYTES + item.bytes for item in verdict.draws)

@@ -17,7 +17,7 @@ from scanner.models.device import local_device
 from scanner.records import Caption
 from scanner.scan.profile import profile
 from scanner.scan.stages import Draw
-from scanner.scan.tally import Counted
+from scanner.scan.tally import EvaluationCounter
 from scanner.spec import ScanSpec
 
 BACK = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -25,7 +25,7 @@ BACK = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class ChoiceRequest:
     """What is to be chosen for, and from.
 
     Attributes:
@@ -46,7 +46,7 @@ class Question:
 
 
 def measured(
-    question: Question, sources: Sequence[str], truth: Path,
+    question: ChoiceRequest, sources: Sequence[str], truth: Path,
     progress: Callable[[int, int, str], None] = lambda done, total, word: None,
 ) -> Choice:  # fmt: skip
     """Sample captions with a known truth, take their maps at many steps, and choose.
@@ -69,7 +69,7 @@ def measured(
         question.model, device=local_device(question.device), dtype=question.spec.dtype
     )
     baselines = {
-        models.baseline_name(source): Counted(
+        models.baseline_name(source): EvaluationCounter(
             models.load_baseline(source, denoiser, question.spec.dtype), counts
         )
         for source in question.baselines
@@ -86,7 +86,7 @@ def measured(
     parts: dict[tuple[str, str, int], list[np.ndarray]] = {}
     for start in range(0, len(draws), question.batch_size):
         some = draws[start : start + question.batch_size]
-        seen = profile(Counted(denoiser, counts), baselines, some, spec, steps)
+        seen = profile(EvaluationCounter(denoiser, counts), baselines, some, spec, steps)
         for name, values in seen.items():
             parts.setdefault(name, []).append(values.numpy())
         progress(start + len(some), len(draws), "")

@@ -23,7 +23,7 @@ from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 from scanner.testbed.reproduction import Reproduction, reproductions
 
 
-class Show(Protocol):
+class ProgressCallback(Protocol):
     """Shows how far a piece of work is."""
 
     def __call__(self, done: int, total: int, word: str = "") -> None:
@@ -31,10 +31,10 @@ class Show(Protocol):
         ...
 
 
-Metered = Callable[[str], AbstractContextManager[Show]]
+MeterFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
 """From a title to a context in which progress is shown."""
 
-Watched = Callable[[str], AbstractContextManager[Callable[[Event], None]]]
+ViewFactory = Callable[[str], AbstractContextManager[Callable[[Event], None]]]
 """From a title to a context in which a scan's events are shown."""
 
 STEPS, GUIDANCE, PROBES = 20, 2.5, 4
@@ -64,7 +64,7 @@ class Demo:
     page: Path
 
 
-def make_corpus(folder: Path, seed: int, number: int, metered: Metered) -> None:
+def make_corpus(folder: Path, seed: int, number: int, metered: MeterFactory) -> None:
     """Write evaluation and calibration shards with their truth, unless they are there."""
     for name, items in (
         ("evaluation", make.evaluation_items(seed, number)),
@@ -78,7 +78,7 @@ def make_corpus(folder: Path, seed: int, number: int, metered: Metered) -> None:
         make.write_truth(items, truth)
 
 
-def run(out: Path, number: int, resources: Resources, metered: Metered, watched: Watched) -> Demo:
+def run(out: Path, number: int, resources: Resources, metered: MeterFactory, watched: ViewFactory) -> Demo:
     """Run it all into a folder; what is there already is not done again.
 
     Args:
@@ -103,7 +103,7 @@ def run(out: Path, number: int, resources: Resources, metered: Metered, watched:
             shards=tuple(shards.expand([str(corpus / "calibration-*.tar")])), chunk_size=32,
         )  # fmt: skip
         done = _scan(null, resources, "calibrate", watched)
-        fitted = fitting.calibrate(Results(null.results), done.run)
+        fitted = fitting.fit(Results(null.results), done.run)
         fitted.save(calibration)
         job = Job(
             model=pipeline, baseline=early, results=str(results), spec=spec, images=True,
@@ -122,12 +122,12 @@ def run(out: Path, number: int, resources: Resources, metered: Metered, watched:
     return Demo(out, summary, evaluation, reproduced, sheet, html)
 
 
-def _scan(job: Job, resources: Resources, title: str, watched: Watched) -> Summary:
+def _scan(job: Job, resources: Resources, title: str, watched: ViewFactory) -> Summary:
     with watched(title) as heard:
         return driver.scan(job, resources, heard)
 
 
-def _reproduce(pipeline: str, spec: ScanSpec, metered: Metered) -> list[Reproduction]:
+def _reproduce(pipeline: str, spec: ScanSpec, metered: MeterFactory) -> list[Reproduction]:
     """Sample the planted captions under a seed that nothing else used."""
     model = models.load(pipeline)
     if not isinstance(model, StableDiffusion):

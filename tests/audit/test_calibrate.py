@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_results import MODEL, SPEC, commit, mask, record, score
 
-from scanner.audit.calibrate import calibrate, screen
+from scanner.audit.calibrate import fit, screen
 from scanner.calibration import MASK_SHARE, Calibration, Screen, SnapBack, benjamini_hochberg, load
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, region
@@ -75,7 +75,7 @@ def test_a_run_over_images_has_their_snap_backs_too(make) -> None:
         for seed in (0, 1)
     ]
     commit(results, "r1", rows)
-    c = calibrate(results, "r1")
+    c = fit(results, "r1")
     assert c.snap_back == SnapBack(tuple(i / 2 + 0.5 for i in range(5)))
 
 
@@ -225,7 +225,7 @@ def test_it_is_fitted_on_means_over_seeds_and_all_null_pixels(make) -> None:
     masks += [mask("caption 0", rng.normal(size=(8, 8)), metric="curvature", baseline="none")]
     commit(results, "r1", scores, masks)
 
-    c = calibrate(results, "r1", pixel_fpr=0.05)
+    c = fit(results, "r1", pixel_fpr=0.05)
 
     assert c.null_scores == tuple(i + 0.5 for i in range(20))
     assert c.captions == 20
@@ -251,7 +251,7 @@ def test_the_pixel_threshold_is_of_smoothed_maps(make) -> None:
     texts = [f"caption {i}" for i in range(20)]
     commit(results := make(), "r1", [score(text, 1.0) for text in texts],
            [mask(text, values) for text, values in zip(texts, maps, strict=True)])  # fmt: skip
-    c = calibrate(results, "r1", pixel_fpr=0.05)
+    c = fit(results, "r1", pixel_fpr=0.05)
     regions = [region(values, c.pixel_thresholds["delta_h/null"], 1e-9)[1] for values in maps]
     assert np.mean(regions) == pytest.approx(0.05, abs=2e-3)
     assert c.mask_share == MASK_SHARE
@@ -261,16 +261,16 @@ def test_a_run_without_a_score_for_every_caption_is_refused(make) -> None:
     results = make("some")
     commit(results, "r1", [score("a", 1.0), score("b", None, stage="screen", screen=0.5)])
     with pytest.raises(ConfigError, match="2 captions, 1 of them without"):
-        calibrate(results, "r1")
+        fit(results, "r1")
     with pytest.raises(ConfigError, match="0 captions"):
-        calibrate(make("none"), "r1")
+        fit(make("none"), "r1")
 
 
 def test_maps_that_are_not_finite_are_refused(make) -> None:
     results = make()
     commit(results, "r1", [score("a", 1.0)], [mask("a", np.full((2, 2), np.nan))])
     with pytest.raises(ConfigError, match="null maps must be finite"):
-        calibrate(results, "r1")
+        fit(results, "r1")
 
 
 def test_a_record_without_a_model_or_with_a_foreign_spec_is_refused(make) -> None:
@@ -278,10 +278,10 @@ def test_a_record_without_a_model_or_with_a_foreign_spec_is_refused(make) -> Non
     commit(results, "r1", [score("a", 1.0)])
     results.write_run("r1", {"started": "now"})
     with pytest.raises(ConfigError, match="the record of run r1 names no model"):
-        calibrate(results, "r1")
+        fit(results, "r1")
     results.write_run("r1", {"identity": {"model": MODEL}, "spec": {"colour": 1}})
     with pytest.raises(ConfigError, match="the spec of run r1 is of another version"):
-        calibrate(results, "r1")
+        fit(results, "r1")
 
 
 def test_steps_have_the_mean_and_the_deviation_of_null_trajectories(make):
@@ -294,7 +294,7 @@ def test_steps_have_the_mean_and_the_deviation_of_null_trajectories(make):
     rows += [replace(row, caption=replace(row.caption, key="copy")) for row in rows[:2]]
     results = make()
     commit(results, "r1", rows)
-    found = calibrate(results, "r1")
+    found = fit(results, "r1")
     paths = np.array(list(lengths.values()))
     expected = np.stack([paths.mean(axis=0), paths.std(axis=0, ddof=1)], axis=1)
     assert np.allclose(found.increments, expected)
@@ -316,14 +316,14 @@ def test_the_same_rows_give_the_same_calibration_to_the_last_bit(make):
     ]
     results = make()
     commit(results, "r1", rows)
-    assert len({calibrate(results, "r1").increments for _ in range(6)}) == 1
+    assert len({fit(results, "r1").increments for _ in range(6)}) == 1
 
 
 def test_a_calibration_with_steps_is_read_back_and_one_without_is_as_before(make, tmp_path):
     results = make()
     commit(results, "r1", [replace(score("a", 1.0), increments=(1.0, 2.0)),
                            replace(score("b", 2.0), increments=(2.0, 2.0))])  # fmt: skip
-    found = calibrate(results, "r1")
+    found = fit(results, "r1")
     found.save(tmp_path / "c.json")
     assert load(tmp_path / "c.json") == found
     assert found.increments[1] == (2.0, 0.0)
@@ -349,10 +349,10 @@ def test_near_identical_null_captions_are_one_family_of_which_one_can_be_kept(ma
         score(text, n + seed / 2, seed=seed) for n, text in enumerate(FAMILIES) for seed in (0, 1)
     ]
     commit(results, "r1", rows)
-    every = calibrate(results, "r1")
+    every = fit(results, "r1")
     assert (len(every.null_scores), every.captions, every.families) == (14, 14, 3)
     assert (every.independent, every.min_p) == (3, 1 / 15)
-    one = calibrate(results, "r1", one_per_family=True)
+    one = fit(results, "r1", one_per_family=True)
     assert (len(one.null_scores), one.captions, one.families) == (3, 14, 3)
     assert (one.independent, one.min_p) == (3, 0.25)
     assert set(one.null_scores) > {12.25, 13.25}
@@ -366,7 +366,7 @@ def test_the_caption_that_stands_for_its_family_is_chosen_whatever_its_score(mak
     for name, sign in (("up", 1), ("down", -1)):
         rows = [score(text, 50.0 + sign * n) for n, text in enumerate(FAMILIES)]
         commit(results := make(name), "r1", rows)
-        scores = calibrate(results, "r1", one_per_family=True).null_scores
+        scores = fit(results, "r1", one_per_family=True).null_scores
         kept.append({sign * (value - 50) for value in scores})
     assert kept[0] == kept[1]
 

@@ -15,7 +15,7 @@ from scanner.audit.findings import findings
 from scanner.audit.query import connect
 from scanner.audit.removal import write_removal
 from scanner.io import shards
-from scanner.io.catalogue import Catalogue
+from scanner.io.catalogue import ImageIndex
 from scanner.records import caption_hash
 from scanner.testbed import corpus
 
@@ -44,7 +44,7 @@ def cropped(pixels):
 class Corpus:
     def __init__(self, make, folder) -> None:
         self.results, self.folder = make(), folder
-        self.catalogue = Catalogue(folder / "catalogue")
+        self.catalogue = ImageIndex(folder / "catalogue")
         self.shards: list[shards.Shard] = []
 
     def put(self, name, samples):
@@ -91,7 +91,7 @@ def test_a_verbatim_copy_is_found_in_every_shard_under_any_caption_and_however_e
     by_key = {copy.key: copy for copy in group.copies}
     assert by_key["crop"].caption_sha256 == caption_hash("five")
     assert by_key["own"].mse < by_key["bright"].mse < pictures.MATCH_MSE
-    assert copies.told_of(group) == "4 images of the corpus copy it"
+    assert copies.explain(group) == "4 images of the corpus copy it"
 
 
 def test_a_template_is_found_by_its_region_alone(planted):
@@ -120,7 +120,7 @@ def test_a_plain_surface_is_no_copy_of_another(planted):
     planted.finding(a, "own", "one", plain, "verbatim")
     group = planted.searched()[caption_hash("one")]
     assert (group.copies, group.is_plain) == ([], True)
-    assert "too plain" in copies.told_of(group)
+    assert "too plain" in copies.explain(group)
 
 
 def test_nothing_is_said_of_a_corpus_without_images(planted):

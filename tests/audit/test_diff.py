@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_results import commit, mask, record, score
 
-from scanner.audit.diff import View, as_json, as_text, diff
+from scanner.audit.diff import RunView, as_json, as_text, diff
 from scanner.errors import ResultsError
 
 HILL = np.where(np.arange(64).reshape(8, 8) < 32, 5.0, -1.0)
@@ -48,7 +48,7 @@ def both(make):
 
 
 def views(results, a="a", b="b"):
-    return View(results=results, run=a), View(results=results, run=b)
+    return RunView(results=results, run=a), RunView(results=results, run=b)
 
 
 def test_each_finding_has_the_state_and_reason_that_it_was_made_with(both):

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 from scanner.audit import night as forms
 from scanner.audit.diff import Change
 from scanner.audit.findings import Finding
-from scanner.audit.night import Alert, Night, as_junit, as_markdown, as_record, as_sarif
+from scanner.audit.night import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
 from scanner.audit.text import spreadsheet_cell
 
 VILE = "\x00\x1b[2J\u202e`</failure> ]]> @here <!channel>\ud7ff\ufffe"
@@ -29,7 +29,7 @@ def night(alerts=(), **changes):
         "shards": {"added": ["a"], "changed": [], "removed": [], "unreadable": []},
         "figures": {"captions": 9, "samples": 9, "rejected": 0, "shards": 1},
     }  # fmt: skip
-    return Night(**settings | changes)
+    return NightReport(**settings | changes)
 
 
 def sarif(found, **more):

@@ -14,7 +14,7 @@ from scanner.audit.evidence import picture
 from scanner.audit.findings import Finding, cutoff_of, findings
 from scanner.audit.histogram import histogram
 from scanner.audit.query import connect
-from scanner.audit.report import Mark, PageOptions, page
+from scanner.audit.report import RowMark, PageOptions, page
 from scanner.audit.text import printable
 from scanner.audit.thumbnails import gallery
 from scanner.calibration import Calibration
@@ -269,10 +269,10 @@ def sixty(make):
             match = ("verbatim", "template", None)[n % 3]
             maps.append(replace(shown, caption=caption, match=match))
             state = "new" if n % 3 == 0 else "persisting"
-            marks[caption.sha256] = Mark(state, "why", "low", "accepted" if n == 5 else "")
+            marks[caption.sha256] = RowMark(state, "why", "low", "accepted" if n == 5 else "")
         commit(results, "r1", scores, maps, chunk=f"{shard[0]}-00000")
     gone = Finding("0" * 64, "a resolved one", 1.0, 0.5, 1, "a.tar", "gone")
-    marks[gone.caption_sha256] = Mark("resolved", "removed")
+    marks[gone.caption_sha256] = RowMark("resolved", "removed")
     return page(results, "r1", PageOptions(images=training), marks=marks, gone=[gone])
 
 

@@ -19,7 +19,7 @@ from scanner.audit.findings import findings
 from scanner.audit.query import connect
 from scanner.cli import app
 from scanner.io import shards
-from scanner.io.catalogue import Catalogue
+from scanner.io.catalogue import ImageIndex
 from scanner.io.results import Results
 from scanner.records import Caption, caption_hash
 from scanner.scan.scanner import Scanner
@@ -69,7 +69,7 @@ def searched(make, tmp_path):
         maps.append(replace(local, caption=rows[-1].caption, match="none", match_mse=0.1))
     commit(results, "r1", rows, maps)
     there = [shards.stat(path) for path in paths]
-    catalogue = Catalogue(tmp_path / "catalogue")
+    catalogue = ImageIndex(tmp_path / "catalogue")
     catalogue.fill(there, images=True)
     with closing(connect(results)) as con:
         found = retrieval.retrieve(con, there, catalogue, shards.images)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from scanner.cli import app
 from scanner.cli.selection import newest, selected, selected_one
 from scanner.errors import ScannerError
-from scanner.nightly.state import State
+from scanner.nightly.state import AuditState
 
 MAP = np.arange(16.0).reshape(4, 4)
 
@@ -118,7 +118,7 @@ def test_an_audit_is_read_as_it_counted(make, tmp_path):
     folder.mkdir(parents=True)
     corpus = {"x.tar": {"in_effect": ["abc"]}}
     (folder / "audit.json").write_text(json.dumps({"run": "a", "corpus": corpus}))
-    assert State.around(results.root) is not None
+    assert AuditState.around(results.root) is not None
     for place in (results.root, tmp_path / "state"):
         one = selected_one(str(place), None)
         assert (one.run, one.shards) == ("a", {"abc"})

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from scanner.cli import live
 from scanner.cli.events import VERSION, EventLog
-from scanner.cli.live import View, span, watching
+from scanner.cli.live import LiveView, span, watching
 from scanner.engine.job import Event
 from scanner.errors import OutputError
 
@@ -33,15 +33,15 @@ def chunk(at: float, done: int, actor: str, samples: int = 50, denoiser: float =
     return event("chunk", at, done, actor=actor, counts=counts, scored=done, localized=7)
 
 
-def view_of(events: list[Event]) -> View:
-    view = View("scan")
+def view_of(events: list[Event]) -> LiveView:
+    view = LiveView("scan")
     view.begun = START
     for each in events:
-        view.hear(each)
+        view.on_event(each)
     return view
 
 
-def picture(view: View, now: float, monkeypatch) -> str:
+def picture(view: LiveView, now: float, monkeypatch) -> str:
     monkeypatch.setattr(live.time, "time", lambda: START + now)
     out = StringIO()
     Console(file=out, width=80, force_terminal=False).print(view)
@@ -89,7 +89,7 @@ def test_a_lost_worker_is_gone_and_a_count_that_is_not_over_is_called_about(monk
 def test_what_earlier_scans_committed_is_no_speed(monkeypatch):
     view = view_of([event("index", 0, 900), event("worker", 0, 900, actor="a/1")])
     assert view.rate(START + 10) == 0
-    view.hear(chunk(10, 950, "a/1"))
+    view.on_event(chunk(10, 950, "a/1"))
     assert view.rate(START + 10) == 5
     assert view.left(START + 10) == "10 s left"
 

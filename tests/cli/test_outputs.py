@@ -230,6 +230,6 @@ def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
         monkeypatch.setattr(choice, "read", lambda truth: {})
         monkeypatch.setattr(choice, "_captions", lambda sources: {})
         monkeypatch.setattr(choice, "_chosen", lambda *given: [Caption("s", "k", "text")])
-        question = choice.Question(model="m", spec=type("Spec", (), {"dtype": "float32"}))
+        question = choice.ChoiceRequest(model="m", spec=type("Spec", (), {"dtype": "float32"}))
         with pytest.raises(AskedError, match=r"^cpu$"):
             choice.measured(question, [], Path("truth"))

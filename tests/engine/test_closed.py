@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from scanner.engine.checkup import is_loopback, open_to
-from scanner.engine.closed import closed
+from scanner.engine.closed import authenticated
 
 pytest.importorskip("psutil")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -118,7 +118,7 @@ def test_the_environment_is_as_before(monkeypatch):
     monkeypatch.setattr("scanner.engine.closed.read_again", lambda: None)
     tokens = set()
     for _ in range(2):
-        with closed():
+        with authenticated():
             assert "RAY_AUTH_TOKEN_PATH" not in os.environ
             assert os.environ["RAY_AUTH_MODE"] == "token"
             tokens.add(os.environ["RAY_AUTH_TOKEN"])

@@ -82,7 +82,7 @@ def test_a_memory_that_dies_costs_time_and_no_row(tmp_path, monkeypatch):
     from scanner.engine import memory
 
     def dead(root, runs):
-        handle = ray.remote(memory.Memory).options(num_cpus=0).remote(root, tuple(runs))
+        handle = ray.remote(memory.ScoreIndexActor).options(num_cpus=0).remote(root, tuple(runs))
         ray.kill(handle)
         return handle
 

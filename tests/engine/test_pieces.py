@@ -3,7 +3,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.engine.plan import Ledger, Plan
+from scanner.engine.plan import CommitIndex, Plan
 
 
 def index_of(sizes, shard="s"):
@@ -17,13 +17,13 @@ def index_of(sizes, shard="s"):
 
 def plan_all(commits, limit, indices):
     """Plan every shard; return the pieces, and what is committed after they are."""
-    ledger = Ledger(commits)
+    ledger = CommitIndex(commits)
     plan, pieces = Plan(ledger, limit), []
     for index in indices:
         if index.shard.id in ledger.finished().get(index.shard.url, ()):
             plan.skip(index.shard.id)
         else:
-            pieces += plan.pieces(index)
+            pieces += plan.work_units(index)
     facts = {p.name: p.facts() | {"samples": p.stop - p.start} for p in pieces}
     assert len(facts) == len(pieces)
     return plan, pieces, commits | facts
@@ -68,6 +68,6 @@ def test_a_whole_chunk_keeps_its_own_name_and_a_part_gets_another():
 def test_a_finished_shard_need_not_be_opened_and_a_partial_one_must():
     index = index_of([4, 2])
     _, _, partial = plan_all({}, 5, [index])
-    assert Ledger(partial).finished() == {}
+    assert CommitIndex(partial).finished() == {}
     _, _, whole = plan_all(partial, None, [index])
-    assert Ledger(whole).finished() == {"s.tar": {"s-id"}}
+    assert CommitIndex(whole).finished() == {"s.tar": {"s-id"}}

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.engine.plan import Piece
-from scanner.engine.queue import ATTEMPTS, HOPELESS, Queue
+from scanner.engine.plan import WorkUnit
+from scanner.engine.queue import ATTEMPTS, MOST_FAILURES_IN_A_ROW, Queue
 
 
 def piece(name, samples):
-    return Piece(SimpleNamespace(name=name, samples=samples), 0, samples, 1)
+    return WorkUnit(SimpleNamespace(name=name, samples=samples), 0, samples, 1)
 
 
 def drain(queue, kills):
@@ -56,7 +56,7 @@ def test_a_piece_of_which_nothing_comes_back_is_given_up_not_rejected():
     committed, tries = drain(queue, lambda name, _: name == "bad")
     assert committed == {"good": set()}
     assert queue.quarantined == [("bad", "it died\ntrace")]
-    assert tries <= 1 + ATTEMPTS + HOPELESS
+    assert tries <= 1 + ATTEMPTS + MOST_FAILURES_IN_A_ROW
 
 
 def test_where_nothing_ever_works_no_sample_is_blamed():
@@ -83,7 +83,7 @@ def test_an_errand_given_back_is_the_next_and_costs_no_attempt():
     queue.add(piece("b", 1))
     for _ in range(2 * ATTEMPTS):
         errand = queue.take()
-        assert errand.piece.name == "a"
+        assert errand.unit.name == "a"
         queue.give_back(errand)
     assert drain(queue, lambda *_: False)[0] == {"a": set(), "b": set()}
 
@@ -102,10 +102,10 @@ def test_what_must_be_alone_is_passed_over_by_an_actor_that_has_company():
     queue.add(piece("b", 2))
     queue.give_back(queue.take(), suspect=True)
     assert queue.apart == 1
-    assert queue.take(alone=False).piece.name == "b"
+    assert queue.take(alone=False).unit.name == "b"
     assert queue.take(alone=False) is None
     errand = queue.take()
-    assert (errand.piece.name, errand.alone) == ("a", True)
+    assert (errand.unit.name, errand.alone) == ("a", True)
 
 
 @given(

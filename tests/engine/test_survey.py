@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from scanner.engine import survey
-from scanner.engine.survey import Survey
+from scanner.engine.survey import ShardIndexer
 from scanner.engine.worker import Failure
 from scanner.errors import ShardError
 
@@ -33,7 +33,7 @@ def quick_limits(monkeypatch):
 
 
 def test_a_slow_shard_is_named_and_the_others_do_not_wait_for_it():
-    one = Survey(["slow.tar", "b.tar", "c.tar"], 4, {}, 2, in_order=False)
+    one = ShardIndexer(["slow.tar", "b.tar", "c.tar"], 4, {}, 2, in_order=False)
     answers, late = told(one, lambda answers: len(answers) == 2)
     assert sorted(answers) == [("b.tar", "b.tar"), ("c.tar", "c.tar")]
     assert late.count("slow.tar") == 1
@@ -42,9 +42,9 @@ def test_a_slow_shard_is_named_and_the_others_do_not_wait_for_it():
 
 
 def test_a_shard_that_is_not_counted_in_time_is_tried_again_and_then_given_up(monkeypatch):
-    told(Survey(["warm.tar"], 4, {}, 1), lambda answers: len(answers) == 1)
+    told(ShardIndexer(["warm.tar"], 4, {}, 1), lambda answers: len(answers) == 1)
     monkeypatch.setattr(survey, "COUNT_SECONDS", 3.0)
-    one = Survey(["slow.tar"], 4, {}, 1)
+    one = ShardIndexer(["slow.tar"], 4, {}, 1)
     ((url, answer),), _ = told(one, lambda answers: len(answers) == 1)
     assert url == "slow.tar"
     assert answer == Failure(
@@ -56,6 +56,6 @@ def test_a_shard_that_is_not_counted_in_time_is_tried_again_and_then_given_up(mo
 
 
 def test_where_the_order_counts_the_shards_come_in_it():
-    one = Survey(["a.tar", "b.tar", "c.tar"], 4, {}, 3, in_order=True)
+    one = ShardIndexer(["a.tar", "b.tar", "c.tar"], 4, {}, 3, in_order=True)
     answers, _ = told(one, lambda answers: len(answers) == 3)
     assert [url for url, _ in answers] == ["a.tar", "b.tar", "c.tar"]

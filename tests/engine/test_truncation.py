@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.engine.job import Job
-from scanner.engine.plan import Ledger, Plan
-from scanner.engine.queue import Errand
-from scanner.engine.worker import Counts, Worker, build_scanner, survey
+from scanner.engine.plan import CommitIndex, Plan
+from scanner.engine.queue import Task
+from scanner.engine.worker import ChunkReport, Worker, build_scanner, index_shard
 from scanner.io.shards import ShardIndex
 from scanner.spec import ScanSpec
 
@@ -60,7 +60,7 @@ def scanned(worker, errand):
     """Scan and commit an errand; return the captions and the rejects that were stored."""
     worker._results.store = store = Kept()
     counts = worker.scan(errand)
-    assert isinstance(counts, Counts), counts
+    assert isinstance(counts, ChunkReport), counts
     (name,) = (name for name in store.files if name.startswith("commits/"))
     record = json.loads(store.files[name])
     rows = {
@@ -88,12 +88,12 @@ def test_a_tar_that_is_cut_anywhere_gives_its_whole_samples_and_says_so(tmp_path
     earlier, seen = [], Counter()
     for cut in range(len(content) + 1):
         path.write_bytes(content[:cut])
-        index = survey(str(path), CHUNK, frozenset())
+        index = index_shard(str(path), CHUNK, frozenset())
         assert isinstance(index, ShardIndex), index
         is_whole = cut == len(content)
         assert (index.problem is None) == is_whole, cut
-        pieces = list(Plan(Ledger({}), None).pieces(index))
-        errands = [Errand(piece, piece.start, piece.stop) for piece in pieces]
+        pieces = list(Plan(CommitIndex({}), None).work_units(index))
+        errands = [Task(piece, piece.start, piece.stop) for piece in pieces]
         assert all(piece.problem == index.problem for piece in pieces)
         read = [worker._sorted_out(errand, worker._scanner) for errand in errands]
         captions = {c.key: c.text for found, _ in read for c in found.values()}

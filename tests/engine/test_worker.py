@@ -11,9 +11,9 @@ from engine_harness import SPEC, job_of, rows, striking_build, write_shard
 from PIL import Image
 
 from scanner import models
-from scanner.engine.plan import Piece
-from scanner.engine.queue import Errand
-from scanner.engine.worker import Counts, Failure, Worker, build_scanner
+from scanner.engine.plan import WorkUnit
+from scanner.engine.queue import Task
+from scanner.engine.worker import ChunkReport, Failure, Worker, build_scanner
 from scanner.errors import ConfigError
 from scanner.io import shards
 from scanner.io.results import Results
@@ -32,8 +32,8 @@ def test_a_commit_holds_the_evaluations_of_its_own_chunk(tmp_path):
     worker.open()
     index = shards.index(shards.stat(url), 4)
     for chunk in index.chunks:
-        piece = Piece(chunk, 0, chunk.samples, len(index.chunks))
-        assert isinstance(worker.scan(Errand(piece, 0, chunk.samples)), Counts)
+        piece = WorkUnit(chunk, 0, chunk.samples, len(index.chunks))
+        assert isinstance(worker.scan(Task(piece, 0, chunk.samples)), ChunkReport)
     commits = Results(job.results).commits("r1")
     spent = [commits[chunk.name]["evaluations"] for chunk in index.chunks]
     nothing = {"draws": 0, "forward": 0, "vjp": 0, "jvp": 0}
@@ -51,8 +51,8 @@ def table(root, name):
 
 def errands_of(url, size):
     index = shards.index(shards.stat(url), size)
-    pieces = [Piece(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
-    return [Errand(piece, piece.start, piece.stop) for piece in pieces]
+    pieces = [WorkUnit(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
+    return [Task(piece, piece.start, piece.stop) for piece in pieces]
 
 
 def test_errands_overlap_and_each_answers_for_itself(tmp_path):
@@ -66,7 +66,7 @@ def test_errands_overlap_and_each_answers_for_itself(tmp_path):
         worker.open()
         with ThreadPoolExecutor(threads) as pool:
             answers = list(pool.map(worker.scan, errands))
-        assert [type(answer) for answer in answers] == [Counts, Counts, Failure, Counts, Counts]
+        assert [type(answer) for answer in answers] == [ChunkReport, ChunkReport, Failure, ChunkReport, ChunkReport]
         assert "ZeroDivisionError" in answers[2].text
         assert "caption 9" not in "".join(rows(tmp_path / name))
     assert rows(tmp_path / "one") == rows(tmp_path / "many")
@@ -81,7 +81,7 @@ def test_what_errands_take_adds_up_to_the_time_of_the_device(tmp_path):
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(worker.scan, errands_of(url, 4)))
     wall = time.perf_counter() - start
-    last = max((answer.effort for answer in answers), key=lambda effort: effort.seconds)
+    last = max((answer.usage for answer in answers), key=lambda effort: effort.seconds)
     assert 0 < last.denoiser_seconds <= last.seconds <= wall
     assert sum(answer.denoiser_seconds for answer in answers) == pytest.approx(
         last.denoiser_seconds
@@ -109,7 +109,7 @@ def test_images_are_read_of_localized_captions_only_one_at_a_time(tmp_path, monk
     monkeypatch.setattr(
         shards, "pictures", lambda chunk, keys: read.append(dict(keys)) or pictures(chunk, keys)
     )
-    assert isinstance(worker.scan(*errands_of(str(tmp_path / "a.tar"), 4)), Counts)
+    assert isinstance(worker.scan(*errands_of(str(tmp_path / "a.tar"), 4)), ChunkReport)
     assert read == [{3: "3"}]
     (row,) = {(r["key"], r["match"]) for r in table(tmp_path / "r", "masks") if r["match"]}
     assert row == ("3", "none")

@@ -7,7 +7,7 @@ from PIL import Image
 
 from scanner import pictures
 from scanner.io import shards
-from scanner.io.catalogue import Catalogue
+from scanner.io.catalogue import ImageIndex
 from scanner.records import caption_hash
 
 
@@ -28,7 +28,7 @@ def shard(tmp_path):
 
 
 def test_every_sample_has_a_row_in_its_place(tmp_path, shard):
-    catalogue = Catalogue(tmp_path / "c")
+    catalogue = ImageIndex(tmp_path / "c")
     assert catalogue.fill([shard], images=True) == {}
     (entries,) = catalogue.entries([shard])
     assert entries.keys == ["k0", "k1", "k2", "k3"]
@@ -42,7 +42,7 @@ def test_every_sample_has_a_row_in_its_place(tmp_path, shard):
 
 
 def test_a_shard_is_read_once_and_again_only_for_its_images(tmp_path, shard):
-    catalogue, read = Catalogue(tmp_path / "c"), []
+    catalogue, read = ImageIndex(tmp_path / "c"), []
 
     def fill(images):
         catalogue.fill([shard], images=images, progress=lambda d, t, w: read.append(images))
@@ -54,7 +54,7 @@ def test_a_shard_is_read_once_and_again_only_for_its_images(tmp_path, shard):
 
 
 def test_what_cannot_be_read_is_named_and_what_is_forgotten_is_gone(tmp_path, shard):
-    catalogue = Catalogue(tmp_path / "c")
+    catalogue = ImageIndex(tmp_path / "c")
     catalogue.fill([shard], images=True)
     other = shards.Shard(str(tmp_path / "gone.tar"), 5, "")
     assert list(catalogue.fill([shard, other], images=True)) == [other.url]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from webdataset.writer import TarWriter
 
-from scanner.io.census import REJECTED, Distinct, census
+from scanner.io.census import REJECTED, DistinctCounter, hash_captions
 from scanner.records import caption_hash
 
 
@@ -14,7 +14,7 @@ def shard(path, captions):
 
 
 def test_a_census_has_every_captions_hash_in_order_and_why_a_sample_has_none(tmp_path):
-    found = census(shard(tmp_path / "a.tar", ["one", " ", "two", "one"]), 2, frozenset())
+    found = hash_captions(shard(tmp_path / "a.tar", ["one", " ", "two", "one"]), 2, frozenset())
     assert found.index is not None
     assert [chunk.samples for chunk in found.index.chunks] == [2, 2]
     expected = [int(caption_hash(text)[:16], 16) for text in ("one", "two", "one")]
@@ -25,23 +25,23 @@ def test_a_census_has_every_captions_hash_in_order_and_why_a_sample_has_none(tmp
 
 def test_a_finished_shard_is_not_opened(tmp_path):
     url = shard(tmp_path / "a.tar", ["one"])
-    whole = census(url, 2, frozenset())
+    whole = hash_captions(url, 2, frozenset())
     assert whole.shard is not None
-    assert census(url, 2, frozenset({whole.shard.id})).index is None
+    assert hash_captions(url, 2, frozenset({whole.shard.id})).index is None
 
 
 def test_what_is_no_shard_is_a_problem_and_no_exception(tmp_path):
-    missing = census(str(tmp_path / "none.tar"), 2, frozenset())
+    missing = hash_captions(str(tmp_path / "none.tar"), 2, frozenset())
     assert (missing.shard, missing.is_usable) == (None, True)
     assert "none.tar" in (missing.problem or "")
     (tmp_path / "text.tar").write_text("no tar at all " * 100)
-    found = census(str(tmp_path / "text.tar"), 2, frozenset())
+    found = hash_captions(str(tmp_path / "text.tar"), 2, frozenset())
     assert found.problem or (found.index and found.index.problem)
 
 
 def test_distinct_is_exact_while_it_has_room_however_the_hashes_come():
     hashes = np.random.default_rng(0).integers(1, 2**64, 1000, np.uint64)
-    whole, parts = Distinct(1000), Distinct(1000)
+    whole, parts = DistinctCounter(1000), DistinctCounter(1000)
     whole.add(np.tile(hashes, 3))
     for start in range(0, 1000, 7):
         parts.add(hashes[start : start + 7])
@@ -53,7 +53,7 @@ def test_distinct_is_exact_while_it_has_room_however_the_hashes_come():
 def test_beyond_its_room_distinct_estimates_within_its_stated_error(seed):
     """Four standard errors: five fixed seeds, which all stay below three."""
     hashes = np.random.default_rng(seed).integers(1, 2**64, 100_000, np.uint64)
-    counted = Distinct(1026)
+    counted = DistinctCounter(1026)
     for part in np.array_split(np.concatenate([hashes, hashes[::2]]), 100):
         counted.add(part)
     number, error = counted.count()

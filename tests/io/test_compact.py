@@ -14,7 +14,7 @@ import webdataset as wds
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.io import compact, coverage, ledger, shards, stores, verify
-from scanner.io.recall import Index, Recall
+from scanner.io.recall import ScoreIndex, ScoreCacheReader
 from scanner.io.results import TABLES, Results, _groups
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 
@@ -154,17 +154,17 @@ def test_packed_rows_are_the_same_rows_and_old_files_go_when_they_may(run):
 
 def test_what_was_scored_is_recalled_from_packs_also_when_they_are_made_meanwhile(run):
     copy, other = Caption("new.tar", "k", "caption 4 of b"), Caption("new.tar", "l", "unheard of")
-    (index := Index()).load(run, [RUN])
-    recall = Recall(run, index)
+    (index := ScoreIndex()).load(run, [RUN])
+    recall = ScoreCacheReader(run, index)
     before = recall.rows([copy, other])
     assert [(r.caption, r.seed, r.delta_s, r.extra) for r in before[copy.sha256]] == [
         (copy, seed, 1 / 7, {"wen": 0.5}) for seed in (0, 1)
     ]
     pack(run, grace=0)
     assert recall.rows([copy, other]) == before  # its files are gone: looked up anew
-    (fresh := Index()).load(Results(run.root), [RUN])
+    (fresh := ScoreIndex()).load(Results(run.root), [RUN])
     assert len(fresh) == len(index) == 40
-    assert Recall(Results(run.root), fresh).rows([copy, other]) == before
+    assert ScoreCacheReader(Results(run.root), fresh).rows([copy, other]) == before
 
 
 def test_a_pack_grows_by_what_is_committed_later(local, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from scanner.errors import ConfigError, ShardError
 from scanner.io import convert, shards
-from scanner.io.convert import Order, make
+from scanner.io.convert import Conversion, make
 
 
 def table(path, captions):
@@ -22,7 +22,7 @@ def table(path, captions):
 
 
 def made(tmp_path, *inputs, **settings):
-    order = Order(inputs=tuple(map(str, inputs)), **settings)
+    order = Conversion(inputs=tuple(map(str, inputs)), **settings)
     return make(order, tmp_path / "out", lambda done, total: None)
 
 
@@ -91,7 +91,7 @@ def test_a_folder_of_images_gives_images_with_captions(source, tmp_path):
 def test_it_goes_on_where_it_was_killed_and_gives_the_same_bytes(tmp_path, monkeypatch):
     captions = [f"caption {n}" if n % 5 else None for n in range(40)]
     path = table(tmp_path / "a.parquet", captions)
-    whole = Order(inputs=(str(path),), samples=7)
+    whole = Conversion(inputs=(str(path),), samples=7)
     make(whole, tmp_path / "whole", lambda done, total: None)
 
     def killed(done, total):
@@ -157,4 +157,4 @@ def test_what_cannot_be_read_says_why(name, content, settings, said, tmp_path):
         made(tmp_path, tmp_path / name, **settings)
     (tmp_path / "empty").mkdir(exist_ok=True)
     with pytest.raises(ConfigError, match="empty holds neither tables"):
-        make(Order(inputs=(str(tmp_path / "empty"),)), tmp_path / "o", lambda done, total: None)
+        make(Conversion(inputs=(str(tmp_path / "empty"),)), tmp_path / "o", lambda done, total: None)

@@ -7,14 +7,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.io.recall import Index, Recall, prefixes_of
+from scanner.io.recall import ScoreIndex, ScoreCacheReader, prefixes_of
 from scanner.io.results import Results
 from scanner.records import Caption, ChunkResult, ScoreRow, caption_hash
 
 
 @given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=20), st.integers(0, 60))
 def test_every_caption_is_found_in_the_first_chunk_that_had_it(chunks, wanted):
-    index, first = Index(), {}
+    index, first = ScoreIndex(), {}
     for number, captions in enumerate(chunks):
         index.add(("run", str(number)), np.array(captions, np.uint64))
         for caption in captions:
@@ -25,7 +25,7 @@ def test_every_caption_is_found_in_the_first_chunk_that_had_it(chunks, wanted):
 
 
 def test_a_caption_takes_twelve_bytes_and_a_place_is_found_among_many():
-    index, hashes = Index(), [hashlib.sha256(b"%d" % n).hexdigest() for n in range(20_000)]
+    index, hashes = ScoreIndex(), [hashlib.sha256(b"%d" % n).hexdigest() for n in range(20_000)]
     prefixes = prefixes_of(hashes)
     for n in range(0, 20_000, 250):
         index.add(("r", str(n)), prefixes[n : n + 250])
@@ -41,10 +41,10 @@ def test_rows_come_back_bit_by_bit_and_of_unreadable_files_none_do(tmp_path):
         for text in ("one", "two") for seed in (0, 1)
     ]  # fmt: skip
     results.commit("r1", "a-0", ChunkResult(rows), extra=["wen"], facts={"samples": 2})
-    index = Index()
+    index = ScoreIndex()
     index.load(results, ["r1"])
     copy = Caption("b.tar", "k", "two")
-    found = Recall(results, index).rows([copy, Caption("b.tar", "l", "three")])
+    found = ScoreCacheReader(results, index).rows([copy, Caption("b.tar", "l", "three")])
     assert list(found) == [caption_hash("two")]
     assert [(r.caption, r.seed, r.delta_s) for r in found[copy.sha256]] == [
         (copy, 0, 0.0), (copy, 1, third),
@@ -52,4 +52,4 @@ def test_rows_come_back_bit_by_bit_and_of_unreadable_files_none_do(tmp_path):
     assert found[copy.sha256][0].extra == {"wen": float(np.float32(0.1))}
     (file,) = results.files("scores", ["r1"])
     Path(file).write_bytes(b"not parquet")
-    assert Recall(results, index).rows([copy]) == {}
+    assert ScoreCacheReader(results, index).rows([copy]) == {}

@@ -17,11 +17,11 @@ import pytest
 
 from scanner import cli
 from scanner.audit.query import connect
-from scanner.engine.submission import Head
+from scanner.engine.submission import HeadAddress
 from scanner.errors import ConfigError, ShardError
 from scanner.io import addresses, shards, stores
 from scanner.io.results import Results
-from scanner.io.signed import Signed, named, opens, withheld
+from scanner.io.signed import SignedAddress, named, opens, redacted
 from scanner.records import Caption
 
 SECRETS = (
@@ -40,7 +40,7 @@ def test_a_signature_is_withheld_and_opens_all_the_same(secret: str) -> None:
     assert "s3cr3t" not in repr(name) + str(name) + json.dumps([name]) + f"{name}"
     assert opens(name) == opens(str(name)) == whole
     assert opens(pickle.loads(pickle.dumps(shards.Shard(name, 1, "x"))).url) == whole
-    assert withheld(f"403, url='{whole}' (x)") == f"403, url='{name}' (x)"
+    assert redacted(f"403, url='{whole}' (x)") == f"403, url='{name}' (x)"
 
 
 def test_an_azure_signature_goes_with_its_short_names() -> None:
@@ -53,7 +53,7 @@ def test_an_azure_signature_goes_with_its_short_names() -> None:
 
 def test_a_shard_stays_itself_under_a_new_signature() -> None:
     one, other = (named(f"https://x.org/a.tar?X-Amz-Date={n}&X-Amz-Signature={n}") for n in "12")
-    assert isinstance(one, Signed)
+    assert isinstance(one, SignedAddress)
     assert shards.Shard(one, 5, "e").id == shards.Shard(other, 5, "e").id
     assert shards.Shard(one, 5, "e").id == shards.Shard("https://x.org/a.tar", 5, "e").id
 
@@ -82,7 +82,7 @@ def test_a_password_in_an_address_is_refused_without_repeating_it(address: str) 
 def test_other_doors_refuse_a_password_too() -> None:
     for door in (lambda: stores.opened("s3://key:p4ss@bucket/x"),
                  lambda: stores.opened("https://u:p4ss@host/x"),
-                 lambda: Head(address="http://user:p4ss@head:8265")):  # fmt: skip
+                 lambda: HeadAddress(address="http://user:p4ss@head:8265")):  # fmt: skip
         with pytest.raises(ConfigError, match="user or a password") as caught:
             door()
         assert "p4ss" not in str(caught.value)

@@ -18,7 +18,7 @@ from ray.job_submission import JobDetails
 from webdataset import TarWriter
 
 from scanner.engine import checkup, submission
-from scanner.engine.submission import Head, Jobs, Submission
+from scanner.engine.submission import HeadAddress, JobClient, Submission
 from scanner.errors import ClusterError, ConfigError
 from scanner.io.results import Results
 
@@ -42,7 +42,7 @@ def token(monkeypatch, tmp_path):
 
 @pytest.fixture
 def jobs(address):
-    return Jobs(Head(address=address))
+    return JobClient(HeadAddress(address=address))
 
 
 @pytest.fixture(scope="module")
@@ -85,28 +85,28 @@ def test_the_wrong_token_and_none_are_told_apart(address, monkeypatch, tmp_path)
     (tmp_path / "token").write_text("of another cluster\n")
     monkeypatch.delenv("RAY_AUTH_TOKEN")
     with pytest.raises(ConfigError, match=r"the cluster at http://127.* asks for a token: set RAY"):
-        Jobs(Head(address=address))
+        JobClient(HeadAddress(address=address))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     with pytest.raises(ConfigError, match=r"the cluster at .* refuses the token of .*/token: set"):
-        Jobs(Head(address=address))
+        JobClient(HeadAddress(address=address))
     (tmp_path / "token").write_text(jobs_api.TOKEN + "\n")
-    Jobs(Head(address=address))
+    JobClient(HeadAddress(address=address))
     (tmp_path / "token").unlink()
     with pytest.raises(ConfigError, match=r"the token in .*/token cannot be read"):
-        Jobs(Head(address=address))
+        JobClient(HeadAddress(address=address))
 
 
 def test_the_address_counts_more_than_what_ray_has_in_its_variables(address, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
-    Jobs(Head(address=address))
+    JobClient(HeadAddress(address=address))
     assert "RAY_API_SERVER_ADDRESS" not in os.environ
 
 
 def test_what_is_no_jobs_api_says_so():
     with pytest.raises(ClusterError, match=r"no Jobs API answers at http://127.0.0.1:1 \(.*refuse"):
-        Jobs(Head(address="http://127.0.0.1:1"))
+        JobClient(HeadAddress(address="http://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="jobs are sent to the dashboard of a Ray head"):
-        Jobs(Head(address="ray://head:10001"))
+        JobClient(HeadAddress(address="ray://head:10001"))
 
 
 def test_a_port_that_speaks_something_else_puts_none_of_it_on_the_terminal():
@@ -121,7 +121,7 @@ def test_a_port_that_speaks_something_else_puts_none_of_it_on_the_terminal():
         threading.Thread(target=answer, daemon=True).start()
         port = server.getsockname()[1]
         with pytest.raises(ClusterError, match="no Jobs API answers at") as caught:
-            Jobs(Head(address=f"http://127.0.0.1:{port}"))
+            JobClient(HeadAddress(address=f"http://127.0.0.1:{port}"))
     assert str(caught.value).isprintable()
 
 
@@ -156,26 +156,26 @@ def starting(monkeypatch):
     monkeypatch.setattr(Starting, "asked", 0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Jobs(Head(address=f"http://127.0.0.1:{server.server_port}"))
+        yield JobClient(HeadAddress(address=f"http://127.0.0.1:{server.server_port}"))
         server.shutdown()
 
 
 def test_a_head_that_has_just_started_is_waited_for(starting):
-    assert starting.submit(Submission(words=("doctor",), ship=False)) == "a"
+    assert starting.submit(Submission(arguments=("doctor",), include_package=False)) == "a"
     assert Starting.asked == 3
 
 
 def test_a_head_that_cannot_start_jobs_says_what_to_look_at(starting, monkeypatch):
     monkeypatch.setattr(submission, "AGENT_SECONDS", 0)
     with pytest.raises(ClusterError, match=r"cannot start a job.*dashboard_agent\.log"):
-        starting.submit(Submission(words=("doctor",), ship=False))
+        starting.submit(Submission(arguments=("doctor",), include_package=False))
 
 
 def test_the_exit_code_comes_through_and_the_log_comes_once(jobs, shell):
     codes = (0, 1, 4, 130)
     sent = [
         jobs.submit(
-            Submission(words=(f"echo {code} first; sleep 1; echo last; exit {code}",), python=shell)
+            Submission(arguments=(f"echo {code} first; sleep 1; echo last; exit {code}",), python=shell)
         )
         for code in codes
     ]
@@ -215,7 +215,7 @@ def test_memscan_goes_along_unless_the_installed_one_is_asked_for(jobs, shell, t
         "name": "nightly", "metadata": {"team": "trust"},
     }  # fmt: skip
     shipped = jobs.submit(Submission(**settings))
-    installed = jobs.submit(Submission(**settings, ship=False))
+    installed = jobs.submit(Submission(**settings, include_package=False))
     logs = {}
     for job in (shipped, installed):
         sent = jobs.follow(job, lambda text: None)
@@ -230,7 +230,7 @@ def test_memscan_goes_along_unless_the_installed_one_is_asked_for(jobs, shell, t
 
 def test_an_environment_that_cannot_be_made_is_a_bad_request(jobs):
     env = {"working_dir": "http://127.0.0.1:1/nothing.zip"}
-    job = jobs.submit(Submission(words=("runs", "/nowhere"), runtime_env=env))
+    job = jobs.submit(Submission(arguments=("runs", "/nowhere"), runtime_env=env))
     sent = jobs.follow(job, lambda text: None)
     assert (sent.status, sent.exit_code) == ("FAILED", 2)
     assert "runtime_env setup failed" in sent.message
@@ -286,5 +286,5 @@ def test_a_scan_says_what_is_missing_and_the_entry_points_are_plain_ray_jobs(add
 
 def test_a_doctor_asks_the_cluster(address, monkeypatch):
     assert checkup.jobs_api(address) == (f"Ray {ray.__version__}, answers {address}", "")
-    monkeypatch.setattr(Jobs, "is_open", lambda jobs: True)
+    monkeypatch.setattr(JobClient, "is_open", lambda jobs: True)
     assert "RAY_AUTH_MODE=token" in checkup.jobs_api(address)[1]

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from scanner import models
 from scanner.errors import ConfigError
 from scanner.models import attention
-from scanner.models.base import Attentive
+from scanner.models.base import HasAttention
 from scanner.models.gaussian import Gaussian
 
 CAPTIONS = ["two blue stars", "a small red circle on a striped ground", "x " * 500]
@@ -117,8 +117,8 @@ def test_attention_grows_to_the_latents_size(shape, coarse):
 
 
 def test_who_has_attention_says_so(model):
-    assert isinstance(model, Attentive)
-    assert not isinstance(Gaussian(), Attentive)
+    assert isinstance(model, HasAttention)
+    assert not isinstance(Gaussian(), HasAttention)
     with pytest.raises(ConfigError, match="bright_ending and combined need"):
         attention.finest_cross_attention(torch.nn.Module.__new__(_Blockless))
 

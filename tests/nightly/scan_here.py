@@ -3,13 +3,13 @@
 from scanner.engine.identity import identify
 from scanner.engine.job import Job, Summary
 from scanner.engine.memory import runs_like
-from scanner.engine.plan import Ledger, Plan
-from scanner.engine.queue import Errand
+from scanner.engine.plan import CommitIndex, Plan
+from scanner.engine.queue import Task
 from scanner.engine.record import RunRecord
-from scanner.engine.worker import Counts, Failure, Worker, build_scanner
+from scanner.engine.worker import ChunkReport, Failure, Worker, build_scanner
 from scanner.errors import ShardError
 from scanner.io import shards
-from scanner.io.recall import Index
+from scanner.io.recall import ScoreIndex
 from scanner.io.results import Results
 
 
@@ -17,11 +17,11 @@ def scan_here(job: Job, resources=None, progress=lambda event: None, build=build
     who = identify(job)
     job, run, results = who.job, who.run, Results(job.results)
     record = RunRecord.begin(results, run, job, who.model, who.calibration)
-    (index := Index()).load(results, runs_like(results, run, record.identity))
+    (index := ScoreIndex()).load(results, runs_like(results, run, record.identity))
     worker = Worker(job, run, "cpu", 1, build, finder=index)
     with record:
         budget = None if resources is None else resources.most_samples
-        plan = Plan(ledger := Ledger(results.commits(run)), job.limit, budget)
+        plan = Plan(ledger := CommitIndex(results.commits(run)), job.limit, budget)
         opened = False
         for url in job.shards:
             try:
@@ -30,7 +30,7 @@ def scan_here(job: Job, resources=None, progress=lambda event: None, build=build
                     problem, pieces = plan.skip(shard.id), []
                 else:
                     index = shards.index(shard, record.chunk_size)
-                    problem, pieces = index.problem, list(plan.pieces(index))
+                    problem, pieces = index.problem, list(plan.work_units(index))
             except ShardError as error:
                 record.summary.incomplete.append(str(error))
                 continue
@@ -38,14 +38,14 @@ def scan_here(job: Job, resources=None, progress=lambda event: None, build=build
                 record.summary.incomplete.append(f"{url}: {problem}")
             for piece in pieces:
                 opened = opened or not isinstance(worker.open(), Failure)
-                counts = worker.scan(Errand(piece, piece.start, piece.stop))
-                assert isinstance(counts, Counts), counts
+                counts = worker.scan(Task(piece, piece.start, piece.stop))
+                assert isinstance(counts, ChunkReport), counts
                 count(record.summary, counts)
         record.summary.chunks_skipped = len(plan.skipped)
     return record.summary
 
 
-def count(summary: Summary, counts: Counts) -> None:
+def count(summary: Summary, counts: ChunkReport) -> None:
     for name in ("samples", "scored", "flagged", "rejected", "recalled"):
         setattr(summary, name, getattr(summary, name) + getattr(counts, name))
     summary.chunks_done += 1

@@ -15,7 +15,7 @@ from PIL import Image
 from scan_here import scan_here
 from test_week import MONDAY, SETTINGS, clear, mem, states
 
-from scanner.audit.calibrate import calibrate
+from scanner.audit.calibrate import fit
 from scanner.audit.policy import Policy
 from scanner.audit.report import PageOptions
 from scanner.calibration import Screen, load
@@ -23,8 +23,8 @@ from scanner.engine import Job, Resources
 from scanner.io import shards
 from scanner.io.results import Results
 from scanner.models.gaussian import Gaussian
-from scanner.nightly.audit import Request, audit
-from scanner.nightly.state import State
+from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
 from scanner.spec import MAPS, ScanSpec, existing
 
@@ -64,13 +64,13 @@ def nulls(tmp_path_factory) -> dict[str, Path]:
         spec = spec_of(source, localize="all", store_image=False)
         job = Job(model="gaussian", shards=(shard,), results=str(folder / source), spec=spec)
         found[source] = folder / f"{source}.json"
-        calibrate(Results(job.results), scan_here(job).run).save(found[source])
+        fit(Results(job.results), scan_here(job).run).save(found[source])
     return found
 
 
 class Nights:
     def __init__(self, folder: Path, nulls: dict[str, Path]) -> None:
-        self.corpus, self.state, self.nulls = folder / "corpus", State(folder / "state"), nulls
+        self.corpus, self.state, self.nulls = folder / "corpus", AuditState(folder / "state"), nulls
         self.corpus.mkdir()
 
     def put(self, name: str, samples) -> str:
@@ -84,7 +84,7 @@ class Nights:
             calibration=str(first), images=source != "image", chunk_size=4,
             image_calibration=str(self.nulls["image"]) if source == "auto" else None,
         )  # fmt: skip
-        request = Request(job=job, policy=Policy(), page=PageOptions(images=shards.images))
+        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=shards.images))
         resources = Resources(device="cpu", actors=1, threads=1, most_samples=most)
         return audit(self.state, request, resources, lambda event: None, scan=scan_here, now=MONDAY)
 

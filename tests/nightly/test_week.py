@@ -18,14 +18,14 @@ import pytest
 import webdataset
 from scan_here import scan_here
 
-from scanner.audit.calibrate import calibrate
+from scanner.audit.calibrate import fit
 from scanner.audit.policy import Policy
 from scanner.audit.report import PageOptions
 from scanner.engine import Job, Resources
 from scanner.io import shards
 from scanner.io.results import Results
-from scanner.nightly.audit import Request, audit
-from scanner.nightly.state import State
+from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
 from scanner.spec import ScanSpec
 
@@ -65,7 +65,7 @@ def calibrated(folder: Path, captions: list[str]) -> Path:
     spec = ScanSpec(localize="all", store_image=False, **SETTINGS)
     job = Job(model="gaussian", shards=(shard,), results=str(folder / "results"), spec=spec)
     summary = scan_here(job)
-    calibrate(Results(folder / "results"), summary.run).save(folder / "calibration.json")
+    fit(Results(folder / "results"), summary.run).save(folder / "calibration.json")
     return folder / "calibration.json"
 
 
@@ -77,7 +77,7 @@ def null_file(tmp_path_factory) -> Path:
 
 class Week:
     def __init__(self, folder: Path, null_file: Path) -> None:
-        self.corpus, self.state = folder / "corpus", State(folder / "state")
+        self.corpus, self.state = folder / "corpus", AuditState(folder / "state")
         self.null_file, self.nights, self.scans = null_file, 0, 0
         self.corpus.mkdir()
 
@@ -104,7 +104,7 @@ class Week:
             model="gaussian", shards=tuple(addresses), results=str(self.state.results.root),
             spec=spec, calibration=str(null or self.null_file), images=True, chunk_size=4,
         )  # fmt: skip
-        request = Request(
+        request = AuditRequest(
             job=job, policy=policy or Policy(),
             page=PageOptions(images=shards.images, redact=redact), **changes,
         )  # fmt: skip

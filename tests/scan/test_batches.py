@@ -178,7 +178,7 @@ def test_numbers_that_are_none_are_taken_in_float32_once_more():
     result = scanner.rows(work)
     assert [(r.key, r.reason) for r in result.rejects] == [("k4", "not_finite")]
     assert "in bfloat16, and in float32 too" in result.rejects[0].detail
-    assert work.samples(work.redone) == 2
+    assert work.samples(work.rescored) == 2
     plain = rows(Scanner(Gaussian(), spec).scan(CAPTIONS))
     own = {key: row for key, row in rows(result).items() if key[0] not in ("copy", "k4")}
     assert own == {key: row for key, row in plain.items() if key[0] != "k4"}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from scanner.engine.job import Job
-from scanner.engine.plan import Piece
-from scanner.engine.queue import Errand
+from scanner.engine.plan import WorkUnit
+from scanner.engine.queue import Task
 from scanner.engine.worker import Worker
 from scanner.io import shards
 from scanner.io.results import Results
@@ -103,10 +103,10 @@ def worker_of(url, results) -> Worker:
     return worker
 
 
-def errands_of(url) -> list[Errand]:
+def errands_of(url) -> list[Task]:
     index = shards.index(shards.stat(url), 4)
-    pieces = [Piece(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
-    return [Errand(piece, piece.start, piece.stop) for piece in pieces]
+    pieces = [WorkUnit(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
+    return [Task(piece, piece.start, piece.stop) for piece in pieces]
 
 
 @pytest.mark.parametrize("place", ["reader", "commit"])
@@ -131,7 +131,7 @@ def test_a_device_that_waits_for_reading_or_committing_says_so(tmp_path, monkeyp
         assert all(
             sum(p.values()) == pytest.approx(a.seconds) for p, a in zip(parts, answers, strict=True)
         )
-        last = max((answer.effort for answer in answers), key=lambda effort: effort.seconds)
+        last = max((answer.usage for answer in answers), key=lambda effort: effort.seconds)
         waiting = sum(p["waiting"] for p in parts)
         network = sum(p["network"] + p["product"] for p in parts)
         shares.append((network / seconds, waiting / seconds, last.share))

@@ -4,9 +4,9 @@ import pytest
 
 from scanner.models.gaussian import Gaussian
 from scanner.records import Caption, ScoreRow
-from scanner.scan.gathering import PATIENCE, Gathering
+from scanner.scan.gathering import LONGEST_WAIT_CHUNKS, LocalizationBatcher
 from scanner.scan.scanner import Scanner
-from scanner.scan.work import ROW_BYTES, Kept, Verdict
+from scanner.scan.work import ROW_BYTES, ScoreCache, CaptionVerdict
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=3, probes=4, threshold=1000.0)
@@ -36,7 +36,7 @@ def watched():
 def test_draws_of_several_chunks_fill_a_batch_and_their_rows_are_those_of_each_alone(watched):
     scanner, sizes = watched
     chunks = [chunk(n, STRIKING[i : i + 2]) for i, n in ((0, "a"), (2, "b"))]
-    gathering = Gathering(scanner)
+    gathering = LocalizationBatcher(scanner)
     assert gathering.add(scanner.detect(chunks[0])) == []
     done = gathering.add(scanner.detect(chunks[1]))
     assert sizes == [4]
@@ -52,9 +52,9 @@ def test_draws_of_several_chunks_fill_a_batch_and_their_rows_are_those_of_each_a
 
 def test_a_chunk_waits_for_no_more_than_so_many_others(watched):
     scanner, sizes = watched
-    gathering = Gathering(scanner)
+    gathering = LocalizationBatcher(scanner)
     assert gathering.add(scanner.detect(chunk("a", STRIKING[4:5]))) == []
-    for n in range(PATIENCE - 1):
+    for n in range(LONGEST_WAIT_CHUNKS - 1):
         assert len(gathering.add(scanner.detect(chunk(f"w{n}", [])))) == 1
     assert sizes == []
     assert len(gathering.add(scanner.detect(chunk("z", [])))) == 2
@@ -64,7 +64,7 @@ def test_a_chunk_waits_for_no_more_than_so_many_others(watched):
 
 def test_nothing_is_left_behind_by_a_flush(watched):
     scanner, sizes = watched
-    gathering = Gathering(scanner)
+    gathering = LocalizationBatcher(scanner)
     gathering.add(scanner.detect(chunk("a", STRIKING[5:7])))
     gathering.add(scanner.detect(chunk("b", STRIKING[7:8])))
     assert len(gathering.flush()) == 2
@@ -82,7 +82,7 @@ def test_a_chunk_whose_maps_fail_takes_no_other_along(watched):
         counting(networks, items)
 
     scanner._localize = failing
-    gathering = Gathering(scanner)
+    gathering = LocalizationBatcher(scanner)
     gathering.add(scanner.detect(chunk("good", STRIKING[9:11])))
     done = gathering.add(scanner.detect(chunk("bad", [STRIKING[8], STRIKING[11]])))
     verdicts = {work.captions[0].shard: error for work, error in done}
@@ -102,11 +102,11 @@ def test_a_copy_of_a_localized_caption_costs_nothing_and_has_the_same_rows():
 
 
 def test_what_is_kept_for_copies_has_its_limit():
-    kept = Kept(3 * ROW_BYTES)
+    kept = ScoreCache(3 * ROW_BYTES)
     for name in "abcd":
         kept.add(
             name,
-            Verdict(None, None, None, rows=[ScoreRow(Caption("s", name, ""), 0, "detect", 1.0)]),
+            CaptionVerdict(None, None, None, rows=[ScoreRow(Caption("s", name, ""), 0, "detect", 1.0)]),
         )
         kept.get("a")
     assert [name for name in "abcd" if kept.get(name) is not None] == ["a", "c", "d"]

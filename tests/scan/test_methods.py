@@ -157,7 +157,7 @@ def test_steps_are_kept_and_compared_with_a_calibrations(scanned):
         seeds=(0,), steps=10, guidance_scale=2.0, localize="none", detectors=("increment",)
     )
     recalled = Scanner(Gaussian(), asked, calibration=calibration).detect(CAPTIONS[:2], again)
-    assert len(recalled.recalled) == 2
+    assert len(recalled.cached) == 2
     (row,) = recalled.verdicts[CAPTIONS[1].sha256].rows
     expected = np.abs((np.array(lengths["k1", 0]) - mean) / deviation).max()
     assert row.extra["increment_z"] == pytest.approx(expected, rel=1e-3)
@@ -353,7 +353,7 @@ def test_bright_ending_maps_and_score_come_from_the_one_pass(pipeline_folder):
         seen = detect(model, [draw], asked)
         attention = seen.maps["bright_ending", "none"][0].double()
         # The trajectory a second time, plainly.
-        schedule, x = model.schedule(3), initial_latent(draw.sha256, 0, model.latent_shape)[None]
+        schedule, x = model.schedule(3), initial_latent(draw.identity, 0, model.latent_shape)[None]
         conditions, norms = model.encode([draw.text, ""]), []
         for k in range(3):
             level = (schedule.timesteps[k], schedule.alphas[k], schedule.sigmas[k])
@@ -415,8 +415,8 @@ def test_the_registry_is_what_a_spec_accepts_and_what_the_page_explains():
     assert tuple(methods.MAPS) == spec.MAPS
     late = {name for name, method in methods.DETECTORS.items() if method.observer is None}
     assert late == set(spec.WHEN_LOCALIZED)
-    passes = [p for m in (*methods.DETECTORS.values(), *methods.MAPS.values()) for p in m.passes]
-    assert set(passes) == set(methods.PASSES)
+    passes = [p for m in (*methods.DETECTORS.values(), *methods.MAPS.values()) for p in m.evaluations]
+    assert set(passes) == set(methods.EVALUATIONS)
     page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     for name in (*spec.DETECTORS, *spec.MAPS):
         assert f"\n| `{name}` |" in page

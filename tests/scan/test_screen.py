@@ -93,11 +93,11 @@ def test_earlier_rows_do_for_a_screen_only_if_they_have_its_number(unscreened, s
 
     scanner = Scanner(Gaussian(), spec, calibration=NULL)
     work = scanner.detect(CAPTIONS, known(unscreened))
-    assert not work.recalled
+    assert not work.cached
     again = Scanner(Gaussian(), spec, calibration=NULL)
     work = again.detect(CAPTIONS, known(screened))
     flagged = {key for (key, _), row in screened.items() if row.flagged}
-    assert len(work.recalled) == 24 - len(flagged)
+    assert len(work.cached) == 24 - len(flagged)
     again.localize(work.waiting)
     again.finish(work)
     for key, row in by_key(again.rows(work)).items():
@@ -106,7 +106,7 @@ def test_earlier_rows_do_for_a_screen_only_if_they_have_its_number(unscreened, s
     plain = Scanner(Gaussian(), PLAIN, calibration=NULL)
     work = plain.detect(CAPTIONS, known(screened))
     kept = {key for (key, _), row in screened.items() if row.delta_s is not None} - flagged
-    assert len(work.recalled) == len(kept)
+    assert len(work.cached) == len(kept)
 
 
 def test_a_first_step_that_is_no_number_is_done_again_in_float32():
