@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 from webdataset import TarWriter
 
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 BIN = Path(sys.executable).parent
 TOKEN = "0f9a3c55-6f0e-4b7a-9d55-9f3ad3f6d0aa"

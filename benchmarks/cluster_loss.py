@@ -29,7 +29,7 @@ import psutil
 import pyarrow.parquet as pq
 import webdataset
 
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 WAYS = {
     "GCS killed": ("gcs_server", signal.SIGKILL),

@@ -20,10 +20,10 @@ from typing import Any
 
 import fsspec
 
-from scanner.audit.query import connect
-from scanner.io import compact
-from scanner.io.results import Results
+from scanner.analysis.query import connect
 from scanner.records import Caption, ChunkResult, MaskRow, ScoreRow
+from scanner.results import compact
+from scanner.results.folder import Results
 
 RUN, SAMPLES = "0123456789ab", 256
 QUERIES = {

@@ -19,17 +19,17 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from webdataset.writer import TarWriter
 
-from scanner.audit.calibrate import fit
-from scanner.audit.policy import Policy
-from scanner.audit.report import PageOptions
 from scanner.engine import Job, Resources, cluster
 from scanner.engine import scan as scan_on_ray
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
+from scanner.report.page import PageOptions
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import ScanSpec
+from scanner.statistics.fit import fit
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
 
 SPEC = ScanSpec(steps=20, guidance_scale=2.5, probes=4)
@@ -98,11 +98,11 @@ def main() -> None:
         fit(Results(job.results), done.run).save(out / "calibration.json")
         state = AuditState(out / "state")
         job = Job(
-            model=model, shards=tuple(shards.expand([str(out / "corpus")])), spec=SPEC,
+            model=model, shards=tuple(reading.expand([str(out / "corpus")])), spec=SPEC,
             results=str(state.results.root), calibration=str(out / "calibration.json"),
             images=True, chunk_size=32,
         )  # fmt: skip
-        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=shards.images))
+        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=reading.images))
         started = time.monotonic()
         looked: list[float] = []
         night = audit(

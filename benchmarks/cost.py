@@ -40,8 +40,8 @@ from planted import (
 )
 
 from scanner import masks, models
-from scanner.audit import overlap
-from scanner.audit.detection import RATES, tpr_name
+from scanner.analysis import overlap
+from scanner.analysis.detection import RATES, tpr_name
 from scanner.models.base import Denoiser
 from scanner.spec import ScanSpec
 from scanner.testbed import make

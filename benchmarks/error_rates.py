@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 from webdataset.writer import TarWriter
 
-from scanner.audit.query import connect
-from scanner.calibration import Calibration, benjamini_hochberg
+from scanner.analysis.query import connect
 from scanner.engine import driver
 from scanner.engine.cluster import cluster
 from scanner.engine.job import Event, Job, Resources
-from scanner.intervals import clopper_pearson
-from scanner.io import shards
-from scanner.io.results import Results
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration, benjamini_hochberg
+from scanner.statistics.intervals import clopper_pearson
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus
 
 REPETITIONS, CALIBRATING, TESTED = 20, 1000, 500
@@ -132,7 +132,7 @@ def scan(folder: Path) -> None:
     ):
         job = Job(
             model=str(WEIGHTS / "pipeline"),
-            shards=tuple(shards.expand([str(folder / "shards" / f"{name}.tar")])),
+            shards=tuple(reading.expand([str(folder / "shards" / f"{name}.tar")])),
             results=str(folder / "results"), chunk_size=250, batch_size=32,
             spec=ScanSpec(seeds=seeds, steps=STEPS, guidance_scale=GUIDANCE, localize="none"),
         )  # fmt: skip

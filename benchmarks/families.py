@@ -5,10 +5,10 @@
 A product catalogue has one text per product and one caption per colour and size. Captions of a
 family score alike: a score is drawn as ``exp(sqrt(r) a + sqrt(1 - r) b)`` with a per family and b
 per caption, both standard normal, and r the correlation of the logarithms within a family. The
-captions are written out, and the families are those that `scanner.audit.families` finds in them. A
-scanned caption is of a family that calibration has not seen, so its own rate at a threshold t is
-known exactly: ``P(score > t)``. "Before" is a calibration on all captions, "after" one on a caption
-per family (``memscan calibrate --one-per-family``), where the rate is 0 if so few flag nothing.
+captions are written out, and the families are those that `scanner.statistics.families` finds in
+them. A scanned caption is of a family that calibration has not seen, so its own rate at a threshold
+t is known exactly: ``P(score > t)``. "Before" is a calibration on all captions, "after" one on a
+caption per family (``memscan calibrate --one-per-family``), where the rate is 0 if so few flag nothing.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scanner.audit.families import families
-from scanner.calibration import Calibration
-from scanner.intervals import needed
+from scanner.statistics.calibration import Calibration
+from scanner.statistics.families import families
+from scanner.statistics.intervals import needed
 
 CASES = (20, 50), (7, 143), (200, 5), (1000, 1)
 """Families, captions of each."""

@@ -38,7 +38,7 @@ sys.path.insert(0, str(HERE))
 import faulty  # noqa: E402 - its folder is on the path only now
 import warm  # noqa: E402
 
-from scanner.io.results import TABLES, Results  # noqa: E402
+from scanner.results.folder import TABLES, Results  # noqa: E402
 
 STRIKES = (
     "actor killed", "node killed", "driver killed", "SIGINT", "SIGTERM", "disk full",

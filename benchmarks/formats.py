@@ -23,7 +23,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
-from scanner.audit.output import execute, write_parquet, write_text
+from scanner.analysis.output import execute, write_parquet, write_text
 
 Table = list[tuple[Any, ...]]
 AWKWARD = (

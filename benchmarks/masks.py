@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.audit import overlap
-from scanner.audit.evaluate import maps_of, metrics, regions
-from scanner.audit.query import connect
-from scanner.audit.truth import Truth, truths
-from scanner.io.results import Results
+from scanner.analysis import overlap
+from scanner.analysis.evaluate import maps_of, metrics, regions
+from scanner.analysis.query import connect
+from scanner.analysis.truth import Truth, truths
 from scanner.masks import from_heatmap, mean_filtered, resize
+from scanner.results.folder import Results
 
 Floats = NDArray[np.float64]
 Rule = Callable[[Floats], NDArray[np.bool_]]

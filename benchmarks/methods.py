@@ -21,14 +21,14 @@ from typing import Any
 from planted import Testbed, markdown, options, testbeds
 
 from scanner import models
-from scanner.audit.calibrate import fit
-from scanner.audit.detection import RATES, tpr_name
-from scanner.audit.evaluate import Evaluation, evaluate
+from scanner.analysis.detection import RATES, tpr_name
+from scanner.analysis.evaluate import Evaluation, evaluate
 from scanner.engine import Event, Job, Resources, cluster, scan
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.models.stable_diffusion import StableDiffusion
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
+from scanner.statistics.fit import fit
 from scanner.testbed import make
 from scanner.testbed.reproduction import reproductions
 
@@ -101,7 +101,7 @@ def _scan(
     job = Job(
         model=str((testbed.folder / "pipeline").absolute()),
         baseline=str((testbed.folder / "early").absolute()),
-        shards=tuple(shards.expand([str(out / "corpus" / f"{name}-*.tar")])),
+        shards=tuple(reading.expand([str(out / "corpus" / f"{name}-*.tar")])),
         results=str((out / name).absolute()), spec=SPEC, images=True, chunk_size=16,
         calibration=calibration and str(calibration.absolute()),
     )  # fmt: skip

@@ -10,7 +10,7 @@ worker of Ray's with one thread and nothing around them; and `scan` with two act
     python benchmarks/overhead.py [--captions N] [--out overhead.json]
 
 Excluded in the second figures, and shown in the first: starting actors and loading the model,
-until the first actor is handed an errand. Ray itself is started before any clock.
+until the first actor is handed a task. Ray itself is started before any clock.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def spec_of() -> "ScanSpec":
 def scan(shard: str, results: Path, actors: int) -> dict[str, Any]:
     from scanner.engine import Event, Job, Resources
     from scanner.engine import scan as run
-    from scanner.io.results import Results
+    from scanner.results.folder import Results
     from scanner.testbed import WEIGHTS
 
     ready: list[float] = []

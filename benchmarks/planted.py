@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanner.audit.detection import family_weights, ranking
-from scanner.calibration import Calibration
+from scanner.analysis.detection import family_weights, ranking
 from scanner.models.base import Denoiser
 from scanner.records import Caption, ChunkResult
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus
 
 Floats = NDArray[np.float64]

@@ -25,13 +25,13 @@ from webdataset.writer import TarWriter
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "audit"))
 from browser import CHROMIUM, Page, browser
 
-from scanner.audit.report import PageOptions, page
-from scanner.calibration import Calibration
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.masks import to_heatmap, to_runs
 from scanner.records import Caption, ChunkResult, MaskRow, ScoreRow
+from scanner.report.page import PageOptions, page
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import ScanSpec, run_id
+from scanner.statistics.calibration import Calibration
 
 MODEL, SPEC = "0123456789ab", ScanSpec(seeds=(0,), fpr=0.001)
 PICTURES, PER_SHARD, CLEAR = 120, 250, 3
@@ -184,7 +184,7 @@ def main() -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     results, run, calibration = make(given.folder, given.findings)
     target = given.folder / "report.html"
-    options = PageOptions(images=shards.images, calibration=calibration)
+    options = PageOptions(images=reading.images, calibration=calibration)
     begun = time.monotonic()
     target.write_text(page(results, run, options), encoding="utf-8")
     told: dict[str, object] = {

@@ -103,12 +103,6 @@ def _warm() -> None:
     import ray._private.workers.default_worker  # noqa: F401 - what is imported here is inherited
     import torch
 
-    import scanner.cli.scanning
-    import scanner.engine.driver
-    import scanner.io.shards
-    import scanner.models.gaussian
-    import scanner.scan.scanner  # noqa: F401
-
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()

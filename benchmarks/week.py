@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from scanner.audit.calibrate import fit
-from scanner.audit.night import NightReport
-from scanner.audit.policy import Policy
-from scanner.audit.report import PageOptions
 from scanner.engine import Job, Resources, cluster
 from scanner.engine import scan as scan_on_ray
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.formats import NightReport
+from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState
+from scanner.report.page import PageOptions
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import ScanSpec
+from scanner.statistics.fit import fit
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
 
 SPEC = ScanSpec(steps=20, guidance_scale=2.5, probes=4, fpr=0.02)
@@ -90,7 +90,7 @@ class Week:
         """Calibrate the model under audit on the null captions."""
         model, target = self.model()
         job = Job(
-            model=model, shards=tuple(shards.expand([str(self.out / "null")])), chunk_size=32,
+            model=model, shards=tuple(reading.expand([str(self.out / "null")])), chunk_size=32,
             results=str(self.out / "null.results"), spec=replace(SPEC, localize="all"),
         )  # fmt: skip
         done = scan_on_ray(job, Resources(), lambda event: None)
@@ -101,11 +101,11 @@ class Week:
         model, calibration = self.model()
         state = AuditState(self.out / "state")
         job = Job(
-            model=model, shards=tuple(shards.expand([str(self.out / "corpus")])), spec=SPEC,
+            model=model, shards=tuple(reading.expand([str(self.out / "corpus")])), spec=SPEC,
             results=str(state.results.root), calibration=str(calibration), images=True,
             chunk_size=8,
         )  # fmt: skip
-        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=shards.images))
+        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=reading.images))
         start, number = time.monotonic(), len(self.rows)
         night = audit(
             state, request, Resources(most_samples=self.budget), lambda event: None,

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from scanner import intervals
-from scanner.calibration import Calibration, benjamini_hochberg
+from scanner.statistics import intervals
+from scanner.statistics.calibration import Calibration, benjamini_hochberg
 
 
 def survival_of_lognormal(x: float) -> float:

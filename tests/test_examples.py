@@ -18,12 +18,12 @@ sys.path.insert(0, str(ROOT / "tests" / "nightly"))
 
 from scan_here import scan_here  # noqa: E402
 
-from scanner.audit.coco import CATEGORIES, export  # noqa: E402
-from scanner.audit.query import run_query  # noqa: E402
+from scanner.analysis.coco import CATEGORIES, export  # noqa: E402
+from scanner.analysis.query import run_query  # noqa: E402
 from scanner.engine.job import Job  # noqa: E402
 from scanner.errors import ConfigError  # noqa: E402
-from scanner.io.results import Results  # noqa: E402
 from scanner.masks import from_runs  # noqa: E402
+from scanner.results.folder import Results  # noqa: E402
 from scanner.spec import ScanSpec  # noqa: E402
 
 SQL = (ROOT / "docs/sql.md").read_text("utf-8")

@@ -114,8 +114,8 @@ def specs():
 
 def fingerprints():
     from scanner import models
-    from scanner.calibration import load
     from scanner.spec import run_id
+    from scanner.statistics.calibration import load
 
     found = {
         name: [spec.fingerprint(), spec.score_fingerprint(), run_id("m", spec, "c")]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from scanner.intervals import (
+from scanner.statistics.intervals import (
     allowed,
     beta_quantile,
     clopper_pearson,

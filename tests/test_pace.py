@@ -1,4 +1,4 @@
-from scanner.pace import Throughput
+from scanner.throughput import Throughput
 
 
 def test_a_steady_thing_goes_at_its_speed():

@@ -16,20 +16,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from scanner import calibration, cli, models
-from scanner.audit import policy
-from scanner.audit.query import connect, statement
-from scanner.audit.report import PageOptions, page
-from scanner.audit.truth import read
-from scanner.calibration import Calibration
+from scanner import cli, models
+from scanner.analysis.query import connect, statement
+from scanner.analysis.truth import read
 from scanner.errors import ConfigError, ResultsError, ScannerError
-from scanner.io import convert
-from scanner.io.lease import Lease
-from scanner.io.results import Results
 from scanner.models.limits import limits
+from scanner.nightly import policy
 from scanner.nightly.state import AuditState
 from scanner.parsing import from_json
 from scanner.records import Caption, ChunkResult, ScoreRow
+from scanner.report.page import PageOptions, page
+from scanner.results.folder import Results
+from scanner.results.lease import Lease
+from scanner.shards import convert
+from scanner.statistics import calibration
+from scanner.statistics.calibration import Calibration
 
 DEEP = "[" * 100_000
 ABSURD = (10**12, -1, 0, float("nan"), float("inf"), 1e300, "x", None, [], {}, True, [None], "10",

@@ -9,24 +9,24 @@ from typing import Annotated, NoReturn
 import typer
 
 from scanner import __version__, files
-from scanner.audit.text import visible
 from scanner.cli import (
     benchmark,
     checks,
     choosing,
-    inspect,
     jobs,
     nightly,
     planning,
     progress,
     reports,
+    results,
     scanning,
     shards,
     testbed,
     upkeep,
 )
 from scanner.errors import ClusterLostError, ExitCode, ScannerError
-from scanner.io.signed import redacted
+from scanner.signed import redacted
+from scanner.text import visible
 
 UNWRITABLE = (*files.FULL, errno.EFBIG, errno.EIO)
 """Errors of an output that takes no more."""
@@ -62,12 +62,12 @@ app.command()(testbed.demo)
 app.command()(planning.plan)
 app.command()(scanning.scan)
 app.command()(scanning.calibrate)
-app.command()(inspect.query)
-app.command()(inspect.show)
-app.command("eval")(inspect.evaluate)
+app.command()(results.query)
+app.command()(results.show)
+app.command("eval")(results.evaluate)
 app.command()(choosing.choose)
-app.command()(inspect.runs)
-app.command()(inspect.verify)
+app.command()(results.runs)
+app.command()(results.verify)
 app.command()(upkeep.compact)
 app.command()(reports.report)
 app.command()(reports.diff)

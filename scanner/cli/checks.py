@@ -64,7 +64,7 @@ def doctor(
     if as_json:
         progress.say(json.dumps([asdict(check) for check in checks]))
     else:
-        from scanner.audit.text import aligned
+        from scanner.text import aligned
 
         rows = [[check.status, check.name, check.found] for check in checks]
         progress.say(aligned(["", "what", "found"], rows))
@@ -155,7 +155,7 @@ def _tried(name: str, fix: str, look: Callable[[], tuple[str, str, str]]) -> Che
     except ScannerError as error:
         return Check(name, "fail", str(error), fix)
     except Exception as error:  # a doctor does not fall ill: libraries break in ways of their own
-        from scanner.io.signed import redacted
+        from scanner.signed import redacted
 
         return Check(name, "fail", redacted(f"{type(error).__name__}: {error}"), fix)
 
@@ -208,14 +208,14 @@ def _extras(addresses: list[str]) -> Check:
 
 
 def _ray(address: str | None) -> tuple[str, str, str]:
-    from scanner.engine.checkup import ray_works
+    from scanner.engine.health import ray_works
 
     found, fix = ray_works(address)
     return "warn" if fix else "ok", found, fix
 
 
 def _jobs_api(address: str) -> tuple[str, str, str]:
-    from scanner.engine.checkup import jobs_api
+    from scanner.engine.health import jobs_api
 
     found, fix = jobs_api(address)
     return "warn" if fix else "ok", found, fix
@@ -233,12 +233,12 @@ def _model(model: str) -> tuple[str, str, str]:
 
 
 def _shards(patterns: list[str]) -> tuple[str, str, str]:
-    from scanner.io import shards
+    from scanner.shards import reading
 
-    addresses = shards.expand(patterns)
+    addresses = reading.expand(patterns)
     samples, problem = 0, ""
     for url in dict.fromkeys((addresses[0], addresses[-1])):
-        index = shards.index(shards.stat(url), 256)
+        index = reading.index(reading.stat(url), 256)
         samples += sum(chunk.samples for chunk in index.chunks)
         problem = problem or (f"{url}: {index.problem}" if index.problem else "")
     text = f"{len(addresses)}; the first and the last hold {samples} samples"
@@ -251,8 +251,8 @@ def _shards(patterns: list[str]) -> tuple[str, str, str]:
 
 def _results(out: str) -> tuple[str, str, str]:
     """Create a name, and be refused to create it again, as a commit is."""
-    from scanner.io.results import Results
-    from scanner.io.stores import place
+    from scanner.results.folder import Results
+    from scanner.results.stores import place
 
     results = Results(place(out))
     results.check()

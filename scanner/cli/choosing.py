@@ -56,9 +56,9 @@ def choose(
             --model testbed/pipeline --baseline testbed/early --figure choice.png
     """
     options.check_device(device, dtype)
+    from scanner.choose.run import ChoiceRequest, measured
     from scanner.models import GAUSSIAN
     from scanner.models.limits import baseline_reading
-    from scanner.testbed.choice import ChoiceRequest, measured
 
     for path, name in ((out, "--out"), (figure, "--figure")):
         if path is not None:
@@ -73,7 +73,7 @@ def choose(
         spec=spec, captions=captions, device=device, batch_size=batch_size,
     )  # fmt: skip
     if figure is not None:
-        from scanner.audit.figures import needs_matplotlib
+        from scanner.report.figures import needs_matplotlib
 
         needs_matplotlib()
     for name in question.baselines:
@@ -84,7 +84,7 @@ def choose(
     if out is not None:
         files.write(out, found.as_json())
     if figure is not None:
-        from scanner.audit.figures import draw_choice
+        from scanner.report.figures import draw_choice
 
         draw_choice(found, figure)
         progress.note(f"figure: {figure}")

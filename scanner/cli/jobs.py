@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanner.cli import progress, sending
+from scanner.cli import progress, submit_check
 from scanner.cli.options import Json
 from scanner.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from scanner.engine.submission import JobClient, JobInfo
+    from scanner.submit.jobs import JobClient, JobInfo
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -115,15 +115,15 @@ def submit(
         memscan submit --address http://head:8265 -- scan s3://laion/{00000..00041}.tar \
             --model CompVis/stable-diffusion-v1-4 --out s3://audits/results
     """
-    from scanner.engine import submission
+    from scanner.submit import jobs
 
-    sending.check(context.find_root(), command, working_dir)
-    env = {} if runtime_env is None else submission.runtime_env(runtime_env)
+    submit_check.check(context.find_root(), command, working_dir)
+    env = {} if runtime_env is None else jobs.runtime_env(runtime_env)
     if working_dir is not None and "working_dir" in env:
         raise ConfigError(
             f"--working-dir and the working_dir of {runtime_env} exclude each other: give one"
         )
-    what = submission.Submission(
+    what = jobs.Submission(
         arguments=tuple(command), python=python, include_package=not installed,
         working_dir=None if working_dir is None else str(working_dir.absolute()),
         runtime_env=env,
@@ -153,7 +153,7 @@ def list_jobs(
     Example:
         memscan jobs list --address http://head:8265
     """
-    from scanner.audit.text import aligned, printable
+    from scanner.text import aligned, printable
 
     every = _jobs(address, headers, ca_file, verify=verify).list()
     if as_json:
@@ -214,7 +214,7 @@ def stop(
 def _jobs(
     address: str, headers: Sequence[str] | None, ca_file: str | None, *, verify: bool
 ) -> "JobClient":
-    from scanner.engine.submission import HeadAddress, JobClient
+    from scanner.submit.jobs import HeadAddress, JobClient
 
     pairs = _pairs("--header", headers)
     return JobClient(HeadAddress(address=address, headers=pairs, ca_file=ca_file, verify=verify))
@@ -242,7 +242,7 @@ def _end(sent: "JobInfo") -> str:
 
 def _print(text: str) -> None:
     if sys.stdout.isatty():
-        from scanner.audit.text import visible
+        from scanner.text import visible
 
         text = visible(_COLOUR.sub("", text), keep="\n\t")
     sys.stdout.write(text)

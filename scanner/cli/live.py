@@ -17,13 +17,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from scanner.audit.text import visible
 from scanner.cli import progress
 from scanner.cli.events import EventLog
 from scanner.cli.progress import span
 from scanner.engine.job import Event
-from scanner.pace import Throughput
 from scanner.records import parts_of
+from scanner.text import visible
+from scanner.throughput import Throughput
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_TO_FIRST_LINE = 10.0

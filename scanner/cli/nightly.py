@@ -15,9 +15,9 @@ from scanner.cli import options, progress, reports, scanning
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
-    from scanner.audit.report import PageOptions
     from scanner.cli.live import Listener
     from scanner.engine.job import Job
+    from scanner.report.page import PageOptions
 
 StateFolder = Annotated[
     Path, typer.Option("--state", help="Folder that remembers the nights.", show_default=False)
@@ -66,9 +66,9 @@ def audit(
         memscan audit 'corpus/*.tar' --model CompVis/stable-diffusion-v1-4 \
             --calibration calibration.json --state audit-state
     """
-    from scanner.audit import policy as policies
-    from scanner.io.signed import redacted
+    from scanner.nightly import policy as policies
     from scanner.nightly.state import AuditState
+    from scanner.signed import redacted
 
     if asked["calibration"] is None and asked["threshold"] is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
@@ -110,12 +110,12 @@ vars(audit)["__signature__"] = options.with_options_of(
 
 
 def _page(job: "Job", image_cap: float, *, images: bool, redact: bool) -> "PageOptions":
-    from scanner.audit.report import PageOptions
-    from scanner.calibration import load
-    from scanner.io import shards
+    from scanner.report.page import PageOptions
+    from scanner.shards import reading
+    from scanner.statistics.calibration import load
 
     return PageOptions(
-        images=shards.images if images else None,
+        images=reading.images if images else None,
         redact=redact,
         image_cap=round(image_cap * 2**20),
         calibration=None if job.calibration is None else load(job.calibration),
@@ -179,8 +179,8 @@ def _hash(memory, key_or_hash: str) -> str:  # noqa: ANN001
     """Return a hash: as given where it is whole, else from the last audit's run."""
     from contextlib import closing
 
-    from scanner.audit.evidence import named
-    from scanner.audit.query import connect
+    from scanner.analysis.evidence import named
+    from scanner.analysis.query import connect
 
     wanted = key_or_hash.lower()
     if len(wanted) == 64 and set(wanted) <= set("0123456789abcdef"):

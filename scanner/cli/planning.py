@@ -11,7 +11,7 @@ from scanner.cli import options, progress, scanning
 from scanner.errors import ConfigError, IncompleteError
 
 if TYPE_CHECKING:
-    from scanner.engine.forecast import Forecast
+    from scanner.planning.forecast import Forecast
 
 
 def plan(
@@ -57,8 +57,8 @@ def plan(
             f"leave it out"
         )
     job = scanning.job_of(**asked, out=out)
-    from scanner.engine.forecast import forecast
     from scanner.engine.job import Resources
+    from scanner.planning.forecast import forecast
 
     Resources(actors=asked["actors"], device=asked["device"])  # refuses what a scan refuses
     with progress.meter("count shards") as show:

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from scanner.audit.text import visible
-from scanner.pace import Throughput
+from scanner.text import visible
+from scanner.throughput import Throughput
 
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -86,7 +86,7 @@ def span(seconds: float) -> str:
     return f"{whole / 86400:.1f} days"
 
 
-class Progress:
+class Estimate:
     """How a piece of work goes: its rate, and what it will take.
 
     The clock starts at the first progress: what came before is starting up, or was done before.
@@ -131,13 +131,13 @@ def _bar(title: str) -> Iterator[Meter]:
         TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[word]}", markup=False),
     )  # fmt: skip
-    course = Progress()
+    estimate = Estimate()
     with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
         task = progress.add_task(title, total=None, count="", rate="", left="", word="")
 
         def show(done: int, total: int, word: str = "") -> None:
-            course.add(done, total)
-            rate, remaining = course.words()
+            estimate.add(done, total)
+            rate, remaining = estimate.words()
             progress.update(
                 task, completed=done, total=total or None, count=counted(done, total), rate=rate,
                 left=remaining if done < total else "", word=visible(word),
@@ -149,15 +149,15 @@ def _bar(title: str) -> Iterator[Meter]:
 class _Lines:
     def __init__(self, title: str) -> None:
         self.title, self.begun, self.last, self.done = title, time.monotonic(), 0.0, -1
-        self.course = Progress()
+        self.estimate = Estimate()
 
     def __call__(self, done: int, total: int, word: str = "") -> None:
-        self.course.add(done, total)
+        self.estimate.add(done, total)
         now, is_over = time.monotonic(), 0 < total <= done
         is_news = done != self.done if is_over else now - self.last >= SECONDS_BETWEEN_LINES
         if not is_news:
             return
         self.last, self.done = now, done
-        rate, remaining = self.course.words()
+        rate, remaining = self.estimate.words()
         told = f"after {span(now - self.begun)}" if is_over else remaining
         note(line(self.title, counted(done, total), rate, told, word))

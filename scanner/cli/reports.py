@@ -15,7 +15,7 @@ from scanner.cli.selection import opened, selected_one
 from scanner.errors import ConfigError, IncompleteError
 
 if TYPE_CHECKING:
-    from scanner.io.shards import Shard
+    from scanner.shards.reading import Shard
 
 Fdr = Annotated[
     float | None,
@@ -70,13 +70,13 @@ def report(
     Example:
         memscan report results --out report.html
     """
-    from scanner.audit.report import PageOptions, page
-    from scanner.io import shards
+    from scanner.report.page import PageOptions, page
+    from scanner.shards import reading
 
     files.check_file(out, "--out")
     chosen = selected_one(results, run, everything=everything)
     settings = PageOptions(
-        images=None if no_images else shards.images,
+        images=None if no_images else reading.images,
         redact=redact_captions,
         fdr=rate(fdr),
         image_cap=round(image_cap * 2**20),
@@ -103,7 +103,7 @@ def diff(
     Example:
         memscan diff results 058f1024cf08 9b1c22d0a7e4
     """
-    from scanner.audit import diff as compare
+    from scanner.analysis import diff as compare
 
     store, level = opened(results), rate(fdr)
     before, after = (compare.RunView(results=store, run=run, fdr=level) for run in (run_a, run_b))
@@ -134,7 +134,7 @@ def export(
     Example:
         memscan export results --coco masks.json
     """
-    from scanner.audit import coco as writing
+    from scanner.analysis import coco as writing
 
     files.check_file(coco, "--coco")
     chosen = selected_one(results, run, everything=everything)
@@ -171,10 +171,10 @@ def retrieve(
     """
     from contextlib import closing
 
-    from scanner.audit import retrieval
-    from scanner.audit.query import connect
-    from scanner.io import shards
-    from scanner.io.catalogue import ImageIndex
+    from scanner.analysis.query import connect
+    from scanner.matching import retrieval
+    from scanner.matching.image_index import ImageIndex
+    from scanner.shards import reading
 
     if catalogue is not None:
         files.check_folder(catalogue, "--catalogue")
@@ -191,7 +191,7 @@ def retrieve(
             there, missing = _there(urls)
             missing |= kept.fill(there, images=True, progress=show)
             found = retrieval.retrieve(
-                con, there, kept, shards.images, nearest=nearest, progress=show
+                con, there, kept, reading.images, nearest=nearest, progress=show
             )
     if not found and not kept.has_sketches(there):
         raise ConfigError(f"no shard of run {name} has an image to compare with")
@@ -214,13 +214,13 @@ def retrieve(
 def _there(urls: Sequence[str]) -> "tuple[list[Shard], dict[str, str]]":
     """Return the shards that are there, and why not by address of the others."""
     from scanner.errors import ShardError
-    from scanner.io import shards
+    from scanner.shards import reading
 
     there: list[Shard] = []
     missing: dict[str, str] = {}
     for url in urls:
         try:
-            there.append(shards.stat(url))
+            there.append(reading.stat(url))
         except ShardError as error:
             missing[url] = str(error)
     return there, missing
@@ -249,7 +249,7 @@ def rate(fdr: float | None) -> float | None:
 
 def _calibration(record, path: Path | None):  # noqa: ANN001, ANN202
     """Return the calibration of a run: as given, or as its record names it and it still is."""
-    from scanner.calibration import load
+    from scanner.statistics.calibration import load
 
     wanted = (record.get("identity") or {}).get("calibration")
     if path is not None:

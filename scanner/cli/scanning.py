@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scanner import files
-from scanner.cli import options, progress, promises
+from scanner.cli import error_rates, options, progress
 from scanner.errors import ConfigError, IncompleteError
 from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
 
 if TYPE_CHECKING:
-    from scanner.audit.verdict import FdrCutoff
+    from scanner.analysis.fdr import FdrCutoff
     from scanner.engine.job import Job, Resources, Summary
 
 
@@ -129,8 +129,8 @@ def scan(
     summary = run(job, Resources(actors=actors, device=device, address=address), "scan", events)
     verdict = None
     if fdr is not None:
-        from scanner.audit.findings import apply_cutoff
-        from scanner.io.results import Results
+        from scanner.analysis.findings import apply_cutoff
+        from scanner.results.folder import Results
 
         verdict = apply_cutoff(Results(job.results), summary.run)
     _report(summary, out, verdict, as_json=as_json)
@@ -201,10 +201,10 @@ def calibrate(
     Example:
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
     """
-    from scanner.audit import calibrate as fitting
     from scanner.engine.job import Job, Resources
-    from scanner.io import shards as sources
-    from scanner.io.results import Results
+    from scanner.results.folder import Results
+    from scanner.shards import reading as sources
+    from scanner.statistics import fit as fitting
 
     work = _work_folder(out)
     check_events(events)
@@ -267,7 +267,7 @@ def calibrate(
         fitted = replace(fitted, screen=of)
     fitted.save(out)
     progress.say(f"{out}: {fitted.captions} null captions")
-    for line in promises.lines(fitted):
+    for line in error_rates.lines(fitted):
         progress.say(f"  {line}")
 
 
@@ -278,7 +278,7 @@ def check_results(out: str) -> None:
         ConfigError: If it is a path that cannot be a folder to write into, or an address of no
             store, or the package for the store is not installed.
     """
-    from scanner.io import stores
+    from scanner.results import stores
 
     if "://" in out:
         stores.opened(out)
@@ -329,8 +329,8 @@ def job_of(
     With ``must_flag`` a calibration that can flag nothing at the rate is refused, though the rate
     is the default.
     """
-    from scanner.io import shards as sources
-    from scanner.io import stores
+    from scanner.results import stores
+    from scanner.shards import reading as sources
 
     at_fpr, at_fdr = options.rates(fpr, fdr, threshold, is_calibrated=calibration is not None)
     if screen and screen_threshold is not None:
@@ -338,7 +338,7 @@ def job_of(
             "--screen and --screen-threshold exclude each other: the first takes the "
             "calibration's threshold, the second is one"
         )
-    promises.check(
+    error_rates.check(
         [path for path in (calibration, image_calibration) if path is not None],
         at_fpr if at_fdr is None else at_fdr,
         "--fpr" if at_fdr is None else "--fdr",
@@ -407,7 +407,7 @@ def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> floa
     """
     if not wanted:
         return threshold
-    from scanner import calibration
+    from scanner.statistics import calibration
 
     known = None if path is None else calibration.load(path).screen
     if known is None:

@@ -14,8 +14,8 @@ from scanner.cli import progress
 from scanner.errors import ConfigError, ResultsError
 
 if TYPE_CHECKING:
-    from scanner.io.results import Results
     from scanner.nightly.state import AuditState
+    from scanner.results.folder import Results
 
 ONE = "--run picks another"
 MANY = f"{ONE}, --all-runs reads all"
@@ -135,8 +135,8 @@ def _one(runs: Sequence[str] | None) -> list[str]:
 
 
 def _opened(place: str, *, everything: bool = False) -> "tuple[Results, AuditState | None]":
-    from scanner.io.results import Results
     from scanner.nightly.state import AuditState
+    from scanner.results.folder import Results
 
     state = None if "://" in place else AuditState.around(Path(place))
     store = Results(place) if state is None else state.results
@@ -164,7 +164,9 @@ def _counted(state: "AuditState | None", *, everything: bool) -> frozenset[str] 
     return None if state is None or everything else state.current()[1]
 
 
-def _default(store: "Results", state: "AuditState | None", known: Sequence[str], others: str) -> str:
+def _default(
+    store: "Results", state: "AuditState | None", known: Sequence[str], others: str
+) -> str:
     """Return the run that is read if none is named; say which where that is not obvious."""
     if state is not None:
         run = state.current()[0]

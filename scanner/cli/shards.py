@@ -60,7 +60,7 @@ def make(
     Example:
         memscan shards make laion-metadata/ --out shards --caption-column TEXT --url-column URL
     """
-    from scanner.io.convert import Conversion, make
+    from scanner.shards.convert import Conversion, make
 
     files.check_folder(out, "--out")
     order = Conversion(

@@ -39,7 +39,7 @@ def compact(
     Example:
         memscan compact results --remove-old
     """
-    from scanner.io import compact as packing
+    from scanner.results import compact as packing
 
     chosen = newest(results, run)
     store = chosen.store

@@ -8,8 +8,8 @@ from contextlib import contextmanager, nullcontext
 
 import ray
 
-from scanner.engine import watch
-from scanner.engine.closed import authenticated, read_again
+from scanner.engine import heartbeat
+from scanner.engine.authentication import authenticated, read_again
 from scanner.errors import ClusterError
 
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -26,7 +26,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
 
     Where Ray runs already, that one is used and left running. Otherwise a cluster is joined, or
     a local one started, and left or stopped at the end. A local one asks for a token of its own
-    and listens on the loopback alone. The cluster is watched: see `scanner.engine.watch`.
+    and listens on the loopback alone. The cluster is watched: see `scanner.engine.heartbeat`.
 
     Args:
         address: Of a cluster to join; null starts a local Ray, unless ``RAY_ADDRESS`` names one.
@@ -37,7 +37,7 @@ def cluster(address: str | None = None) -> Iterator[None]:
             process can use no other Ray after that.
     """
     if ray.is_initialized():
-        with watch.watched(last_act=None):
+        with heartbeat.watched(last_act=None):
             yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
@@ -45,12 +45,12 @@ def cluster(address: str | None = None) -> Iterator[None]:
     with authenticated() if is_local else nullcontext():
         _start(None if is_local else address)
         clean = _kill_local if is_local else _leave
-        with _quiet(), watch.watched(clean) as seen:
+        with _quiet(), heartbeat.watched(clean) as seen:
             try:
                 yield
             finally:
                 seen.stop()
-                with watch.bounded(STOP_SECONDS, str(watch.lost("it did not stop"))):
+                with heartbeat.bounded(STOP_SECONDS, str(heartbeat.lost("it did not stop"))):
                     (clean if seen.is_lost else ray.shutdown)()
                 seen.check()  # Ray's exit handlers would wait for it: no other end will do
 
@@ -106,9 +106,9 @@ def _start(address: str | None) -> None:
 def _init(address: str | None) -> None:
     if address:
         read_again()  # a local Ray that ran here before had a token of its own
-        seconds = watch.join_seconds()
+        seconds = heartbeat.join_seconds()
         text = f"the Ray cluster at {address} did not answer within {seconds:g} s"
-        with watch.bounded(seconds, text):
+        with heartbeat.bounded(seconds, text):
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         return
     ray.init(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from scanner.records import Caption, ScoreRow
 
 if TYPE_CHECKING:
-    from scanner.scan.gathering import Finished
+    from scanner.scan.batcher import Finished
     from scanner.scan.scanner import Scanner
-    from scanner.scan.work import ChunkState
+    from scanner.scan.state import ChunkState
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class ComputeThread:
     """
 
     def __init__(self, scanner: "Scanner", threads: int) -> None:
-        from scanner.scan.gathering import LocalizationBatcher
+        from scanner.scan.batcher import LocalizationBatcher
 
         self._scanner, self._threads = scanner, threads
         self._gathering = LocalizationBatcher(scanner)
@@ -54,7 +54,7 @@ class ComputeThread:
         self._given: dict[ChunkState, ScanRequest] = {}
         self._first: float | None = None
         self._last = self._since = 0.0
-        self._errands, self._lock = 0, threading.Lock()
+        self._tasks, self._lock = 0, threading.Lock()
         self.waiting = 0.0
         threading.Thread(target=self._run, name="compute", daemon=True).start()
 
@@ -64,21 +64,21 @@ class ComputeThread:
         return 0.0 if self._first is None else max(0.0, self._last - self._first)
 
     @contextmanager
-    def errand(self) -> Iterator[None]:
-        """Say that the actor has an errand: from then on, a device that waits waits for it.
+    def task(self) -> Iterator[None]:
+        """Say that the actor has a task: from then on, a device that waits waits for it.
 
         Until its rows are committed; where another is read or committed, too.
         """
         with self._lock:
-            self._errands += 1
-            if self._errands == 1:
+            self._tasks += 1
+            if self._tasks == 1:
                 self._since = time.perf_counter()
                 self._first = self._since if self._first is None else self._first
         try:
             yield
         finally:
             with self._lock:
-                self._errands -= 1
+                self._tasks -= 1
 
     def scan(self, ticket: ScanRequest) -> "ChunkState":
         """Hand a chunk over and wait until it needs no more of the device.

@@ -14,35 +14,35 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from scanner.engine import memory, watch
+from scanner.engine import heartbeat, score_index
 from scanner.engine.cluster import cluster
 from scanner.engine.identity import identify
+from scanner.engine.indexing import LATE_SECONDS, ShardIndexer
 from scanner.engine.job import Event, Job, Resources, Summary
 from scanner.engine.metrics import Metrics
-from scanner.engine.plan import CommitIndex, WorkUnit, Plan
+from scanner.engine.plan import CommitIndex, Plan, WorkUnit
 from scanner.engine.pool import (
     DIED,
     GONE,
     IN_FLIGHT,
-    PoolEvent,
     ActorLost,
     ActorReady,
     Pool,
+    PoolEvent,
     TaskReturned,
 )
-from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Task, Queue
+from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Queue, Task
 from scanner.engine.record import RunRecord
-from scanner.engine.survey import LATE_SECONDS, ShardIndexer
-from scanner.engine.worker import ScannerFactory, ChunkReport, Failure, Worker, build_scanner
+from scanner.engine.worker import ChunkReport, Failure, ScannerFactory, Worker, build_scanner
 from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
-from scanner.io.lease import Lease
-from scanner.io.results import Results
-from scanner.io.shards import ShardIndex
 from scanner.models.device import choose_device
 from scanner.records import parts_of
+from scanner.results.folder import Results
+from scanner.results.lease import Lease
+from scanner.shards.reading import ShardIndex
 
 STALL_SECONDS = 1800.0
-"""An errand that runs longer is taken away from its actor and tried elsewhere."""
+"""A task that runs longer is taken away from its actor and tried elsewhere."""
 MOST_INDEXING_TASKS = 32
 """Shards that are counted at a time, at most; a quarter of the CPUs if that is less."""
 
@@ -60,7 +60,7 @@ def scan(
         job: What to scan.
         resources: Where and how wide.
         progress: Called in this process with everything that happens.
-        stall_seconds: How long one errand may run.
+        stall_seconds: How long one task may run.
         build: Makes an actor's scanner; must be picklable.
 
     Returns:
@@ -146,14 +146,14 @@ class _ScanRun:
 
         return start
 
-    def _finder(self) -> memory.ScoreIndexClient | None:
+    def _finder(self) -> score_index.ScoreIndexClient | None:
         """Return what knows the captions that are scored already; null where images are scored."""
         if self._job.spec.source != "generated":
             return None
         if self._memory is None:
-            like = memory.runs_like(self._results, self._run, self._record.identity)
-            self._memory = memory.start(self._job.results, like)
-        return memory.ScoreIndexClient(self._memory)
+            like = score_index.runs_like(self._results, self._run, self._record.identity)
+            self._memory = score_index.start(self._job.results, like)
+        return score_index.ScoreIndexClient(self._memory)
 
     def run(self, pool: Pool) -> None:
         """Run until everything is committed or given up."""
@@ -172,7 +172,7 @@ class _ScanRun:
     def _loop(self, pool: Pool) -> None:
         while True:
             self._lease.check()
-            watch.check()
+            heartbeat.check()
             for url, answer in self._survey.answers():
                 self._add_shard(url, answer)
             for url in self._survey.late():
@@ -210,8 +210,8 @@ class _ScanRun:
             problem = self._plan.skip(answer)
         else:
             problem = answer.problem
-            for piece in self._plan.work_units(answer):
-                self._queue.add(piece)
+            for unit in self._plan.work_units(answer):
+                self._queue.add(unit)
         for facts in self._plan.skipped[skipped:]:
             self._count(facts)
             self.summary.chunks_skipped += 1
@@ -224,10 +224,10 @@ class _ScanRun:
             case ActorReady(facts):
                 text = f"{facts.device} on {facts.node} in {facts.seconds:.1f} s"
                 self._emit("worker", text, actor=facts.name)
-            case TaskReturned(errand, ChunkReport() as counts, actor):
-                self._returned(errand, counts, actor)
-            case TaskReturned(errand, Failure() as failure):
-                self._refused(errand, failure)
+            case TaskReturned(task, ChunkReport() as counts, actor):
+                self._returned(task, counts, actor)
+            case TaskReturned(task, Failure() as failure):
+                self._refused(task, failure)
             case ActorLost():
                 self._lost(happening)
 
@@ -238,8 +238,8 @@ class _ScanRun:
             for f, effort in self._record.actors
         ]
 
-    def _returned(self, errand: Task, counts: ChunkReport, actor: str) -> None:
-        if errand.proves:
+    def _returned(self, task: Task, counts: ChunkReport, actor: str) -> None:
+        if task.proves:
             self._failed_in_row = 0
         self._seconds += counts.seconds
         self._parts.update(parts_of(counts.facts()))
@@ -247,27 +247,27 @@ class _ScanRun:
         shares = {name: seconds / whole for name, seconds in self._parts.items()}
         self.summary.denoiser_share = shares["network"] + shares["product"]
         self.summary.time_shares = shares
-        self._queue.succeeded(errand)
-        if not errand.trial:
-            self._committed(errand.unit, counts.facts(), actor)
+        self._queue.succeeded(task)
+        if not task.trial:
+            self._committed(task.unit, counts.facts(), actor)
 
-    def _committed(self, piece: WorkUnit, facts: dict[str, Any], actor: str) -> None:
+    def _committed(self, unit: WorkUnit, facts: dict[str, Any], actor: str) -> None:
         self._count(facts)
-        self._record.add_commit(piece.facts())
+        self._record.add_commit(unit.facts())
         self.summary.chunks_done += 1
         counts = {name: facts[name] for name in ChunkReport.names() if name in facts}
-        self._emit("chunk", piece.name, **_about(piece), actor=actor, counts=counts)
+        self._emit("chunk", unit.name, **_about(unit), actor=actor, counts=counts)
 
-    def _refused(self, errand: Task, failure: Failure) -> None:
-        if not failure.usable and not errand.alone:
-            self._retry_apart([errand], failure.text)
+    def _refused(self, task: Task, failure: Failure) -> None:
+        if not failure.usable and not task.alone:
+            self._retry_apart([task], failure.text)
         elif failure.error is DeviceError:
-            self._queue.give_back(errand)
+            self._queue.give_back(task)
         elif failure.error is None:
-            self._failed(errand, f"{failure.text}\n{failure.details}".strip())
+            self._failed(task, f"{failure.text}\n{failure.details}".strip())
         elif failure.error is ShardError:
-            if not self._queue.unreadable(errand):
-                self._incomplete(failure.text, errand.unit.chunk.shard.url)
+            if not self._queue.unreadable(task):
+                self._incomplete(failure.text, task.unit.chunk.shard.url)
         else:
             raise failure.error(failure.text)
 
@@ -276,30 +276,30 @@ class _ScanRun:
         doing = f"with {lost.tasks[0].unit.name}" if lost.tasks else "while it waited"
         self._emit("lost", f"a worker was lost {doing}: {lost.reason}", actor=lost.actor)
         left = list[Task]()
-        for errand in lost.tasks:
-            facts = self._results.read_commit(self._run, errand.unit.name)
-            if errand.trial or facts is None:
-                left.append(errand)
+        for task in lost.tasks:
+            facts = self._results.read_commit(self._run, task.unit.name)
+            if task.trial or facts is None:
+                left.append(task)
             else:
-                self._queue.succeeded(errand)
-                self._committed(errand.unit, facts, lost.actor)
-        left = [errand for errand in left if not self._queue.is_over(errand)]
+                self._queue.succeeded(task)
+                self._committed(task.unit, facts, lost.actor)
+        left = [task for task in left if not self._queue.is_over(task)]
         if lost.blames and len(left) == 1 == len(lost.tasks):
             # A reject tells it, and rows must not depend on the moment.
             self._failed(left[0], DIED if lost.reason in GONE else lost.reason)
         elif lost.blames and left:
             self._retry_apart(left, lost.reason)
         else:
-            for errand in reversed(left):
-                self._queue.give_back(errand)
+            for task in reversed(left):
+                self._queue.give_back(task)
 
-    def _retry_apart(self, errands: list[Task], reason: str) -> None:
-        """Have errands tried alone, of which one may have ended its actor."""
-        self._fail(reason, errands[0].unit.name)
-        for errand in reversed(errands):
-            self._queue.give_back(errand, suspect=True)
-        names = ", ".join(errand.unit.name for errand in errands)
-        self.summary.retries += len(errands)
+    def _retry_apart(self, tasks: list[Task], reason: str) -> None:
+        """Have tasks tried alone, of which one may have ended its actor."""
+        self._fail(reason, tasks[0].unit.name)
+        for task in reversed(tasks):
+            self._queue.give_back(task, suspect=True)
+        names = ", ".join(task.unit.name for task in tasks)
+        self.summary.retries += len(tasks)
         self._emit("retry", f"{reason.partition(chr(10))[0]}; each is tried alone: {names}")
 
     def _fail(self, reason: str, name: str) -> None:
@@ -315,15 +315,15 @@ class _ScanRun:
                 f"({reason.partition(chr(10))[0]}): what is committed is kept; run again to resume"
             )
 
-    def _failed(self, errand: Task, reason: str) -> None:
-        self._fail(reason, errand.unit.name)
+    def _failed(self, task: Task, reason: str) -> None:
+        self._fail(reason, task.unit.name)
         line = reason.partition("\n")[0]
         given_up = len(self._queue.quarantined)
-        self._queue.failed(errand, reason)
+        self._queue.failed(task, reason)
         self.summary.quarantined = list(self._queue.quarantined)
         kind = "retry" if len(self._queue.quarantined) == given_up else "quarantine"
         self.summary.retries += kind == "retry"
-        self._emit(kind, f"{errand.unit.name}: {line}", **_about(errand.unit))
+        self._emit(kind, f"{task.unit.name}: {line}", **_about(task.unit))
 
     def _count(self, facts: Any) -> None:
         for name in (
@@ -352,8 +352,8 @@ class _ScanRun:
         self._progress(event)
 
 
-def _about(piece: WorkUnit) -> dict[str, str]:
-    return {"shard": piece.chunk.shard.url, "chunk": piece.name}
+def _about(unit: WorkUnit) -> dict[str, str]:
+    return {"shard": unit.chunk.shard.url, "chunk": unit.name}
 
 
 def placement(

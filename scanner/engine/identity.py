@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from scanner import calibration, models
+from scanner import models
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
 from scanner.models.levels import SchedulerConfig
 from scanner.models.limits import limits, refuse_baseline
 from scanner.spec import run_id
+from scanner.statistics import calibration
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,8 +142,8 @@ class Event:
         quarantined: Chunks given up.
         shards_counted: Shards whose samples are known.
         shards_total: Shards of the scan; those that a limit leaves out do not count.
-        waiting: Errands that no actor has yet.
-        running: Errands that actors have.
+        waiting: Tasks that no actor has yet.
+        running: Tasks that actors have.
         counts: Of a ``chunk``: its samples, scored, localized, flagged and rejected, ``reasons``
             of rejection, ``seconds``, and of these ``denoiser_seconds``, ``product_seconds``,
             ``preparation_seconds``, ``autoencoder_seconds`` and ``waiting_seconds``.

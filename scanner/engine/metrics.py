@@ -7,8 +7,8 @@ from a lost actor, or found committed, is right here and nowhere else.
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from scanner.engine.job import Event
-from scanner.pace import Throughput
 from scanner.records import parts_of
+from scanner.throughput import Throughput
 
 CHUNK_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 7200.0)
 """Upper bounds of the histogram's buckets."""
@@ -31,17 +31,17 @@ GAUGES = {
     "memscan_run_samples_known": "Samples of the shards that are counted",
     "memscan_shards_counted": "Shards whose samples are known",
     "memscan_shards": "Shards of the scan",
-    "memscan_errands_waiting": "Errands that no actor has yet",
-    "memscan_errands_running": "Errands that actors have",
+    "memscan_tasks_waiting": "Tasks that no actor has yet",
+    "memscan_tasks_running": "Tasks that actors have",
 }
 """Tagged ``run``."""
 
 REJECTED = "memscan_rejected_total"
 """Samples that could not be scored, tagged ``run`` and ``reason``."""
 CHUNK = "memscan_chunk_seconds"
-"""Histogram of an errand's time, tagged ``run``."""
+"""Histogram of a task's time, tagged ``run``."""
 ACTOR_SECONDS = "memscan_actor_seconds_total"
-"""Time of the errands, tagged ``run`` and ``actor``."""
+"""Time of the tasks, tagged ``run`` and ``actor``."""
 DENOISER_SECONDS = "memscan_denoiser_seconds_total"
 """Time of them in the networks, products included, tagged ``run`` and ``actor``."""
 PART_SECONDS = "memscan_actor_part_seconds_total"
@@ -50,7 +50,7 @@ autoencoder, waiting and other."""
 ACTOR_RATE = "memscan_actor_captions_per_second"
 """Over the last two minutes, tagged ``run`` and ``actor``; 0 when the actor is gone."""
 ACTOR_SHARE = "memscan_actor_denoiser_share"
-"""Share of the last errand's time in the networks, tagged ``run`` and ``actor``."""
+"""Share of the last task's time in the networks, tagged ``run`` and ``actor``."""
 
 NAMES = (
     *COUNTERS, *GAUGES, REJECTED, CHUNK, ACTOR_SECONDS, DENOISER_SECONDS, PART_SECONDS, ACTOR_RATE,
@@ -79,13 +79,13 @@ class Metrics:
         self._counters = {name: Counter(name, text, ("run",)) for name, text in COUNTERS.items()}
         self._gauges = {name: Gauge(name, text, ("run",)) for name, text in GAUGES.items()}
         self._rejected = Counter(REJECTED, "Samples that could not be scored", ("run", "reason"))
-        self._chunk = Histogram(CHUNK, "Time of an errand", list(CHUNK_SECONDS), ("run",))
+        self._chunk = Histogram(CHUNK, "Time of a task", list(CHUNK_SECONDS), ("run",))
         by_actor = ("run", "actor")
-        self._seconds = Counter(ACTOR_SECONDS, "Time of the errands", by_actor)
+        self._seconds = Counter(ACTOR_SECONDS, "Time of the tasks", by_actor)
         self._denoiser = Counter(DENOISER_SECONDS, "Time of them in the denoiser", by_actor)
         self._part = Counter(PART_SECONDS, "Time of them by part", (*by_actor, "part"))
         self._rate = Gauge(ACTOR_RATE, "Captions per second over two minutes", by_actor)
-        self._share = Gauge(ACTOR_SHARE, "Denoiser's share of the last errand", by_actor)
+        self._share = Gauge(ACTOR_SHARE, "Denoiser's share of the last task", by_actor)
         self._paces: dict[str, Throughput] = {}
 
     def __call__(self, event: Event) -> None:
@@ -95,8 +95,8 @@ class Metrics:
             ("memscan_run_samples_known", event.samples_total),
             ("memscan_shards_counted", event.shards_counted),
             ("memscan_shards", event.shards_total),
-            ("memscan_errands_waiting", event.waiting),
-            ("memscan_errands_running", event.running),
+            ("memscan_tasks_waiting", event.waiting),
+            ("memscan_tasks_running", event.running),
         ):
             self._gauges[name].set(value, self._run)
         if event.kind in _EVENTS:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scanner.io.shards import Chunk, ShardIndex
+from scanner.shards.reading import Chunk, ShardIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class CommitIndex:
 
 
 class Plan:
-    """Turns indexed shards into pieces, in shard order, up to a limit and a budget.
+    """Turns indexed shards into units, in shard order, up to a limit and a budget.
 
     The limit is of all samples, the budget of those that are not committed yet.
 

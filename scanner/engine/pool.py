@@ -1,4 +1,4 @@
-"""The actors: started, handed errands, watched, replaced."""
+"""The actors: started, handed tasks, watched, replaced."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from scanner.engine.queue import Task, Queue
-from scanner.engine.worker import ChunkReport, ActorUsage, ActorInfo, Failure
+from scanner.engine.queue import Queue, Task
+from scanner.engine.worker import ActorInfo, ActorUsage, ChunkReport, Failure
 from scanner.errors import ClusterError, ConfigError, DeviceError
 
 IN_FLIGHT = 6
-"""Errands per actor: one is read or waits for the device, one is scanned, two may be held until
+"""Tasks per actor: one is read or waits for the device, one is scanned, two may be held until
 their draws fill a batch, one is written, and one is on its way."""
 COMING_SECONDS = 120.0
 """How long work is left for an actor that loads its model."""
@@ -35,7 +35,7 @@ class ActorReady:
 
 @dataclass(frozen=True, slots=True)
 class TaskReturned:
-    """An errand came back."""
+    """A task came back."""
 
     task: Task
     answer: ChunkReport | Failure
@@ -47,9 +47,9 @@ class ActorLost:
     """An actor died, was stopped or could not open.
 
     Attributes:
-        errands: What it had. If it is one, that is what it was at; of several, any may be.
+        tasks: What it had. If it is one, that is what it was at; of several, any may be.
         reason: What is known of it, one line.
-        blames: Whether an errand may be what killed it.
+        blames: Whether a task may be what killed it.
         actor: Its name, if it ever opened.
     """
 
@@ -75,7 +75,7 @@ class _Actor:
     @property
     def is_free(self) -> bool:
         """Whether it may be given more, if there is room."""
-        is_alone = any(errand.alone for _, errand in self.flight)
+        is_alone = any(task.alone for _, task in self.flight)
         return self.opening is None and not self.death_reason and not is_alone
 
 
@@ -91,7 +91,7 @@ class Pool:
     Args:
         start: Starts one actor.
         size: The most at a time.
-        stall_seconds: An errand that runs longer is taken away, and its actor stopped.
+        stall_seconds: A task that runs longer is taken away, and its actor stopped.
         one_gpu_each: Whether two actors on one GPU are a mistake.
     """
 
@@ -113,7 +113,7 @@ class Pool:
 
     @property
     def in_flight(self) -> int:
-        """Errands that actors have."""
+        """Tasks that actors have."""
         return sum(len(a.flight) for a in self._actors)
 
     @property
@@ -122,35 +122,35 @@ class Pool:
         return sum(a.opening is None for a in self._actors)
 
     def grow(self, outstanding: int) -> None:
-        """Start actors until there is one for every outstanding errand, or all there may be."""
+        """Start actors until there is one for every outstanding task, or all there may be."""
         while len(self._actors) < min(self._size, outstanding):
             handle = self._start()
             self._actors.append(_Actor(handle, handle.open.remote(), time.monotonic()))
 
     def hand_out(self, queue: Queue) -> None:
-        """Give errands to the open actors, evenly, until each has enough or none is left.
+        """Give tasks to the open actors, evenly, until each has enough or none is left.
 
         The fewer are left, the less an actor gets ahead of time, so that all end together, and
         one that is still loading its model finds something to do.
 
-        For every errand that must be alone, the actor with the least to do gets nothing more
+        For every task that must be alone, the actor with the least to do gets nothing more
         until it has nothing at all, and then that.
         """
         free = sorted((a for a in self._actors if a.is_free), key=lambda a: len(a.flight))
         draining, others = free[: queue.apart], free[queue.apart :]
         for actor in draining:
-            if not actor.flight and (errand := queue.take()) is not None:
-                self._send(actor, errand)
+            if not actor.flight and (task := queue.take()) is not None:
+                self._send(actor, task)
         for depth in range(1, self._most_each(len(queue)) + 1):
             for actor in others:
                 if len(actor.flight) >= depth:
                     continue
-                if (errand := queue.take(alone=False)) is None:
+                if (task := queue.take(alone=False)) is None:
                     return
-                self._send(actor, errand)
+                self._send(actor, task)
 
     def _most_each(self, waiting: int) -> int:
-        """Return how many errands an actor may have: half its share of what is left, or two."""
+        """Return how many tasks an actor may have: half its share of what is left, or two."""
         now = time.monotonic()
         actors = sum(a.opening is None or now - a.since < COMING_SECONDS for a in self._actors)
         outstanding, actors = waiting + self.in_flight, max(1, actors)
@@ -170,7 +170,7 @@ class Pool:
             yield from self._returned(actor, ready)
 
     def stop_stalled(self) -> None:
-        """Stop the actors whose errand runs too long; they are reported lost in due course.
+        """Stop the actors whose task runs too long; they are reported lost in due course.
 
         Raises:
             ClusterError: If for as long no actor could even be opened.
@@ -234,28 +234,28 @@ class Pool:
             )
         return self._remove(actor, reason)
 
-    def _send(self, actor: _Actor, errand: Task) -> None:
+    def _send(self, actor: _Actor, task: Task) -> None:
         if not actor.flight:
             actor.since = time.monotonic()
-        actor.flight.append((actor.handle.scan.remote(errand), errand))
+        actor.flight.append((actor.handle.scan.remote(task), task))
 
     def _returned(self, actor: _Actor, ready: set[ray.ObjectRef]) -> Iterator[PoolEvent]:
         """Yield the answers of an actor; its death last, so that what it answered counts."""
         died, usable, too_small = "", True, ""
-        for ref, errand in [pair for pair in actor.flight if pair[0] in ready]:
+        for ref, task in [pair for pair in actor.flight if pair[0] in ready]:
             try:
                 answer: ChunkReport | Failure = ray.get(ref)
             except RayError as error:
                 died = actor.death_reason or _reason(error)
                 continue
-            actor.flight.remove((ref, errand))
+            actor.flight.remove((ref, task))
             actor.since = time.monotonic()
             if isinstance(answer, Failure):
                 usable = usable and answer.usable
                 too_small = answer.text if answer.error is DeviceError else too_small
             else:
                 self.efforts[actor.number] = answer.usage
-            yield TaskReturned(errand, answer, actor.name)
+            yield TaskReturned(task, answer, actor.name)
         if died:
             yield self._remove(actor, died)
         elif not usable:
@@ -272,7 +272,7 @@ class Pool:
     def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> ActorLost:
         self._actors.remove(actor)
         ray.kill(actor.handle)
-        return ActorLost(tuple(errand for _, errand in actor.flight), reason, blames, actor.name)
+        return ActorLost(tuple(task for _, task in actor.flight), reason, blames, actor.name)
 
 
 def _reason(error: RayError) -> str:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from scanner.engine.plan import WorkUnit
 
 ATTEMPTS = 3
-"""Times that a piece is tried before its samples are tried apart."""
+"""Times that a unit is tried before its samples are tried apart."""
 CLEAN_TRIALS = 2
 """Times that a sample must fail by itself before it is rejected."""
 MOST_FAILURES_IN_A_ROW = 8
-"""Trials of one piece that fail in a row before the piece is given up."""
+"""Trials of one unit that fail in a row before the unit is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Task:
     """One call of an actor.
 
     Attributes:
-        piece: The piece that it is about.
+        unit: The unit that it is about.
         start: First sample to scan, counted in the chunk.
         stop: One past the last.
         trial: Scans without a commit, to see whether these samples can be scanned.
@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(slots=True)
 class _FailureHistory:
-    """What is known of a piece that failed."""
+    """What is known of a unit that failed."""
 
     reason: str = ""
     failures: int = 0
@@ -54,14 +54,14 @@ class _FailureHistory:
 
 
 class Queue:
-    """Errands to run, in order, with the memory of what failed.
+    """Tasks to run, in order, with the memory of what failed.
 
-    An actor has several errands at a time. If it dies with more than one, none is blamed: each
+    An actor has several tasks at a time. If it dies with more than one, none is blamed: each
     is a suspect, tried again alone. What failed before is tried alone too. So what takes its
-    company along is found out, and no errand is blamed for another.
+    company along is found out, and no task is blamed for another.
 
-    A piece that fails `ATTEMPTS` times is bisected by trials until the samples that fail by
-    themselves are known; the piece is then committed whole, with those as rejects. Bisecting
+    A unit that fails `ATTEMPTS` times is bisected by trials until the samples that fail by
+    themselves are known; the unit is then committed whole, with those as rejects. Bisecting
     never makes a second commit, so two drivers at once cannot split a chunk differently.
     """
 
@@ -73,20 +73,20 @@ class Queue:
         self._successes = 0
 
     def __len__(self) -> int:
-        """Errands waiting."""
+        """Tasks waiting."""
         return len(self._waiting) + len(self._apart)
 
     @property
     def apart(self) -> int:
-        """Errands waiting that must be alone with an actor."""
+        """Tasks waiting that must be alone with an actor."""
         return len(self._apart)
 
-    def add(self, piece: WorkUnit) -> None:
-        """Put a piece at the end."""
-        self._waiting.append(Task(piece, piece.start, piece.stop))
+    def add(self, unit: WorkUnit) -> None:
+        """Put a unit at the end."""
+        self._waiting.append(Task(unit, unit.start, unit.stop))
 
     def take(self, *, alone: bool = True) -> Task | None:
-        """Return the next errand, or null if none waits.
+        """Return the next task, or null if none waits.
 
         Args:
             alone: Whether it would be alone; if not, those that must be are passed over.
@@ -99,105 +99,105 @@ class Queue:
         """Drop what waits."""
         self._waiting.clear()
 
-    def give_back(self, errand: Task, *, suspect: bool = False) -> None:
-        """Put back an errand that is not to blame for anything yet, to be the next.
+    def give_back(self, task: Task, *, suspect: bool = False) -> None:
+        """Put back a task that is not to blame for anything yet, to be the next.
 
         Args:
-            errand: The errand.
+            task: The task.
             suspect: Whether it may have killed its actor.
         """
-        if suspect or errand.alone:
-            self._apart.appendleft(replace(errand, alone=True))
+        if suspect or task.alone:
+            self._apart.appendleft(replace(task, alone=True))
         else:
-            self._waiting.appendleft(errand)
+            self._waiting.appendleft(task)
 
-    def succeeded(self, errand: Task) -> None:
-        """Note that an errand came back."""
-        self._successes += errand.proves
-        case = self._cases.get(errand.unit.name)
-        if errand.trial and case is not None:
+    def succeeded(self, task: Task) -> None:
+        """Note that a task came back."""
+        self._successes += task.proves
+        case = self._cases.get(task.unit.name)
+        if task.trial and case is not None:
             case.failed_in_row = 0
-            self._close_trial(errand.unit, case)
+            self._close_trial(task.unit, case)
 
-    def failed(self, errand: Task, reason: str) -> None:
-        """Note that an errand failed, or took its process with it; decide what follows."""
-        case = self._cases.setdefault(errand.unit.name, _FailureHistory())
+    def failed(self, task: Task, reason: str) -> None:
+        """Note that a task failed, or took its process with it; decide what follows."""
+        case = self._cases.setdefault(task.unit.name, _FailureHistory())
         case.reason = reason
-        if errand.trial:
-            self._trial_failed(errand, case)
+        if task.trial:
+            self._trial_failed(task, case)
             return
         case.failures += 1
         if case.failures < ATTEMPTS:
-            self._again(errand)
+            self._again(task)
         elif case.tried_apart:
-            self._give_up(errand.unit, case)
-        elif errand.stop - errand.start == 1:
+            self._give_up(task.unit, case)
+        elif task.stop - task.start == 1:
             case.failures, case.tried_apart, case.open_trials = 0, True, 1
-            case.poison[errand.start] = reason
-            self._close_trial(errand.unit, case)
+            case.poison[task.start] = reason
+            self._close_trial(task.unit, case)
         else:
             case.failures, case.tried_apart = 0, True
-            self._try_apart(errand, case)
+            self._try_apart(task, case)
 
-    def unreadable(self, errand: Task) -> bool:
-        """Note that an errand's shard could not be read; return whether it is tried again."""
-        case = self._cases.setdefault(errand.unit.name, _FailureHistory())
+    def unreadable(self, task: Task) -> bool:
+        """Note that a task's shard could not be read; return whether it is tried again."""
+        case = self._cases.setdefault(task.unit.name, _FailureHistory())
         case.failures += 1
         if case.failures < ATTEMPTS:
-            self._waiting.append(errand)
+            self._waiting.append(task)
             return True
         case.given_up = True
-        self._forget_trials(errand.unit.name)
+        self._forget_trials(task.unit.name)
         return False
 
-    def is_over(self, errand: Task) -> bool:
-        """Whether the errand's piece was given up while it was on its way."""
-        case = self._cases.get(errand.unit.name)
+    def is_over(self, task: Task) -> bool:
+        """Whether the task's unit was given up while it was on its way."""
+        case = self._cases.get(task.unit.name)
         return case is not None and case.given_up
 
-    def _again(self, errand: Task) -> None:
-        self._apart.append(replace(errand, alone=True))
+    def _again(self, task: Task) -> None:
+        self._apart.append(replace(task, alone=True))
 
-    def _try_apart(self, errand: Task, case: _FailureHistory) -> None:
+    def _try_apart(self, task: Task, case: _FailureHistory) -> None:
         """Queue trials of both halves."""
-        middle = (errand.start + errand.stop) // 2
-        for start, stop in ((errand.start, middle), (middle, errand.stop)):
-            self._again(Task(errand.unit, start, stop, trial=True))
+        middle = (task.start + task.stop) // 2
+        for start, stop in ((task.start, middle), (middle, task.stop)):
+            self._again(Task(task.unit, start, stop, trial=True))
         case.open_trials += 2
 
-    def _trial_failed(self, errand: Task, case: _FailureHistory) -> None:
+    def _trial_failed(self, task: Task, case: _FailureHistory) -> None:
         case.failed_in_row += 1
         if case.given_up:
             return
         if case.failed_in_row >= MOST_FAILURES_IN_A_ROW:
-            self._give_up(errand.unit, case)
-        elif errand.stop - errand.start > 1:
-            self._try_apart(errand, case)
-            self._close_trial(errand.unit, case)
+            self._give_up(task.unit, case)
+        elif task.stop - task.start > 1:
+            self._try_apart(task, case)
+            self._close_trial(task.unit, case)
         else:
-            case.alone[errand.start] = case.alone.get(errand.start, 0) + 1
-            if case.alone[errand.start] < CLEAN_TRIALS:
-                self._again(errand)
+            case.alone[task.start] = case.alone.get(task.start, 0) + 1
+            if case.alone[task.start] < CLEAN_TRIALS:
+                self._again(task)
             else:
-                case.poison[errand.start] = case.reason
-                self._close_trial(errand.unit, case)
+                case.poison[task.start] = case.reason
+                self._close_trial(task.unit, case)
 
-    def _close_trial(self, piece: WorkUnit, case: _FailureHistory) -> None:
+    def _close_trial(self, unit: WorkUnit, case: _FailureHistory) -> None:
         """After the last trial, queue the commit, unless nothing speaks for the environment."""
         case.open_trials -= 1
         if case.open_trials or case.given_up:
             return
-        if len(case.poison) == piece.stop - piece.start and not self._successes:
-            self._give_up(piece, case)
+        if len(case.poison) == unit.stop - unit.start and not self._successes:
+            self._give_up(unit, case)
         else:
             poison = tuple(sorted(case.poison.items()))
-            self._again(Task(piece, piece.start, piece.stop, poison=poison))
+            self._again(Task(unit, unit.start, unit.stop, poison=poison))
 
-    def _give_up(self, piece: WorkUnit, case: _FailureHistory) -> None:
+    def _give_up(self, unit: WorkUnit, case: _FailureHistory) -> None:
         case.given_up = True
-        self._forget_trials(piece.name)
-        self.quarantined.append((piece.name, case.reason))
+        self._forget_trials(unit.name)
+        self.quarantined.append((unit.name, case.reason))
 
     def _forget_trials(self, name: str) -> None:
-        self._waiting = deque(errand for errand in self._waiting if errand.unit.name != name)
-        self._apart = deque(errand for errand in self._apart if errand.unit.name != name)
+        self._waiting = deque(task for task in self._waiting if task.unit.name != name)
+        self._apart = deque(task for task in self._apart if task.unit.name != name)

@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import scanner
 from scanner.engine.job import Job, Summary
-from scanner.engine.worker import ActorUsage, ActorInfo
+from scanner.engine.worker import ActorInfo, ActorUsage
 from scanner.errors import LeaseError, ResultsError
-from scanner.io import coverage
-from scanner.io.results import Results
+from scanner.results import coverage
+from scanner.results.folder import Results
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "ray")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from scanner import calibration, models
+from scanner import models
 from scanner.engine.compute import ComputeThread, ScanRequest
 from scanner.engine.job import Job
 from scanner.engine.queue import Task
@@ -22,13 +22,14 @@ from scanner.errors import (
     ShardError,
     reproducible,
 )
-from scanner.io import shards
-from scanner.io.recall import ScoreFinder, ScoreCacheReader
-from scanner.io.results import Results
-from scanner.io.shards import ShardIndex
-from scanner.io.signed import redacted
 from scanner.records import Caption, Reject, RejectReason
+from scanner.results.folder import Results
+from scanner.results.score_cache import ScoreCacheReader, ScoreFinder
+from scanner.shards import reading
+from scanner.shards.reading import ShardIndex
+from scanner.signed import redacted
 from scanner.spec import ScanSpec
+from scanner.statistics import calibration
 
 if TYPE_CHECKING:
     from scanner.scan.rows import Images
@@ -75,12 +76,12 @@ class ActorUsage:
     """How an actor spent its time so far.
 
     Attributes:
-        seconds: Wall time from its first errand's receipt to the last one's end.
+        seconds: Wall time from its first task's receipt to the last one's end.
         denoiser_seconds: Of that, in the networks: forward evaluations and products.
         product_seconds: Of that, gradients back through the networks.
         preparation_seconds: Time for tokens, text states, noise and probes.
         autoencoder_seconds: Time in the autoencoder.
-        waiting_seconds: Time that the device waited: for errands, reading and committing.
+        waiting_seconds: Time that the device waited: for tasks, reading and committing.
         batch_sizes: Draws at a time at present, by stage.
         shortages: Times that memory ran out and a batch was halved.
     """
@@ -102,20 +103,20 @@ class ActorUsage:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReport:
-    """What came of one errand; all that returns to the driver.
+    """What came of one task; all that returns to the driver.
 
     Attributes:
         samples: Samples read: scored plus rejected.
         scored: Samples with scores.
         flagged: Samples flagged under any seed.
         rejected: Samples rejected.
-        seconds: Time of the actor's device: waiting for this errand, and at work on it. Errands
+        seconds: Time of the actor's device: waiting for this task, and at work on it. Tasks
             overlap, these times do not.
         denoiser_seconds: Of that, in the networks: forward evaluations and products.
         product_seconds: Of that, gradients back through the networks.
         preparation_seconds: Time for tokens, text states, noise and probes.
         autoencoder_seconds: Time in the autoencoder.
-        waiting_seconds: Time that the device waited while the actor had errands: reading and
+        waiting_seconds: Time that the device waited while the actor had tasks: reading and
             committing.
         localized: Samples that got maps.
         screened: Samples that the screen dropped before they were sampled.
@@ -147,7 +148,7 @@ class ChunkReport:
     @classmethod
     def names(cls) -> list[str]:
         """Return what a commit records of them."""
-        return [name for name in cls.__slots__ if name != "effort"]
+        return [name for name in cls.__slots__ if name != "usage"]
 
     def facts(self) -> dict[str, Any]:
         """Return the same with the numbers."""
@@ -200,9 +201,9 @@ def build_scanner(job: Job, device: str) -> "Scanner":
 class Worker:
     """Loads the model once and scans what it is handed.
 
-    `scan` may be called from several threads at once: each reads its errand's shard, waits for
+    `scan` may be called from several threads at once: each reads its task's shard, waits for
     the one thread that has the device, and encodes and commits the rows, so that the device has
-    the next errand while the last one is written. What they hold at a time are captions without
+    the next task while the last one is written. What they hold at a time are captions without
     images, and the maps of localized ones; images are read one by one, after that.
 
     Args:
@@ -217,8 +218,8 @@ class Worker:
     """
 
     def __init__(
-        self, job: Job, run: str, device: str, threads: int, build: ScannerFactory, fingerprint: str = "",
-        finder: ScoreFinder | None = None,
+        self, job: Job, run: str, device: str, threads: int, build: ScannerFactory,
+        fingerprint: str = "", finder: ScoreFinder | None = None,
     ) -> None:  # fmt: skip
         self._job, self._run, self._device, self._threads = job, run, device, threads
         self._build, self._fingerprint = build, fingerprint
@@ -226,15 +227,17 @@ class Worker:
         self._compute: ComputeThread | None = None
         self._results = Results(job.results)
         at_image = job.spec.source != "generated"
-        self._recall = None if finder is None or at_image else ScoreCacheReader(self._results, finder)
+        self._recall = (
+            None if finder is None or at_image else ScoreCacheReader(self._results, finder)
+        )
 
     def open(self) -> ActorInfo | Failure:
         """Load the model."""
         return _answered(self._open)
 
-    def scan(self, errand: Task) -> ChunkReport | Failure:
+    def scan(self, task: Task) -> ChunkReport | Failure:
         """Scan and, unless it is a trial, commit."""
-        answer = _answered(lambda: self._scan(errand))
+        answer = _answered(lambda: self._scan(task))
         if isinstance(answer, Failure) and self._device == "cuda" and answer.error is None:
             return Failure(None, answer.text, answer.details, usable=_cuda_works())
         return answer
@@ -257,20 +260,20 @@ class Worker:
         seconds = time.perf_counter() - start
         return ActorInfo(os.getpid(), platform.node(), name, self._threads, seconds, gpu)
 
-    def _scan(self, errand: Task) -> ChunkReport:
+    def _scan(self, task: Task) -> ChunkReport:
         if self._scanner is None or self._compute is None:
-            raise RuntimeError("a worker was handed an errand before it was opened")
-        with self._compute.errand():
-            return self._scanned(errand, self._scanner, self._compute)
+            raise RuntimeError("a worker was handed a task before it was opened")
+        with self._compute.task():
+            return self._scanned(task, self._scanner, self._compute)
 
-    def _scanned(self, errand: Task, scanner: "Scanner", compute: ComputeThread) -> ChunkReport:
-        captions, rejects = self._sorted_out(errand, scanner)
+    def _scanned(self, task: Task, scanner: "Scanner", compute: ComputeThread) -> ChunkReport:
+        captions, rejects = self._sorted_out(task, scanner)
         known = {} if self._recall is None else self._recall.rows(list(captions.values()))
-        work = compute.scan(ScanRequest(list(captions.values()), known, errand.alone))
-        images = _images(errand, captions) if self._job.images else _no_images
+        work = compute.scan(ScanRequest(list(captions.values()), known, task.alone))
+        images = _images(task, captions) if self._job.images else _no_images
         result = scanner.rows(work, images)
         result.rejects.extend(rejects)
-        samples, rejected = errand.stop - errand.start, len(result.rejects)
+        samples, rejected = task.stop - task.start, len(result.rejects)
         counts = ChunkReport(
             samples=samples, scored=samples - rejected, rejected=rejected,
             flagged=len({row.caption.key for row in result.scores if row.flagged}),
@@ -282,23 +285,23 @@ class Worker:
             evaluations=dict(work.cost.evaluations),
             usage=self._usage(scanner, compute),
         )  # fmt: skip
-        if not errand.trial:
-            facts = errand.unit.facts() | counts.facts()
+        if not task.trial:
+            facts = task.unit.facts() | counts.facts()
             extra = list(scanner.extra_columns)
-            self._results.commit(self._run, errand.unit.name, result, extra=extra, facts=facts)
+            self._results.commit(self._run, task.unit.name, result, extra=extra, facts=facts)
             if self._recall is not None:
-                self._recall.add(self._run, errand.unit.name, work.verdicts.keys())
+                self._recall.add(self._run, task.unit.name, work.verdicts.keys())
         return counts
 
     def _sorted_out(
-        self, errand: Task, scanner: "Scanner"
+        self, task: Task, scanner: "Scanner"
     ) -> tuple[dict[int, Caption], list[Reject]]:
         """Return what to scan, by position in the chunk, and what is rejected.
 
         Images that are scored are decoded here, in the thread that reads.
         """
         captions, rejects = dict[int, Caption](), list[Reject]()
-        for position, item in _read(errand, self._job.spec):
+        for position, item in _read(task, self._job.spec):
             taken = item if isinstance(item, Reject) else scanner.draws_of(item)
             if isinstance(taken, Reject):
                 rejects.append(taken)
@@ -314,7 +317,7 @@ class Worker:
 
 
 def _seconds_of(parts: Mapping[str, float]) -> dict[str, float]:
-    """Return seconds by part as `Counts` and `Effort` name them."""
+    """Return seconds by part as `ChunkReport` and `ActorUsage` name them."""
     network, product = parts.get("network", 0.0), parts.get("product", 0.0)
     others = ("preparation", "autoencoder", "waiting")
     return {"denoiser_seconds": network + product, "product_seconds": product} | {
@@ -326,27 +329,27 @@ def index_shard(url: str, chunk_size: int, finished: frozenset[str]) -> ShardInd
     """Count a shard; of one that is committed whole, return the identity without opening it."""
 
     def look() -> ShardIndex | str:
-        shard = shards.stat(url)
-        return shard.id if shard.id in finished else shards.index(shard, chunk_size)
+        shard = reading.stat(url)
+        return shard.id if shard.id in finished else reading.index(shard, chunk_size)
 
     return _answered(look)
 
 
-def _read(errand: Task, spec: ScanSpec) -> Iterator[tuple[int, Caption | Reject]]:
-    """Yield an errand's samples with their positions in the chunk, the poisoned as rejects.
+def _read(task: Task, spec: ScanSpec) -> Iterator[tuple[int, Caption | Reject]]:
+    """Yield a task's samples with their positions in the chunk, the poisoned as rejects.
 
     Args:
-        errand: What to read.
+        task: What to read.
         spec: Says whether images or captions are scored, or both.
 
     Raises:
         ShardError: If the shard has fewer samples than when it was counted.
     """
     images = spec.source != "generated"
-    samples = shards.read(errand.unit.chunk, images=images, captions=spec.captions)
-    items = islice(samples, errand.start, errand.stop)
-    poison, end = dict(errand.poison), errand.start
-    for position, item in enumerate(items, errand.start):
+    samples = reading.read(task.unit.chunk, images=images, captions=spec.captions)
+    items = islice(samples, task.start, task.stop)
+    poison, end = dict(task.poison), task.start
+    for position, item in enumerate(items, task.start):
         end = position + 1
         reason = None if isinstance(item, Reject) else poison.get(position)
         if reason is not None and not isinstance(item, Reject):
@@ -354,21 +357,21 @@ def _read(errand: Task, spec: ScanSpec) -> Iterator[tuple[int, Caption | Reject]
             yield position, Reject(item.shard, item.key, RejectReason.POISON, text, item.sha256)
         else:
             yield position, item
-    if end != errand.stop:
+    if end != task.stop:
         raise ShardError(
-            f"{errand.unit.chunk.shard.url} has changed since it was counted: "
-            f"chunk {errand.unit.chunk.number} ends after {end} samples, not {errand.stop}"
+            f"{task.unit.chunk.shard.url} has changed since it was counted: "
+            f"chunk {task.unit.chunk.number} ends after {end} samples, not {task.stop}"
         )
 
 
-def _images(errand: Task, captions: Mapping[int, Caption]) -> "Images":
+def _images(task: Task, captions: Mapping[int, Caption]) -> "Images":
     """Return what reads the images of captions, which it is given as numbers in their order."""
     positions = list(captions)
 
     def images(wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         numbers = {positions[number]: number for number in wanted}
         keys = {position: captions[position].key for position in numbers}
-        for position, content in shards.pictures(errand.unit.chunk, keys):
+        for position, content in reading.pictures(task.unit.chunk, keys):
             yield numbers[position], content
 
     return images

@@ -13,22 +13,22 @@ import numpy as np
 
 import scanner
 from scanner import files
-from scanner.audit import copies
-from scanner.audit.copies import Group
-from scanner.audit.diff import Change, Diff, PreviousNight, RunView, alerted, diff
-from scanner.audit.night import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
-from scanner.audit.policy import Policy
-from scanner.audit.removal import write_removal
-from scanner.audit.report import PageOptions, page
+from scanner.analysis.diff import Change, Diff, PreviousNight, RunView, alerted, diff
 from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.identity import identify
 from scanner.engine.plan import CommitIndex
-from scanner.io import shards
-from scanner.io.lease import Lease
+from scanner.matching import copies
+from scanner.matching.copies import Group
 from scanner.nightly import corpus
 from scanner.nightly.corpus import CorpusListing
+from scanner.nightly.formats import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
+from scanner.nightly.policy import Policy
+from scanner.nightly.removal import write_removal
 from scanner.nightly.state import AuditState, in_effect
+from scanner.report.page import PageOptions, page
+from scanner.results.lease import Lease
+from scanner.shards import reading
 
 NIGHTS = 14
 """Nights whose new findings a summary lists."""
@@ -125,7 +125,9 @@ def audit(
             shards=frozenset(i for ids in counts.values() for i in ids),
         )  # fmt: skip
         changed = corpus.compared(listing, before)
-        found = diff(_view_of(state, last), view, _with_reasons(state, last, listing, changed, left))
+        found = diff(
+            _view_of(state, last), view, _with_reasons(state, last, listing, changed, left)
+        )
         incomplete += _unscored(found.figures)
         then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
         alerts = _judged(found, request.policy, state.mutes(), then, today)
@@ -149,8 +151,9 @@ def audit(
 
 
 def _scanned(
-    state: AuditState, request: AuditRequest, resources: Resources, progress: Callable[[Event], None],
-    scan: Scan, listing: CorpusListing, before: Mapping[str, Any], run: str,
+    state: AuditState, request: AuditRequest, resources: Resources,
+    progress: Callable[[Event], None], scan: Scan, listing: CorpusListing,
+    before: Mapping[str, Any], run: str,
 ) -> tuple[int, list[str]]:  # fmt: skip
     """Scan if there is anything to scan; return samples scanned now and what is incomplete."""
     commits = state.results.commits(run)
@@ -207,7 +210,9 @@ def _ordered(
     return tuple(sorted(job.shards, key=urgency))
 
 
-def _coverage(state: AuditState, listing: CorpusListing, figures: Mapping[str, int]) -> dict[str, int]:
+def _coverage(
+    state: AuditState, listing: CorpusListing, figures: Mapping[str, int]
+) -> dict[str, int]:
     """Return how many distinct captions the corpus has and how many of them are scanned."""
     readable = [shard for shard in listing.shards.values() if shard is not None]
     state.catalogue.fill(readable, images=False)
@@ -221,7 +226,9 @@ def _view_of(state: AuditState, last: Mapping[str, Any] | None) -> RunView | Non
     """Return what the last audit looked at."""
     if last is None:
         return None
-    return RunView(results=state.results, run=last["run"], shards=in_effect(last), fdr=last.get("fdr"))
+    return RunView(
+        results=state.results, run=last["run"], shards=in_effect(last), fdr=last.get("fdr")
+    )
 
 
 def _with_reasons(
@@ -281,7 +288,7 @@ def _with_copies(
     corpus_now = [shard for shard in listing.shards.values() if shard is not None]
     state.catalogue.fill(corpus_now, images=True, progress=told)
     with closing(view.open()) as con:
-        groups = copies.search(con, there, corpus_now, state.catalogue, shards.images, told)
+        groups = copies.search(con, there, corpus_now, state.catalogue, reading.images, told)
     state.catalogue.forget(but={shard.id for shard in corpus_now})
     return [
         replace(a, images=groups.get(a.change.finding.identity))

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from scanner.audit.findings import Finding
+from scanner.analysis.findings import Finding
 from scanner.engine.plan import CommitIndex
 from scanner.errors import ShardError
-from scanner.io import shards
-from scanner.io.catalogue import ImageIndex
-from scanner.io.shards import Shard
+from scanner.matching.image_index import ImageIndex
+from scanner.shards import reading
+from scanner.shards.reading import Shard
 
 AT_ONCE = 16
 
@@ -38,7 +38,9 @@ def listed(addresses: Sequence[str]) -> CorpusListing:
     )
 
 
-def compared(listing: CorpusListing, before: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def compared(
+    listing: CorpusListing, before: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[str]]:
     """Return which shards are added, changed, removed and unreadable since an audit.
 
     Args:
@@ -79,7 +81,10 @@ def in_effect(
 
 
 def waiting(
-    found: Collection[Finding], listing: CorpusListing, missing: Sequence[str], catalogue: ImageIndex
+    found: Collection[Finding],
+    listing: CorpusListing,
+    missing: Sequence[str],
+    catalogue: ImageIndex,
 ) -> set[str]:
     """Return the identities of the findings whose caption stands in a shard not scanned whole.
 
@@ -145,6 +150,6 @@ def problems_of(ledger: CommitIndex, identities: Iterable[str]) -> list[str]:
 
 def _looked_up(url: str) -> Shard | str:
     try:
-        return shards.stat(url)
+        return reading.stat(url)
     except ShardError as error:
         return str(error)

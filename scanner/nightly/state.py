@@ -22,10 +22,10 @@ from typing import Any, Self
 
 from scanner import files
 from scanner.errors import ConfigError, ResultsError
-from scanner.io.catalogue import ImageIndex
-from scanner.io.results import Results
-from scanner.io.stores import LocalStore
+from scanner.matching.image_index import ImageIndex
 from scanner.parsing import from_json
+from scanner.results.folder import Results
+from scanner.results.stores import LocalStore
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")

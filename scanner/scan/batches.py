@@ -64,7 +64,7 @@ class BatchSize:
     """The size of one stage's batches, and what becomes of a batch that does not fit.
 
     Args:
-        size: Draws at a time; null measures it, or takes `USUAL` without a gauge.
+        size: Draws at a time; null measures it, or takes `DEFAULT_RULES` without a gauge.
         gauge: What to measure with.
         proven: Whether one draw is known to fit.
 

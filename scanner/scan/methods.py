@@ -50,7 +50,7 @@ class Setting:
         step %= len(schedule.timesteps)
         return schedule.timesteps[step], schedule.alphas[step], schedule.sigmas[step]
 
-    def at_step(self, samples: slice) -> "Setting":
+    def of_samples(self, samples: slice) -> "Setting":
         """Return the setting of some samples of the batch."""
         captions, empty = self.condition.chunk(2)
         return replace(self, condition=torch.cat([captions[samples], empty[samples]]))
@@ -74,7 +74,7 @@ class Step:
     """One step of a trajectory.
 
     Attributes:
-        step: Counted from 0, the noisiest.
+        index: Counted from 0, the noisiest.
         level: Its level.
         x: The latents before it, ``(B, C, H, W)``.
         conditional: Their conditional score, in 1 / latent.
@@ -85,7 +85,7 @@ class Step:
         bottleneck: What the model's middle gave for the empty caption, ``(B, C, h, w)``; the same.
     """
 
-    step: int
+    index: int
     level: Level
     x: Tensor
     conditional: Tensor
@@ -103,7 +103,7 @@ class Step:
 class Observer(Protocol):
     """A detector on its way along one batch's trajectory."""
 
-    def update(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Take a step in; steps come in order."""
         ...
 
@@ -134,7 +134,7 @@ class ObserverBase:
         """Return none."""
         return {}
 
-    def path(self) -> Tensor | None:
+    def per_step(self) -> Tensor | None:
         """Return none."""
         return None
 
@@ -150,10 +150,10 @@ class Wen(ObserverBase):
         super().__init__()
         self.steps = steps
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Keep the norm of an early enough step."""
-        if self.steps is None or moment.step < self.steps:
-            self.kept.append(detectors.norm(moment.difference))
+        if self.steps is None or step.index < self.steps:
+            self.kept.append(detectors.norm(step.difference))
 
 
 class Sharpness(ObserverBase):
@@ -163,16 +163,16 @@ class Sharpness(ObserverBase):
         super().__init__()
         self.setting = setting
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Take the product at the first step, a few samples at a time."""
-        if moment.step > 0:
+        if step.index > 0:
             return
-        tangent = moment.conditional - moment.unconditional
+        tangent = step.conditional - step.unconditional
         parts: list[Tensor] = []
         for start in range(0, len(tangent), TANGENTS_AT_ONCE):
             part = slice(start, start + TANGENTS_AT_ONCE)
-            function = self.setting.at_step(part).scores(moment.level)
-            parts.append(detectors.sharpness(function, moment.x[part], tangent[part]))
+            function = self.setting.of_samples(part).scores(step.level)
+            parts.append(detectors.sharpness(function, step.x[part], tangent[part]))
         self.kept.append(torch.cat(parts))
 
 
@@ -183,12 +183,12 @@ class GradientGap(ObserverBase):
         super().__init__()
         self.setting = setting
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Take the gradients at the first step."""
-        if moment.step == 0:
-            function = self.setting.scores(moment.level)
-            scores = torch.cat([moment.conditional, moment.unconditional])
-            gap = detectors.gradient_gap(function, moment.x, scores, moment.level[2])
+        if step.index == 0:
+            function = self.setting.scores(step.level)
+            scores = torch.cat([step.conditional, step.unconditional])
+            gap = detectors.gradient_gap(function, step.x, scores, step.level[2])
             self.kept.append(gap)
 
 
@@ -199,11 +199,11 @@ class ScoreMatching(ObserverBase):
         super().__init__()
         self.before: Tensor | None = None
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Remember the second step's noise, compare the third's."""
-        if moment.step not in (1, 2):
+        if step.index not in (1, 2):
             return
-        noise = moment.conditional * -moment.level[2]
+        noise = step.conditional * -step.level[2]
         if self.before is None:
             self.before = noise
         else:
@@ -213,15 +213,15 @@ class ScoreMatching(ObserverBase):
 class Increment(ObserverBase):
     """The largest step of the latent along the trajectory."""
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Keep the length of the step."""
-        self.kept.append(detectors.norm(moment.after - moment.x))
+        self.kept.append(detectors.norm(step.after - step.x))
 
     def scores(self) -> Tensor:
         """Return the largest length, ``(B,)``."""
         return torch.stack(self.kept).amax(dim=0)
 
-    def path(self) -> Tensor | None:
+    def per_step(self) -> Tensor | None:
         """Return the length of every step."""
         return torch.stack(self.kept, dim=1)
 
@@ -229,10 +229,10 @@ class Increment(ObserverBase):
 class Spread(ObserverBase):
     """How unevenly the sampled picture excites the channels of the network's bottleneck."""
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Take the unconditional branch at the last step, which alone comes with features."""
-        if moment.bottleneck is not None:
-            self.kept.append(detectors.spread(moment.bottleneck))
+        if step.bottleneck is not None:
+            self.kept.append(detectors.spread(step.bottleneck))
 
 
 class Anisotropy(ObserverBase):
@@ -243,11 +243,11 @@ class Anisotropy(ObserverBase):
         self.setting = setting
         self.cosines: Tensor | None = None
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Evaluate the pure noise once more at the first step."""
-        if moment.step == 0:
-            self.cosines = cosines(self.setting, moment.x)
-            first = detectors.norm(moment.difference)
+        if step.index == 0:
+            self.cosines = cosines(self.setting, step.x)
+            first = detectors.norm(step.difference)
             self.kept.append(detectors.anisotropy(first, self.cosines))
 
     def maps(self) -> dict[tuple[str, str], Tensor]:
@@ -262,10 +262,10 @@ class BrightEnding(ObserverBase):
         super().__init__()
         self.attention: Tensor | None = None
 
-    def see(self, moment: Step) -> None:
+    def update(self, step: Step) -> None:
         """Keep every step's energies, and the attention of the last."""
-        self.kept.append(moment.difference.square().sum(dim=1))
-        self.attention = moment.attention
+        self.kept.append(step.difference.square().sum(dim=1))
+        self.attention = step.attention
 
     def scores(self) -> Tensor:
         """Return the local detection score, ``(B,)``.
@@ -296,7 +296,7 @@ class Method:
         formula: In the letters of ``docs/methods.md``.
         unit: Of the number, or of a map's pixels.
         source: Where it was published.
-        passes: Evaluations beyond the trajectory, by name in `PASSES`; shared by all that name
+        passes: Evaluations beyond the trajectory, by name in `EVALUATIONS`; shared by all that name
             the same.
         observer: Makes the observer; null where the method is taken when a caption is localized.
     """
@@ -410,7 +410,7 @@ def needs_bottleneck(spec: ScanSpec) -> bool:
 
 
 def evaluations_of(spec: ScanSpec, *, localized: bool) -> set[str]:
-    """Return the names in `PASSES` that a draw needs beyond its trajectory."""
+    """Return the names in `EVALUATIONS` that a draw needs beyond its trajectory."""
     asked = [DETECTORS[n] for n in spec.detectors if localized or n not in WHEN_LOCALIZED]
     if localized:
         asked += [MAPS[name] for name in spec.maps]
@@ -439,7 +439,7 @@ def evaluations(
         baseline: Whether there is a less-trained network beside the model.
 
     Returns:
-        ``forward``, ``vjp`` and ``jvp``, as `scanner.scan.tally.Counted` counts them.
+        ``forward``, ``vjp`` and ``jvp``, as `EvaluationCounter` counts them.
     """
     total = Counter(forward=2 if spec.source == "image" else 2 * spec.steps)
     if localized and baseline and spec.captions:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner import masks, pictures
-from scanner.calibration import Calibration
-from scanner.pictures import Match
+from scanner import masks
+from scanner.matching import pictures
+from scanner.matching.pictures import Match
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.scan import methods
-from scanner.scan.work import DrawState, CaptionVerdict, ChunkState, columns_of
+from scanner.scan.state import CaptionVerdict, ChunkState, DrawState, columns_of
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
 
 Images = Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
 """From positions among the captions to the encoded training images that are there."""

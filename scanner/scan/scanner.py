@@ -9,29 +9,29 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from scanner.calibration import Calibration
 from scanner.errors import ConfigError
 from scanner.models.base import Denoiser, HasLevels
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import methods, sources, stages
 from scanner.scan.batches import BatchSize, CudaMemoryGauge
 from scanner.scan.clock import Clock
+from scanner.scan.evaluation_counter import EvaluationCounter, attentive, bottled
 from scanner.scan.rows import Images, RowContext, Rows
 from scanner.scan.stages import Draw
-from scanner.scan.tally import EvaluationCounter, attentive, bottled
-from scanner.scan.work import (
+from scanner.scan.state import (
     CACHE_BYTES,
     RECENT_BYTES,
-    Cost,
-    ScoringFailure,
-    FirstStep,
-    ScoreCache,
-    Latents,
-    DrawState,
     CaptionVerdict,
     ChunkState,
+    Cost,
+    DrawState,
+    FirstStep,
+    Latents,
+    ScoreCache,
+    ScoringFailure,
 )
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
+from scanner.statistics.calibration import Calibration
 
 D = TypeVar("D", Draw, DrawState)
 
@@ -293,7 +293,9 @@ class Scanner:
                 work.verdicts[sha] = verdict = self._clean_images(captions[sha], by_seed)
                 self._recent.add(sha, verdict)
         done = work.verdicts.keys() | work.failures.keys()
-        work.first = {draw: first for draw, first in work.first.items() if draw.identity not in done}
+        work.first = {
+            draw: first for draw, first in work.first.items() if draw.identity not in done
+        }
         return [draw for draw in draws if draw.identity not in done]
 
     def _clean_images(self, caption: Caption, norms: Mapping[int, float]) -> CaptionVerdict:
@@ -455,7 +457,9 @@ class Scanner:
             for i, draw in enumerate(draws)
         ]  # fmt: skip
 
-    def _store_detection(self, networks: _Networks, draws: list[Draw], work: ChunkState) -> stages.Detection:
+    def _store_detection(
+        self, networks: _Networks, draws: list[Draw], work: ChunkState
+    ) -> stages.Detection:
         """Sample draws, or look at their images; all of a batch are of one source."""
         at_image = draws[0].at_image
         spec = self._places[at_image].spec

@@ -13,8 +13,8 @@ from scanner.models.base import Denoiser, HasPrediction
 from scanner.numerics import curvature, detectors, maps, noise, snapback
 from scanner.numerics.schedule import ddim_end, ddim_step
 from scanner.scan import methods
-from scanner.scan.methods import Level, Step, Setting
-from scanner.scan.tally import attentive, bottled, preparing
+from scanner.scan.evaluation_counter import attentive, bottled, preparing
+from scanner.scan.methods import Level, Setting, Step
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 
@@ -103,7 +103,7 @@ class FirstEvaluation:
 @torch.no_grad()
 def first_step(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> FirstEvaluation:
     """Evaluate the first step alone: two evaluations a draw, which `detect` need not repeat."""
-    setting, x = setting_at(denoiser, draws, spec), initial_latents(denoiser, draws)
+    setting, x = setting_of(denoiser, draws, spec), initial_latents(denoiser, draws)
     level = setting.level(0)
     conditional, unconditional = setting.scores(level)(torch.cat([x, x])).chunk(2)
     norm = detectors.norm(detectors.noise_difference(conditional, unconditional, level[2]))
@@ -130,7 +130,7 @@ def detect(
         ConfigError: If attention is asked for and the model has none.
         ValueError: If the spec has no step.
     """
-    setting = setting_at(denoiser, draws, spec)
+    setting = setting_of(denoiser, draws, spec)
     observers = methods.observers(setting, spec.detectors)
     x = initial_latents(denoiser, draws)
     moment = place = None
@@ -176,7 +176,7 @@ def detect_image(
     Raises:
         ConfigError: If attention is asked for and the model has none.
     """
-    setting = setting_at(denoiser, draws, spec, baseline)
+    setting = setting_of(denoiser, draws, spec, baseline)
     _, alpha, sigma = setting.level(0)
     latents = {d.identity: denoiser.compress(pictures[d.identity][None])[0] for d in draws}
     clean = torch.stack([latents[d.identity] for d in draws])
@@ -297,7 +297,7 @@ def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
         return torch.stack(own).to(denoiser.device)
 
 
-def setting_at(
+def setting_of(
     denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec,
     baseline: tuple[str, Denoiser] | None = None,
 ) -> Setting:  # fmt: skip
@@ -334,7 +334,7 @@ def localize(
         seen: Of `detect`: its points and its further maps are used.
         spec: Steps, probes and their design, and what is asked for.
     """
-    setting = setting_at(denoiser, draws, spec, baseline)
+    setting = setting_of(denoiser, draws, spec, baseline)
     vectors = probes_of(denoiser, draws, spec)
     found, own = Localization(), None
     if "probes" in methods.evaluations_of(spec, localized=True):
@@ -348,7 +348,9 @@ def localize(
                 found.scores[name] = dimension
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in seen.maps:
         with torch.no_grad():
-            found.maps["anisotropy", "null"] = methods.cosines(setting, initial_latents(denoiser, draws))
+            found.maps["anisotropy", "null"] = methods.cosines(
+                setting, initial_latents(denoiser, draws)
+            )
     if baseline is not None and spec.captions:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)

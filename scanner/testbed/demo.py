@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Protocol
 
 from scanner import files, models
-from scanner.audit import calibrate as fitting
-from scanner.audit import panel, report
-from scanner.audit.evaluate import Evaluation, evaluate
+from scanner.analysis.evaluate import Evaluation, evaluate
 from scanner.engine import driver
 from scanner.engine.cluster import cluster
 from scanner.engine.job import Event, Job, Resources, Summary
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.models.stable_diffusion import StableDiffusion
+from scanner.report import page, panel
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import ScanSpec
+from scanner.statistics import fit as fitting
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 from scanner.testbed.reproduction import Reproduction, reproductions
 
@@ -78,7 +78,9 @@ def make_corpus(folder: Path, seed: int, number: int, metered: MeterFactory) -> 
         make.write_truth(items, truth)
 
 
-def run(out: Path, number: int, resources: Resources, metered: MeterFactory, watched: ViewFactory) -> Demo:
+def run(
+    out: Path, number: int, resources: Resources, metered: MeterFactory, watched: ViewFactory
+) -> Demo:
     """Run it all into a folder; what is there already is not done again.
 
     Args:
@@ -100,14 +102,14 @@ def run(out: Path, number: int, resources: Resources, metered: MeterFactory, wat
     with cluster(resources.address):
         null = Job(
             model=pipeline, baseline=early, results=str(out / "calibration.results"), spec=spec,
-            shards=tuple(shards.expand([str(corpus / "calibration-*.tar")])), chunk_size=32,
+            shards=tuple(reading.expand([str(corpus / "calibration-*.tar")])), chunk_size=32,
         )  # fmt: skip
         done = _scan(null, resources, "calibrate", watched)
         fitted = fitting.fit(Results(null.results), done.run)
         fitted.save(calibration)
         job = Job(
             model=pipeline, baseline=early, results=str(results), spec=spec, images=True,
-            shards=tuple(shards.expand([str(corpus / "evaluation-*.tar")])), chunk_size=32,
+            shards=tuple(reading.expand([str(corpus / "evaluation-*.tar")])), chunk_size=32,
             calibration=str(calibration),
         )  # fmt: skip
         summary = _scan(job, resources, "scan", watched)
@@ -117,8 +119,8 @@ def run(out: Path, number: int, resources: Resources, metered: MeterFactory, wat
     reproduced = _reproduce(pipeline, spec, metered)
     sheet = _sheet(results, summary.run, truth, out / "contact-sheet.png")
     html = out / "report.html"
-    options = report.PageOptions(images=shards.images, calibration=fitted)
-    files.write(html, report.page(Results(results), summary.run, options))
+    options = page.PageOptions(images=reading.images, calibration=fitted)
+    files.write(html, page.page(Results(results), summary.run, options))
     return Demo(out, summary, evaluation, reproduced, sheet, html)
 
 
@@ -147,7 +149,7 @@ def _sheet(results: Path, run_name: str, truth: Path, target: Path) -> Path:
         "texture": 1,
         "trap": 2,
     }
-    image = panel.contact_sheet(Results(results), run_name, shards.image, truth, wanted)
+    image = panel.contact_sheet(Results(results), run_name, reading.image, truth, wanted)
     with files.binary(target) as stream:
         image.save(stream, "PNG")
     return target

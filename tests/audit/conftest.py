@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_results import record
 
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import duckdb
 import numpy as np
 from PIL import Image
 
-from scanner.io.results import Results
 from scanner.masks import to_heatmap, to_runs
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow, caption_hash
+from scanner.results.folder import Results
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(seeds=(0, 1))

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from made_results import MODEL, SPEC, commit, mask, record, score
 
-from scanner.audit.calibrate import fit, screen
-from scanner.calibration import MASK_SHARE, Calibration, Screen, SnapBack, benjamini_hochberg, load
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, region
+from scanner.statistics.calibration import (
+    MASK_SHARE,
+    Calibration,
+    Screen,
+    SnapBack,
+    benjamini_hochberg,
+    load,
+)
+from scanner.statistics.fit import fit, screen
 
 
 def calibration(scores: tuple[float, ...]) -> Calibration:

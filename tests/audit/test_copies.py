@@ -9,14 +9,13 @@ import webdataset
 from made_results import commit, mask, score
 from PIL import Image, ImageEnhance
 
-from scanner import pictures
-from scanner.audit import copies
-from scanner.audit.findings import findings
-from scanner.audit.query import connect
-from scanner.audit.removal import write_removal
-from scanner.io import shards
-from scanner.io.catalogue import ImageIndex
+from scanner.analysis.findings import findings
+from scanner.analysis.query import connect
+from scanner.matching import copies, pictures
+from scanner.matching.image_index import ImageIndex
+from scanner.nightly.removal import write_removal
 from scanner.records import caption_hash
+from scanner.shards import reading
 from scanner.testbed import corpus
 
 LEFT = np.where(np.arange(16)[None, :].repeat(16, 0) < 8, 5.0, -1.0)
@@ -45,14 +44,14 @@ class Corpus:
     def __init__(self, make, folder) -> None:
         self.results, self.folder = make(), folder
         self.catalogue = ImageIndex(folder / "catalogue")
-        self.shards: list[shards.Shard] = []
+        self.shards: list[reading.Shard] = []
 
     def put(self, name, samples):
         path = str(self.folder / f"{name}.tar")
         with webdataset.TarWriter(path) as tar:
             for key, (text, content) in samples.items():
                 tar.write({"__key__": key, "txt": text, "png": content})
-        self.shards.append(shards.stat(path))
+        self.shards.append(reading.stat(path))
         return path
 
     def finding(self, shard, key, text, generated, match):
@@ -65,7 +64,7 @@ class Corpus:
         self.catalogue.fill(self.shards, images=True)
         with closing(connect(self.results)) as con:
             found = findings(con)
-            return copies.search(con, found, self.shards, self.catalogue, shards.images)
+            return copies.search(con, found, self.shards, self.catalogue, reading.images)
 
 
 @pytest.fixture
@@ -127,7 +126,7 @@ def test_nothing_is_said_of_a_corpus_without_images(planted):
     path = str(planted.folder / "t.tar")
     with webdataset.TarWriter(path) as tar:
         tar.write({"__key__": "k", "txt": "one"})
-    planted.shards.append(shards.stat(path))
+    planted.shards.append(reading.stat(path))
     planted.finding(path, "k", "one", A, None)
     assert planted.searched() == {}
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scanner.audit.detection import detection_row, family_weights, ranking, tpr_name
+from scanner.analysis.detection import detection_row, family_weights, ranking, tpr_name
 
 RNG = np.random.default_rng(1)
 

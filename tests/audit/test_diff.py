@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_results import commit, mask, record, score
 
-from scanner.audit.diff import RunView, as_json, as_text, diff
+from scanner.analysis.diff import RunView, as_json, as_text, diff
 from scanner.errors import ResultsError
 
 HILL = np.where(np.arange(64).reshape(8, 8) < 32, 5.0, -1.0)

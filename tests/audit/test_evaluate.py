@@ -7,12 +7,12 @@ import pytest
 from made_results import commit, mask, score, write_truth
 from PIL import Image
 
-from scanner.audit import figures
-from scanner.audit.evaluate import Evaluation, evaluate
-from scanner.audit.truth import Truth
+from scanner.analysis.evaluate import Evaluation, evaluate
+from scanner.analysis.truth import Truth
 from scanner.errors import ConfigError
 from scanner.masks import window
 from scanner.records import Reject, caption_hash
+from scanner.report import figures
 
 REGION = np.zeros((16, 16), bool)
 REGION[:, :8] = True

@@ -3,7 +3,7 @@ import string
 
 import pytest
 
-from scanner.audit.families import families
+from scanner.statistics.families import families
 
 
 def together(*captions: str) -> bool:

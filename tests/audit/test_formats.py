@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_results import commit, score
 
-from scanner.audit.output import write_csv, write_json
-from scanner.audit.query import connect
-from scanner.audit.removal import write_removal
-from scanner.audit.text import printable, spreadsheet_cell, visible
+from scanner.analysis.output import write_csv, write_json
+from scanner.analysis.query import connect
 from scanner.cli.events import line
 from scanner.engine.job import Event
+from scanner.nightly.removal import write_removal
 from scanner.records import caption_hash
+from scanner.text import printable, spreadsheet_cell, visible
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import formats

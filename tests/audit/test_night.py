@@ -3,11 +3,11 @@ from dataclasses import replace
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
-from scanner.audit import night as forms
-from scanner.audit.diff import Change
-from scanner.audit.findings import Finding
-from scanner.audit.night import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
-from scanner.audit.text import spreadsheet_cell
+from scanner.analysis.diff import Change
+from scanner.analysis.findings import Finding
+from scanner.nightly import formats as forms
+from scanner.nightly.formats import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
+from scanner.text import spreadsheet_cell
 
 VILE = "\x00\x1b[2J\u202e`</failure> ]]> @here <!channel>\ud7ff\ufffe"
 

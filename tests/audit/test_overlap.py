@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.audit.overlap import agreement, bilinear, sweep
+from scanner.analysis.overlap import agreement, bilinear, sweep
 from scanner.masks import intersection_over_union, mean_filtered
 
 RNG = np.random.default_rng(2)

@@ -6,13 +6,13 @@ import pytest
 from made_results import commit, jpeg, mask, score, write_truth
 from PIL import Image
 
-from scanner.audit.canvas import ANCHORS, coloured, drawable, font, masked, outlined, wrapped
-from scanner.audit.evidence import colour_scale, gather, picture
-from scanner.audit.findings import findings
-from scanner.audit.panel import contact_sheet, panel, sheet
-from scanner.audit.query import connect
-from scanner.audit.thumbnails import gallery
+from scanner.analysis.evidence import colour_scale, gather, picture
+from scanner.analysis.findings import findings
+from scanner.analysis.query import connect
 from scanner.errors import ConfigError
+from scanner.report.canvas import ANCHORS, coloured, drawable, font, masked, outlined, wrapped
+from scanner.report.panel import contact_sheet, panel, sheet
+from scanner.report.thumbnails import gallery
 
 SIDE = 16
 REGION = np.zeros((SIDE, SIDE), bool)

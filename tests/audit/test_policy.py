@@ -1,9 +1,9 @@
 import pytest
 
-from scanner.audit.diff import Change
-from scanner.audit.findings import Finding
-from scanner.audit.policy import Policy, load
+from scanner.analysis.diff import Change
+from scanner.analysis.findings import Finding
 from scanner.errors import ConfigError
+from scanner.nightly.policy import Policy, load
 
 
 def finding(match=None, p_value=0.5, copies=1):

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from made_results import commit, mask, score
 
-from scanner.audit import query
-from scanner.audit.findings import findings
-from scanner.audit.query import connect, run_query, statement
+from scanner.analysis import query
+from scanner.analysis.findings import findings
+from scanner.analysis.query import connect, run_query, statement
 from scanner.errors import ConfigError, ResultsError
-from scanner.io import ledger
-from scanner.io.results import Results
 from scanner.records import Reject, caption_hash
+from scanner.results import manifest
+from scanner.results.folder import Results
 
 MAP = np.arange(16.0).reshape(4, 4)
 
@@ -370,13 +370,13 @@ def test_an_unknown_format_and_a_missing_target_are_refused(results) -> None:
 
 def test_a_commit_record_is_read_once_however_many_ask(results, monkeypatch) -> None:
     read: list[str] = []
-    whole = ledger.read_commit
+    whole = manifest.read_commit
 
     def counted(store: Any, name: str, content: bytes) -> dict[str, Any]:
         read.append(name)
         return whole(store, name, content)
 
-    monkeypatch.setattr(ledger, "read_commit", counted)
+    monkeypatch.setattr(manifest, "read_commit", counted)
     connect(results).close()
     assert read
     assert len(read) == len(set(read))

@@ -9,15 +9,15 @@ import pytest
 from browser import CHROMIUM, browser
 from made_results import commit, jpeg, mask, score
 
-from scanner.audit.canvas import overlay
-from scanner.audit.evidence import picture
-from scanner.audit.findings import Finding, cutoff_of, findings
-from scanner.audit.histogram import histogram
-from scanner.audit.query import connect
-from scanner.audit.report import RowMark, PageOptions, page
-from scanner.audit.text import printable
-from scanner.audit.thumbnails import gallery
-from scanner.calibration import Calibration
+from scanner.analysis.evidence import picture
+from scanner.analysis.findings import Finding, cutoff_of, findings
+from scanner.analysis.query import connect
+from scanner.report.canvas import overlay
+from scanner.report.histogram import histogram
+from scanner.report.page import PageOptions, RowMark, page
+from scanner.report.thumbnails import gallery
+from scanner.statistics.calibration import Calibration
+from scanner.text import printable
 
 HOSTILE = [
     "<script>document.title='pwned'</script>",

@@ -12,17 +12,18 @@ from made_results import commit, mask, score
 from PIL import Image
 from typer.testing import CliRunner
 
-from scanner import models, pictures
-from scanner.audit import panel, report, retrieval
-from scanner.audit.evaluate import captions
-from scanner.audit.findings import findings
-from scanner.audit.query import connect
+from scanner import models
+from scanner.analysis.evaluate import captions
+from scanner.analysis.findings import findings
+from scanner.analysis.query import connect
 from scanner.cli import app
-from scanner.io import shards
-from scanner.io.catalogue import ImageIndex
-from scanner.io.results import Results
+from scanner.matching import pictures, retrieval
+from scanner.matching.image_index import ImageIndex
 from scanner.records import Caption, caption_hash
+from scanner.report import page, panel
+from scanner.results.folder import Results
 from scanner.scan.scanner import Scanner
+from scanner.shards import reading
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus
 
@@ -68,11 +69,11 @@ def searched(make, tmp_path):
         local = mask(text, LEFT, threshold=1.0, image=png(pixels))
         maps.append(replace(local, caption=rows[-1].caption, match="none", match_mse=0.1))
     commit(results, "r1", rows, maps)
-    there = [shards.stat(path) for path in paths]
+    there = [reading.stat(path) for path in paths]
     catalogue = ImageIndex(tmp_path / "catalogue")
     catalogue.fill(there, images=True)
     with closing(connect(results)) as con:
-        found = retrieval.retrieve(con, there, catalogue, shards.images)
+        found = retrieval.retrieve(con, there, catalogue, reading.images)
     return results, paths, given, found
 
 
@@ -129,11 +130,11 @@ def test_findings_the_page_the_panel_and_sql_show_what_was_retrieved(searched):
         ).fetchall()
     assert rows == [("caption 1", "k25")]
     assert by_text["caption 1"].nearest == "a copy of an image of another caption: k25"
-    page = report.page(results, "r1", report.PageOptions())
-    assert "a copy of an image of another caption: k25" in page
-    assert "<dt>retrieved copies</dt><dd>2</dd>" in page
-    plain = panel.panel(results, "r1", "k00", shards.image)
-    wide = panel.panel(results, "r1", "k01", shards.image)
+    html = page.page(results, "r1", page.PageOptions())
+    assert "a copy of an image of another caption: k25" in html
+    assert "<dt>retrieved copies</dt><dd>2</dd>" in html
+    plain = panel.panel(results, "r1", "k00", reading.image)
+    wide = panel.panel(results, "r1", "k01", reading.image)
     assert wide.width > plain.width
 
 

@@ -9,10 +9,10 @@ import pytest
 from webdataset import TarWriter
 
 from scanner import cli, models
-from scanner.calibration import Calibration
 from scanner.engine import cluster
 from scanner.models.gaussian import Gaussian
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
 
 RATE = 0.2
 OPTIONS = ("--model", "gaussian", "--steps", 2, "--probes", 1, "--seeds", 2, "--device", "cpu")

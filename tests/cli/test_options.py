@@ -1,11 +1,11 @@
 import pytest
 from typer.testing import CliRunner
 
-from scanner.calibration import Calibration
 from scanner.cli import app, options
 from scanner.errors import ConfigError, IncompleteError
 from scanner.models import fingerprint
 from scanner.spec import DETECTORS, MAPS, ScanSpec
+from scanner.statistics.calibration import Calibration
 
 
 def test_names_are_a_list_or_a_word_for_one():

@@ -12,13 +12,13 @@ import torch
 import typer
 
 from scanner import cli
-from scanner.cli.sending import WRITTEN
+from scanner.cli.submit_check import WRITTEN
 from scanner.engine.driver import placement
 from scanner.engine.job import Resources
 from scanner.errors import ConfigError, ExitCode
-from scanner.io.results import Results
 from scanner.models.device import choose_device, local_device
 from scanner.records import Caption, ChunkResult, ScoreRow
+from scanner.results.folder import Results
 
 READ_ONLY = {("plan",)}
 """Commands whose ``--out`` names what another command writes."""
@@ -203,10 +203,10 @@ def test_every_command_takes_the_same_device(cuda, mps, monkeypatch):
 @pytest.mark.parametrize("asks", ["choose", "plan", "inspect"])
 def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
     from scanner import models
+    from scanner.choose import run
     from scanner.cli import checks
-    from scanner.engine import forecast
     from scanner.models import describe, device
-    from scanner.testbed import choice
+    from scanner.planning import forecast
 
     class AskedError(Exception):
         pass
@@ -218,7 +218,7 @@ def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(models, "load", loaded)
     monkeypatch.setattr(describe, "describe", loaded)
-    assert choice.local_device is forecast.local_device is device.local_device
+    assert run.local_device is forecast.local_device is device.local_device
     if asks == "inspect":
         with pytest.raises(AskedError, match=r"^cpu$"):
             checks.inspect("gaussian", "auto", "float32")
@@ -227,9 +227,9 @@ def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
         with pytest.raises(AskedError, match=r"^cpu$"):
             forecast._measured(job, "auto")
     else:
-        monkeypatch.setattr(choice, "read", lambda truth: {})
-        monkeypatch.setattr(choice, "_captions", lambda sources: {})
-        monkeypatch.setattr(choice, "_chosen", lambda *given: [Caption("s", "k", "text")])
-        question = choice.ChoiceRequest(model="m", spec=type("Spec", (), {"dtype": "float32"}))
+        monkeypatch.setattr(run, "read", lambda truth: {})
+        monkeypatch.setattr(run, "_captions", lambda sources: {})
+        monkeypatch.setattr(run, "_chosen", lambda *given: [Caption("s", "k", "text")])
+        question = run.ChoiceRequest(model="m", spec=type("Spec", (), {"dtype": "float32"}))
         with pytest.raises(AskedError, match=r"^cpu$"):
-            choice.measured(question, [], Path("truth"))
+            run.measured(question, [], Path("truth"))

@@ -7,12 +7,12 @@ import pytest
 from test_fdr import OPTIONS, captions, memscan, write
 
 from scanner import models
-from scanner.audit import report
-from scanner.audit.report import PageOptions
-from scanner.calibration import Calibration, Screen, SnapBack
-from scanner.cli import promises, reports
+from scanner.cli import error_rates, reports
 from scanner.errors import ConfigError
+from scanner.report import page
+from scanner.report.page import PageOptions
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration, Screen, SnapBack
 
 SPEC = ScanSpec(seeds=(0, 1), steps=2, probes=1)
 
@@ -26,7 +26,7 @@ def made(number: int, **more: Any) -> Calibration:
 
 
 def test_rates_that_null_captions_support_have_an_interval_and_others_say_what_they_need():
-    found = promises.lines(made(200, families=200))
+    found = error_rates.lines(made(200, families=200))
     assert found[0].startswith("p-values are 0.005 or more, 1 / (n + 1) for 200 null captions")
     assert "only for captions of the same kinds in the same shares" in found[0]
     assert found[1] == "200 null captions, 200 families: no two are near-identical"
@@ -41,20 +41,20 @@ def test_rates_that_null_captions_support_have_an_interval_and_others_say_what_t
 
 
 def test_families_are_warned_of_and_named_where_one_of_each_is_kept():
-    found = promises.lines(made(200, families=20))
+    found = error_rates.lines(made(200, families=20))
     assert found[1].startswith("warning: 200 null captions, but 20 families of near-identical ones")
     assert "count 20: no rate below 0.048 is supported" in found[1]
     assert found[3].endswith("(95%, for captions of the same families)")
-    kept = promises.lines(replace(made(20, families=20), captions=200))
+    kept = error_rates.lines(replace(made(20, families=20), captions=200))
     assert kept[1] == "200 null captions, 20 families of near-identical ones: one of each is kept"
     assert kept[3].endswith("needs at least 99 null captions; these are 20")
-    assert not any("families" in line for line in promises.lines(made(200)))
+    assert not any("families" in line for line in error_rates.lines(made(200)))
 
 
 def test_images_have_the_upper_end_alone():
     """Either test may be what clears an image, so no rate is its least."""
     nulls = tuple(map(float, range(150)))
-    found = promises.lines(made(200, snap_back=SnapBack(nulls)))
+    found = error_rates.lines(made(200, snap_back=SnapBack(nulls)))
     assert (
         "Δs > 198 and snap-back > 149 bits; this calibration's own rate is 2.43% at most"
         in (found[2])
@@ -70,7 +70,7 @@ def test_images_have_the_upper_end_alone():
     ],
 )
 def test_a_screens_recall_is_said_on_average_and_with_confidence(screen, said):
-    text = "\n".join(promises.lines(made(99, screen=screen)))
+    text = "\n".join(error_rates.lines(made(99, screen=screen)))
     assert all(one in text for one in said)
     assert ("needs 59" in text) is ("needs 59 pos" in said)
     assert ("warning" in text) is (screen.families == 7)
@@ -94,7 +94,7 @@ def test_a_rate_at_which_nothing_can_be_flagged_is_refused(
     assert code == 2
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=said.replace("(", r"\(")):
-        promises.check([path], float(options[1]), options[0], is_asked=True, decides=True)
+        error_rates.check([path], float(options[1]), options[0], is_asked=True, decides=True)
 
 
 def test_the_default_rate_is_only_warned_of_but_an_audit_must_flag(tmp_path, monkeypatch, capsys):
@@ -111,7 +111,7 @@ def test_what_is_said_before_a_scan(tmp_path, capsys):
     made(30).save(path := tmp_path / "calibration.json")
 
     def said(rate: float, *, is_asked: bool = False, decides: bool = True) -> str:
-        promises.check([path], rate, "--fpr", is_asked=is_asked, decides=decides)
+        error_rates.check([path], rate, "--fpr", is_asked=is_asked, decides=decides)
         return " ".join(capsys.readouterr().err.split())
 
     assert "these are 30" in said(0.01)
@@ -132,10 +132,10 @@ def test_a_report_on_a_run_under_a_tail_takes_its_calibration_and_says_what_is_w
     record = {"identity": {"calibration": "123456789abc"}, "config": {"calibration": str(path)}}
     assert reports._calibration(record, path) == reports._calibration(record, None) == old
     options = PageOptions(calibration=old)
-    said = report._calibration(record["identity"], options)
+    said = page._calibration(record["identity"], options)
     assert "p-values are 0.005 or more; smaller ones are of a tail model" in said
     untailed = {"calibration": old.fingerprint()}
     assert reports._calibration({"identity": untailed}, path) == old
-    assert "tail" not in report._calibration(untailed, options)
+    assert "tail" not in page._calibration(untailed, options)
     with pytest.raises(ConfigError, match=r"must be the calibration of the run \(other\)"):
         reports._calibration({"identity": {"calibration": "other"}}, path)

@@ -12,7 +12,7 @@ import pytest
 from test_cli import COMMAND, memscan, process
 from webdataset.writer import TarWriter
 
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 SETTINGS = ["--model", "gaussian", "--steps", "3", "--probes", "1", "--actors", "1",
             "--threshold", "0", "--chunk-size", "4"]  # fmt: skip

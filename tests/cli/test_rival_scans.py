@@ -14,7 +14,7 @@ from webdataset.writer import TarWriter
 import scanner.engine.driver  # noqa: F401 - the refusal below is to come while there is work left
 from scanner import cli
 from scanner.errors import ConfigError
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 
 def write_shards(folder, captions=24):

@@ -5,8 +5,8 @@ import json
 import pytest
 from test_fdr import OPTIONS, captions, memscan, rows, write
 
-from scanner import calibration
 from scanner.engine import cluster
+from scanner.statistics import calibration
 
 
 @pytest.mark.timeout(600)

@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from scanner.cli import app
-from scanner.engine import submission
 from scanner.errors import ConfigError
+from scanner.submit import jobs
 
 SCAN = ["scan", "s3://bucket/{0..9}.tar", "--model", "gaussian"]
 
@@ -25,7 +25,7 @@ class _Recorder:
 
 @pytest.fixture
 def submit(monkeypatch, tmp_path):
-    monkeypatch.setattr(submission, "Jobs", _Recorder)
+    monkeypatch.setattr(jobs, "Jobs", _Recorder)
     monkeypatch.setattr(_Recorder, "sent", [])
     monkeypatch.chdir(tmp_path)
 

@@ -8,7 +8,7 @@ from slow_server import slow_server
 from test_cli import process
 from webdataset.writer import TarWriter
 
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 pytest.importorskip("aiohttp")
 

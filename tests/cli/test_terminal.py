@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from scanner import cli
-from scanner.audit import query
+from scanner.analysis import query
 from scanner.errors import ConfigError
-from scanner.io.results import Results
 from scanner.records import Caption, ChunkResult, Reject, ScoreRow
+from scanner.results.folder import Results
 
 VILE = "key\x1b]0;owned\x07\x9b2J\r\u202e\u2028"
 HIDDEN = {"Cc", "Cf", "Zl", "Zp"}

@@ -9,10 +9,10 @@ import webdataset
 
 from scanner.engine import Job, Resources, scan
 from scanner.engine.worker import build_scanner
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.models.gaussian import Gaussian
+from scanner.results.folder import Results
 from scanner.scan.scanner import Scanner
+from scanner.shards import reading
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=2, probes=1, localize="flagged", threshold=0.0)
@@ -28,7 +28,7 @@ def write_shard(path: Path, captions: list[str]) -> Path:
 
 def job_of(paths: list[Path], results: Path, **changes) -> Job:
     settings = {"model": "gaussian", "spec": SPEC, "chunk_size": CHUNK, "batch_size": 4}
-    addresses = tuple(shards.expand([str(path) for path in paths]))
+    addresses = tuple(reading.expand([str(path) for path in paths]))
     return Job(shards=addresses, results=str(results), **(settings | changes))
 
 

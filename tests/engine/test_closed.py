@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from scanner.engine.checkup import is_loopback, open_to
-from scanner.engine.closed import authenticated
+from scanner.engine.authentication import authenticated
+from scanner.engine.health import is_loopback, open_to
 
 pytest.importorskip("psutil")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -115,7 +115,7 @@ def test_the_environment_is_as_before(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/mine")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     before = dict(os.environ)
-    monkeypatch.setattr("scanner.engine.closed.read_again", lambda: None)
+    monkeypatch.setattr("scanner.engine.authentication.read_again", lambda: None)
     tokens = set()
     for _ in range(2):
         with authenticated():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from engine_harness import keys, write_shard
 
-from scanner.engine import survey, watch
+from scanner.engine import heartbeat, indexing
 from scanner.errors import ClusterLostError
 
 psutil = pytest.importorskip("psutil")
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import cluster_loss  # noqa: E402 - its folder is on the path only now
 
 SETTINGS = cluster_loss.SETTINGS | {
-    watch.RECONNECT_SETTING: "15",  # a loss after 12 s
+    heartbeat.RECONNECT_SETTING: "15",  # a loss after 12 s
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": "2000",
@@ -99,14 +99,14 @@ def test_joining_a_cluster_that_does_not_answer_ends_in_bounded_time(shard, tmp_
 
 
 def test_the_limits_follow_rays_own_setting(monkeypatch):
-    monkeypatch.delenv(watch.RECONNECT_SETTING, raising=False)
-    assert watch.limits() == (watch.SILENCE_SECONDS, watch.GRACE_SECONDS)
-    assert sum(watch.limits()) <= 30
-    monkeypatch.setenv(watch.RECONNECT_SETTING, "600")
-    silence, grace = watch.limits()
+    monkeypatch.delenv(heartbeat.RECONNECT_SETTING, raising=False)
+    assert heartbeat.limits() == (heartbeat.SILENCE_SECONDS, heartbeat.GRACE_SECONDS)
+    assert sum(heartbeat.limits()) <= 30
+    monkeypatch.setenv(heartbeat.RECONNECT_SETTING, "600")
+    silence, grace = heartbeat.limits()
     assert (silence, grace) == (480, 5)
-    monkeypatch.setenv(watch.RECONNECT_SETTING, "10")
-    assert sum(watch.limits()) < 10
+    monkeypatch.setenv(heartbeat.RECONNECT_SETTING, "10")
+    assert sum(heartbeat.limits()) < 10
 
 
 def test_shards_are_not_blamed_for_a_node_that_died(monkeypatch):
@@ -115,6 +115,6 @@ def test_shards_are_not_blamed_for_a_node_that_died(monkeypatch):
     def get(_):
         raise LocalRayletDiedError
 
-    monkeypatch.setattr(survey, "ray", SimpleNamespace(get=get))
+    monkeypatch.setattr(indexing, "ray", SimpleNamespace(get=get))
     with pytest.raises(ClusterLostError, match="the node that this process"):
-        survey._answer(None)
+        indexing._answer(None)

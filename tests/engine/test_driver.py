@@ -9,7 +9,7 @@ from engine_harness import CHUNK, SPEC, job_of, keys, rows, run, write_shard
 from scanner.engine import Job, Resources, scan
 from scanner.engine.driver import placement
 from scanner.errors import ConfigError, ResultsError
-from scanner.io.results import Results
+from scanner.results.folder import Results
 from scanner.scan import methods
 from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
 

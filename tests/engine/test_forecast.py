@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from engine_harness import SPEC, job_of, run, write_shard
 
-from scanner.engine.forecast import Forecast, forecast
 from scanner.engine.identity import identify
 from scanner.errors import ConfigError
-from scanner.io.results import Results
+from scanner.planning.forecast import Forecast, forecast
+from scanner.results.folder import Results
 from scanner.spec import ScanSpec
 
 

@@ -14,7 +14,7 @@ import ray
 from engine_harness import job_of, run, slow_build
 from scanner.engine import driver
 from scanner.errors import ConfigError
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 def shared(job, device):
     import scanner.engine.worker as worker

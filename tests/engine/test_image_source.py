@@ -14,7 +14,7 @@ from PIL import Image
 
 from scanner.engine.identity import identify
 from scanner.errors import ConfigError
-from scanner.io.results import Results
+from scanner.results.folder import Results
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(

@@ -3,8 +3,8 @@
 import pytest
 from engine_harness import job_of, rows, run
 
-from scanner.io import coverage, verify
-from scanner.io.results import Results
+from scanner.results import coverage, verify
+from scanner.results.folder import Results
 
 
 def looked_at(results, name):

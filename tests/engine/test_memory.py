@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 from engine_harness import job_of, run, write_shard
 
 from scanner.engine.worker import build_scanner
-from scanner.io.results import Results
 from scanner.models.gaussian import Gaussian
+from scanner.results.folder import Results
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=2, probes=4, threshold=1000.0, seeds=(0, 1), detectors=("wen", "increment"))
@@ -79,14 +79,16 @@ def test_other_settings_and_missing_detectors_are_scored_anew(tmp_path):
 def test_a_memory_that_dies_costs_time_and_no_row(tmp_path, monkeypatch):
     import ray
 
-    from scanner.engine import memory
+    from scanner.engine import score_index
 
     def dead(root, runs):
-        handle = ray.remote(memory.ScoreIndexActor).options(num_cpus=0).remote(root, tuple(runs))
+        handle = (
+            ray.remote(score_index.ScoreIndexActor).options(num_cpus=0).remote(root, tuple(runs))
+        )
         ray.kill(handle)
         return handle
 
-    monkeypatch.setattr(memory, "start", dead)
+    monkeypatch.setattr(score_index, "start", dead)
     shard = write_shard(tmp_path / "a.tar", DULL[:8])
     done = run(job_of([shard], tmp_path / "r", spec=SPEC), actors=1, build=build_scanner)
     assert (done.scored, done.is_complete) == (8, True)

@@ -18,9 +18,9 @@ from ray.cluster_utils import Cluster
 from engine_harness import job_of, rows, run
 from scanner.engine import driver
 from scanner.engine.plan import Ledger, Plan
-from scanner.engine.queue import Errand
+from scanner.engine.queue import Task
 from scanner.engine.worker import Worker, build_scanner, survey
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 folder = Path(sys.argv[1])
 joined = folder / "joined"
@@ -40,8 +40,8 @@ def undisturbed(job, name):
     worker = Worker(job, name, "cpu", 1, build_scanner)
     worker.open()
     for url in job.shards:
-        for piece in Plan(Ledger({}), None).pieces(survey(url, job.chunk_size, frozenset())):
-            worker.scan(Errand(piece, piece.start, piece.stop))
+        for unit in Plan(Ledger({}), None).units(survey(url, job.chunk_size, frozenset())):
+            worker.scan(Task(unit, unit.start, unit.stop))
 
 cluster = Cluster(shutdown_at_exit=False)
 small = {"object_store_memory": 80 << 20}

@@ -16,17 +16,17 @@ def index_of(sizes, shard="s"):
 
 
 def plan_all(commits, limit, indices):
-    """Plan every shard; return the pieces, and what is committed after they are."""
+    """Plan every shard; return the units, and what is committed after they are."""
     ledger = CommitIndex(commits)
-    plan, pieces = Plan(ledger, limit), []
+    plan, units = Plan(ledger, limit), []
     for index in indices:
         if index.shard.id in ledger.finished().get(index.shard.url, ()):
             plan.skip(index.shard.id)
         else:
-            pieces += plan.work_units(index)
-    facts = {p.name: p.facts() | {"samples": p.stop - p.start} for p in pieces}
-    assert len(facts) == len(pieces)
-    return plan, pieces, commits | facts
+            units += plan.work_units(index)
+    facts = {p.name: p.facts() | {"samples": p.stop - p.start} for p in units}
+    assert len(facts) == len(units)
+    return plan, units, commits | facts
 
 
 def covered(commits):
@@ -61,8 +61,8 @@ def test_limits_in_any_order_and_then_none_cover_each_sample_once(sizes, limits)
 
 
 def test_a_whole_chunk_keeps_its_own_name_and_a_part_gets_another():
-    _, pieces, _ = plan_all({}, 5, [index_of([4, 4])])
-    assert [p.name for p in pieces] == ["s-id-0", "s-id-1.0-1"]
+    _, units, _ = plan_all({}, 5, [index_of([4, 4])])
+    assert [p.name for p in units] == ["s-id-0", "s-id-1.0-1"]
 
 
 def test_a_finished_shard_need_not_be_opened_and_a_partial_one_must():

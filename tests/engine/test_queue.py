@@ -8,25 +8,25 @@ from scanner.engine.plan import WorkUnit
 from scanner.engine.queue import ATTEMPTS, MOST_FAILURES_IN_A_ROW, Queue
 
 
-def piece(name, samples):
+def unit(name, samples):
     return WorkUnit(SimpleNamespace(name=name, samples=samples), 0, samples, 1)
 
 
 def drain(queue, kills):
-    """Run errands to the end; ``kills`` says whether a sample of a piece fails its errand."""
+    """Run tasks to the end; ``kills`` says whether a sample of a unit fails its task."""
     committed, tries = {}, 0
-    while (errand := queue.take()) is not None:
+    while (task := queue.take()) is not None:
         tries += 1
         assert tries < 1000
-        poison = {position for position, _ in errand.poison}
-        scanned = set(range(errand.start, errand.stop)) - poison
-        if any(kills(errand.piece.name, position) for position in scanned):
-            queue.failed(errand, "it died\ntrace")
+        poison = {position for position, _ in task.poison}
+        scanned = set(range(task.start, task.stop)) - poison
+        if any(kills(task.unit.name, position) for position in scanned):
+            queue.failed(task, "it died\ntrace")
         else:
-            queue.succeeded(errand)
-            if not errand.trial:
-                assert errand.piece.name not in committed
-                committed[errand.piece.name] = poison
+            queue.succeeded(task)
+            if not task.trial:
+                assert task.unit.name not in committed
+                committed[task.unit.name] = poison
     return committed, tries
 
 
@@ -34,8 +34,8 @@ def drain(queue, kills):
 def test_the_poison_sample_is_found_wherever_it_stands(samples):
     for bad in {0, samples // 2, samples - 1}:
         queue = Queue()
-        queue.add(piece("good", 3))
-        queue.add(piece("bad", samples))
+        queue.add(unit("good", 3))
+        queue.add(unit("bad", samples))
         committed, tries = drain(queue, lambda name, p, bad=bad: name == "bad" and p == bad)
         assert committed == {"good": set(), "bad": {bad}}
         assert not queue.quarantined
@@ -44,15 +44,15 @@ def test_the_poison_sample_is_found_wherever_it_stands(samples):
 
 def test_several_poison_samples_are_found():
     queue = Queue()
-    queue.add(piece("bad", 64))
+    queue.add(unit("bad", 64))
     committed, _ = drain(queue, lambda _, p: p in {3, 4, 60})
     assert committed == {"bad": {3, 4, 60}}
 
 
 def test_a_piece_of_which_nothing_comes_back_is_given_up_not_rejected():
     queue = Queue()
-    queue.add(piece("bad", 64))
-    queue.add(piece("good", 2))
+    queue.add(unit("bad", 64))
+    queue.add(unit("good", 2))
     committed, tries = drain(queue, lambda name, _: name == "bad")
     assert committed == {"good": set()}
     assert queue.quarantined == [("bad", "it died\ntrace")]
@@ -61,8 +61,8 @@ def test_a_piece_of_which_nothing_comes_back_is_given_up_not_rejected():
 
 def test_where_nothing_ever_works_no_sample_is_blamed():
     queue = Queue()
-    queue.add(piece("one", 1))
-    queue.add(piece("two", 2))
+    queue.add(unit("one", 1))
+    queue.add(unit("two", 2))
     committed, _ = drain(queue, lambda *_: True)
     assert committed == {}
     assert sorted(name for name, _ in queue.quarantined) == ["one", "two"]
@@ -70,27 +70,27 @@ def test_where_nothing_ever_works_no_sample_is_blamed():
 
 def test_failures_that_pass_cost_no_sample():
     queue = Queue()
-    queue.add(piece("unlucky", 8))
+    queue.add(unit("unlucky", 8))
     for _ in range(ATTEMPTS):
         queue.failed(queue.take(), "the node died")
     committed, _ = drain(queue, lambda *_: False)
     assert committed == {"unlucky": set()}
 
 
-def test_an_errand_given_back_is_the_next_and_costs_no_attempt():
+def test_an_task_given_back_is_the_next_and_costs_no_attempt():
     queue = Queue()
-    queue.add(piece("a", 1))
-    queue.add(piece("b", 1))
+    queue.add(unit("a", 1))
+    queue.add(unit("b", 1))
     for _ in range(2 * ATTEMPTS):
-        errand = queue.take()
-        assert errand.unit.name == "a"
-        queue.give_back(errand)
+        task = queue.take()
+        assert task.unit.name == "a"
+        queue.give_back(task)
     assert drain(queue, lambda *_: False)[0] == {"a": set(), "b": set()}
 
 
 def test_an_unreadable_piece_is_tried_again_and_then_left_without_blame():
     queue = Queue()
-    queue.add(piece("a", 1))
+    queue.add(unit("a", 1))
     assert [queue.unreadable(queue.take()) for _ in range(ATTEMPTS)] == [True, True, False]
     assert queue.take() is None
     assert not queue.quarantined
@@ -98,14 +98,14 @@ def test_an_unreadable_piece_is_tried_again_and_then_left_without_blame():
 
 def test_what_must_be_alone_is_passed_over_by_an_actor_that_has_company():
     queue = Queue()
-    queue.add(piece("a", 2))
-    queue.add(piece("b", 2))
+    queue.add(unit("a", 2))
+    queue.add(unit("b", 2))
     queue.give_back(queue.take(), suspect=True)
     assert queue.apart == 1
     assert queue.take(alone=False).unit.name == "b"
     assert queue.take(alone=False) is None
-    errand = queue.take()
-    assert (errand.unit.name, errand.alone) == ("a", True)
+    task = queue.take()
+    assert (task.unit.name, task.alone) == ("a", True)
 
 
 @given(
@@ -115,37 +115,37 @@ def test_what_must_be_alone_is_passed_over_by_an_actor_that_has_company():
     seed=st.randoms(use_true_random=False),
 )
 def test_company_of_what_kills_is_never_blamed(sizes, bad, depth, seed):
-    """An actor with several errands dies if any of them is deadly; the driver's rules, no Ray."""
+    """An actor with several tasks dies if any of them is deadly; the driver's rules, no Ray."""
     queue, committed, flight, started = Queue(), {}, [], 0
-    queue.add(piece("fine", 1))
+    queue.add(unit("fine", 1))
     for number, size in enumerate(sizes):
-        queue.add(piece(str(number), size))
+        queue.add(unit(str(number), size))
     deadly = {(str(n), p) for n, p in bad if n < len(sizes) and p < sizes[n]}
     while len(queue) or flight:
         started += 1
         assert started < 2000
-        while len(flight) < depth and not any(errand.alone for errand in flight):
-            if (errand := queue.take(alone=not flight)) is None:
+        while len(flight) < depth and not any(task.alone for task in flight):
+            if (task := queue.take(alone=not flight)) is None:
                 break
-            flight.append(errand)
+            flight.append(task)
         doomed = [
-            errand for errand in flight
+            task for task in flight
             if any(
-                (errand.piece.name, p) in deadly and p not in dict(errand.poison)
-                for p in range(errand.start, errand.stop)
+                (task.unit.name, p) in deadly and p not in dict(task.poison)
+                for p in range(task.start, task.stop)
             )
         ]  # fmt: skip
         if doomed and len(flight) == 1:
             queue.failed(flight.pop(), "it died")
         elif doomed:
-            for errand in reversed(flight):
-                queue.give_back(errand, suspect=True)
+            for task in reversed(flight):
+                queue.give_back(task, suspect=True)
             flight = []
         else:
-            errand = flight.pop(seed.randrange(len(flight)))
-            queue.succeeded(errand)
-            if not errand.trial:
-                committed[errand.piece.name] = {p for p, _ in errand.poison}
+            task = flight.pop(seed.randrange(len(flight)))
+            queue.succeeded(task)
+            if not task.trial:
+                committed[task.unit.name] = {p for p, _ in task.poison}
     given_up = {name for name, _ in queue.quarantined}
     names = {"fine", *(str(n) for n in range(len(sizes)))}
     assert set(committed) | given_up == names

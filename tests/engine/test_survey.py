@@ -5,8 +5,8 @@ import time
 import pytest
 import ray
 
-from scanner.engine import survey
-from scanner.engine.survey import ShardIndexer
+from scanner.engine import indexing
+from scanner.engine.indexing import ShardIndexer
 from scanner.engine.worker import Failure
 from scanner.errors import ShardError
 
@@ -28,8 +28,8 @@ def quick_limits(monkeypatch):
         time.sleep(600 if url.startswith("slow") else 0)
         return url
 
-    monkeypatch.setattr(survey, "survey", counted)
-    monkeypatch.setattr(survey, "LATE_SECONDS", 0.2)
+    monkeypatch.setattr(indexing, "survey", counted)
+    monkeypatch.setattr(indexing, "LATE_SECONDS", 0.2)
 
 
 def test_a_slow_shard_is_named_and_the_others_do_not_wait_for_it():
@@ -43,7 +43,7 @@ def test_a_slow_shard_is_named_and_the_others_do_not_wait_for_it():
 
 def test_a_shard_that_is_not_counted_in_time_is_tried_again_and_then_given_up(monkeypatch):
     told(ShardIndexer(["warm.tar"], 4, {}, 1), lambda answers: len(answers) == 1)
-    monkeypatch.setattr(survey, "COUNT_SECONDS", 3.0)
+    monkeypatch.setattr(indexing, "COUNT_SECONDS", 3.0)
     one = ShardIndexer(["slow.tar"], 4, {}, 1)
     ((url, answer),), _ = told(one, lambda answers: len(answers) == 1)
     assert url == "slow.tar"

@@ -23,7 +23,7 @@ from engine_harness import (
 
 from scanner.engine import driver
 from scanner.errors import ClusterError
-from scanner.io.results import Results
+from scanner.results.folder import Results
 
 POISON = "caption 5 of shard 1"
 

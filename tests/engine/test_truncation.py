@@ -13,7 +13,7 @@ from scanner.engine.job import Job
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.engine.queue import Task
 from scanner.engine.worker import ChunkReport, Worker, build_scanner, index_shard
-from scanner.io.shards import ShardIndex
+from scanner.shards.reading import ShardIndex
 from scanner.spec import ScanSpec
 
 CAPTIONS = {"a": "the first caption", "b": "the second, a little longer"}
@@ -56,10 +56,10 @@ def archive():
     return stream.getvalue()[:whole], spans
 
 
-def scanned(worker, errand):
-    """Scan and commit an errand; return the captions and the rejects that were stored."""
+def scanned(worker, task):
+    """Scan and commit a task; return the captions and the rejects that were stored."""
     worker._results.store = store = Kept()
-    counts = worker.scan(errand)
+    counts = worker.scan(task)
     assert isinstance(counts, ChunkReport), counts
     (name,) = (name for name in store.files if name.startswith("commits/"))
     record = json.loads(store.files[name])
@@ -70,7 +70,7 @@ def scanned(worker, errand):
     scores, rejects = rows["scores"], rows.get("rejects", [])
     assert counts.scored == len(scores)
     assert record["counts"]["samples"] == counts.samples == len(scores) + len(rejects)
-    assert record["problem"] == errand.piece.problem
+    assert record["problem"] == task.unit.problem
     assert all(row["delta_s"] is not None for row in scores)
     return {r["key"]: r["caption"] for r in scores}, {r["key"]: r["reason"] for r in rejects}
 
@@ -92,10 +92,10 @@ def test_a_tar_that_is_cut_anywhere_gives_its_whole_samples_and_says_so(tmp_path
         assert isinstance(index, ShardIndex), index
         is_whole = cut == len(content)
         assert (index.problem is None) == is_whole, cut
-        pieces = list(Plan(CommitIndex({}), None).work_units(index))
-        errands = [Task(piece, piece.start, piece.stop) for piece in pieces]
-        assert all(piece.problem == index.problem for piece in pieces)
-        read = [worker._sorted_out(errand, worker._scanner) for errand in errands]
+        units = list(Plan(CommitIndex({}), None).work_units(index))
+        tasks = [Task(unit, unit.start, unit.stop) for unit in units]
+        assert all(unit.problem == index.problem for unit in units)
+        read = [worker._sorted_out(task, worker._scanner) for task in tasks]
         captions = {c.key: c.text for found, _ in read for c in found.values()}
         rejects = {r.key: r.reason for _, found in read for r in found}
         assert len(captions) + len(rejects) == index.samples
@@ -111,12 +111,12 @@ def test_a_tar_that_is_cut_anywhere_gives_its_whole_samples_and_says_so(tmp_path
             due = [key for key in whole if key != "a" or len(begun) > 1]
             assert list(captions) in (due, whole), cut
             assert set(captions) | set(rejects) >= set(whole), cut
-        if (captions, rejects, len(errands)) != earlier or not cut % STRIDE:
-            stored = [scanned(worker, errand) for errand in errands]
+        if (captions, rejects, len(tasks)) != earlier or not cut % STRIDE:
+            stored = [scanned(worker, task) for task in tasks]
             assert captions == {key: text for scores, _ in stored for key, text in scores.items()}
             assert rejects == {key: why for _, found in stored for key, why in found.items()}
             seen[len(captions), len(rejects)] += 1
-        earlier = captions, rejects, len(errands)
+        earlier = captions, rejects, len(tasks)
     assert len(captions) == 2
     assert {scored for scored, _ in seen} == {0, 1, 2}
     assert any(rejected for _, rejected in seen)

@@ -15,8 +15,8 @@ from scanner.engine.plan import WorkUnit
 from scanner.engine.queue import Task
 from scanner.engine.worker import ChunkReport, Failure, Worker, build_scanner
 from scanner.errors import ConfigError
-from scanner.io import shards
-from scanner.io.results import Results
+from scanner.results.folder import Results
+from scanner.shards import reading
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,10 +30,10 @@ def test_a_commit_holds_the_evaluations_of_its_own_chunk(tmp_path):
     job = job_of([tmp_path / "a.tar"], tmp_path / "results")
     worker = Worker(job, "r1", "cpu", 1, build_scanner)
     worker.open()
-    index = shards.index(shards.stat(url), 4)
+    index = reading.index(reading.stat(url), 4)
     for chunk in index.chunks:
-        piece = WorkUnit(chunk, 0, chunk.samples, len(index.chunks))
-        assert isinstance(worker.scan(Task(piece, 0, chunk.samples)), ChunkReport)
+        unit = WorkUnit(chunk, 0, chunk.samples, len(index.chunks))
+        assert isinstance(worker.scan(Task(unit, 0, chunk.samples)), ChunkReport)
     commits = Results(job.results).commits("r1")
     spent = [commits[chunk.name]["evaluations"] for chunk in index.chunks]
     nothing = {"draws": 0, "forward": 0, "vjp": 0, "jvp": 0}
@@ -49,37 +49,43 @@ def table(root, name):
     return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
 
 
-def errands_of(url, size):
-    index = shards.index(shards.stat(url), size)
-    pieces = [WorkUnit(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
-    return [Task(piece, piece.start, piece.stop) for piece in pieces]
+def tasks_of(url, size):
+    index = reading.index(reading.stat(url), size)
+    units = [WorkUnit(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
+    return [Task(unit, unit.start, unit.stop) for unit in units]
 
 
-def test_errands_overlap_and_each_answers_for_itself(tmp_path):
+def test_tasks_overlap_and_each_answers_for_itself(tmp_path):
     """Five threads at once: the rows are those of one after the other, a failure stays its own."""
     texts = [f"caption {i}" for i in range(20)]
     url = str(write_shard(tmp_path / "a.tar", texts))
-    errands = errands_of(url, 4)
+    tasks = tasks_of(url, 4)
     for name, threads in (("one", 1), ("many", 5)):
         job = job_of([tmp_path / "a.tar"], tmp_path / name, batch_size=16)
         worker = Worker(job, "r1", "cpu", 1, striking_build("caption 9", lambda: 1 / 0))
         worker.open()
         with ThreadPoolExecutor(threads) as pool:
-            answers = list(pool.map(worker.scan, errands))
-        assert [type(answer) for answer in answers] == [ChunkReport, ChunkReport, Failure, ChunkReport, ChunkReport]
+            answers = list(pool.map(worker.scan, tasks))
+        assert [type(answer) for answer in answers] == [
+            ChunkReport,
+            ChunkReport,
+            Failure,
+            ChunkReport,
+            ChunkReport,
+        ]
         assert "ZeroDivisionError" in answers[2].text
         assert "caption 9" not in "".join(rows(tmp_path / name))
     assert rows(tmp_path / "one") == rows(tmp_path / "many")
     assert rows(tmp_path / "one", "masks") == rows(tmp_path / "many", "masks")
 
 
-def test_what_errands_take_adds_up_to_the_time_of_the_device(tmp_path):
+def test_what_tasks_take_adds_up_to_the_time_of_the_device(tmp_path):
     url = str(write_shard(tmp_path / "a.tar", [f"caption {i}" for i in range(20)]))
     worker = Worker(job_of([tmp_path / "a.tar"], tmp_path / "r"), "r1", "cpu", 1, build_scanner)
     worker.open()
     start = time.perf_counter()
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(worker.scan, errands_of(url, 4)))
+        answers = list(pool.map(worker.scan, tasks_of(url, 4)))
     wall = time.perf_counter() - start
     last = max((answer.usage for answer in answers), key=lambda effort: effort.seconds)
     assert 0 < last.denoiser_seconds <= last.seconds <= wall
@@ -105,11 +111,11 @@ def test_images_are_read_of_localized_captions_only_one_at_a_time(tmp_path, monk
         worker._scanner, "_wants", lambda verdict: verdict.draws[0].draw.text == "striking"
     )
     read = []
-    pictures = shards.pictures
+    pictures = reading.pictures
     monkeypatch.setattr(
-        shards, "pictures", lambda chunk, keys: read.append(dict(keys)) or pictures(chunk, keys)
+        reading, "pictures", lambda chunk, keys: read.append(dict(keys)) or pictures(chunk, keys)
     )
-    assert isinstance(worker.scan(*errands_of(str(tmp_path / "a.tar"), 4)), ChunkReport)
+    assert isinstance(worker.scan(*tasks_of(str(tmp_path / "a.tar"), 4)), ChunkReport)
     assert read == [{3: "3"}]
     (row,) = {(r["key"], r["match"]) for r in table(tmp_path / "r", "masks") if r["match"]}
     assert row == ("3", "none")

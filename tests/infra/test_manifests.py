@@ -17,7 +17,7 @@ import yaml
 from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 
-from scanner.cli import app, sending
+from scanner.cli import app, submit_check
 
 INFRA = Path(__file__).parents[2] / "infra"
 KUBERAY = INFRA / "kuberay"
@@ -259,7 +259,7 @@ def test_commands_are_memscans_and_their_paths_are_the_clusters(built):
     for things in built.values():
         for program, *words in commands(things):
             assert program == "memscan"
-            sending.check(root, words, None)
+            submit_check.check(root, words, None)
             seen.add(words[0])
     assert seen == {"scan", "audit", "testbed"}
 

@@ -4,8 +4,8 @@ import fsspec
 import pytest
 
 from scanner.errors import ConfigError
-from scanner.io import addresses
-from scanner.io.addresses import expand
+from scanner.shards import addresses
+from scanner.shards.addresses import expand
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pytest
 import webdataset
 from PIL import Image
 
-from scanner import pictures
-from scanner.io import shards
-from scanner.io.catalogue import ImageIndex
+from scanner.matching import pictures
+from scanner.matching.image_index import ImageIndex
 from scanner.records import caption_hash
+from scanner.shards import reading
 
 
 def png(level: int) -> bytes:
@@ -24,7 +24,7 @@ def shard(tmp_path):
         tar.write({"__key__": "k1", "png": png(20)})
         tar.write({"__key__": "k2", "txt": "two", "png": b"not an image"})
         tar.write({"__key__": "k3", "txt": "one", "png": png(30)})
-    return shards.stat(str(tmp_path / "a.tar"))
+    return reading.stat(str(tmp_path / "a.tar"))
 
 
 def test_every_sample_has_a_row_in_its_place(tmp_path, shard):
@@ -56,7 +56,7 @@ def test_a_shard_is_read_once_and_again_only_for_its_images(tmp_path, shard):
 def test_what_cannot_be_read_is_named_and_what_is_forgotten_is_gone(tmp_path, shard):
     catalogue = ImageIndex(tmp_path / "c")
     catalogue.fill([shard], images=True)
-    other = shards.Shard(str(tmp_path / "gone.tar"), 5, "")
+    other = reading.Shard(str(tmp_path / "gone.tar"), 5, "")
     assert list(catalogue.fill([shard, other], images=True)) == [other.url]
     assert [e.shard for e in catalogue.entries([other, shard])] == [shard]
     catalogue.forget(but=set())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from webdataset.writer import TarWriter
 
-from scanner.io.census import REJECTED, DistinctCounter, hash_captions
+from scanner.planning.caption_hashes import REJECTED, DistinctCounter, hash_captions
 from scanner.records import caption_hash
 
 

@@ -13,10 +13,11 @@ import pytest
 import webdataset as wds
 
 from scanner.errors import ConfigError, ResultsError
-from scanner.io import compact, coverage, ledger, shards, stores, verify
-from scanner.io.recall import ScoreIndex, ScoreCacheReader
-from scanner.io.results import TABLES, Results, _groups
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
+from scanner.results import compact, coverage, manifest, stores, verify
+from scanner.results.folder import TABLES, Results, _groups
+from scanner.results.score_cache import ScoreCacheReader, ScoreIndex
+from scanner.shards import reading
 
 RUN, CHUNK, SAMPLES = "r1", 3, 22
 SMALL = 6000
@@ -37,10 +38,10 @@ def caption_rows(item, number):
 
 
 def commit_shard(results, url, *, only=None):
-    index = shards.index(shards.stat(url), CHUNK)
+    index = reading.index(reading.stat(url), CHUNK)
     for chunk in index.chunks[:only]:
         rows = ChunkResult()
-        for number, item in enumerate(shards.read(chunk, images=False)):
+        for number, item in enumerate(reading.read(chunk, images=False)):
             if isinstance(item, Reject):
                 rows.rejects.append(item)
                 continue
@@ -181,9 +182,9 @@ def test_a_pack_grows_by_what_is_committed_later(local, tmp_path):
 
 
 def test_only_the_shards_that_are_asked_for_are_read_of_a_pack(local, tmp_path):
-    from scanner.audit.query import connect
+    from scanner.analysis.query import connect
 
-    ids = [shards.stat(str(tmp_path / f"{name}.tar")).id for name in "ab"]
+    ids = [reading.stat(str(tmp_path / f"{name}.tar")).id for name in "ab"]
     wanted = "SELECT * FROM scores ORDER BY ALL", "SELECT * FROM masks ORDER BY ALL"
     views = [None, {ids[0]}, {ids[1]}, set(ids), set()]
     before = [[connect(local, shards=view).execute(sql).fetchall() for sql in wanted]
@@ -197,7 +198,7 @@ def test_only_the_shards_that_are_asked_for_are_read_of_a_pack(local, tmp_path):
 
 
 def test_a_query_that_has_begun_ends_and_the_next_reads_packs(local):
-    from scanner.audit.query import connect
+    from scanner.analysis.query import connect
 
     con, sql = connect(local), "SELECT * FROM finding_maps ORDER BY ALL"
     before = con.execute(sql).fetchall()
@@ -350,7 +351,7 @@ def test_the_loss_of_records_is_told_where_results_are(run):
 def test_a_damaged_entry_is_named_set_aside_and_costs_nothing(local, content):
     before = rows(local)
     pack(local)
-    name = ledger.entry_name(RUN, 0)
+    name = manifest.entry_name(RUN, 0)
     if content is None:
         local.store.remove(name)
     else:
@@ -366,7 +367,7 @@ def test_a_damaged_entry_is_named_set_aside_and_costs_nothing(local, content):
 
 def test_an_entry_names_files_of_its_run_and_nothing_else(local):
     pack(local)
-    name = ledger.entry_name(RUN, 0)
+    name = manifest.entry_name(RUN, 0)
     entry = json.loads(local.store.read(name))
     entry["files"]["scores"]["path"] = "scores/run=r1/../../../secret.parquet"
     local.store.put(name, json.dumps(entry).encode())

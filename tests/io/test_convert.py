@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.errors import ConfigError, ShardError
-from scanner.io import convert, shards
-from scanner.io.convert import Conversion, make
+from scanner.shards import convert, reading
+from scanner.shards.convert import Conversion, make
 
 
 def table(path, captions):
@@ -27,9 +27,9 @@ def made(tmp_path, *inputs, **settings):
 
 
 def samples(folder):
-    for url in shards.expand([str(folder)]):
-        for chunk in shards.index(shards.stat(url), 256).chunks:
-            yield from shards.read(chunk, images=True)
+    for url in reading.expand([str(folder)]):
+        for chunk in reading.index(reading.stat(url), 256).chunks:
+            yield from reading.read(chunk, images=True)
 
 
 def digests(folder):
@@ -157,4 +157,6 @@ def test_what_cannot_be_read_says_why(name, content, settings, said, tmp_path):
         made(tmp_path, tmp_path / name, **settings)
     (tmp_path / "empty").mkdir(exist_ok=True)
     with pytest.raises(ConfigError, match="empty holds neither tables"):
-        make(Conversion(inputs=(str(tmp_path / "empty"),)), tmp_path / "o", lambda done, total: None)
+        make(
+            Conversion(inputs=(str(tmp_path / "empty"),)), tmp_path / "o", lambda done, total: None
+        )

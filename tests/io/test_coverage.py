@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanner.io import coverage
+from scanner.results import coverage
 
 NUMBERS = st.sets(st.integers(0, 40))
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from webdataset.writer import TarWriter
 
+from scanner import retry
 from scanner.errors import ShardError
-from scanner.io import patience, shards
+from scanner.shards import reading as shards
 
 pytest.importorskip("aiohttp")
 SAMPLES, CHUNK = 90, 40
@@ -44,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.01)
 
 
 def read(url):

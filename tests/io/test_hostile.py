@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scanner import calibration, pictures
 from scanner.errors import ConfigError, ResultsError, ShardError
-from scanner.io import addresses, shards
-from scanner.io.results import Results
+from scanner.matching import pictures
 from scanner.records import Caption, Reject
+from scanner.results.folder import Results
+from scanner.shards import addresses, reading
+from scanner.statistics import calibration
 
 SOUND = {"model": "m", "score_fingerprint": "s", "null_scores": [1.0, 2.0], "pixel_thresholds": {},
          "pixel_fpr": 0.01, "captions": 2, "created": ""}  # fmt: skip
@@ -45,8 +46,8 @@ def packed(members: list[tuple[tarfile.TarInfo, bytes]], format: int = tarfile.P
 def scanned(path: Path, content: bytes, chunk_size: int = 3) -> tuple[str | None, list]:
     """Index and read, and hold what every shard must hold: as many samples as counted."""
     path.write_bytes(content)
-    index = shards.index(shards.stat(str(path)), chunk_size)
-    items = [list(shards.read(chunk, images=True)) for chunk in index.chunks]
+    index = reading.index(reading.stat(str(path)), chunk_size)
+    items = [list(reading.read(chunk, images=True)) for chunk in index.chunks]
     assert [len(part) for part in items] == [chunk.samples for chunk in index.chunks]
     for chunk in index.chunks:
         assert "/" not in chunk.name
@@ -153,7 +154,7 @@ def test_a_commit_record_of_any_content_is_refused_or_lists_files(
      "PIPE:id", " pipe:id", "ssh://host/a.tar", "data:,x", "filecache::s3://b/a.tar"],
 )  # fmt: skip
 def test_addresses_that_run_or_chain_something_are_refused(address: str) -> None:
-    for door in (lambda: addresses.expand([address]), lambda: shards.stat(address)):
+    for door in (lambda: addresses.expand([address]), lambda: reading.stat(address)):
         with pytest.raises((ConfigError, ShardError)):
             door()
 
@@ -181,7 +182,7 @@ def test_images_that_lie_are_unreadable(tmp_path: Path) -> None:
 
 READ_ALL = """
 import resource, sys
-from scanner.io import shards
+from scanner.shards import reading as shards
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 index = shards.index(shards.stat(sys.argv[1]), 256)
 for chunk in index.chunks:

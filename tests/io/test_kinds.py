@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.errors import ConfigError
-from scanner.io.addresses import expand
-from scanner.io.kinds import table_in
+from scanner.shards.addresses import expand
+from scanner.shards.kinds import table_in
 
 JSON = '{"caption": "ein Mädchen", "url": "x"}\n'
 

@@ -11,13 +11,13 @@ import time
 import pytest
 
 from scanner.errors import ConfigError, LeaseError, ResultsError
-from scanner.io import stores
-from scanner.io.lease import Lease
+from scanner.results import stores
+from scanner.results.lease import Lease
 
 HOLDER = """
 import sys, time
 from scanner.errors import LeaseError
-from scanner.io import lease, stores
+from scanner.results import lease, stores
 root, expires, boot = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 if boot:
     own = lease._process()

@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.io.recall import ScoreIndex, ScoreCacheReader, prefixes_of
-from scanner.io.results import Results
 from scanner.records import Caption, ChunkResult, ScoreRow, caption_hash
+from scanner.results.folder import Results
+from scanner.results.score_cache import ScoreCacheReader, ScoreIndex, prefixes_of
 
 
 @given(st.lists(st.lists(st.integers(0, 60), max_size=12), max_size=20), st.integers(0, 60))

@@ -18,9 +18,9 @@ import pytest
 
 from scanner import masks
 from scanner.errors import ConfigError, ResultsError
-from scanner.io import results
-from scanner.io.results import MASKS, REJECTS, SCORES, Results, scores_schema
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
+from scanner.results import folder
+from scanner.results.folder import MASKS, REJECTS, SCORES, Results, scores_schema
 
 RUN, CHUNK = "0123456789ab", "a-0123456789ab-00000"
 FACTS: dict[str, Any] = {"samples": 3, "seconds": 1.5}
@@ -104,7 +104,7 @@ def test_nothing_is_created_before_a_write(tmp_path: Path) -> None:
 def test_duckdb_reads_what_was_committed(tmp_path: Path) -> None:
     assert commit(tmp_path)
     store = Results(tmp_path)
-    read = {t: store.files(t) for t in results.TABLES}
+    read = {t: store.files(t) for t in folder.TABLES}
 
     rows = duckdb.sql(
         f"SELECT run, key, caption, url, seed, delta_s, flagged, wen FROM "

@@ -18,10 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scanner.errors import ConfigError, ShardError
-from scanner.io import samples as limits
-from scanner.io import shards, tar
-from scanner.io.shards import Chunk, Shard, ShardIndex
 from scanner.records import Caption, Reject, caption_hash
+from scanner.shards import addresses, tar
+from scanner.shards import reading as shards
+from scanner.shards import samples as limits
+from scanner.shards.reading import Chunk, Shard, ShardIndex
 
 Members = list[tuple[str, bytes]]
 
@@ -565,7 +566,7 @@ def test_shards_are_read_from_a_web_server(server: str, tmp_path: Path) -> None:
 def test_a_shell_command_is_refused_at_every_door(tmp_path: Path) -> None:
     url = f"pipe:touch {tmp_path}/ran"
     with pytest.raises(ConfigError, match=r"shards are opened from local paths"):
-        shards.expand([url])
+        addresses.expand([url])
     with pytest.raises(ConfigError):
         shards.stat(url)
     with pytest.raises(ConfigError):

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from scanner import cli
-from scanner.audit.query import connect
-from scanner.engine.submission import HeadAddress
+from scanner.analysis.query import connect
 from scanner.errors import ConfigError, ShardError
-from scanner.io import addresses, shards, stores
-from scanner.io.results import Results
-from scanner.io.signed import SignedAddress, named, opens, redacted
 from scanner.records import Caption
+from scanner.results import stores
+from scanner.results.folder import Results
+from scanner.shards import addresses, reading
+from scanner.signed import SignedAddress, named, opens, redacted
+from scanner.submit.jobs import HeadAddress
 
 SECRETS = (
     "X-Amz-Signature=s3cr3t", "x-amz-credential=s3cr3t%2F2026", "X-Goog-Signature=s3cr3t",
@@ -39,7 +40,7 @@ def test_a_signature_is_withheld_and_opens_all_the_same(secret: str) -> None:
     assert name == "https://host.org/a%20b.tar?id=7&part=2"
     assert "s3cr3t" not in repr(name) + str(name) + json.dumps([name]) + f"{name}"
     assert opens(name) == opens(str(name)) == whole
-    assert opens(pickle.loads(pickle.dumps(shards.Shard(name, 1, "x"))).url) == whole
+    assert opens(pickle.loads(pickle.dumps(reading.Shard(name, 1, "x"))).url) == whole
     assert redacted(f"403, url='{whole}' (x)") == f"403, url='{name}' (x)"
 
 
@@ -54,8 +55,8 @@ def test_an_azure_signature_goes_with_its_short_names() -> None:
 def test_a_shard_stays_itself_under_a_new_signature() -> None:
     one, other = (named(f"https://x.org/a.tar?X-Amz-Date={n}&X-Amz-Signature={n}") for n in "12")
     assert isinstance(one, SignedAddress)
-    assert shards.Shard(one, 5, "e").id == shards.Shard(other, 5, "e").id
-    assert shards.Shard(one, 5, "e").id == shards.Shard("https://x.org/a.tar", 5, "e").id
+    assert reading.Shard(one, 5, "e").id == reading.Shard(other, 5, "e").id
+    assert reading.Shard(one, 5, "e").id == reading.Shard("https://x.org/a.tar", 5, "e").id
 
 
 def test_two_shards_that_only_a_secret_tells_apart_are_refused() -> None:
@@ -136,16 +137,16 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 def texts(address: str) -> list[str]:
     (name,) = addresses.expand([address])
-    index = shards.index(shards.stat(name), 4)
-    items = [item for chunk in index.chunks for item in shards.read(chunk, images=False)]
+    index = reading.index(reading.stat(name), 4)
+    items = [item for chunk in index.chunks for item in reading.read(chunk, images=False)]
     return [item.text for item in items if isinstance(item, Caption)]
 
 
 def test_signed_shards_are_read_and_rows_do_not_know_how(server: str) -> None:
     assert texts(f"{server}/a.tar?token=s3cr3t") == ["a rug"]
     (name,) = addresses.expand([f"{server}/a.tar?token=s3cr3t"])
-    (chunk,) = shards.index(shards.stat(name), 4).chunks
-    (item,) = shards.read(chunk, images=False)
+    (chunk,) = reading.index(reading.stat(name), 4).chunks
+    (item,) = reading.read(chunk, images=False)
     assert item.shard == f"{server}/a.tar"
     with pytest.raises(ShardError) as caught:
         texts(f"{server}/a.tar?token=wr0ng")
@@ -201,7 +202,7 @@ def test_a_scan_of_signed_shards_writes_no_signature(
     with closing(connect(Results(out))) as con:
         rows = con.execute("SELECT DISTINCT shard, key FROM scores").fetchall()
     assert rows == [(f"{server}/a.tar?id=1", "one")]
-    assert list(shards.images(f"{server}/a.tar?id=1", ["one"])) == []
+    assert list(reading.images(f"{server}/a.tar?id=1", ["one"])) == []
 
 
 def test_a_signed_address_is_not_submitted(monkeypatch, capsys) -> None:

@@ -6,8 +6,9 @@ import pytest
 from slow_server import slow_server
 from webdataset.writer import TarWriter
 
+from scanner import retry
 from scanner.errors import ShardError
-from scanner.io import patience, shards
+from scanner.shards import reading as shards
 
 pytest.importorskip("aiohttp")
 PATIENCE = 3.0
@@ -25,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setenv("MEMSCAN_STORE_PATIENCE", str(PATIENCE))
 
 

@@ -8,8 +8,8 @@ import pytest
 from test_results import CHUNK, FACTS, RUN, commit, result
 
 from scanner.errors import ConfigError, ResultsError
-from scanner.io import stores
-from scanner.io.results import Results
+from scanner.results import stores
+from scanner.results.folder import Results
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -7,9 +7,10 @@ import pytest
 import webdataset as wds
 
 from scanner.errors import ConfigError
-from scanner.io import shards, verify
-from scanner.io.results import Results
 from scanner.records import ChunkResult, Reject, ScoreRow
+from scanner.results import verify
+from scanner.results.folder import Results
+from scanner.shards import reading as shards
 
 
 def quiet(*_):

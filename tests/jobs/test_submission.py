@@ -17,10 +17,11 @@ import ray
 from ray.job_submission import JobDetails
 from webdataset import TarWriter
 
-from scanner.engine import checkup, submission
-from scanner.engine.submission import HeadAddress, JobClient, Submission
+from scanner.engine import health
 from scanner.errors import ClusterError, ConfigError
-from scanner.io.results import Results
+from scanner.results.folder import Results
+from scanner.submit import jobs as submission
+from scanner.submit.jobs import HeadAddress, JobClient, Submission
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "scanner"]
@@ -152,7 +153,7 @@ class Starting(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def starting(monkeypatch):
-    monkeypatch.setattr(submission, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(jobs, "SECONDS_BETWEEN_LOOKS", 0.05)
     monkeypatch.setattr(Starting, "asked", 0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -166,7 +167,7 @@ def test_a_head_that_has_just_started_is_waited_for(starting):
 
 
 def test_a_head_that_cannot_start_jobs_says_what_to_look_at(starting, monkeypatch):
-    monkeypatch.setattr(submission, "AGENT_SECONDS", 0)
+    monkeypatch.setattr(jobs, "AGENT_SECONDS", 0)
     with pytest.raises(ClusterError, match=r"cannot start a job.*dashboard_agent\.log"):
         starting.submit(Submission(arguments=("doctor",), include_package=False))
 
@@ -175,7 +176,9 @@ def test_the_exit_code_comes_through_and_the_log_comes_once(jobs, shell):
     codes = (0, 1, 4, 130)
     sent = [
         jobs.submit(
-            Submission(arguments=(f"echo {code} first; sleep 1; echo last; exit {code}",), python=shell)
+            Submission(
+                arguments=(f"echo {code} first; sleep 1; echo last; exit {code}",), python=shell
+            )
         )
         for code in codes
     ]
@@ -285,6 +288,6 @@ def test_a_scan_says_what_is_missing_and_the_entry_points_are_plain_ray_jobs(add
 
 
 def test_a_doctor_asks_the_cluster(address, monkeypatch):
-    assert checkup.jobs_api(address) == (f"Ray {ray.__version__}, answers {address}", "")
+    assert health.jobs_api(address) == (f"Ray {ray.__version__}, answers {address}", "")
     monkeypatch.setattr(JobClient, "is_open", lambda jobs: True)
-    assert "RAY_AUTH_MODE=token" in checkup.jobs_api(address)[1]
+    assert "RAY_AUTH_MODE=token" in health.jobs_api(address)[1]

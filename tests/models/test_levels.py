@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch.testing import assert_close
 
 from scanner import models
+from scanner.choose.profile import profile
 from scanner.engine.identity import identify, refuse
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
@@ -20,7 +21,6 @@ from scanner.models.stable_diffusion import StableDiffusion
 from scanner.numerics.noise import initial_latent
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep
 from scanner.records import Caption
-from scanner.scan.profile import profile
 from scanner.scan.scanner import Scanner
 from scanner.scan.stages import Draw, detect
 from scanner.spec import ScanSpec

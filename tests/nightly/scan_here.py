@@ -2,15 +2,15 @@
 
 from scanner.engine.identity import identify
 from scanner.engine.job import Job, Summary
-from scanner.engine.memory import runs_like
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.engine.queue import Task
 from scanner.engine.record import RunRecord
+from scanner.engine.score_index import runs_like
 from scanner.engine.worker import ChunkReport, Failure, Worker, build_scanner
 from scanner.errors import ShardError
-from scanner.io import shards
-from scanner.io.recall import ScoreIndex
-from scanner.io.results import Results
+from scanner.results.folder import Results
+from scanner.results.score_cache import ScoreIndex
+from scanner.shards import reading
 
 
 def scan_here(job: Job, resources=None, progress=lambda event: None, build=build_scanner):
@@ -25,11 +25,11 @@ def scan_here(job: Job, resources=None, progress=lambda event: None, build=build
         opened = False
         for url in job.shards:
             try:
-                shard = shards.stat(url)
+                shard = reading.stat(url)
                 if shard.id in ledger.finished().get(url, ()):
                     problem, pieces = plan.skip(shard.id), []
                 else:
-                    index = shards.index(shard, record.chunk_size)
+                    index = reading.index(shard, record.chunk_size)
                     problem, pieces = index.problem, list(plan.work_units(index))
             except ShardError as error:
                 record.summary.incomplete.append(str(error))

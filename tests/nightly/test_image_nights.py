@@ -15,18 +15,18 @@ from PIL import Image
 from scan_here import scan_here
 from test_week import MONDAY, SETTINGS, clear, mem, states
 
-from scanner.audit.calibrate import fit
-from scanner.audit.policy import Policy
-from scanner.audit.report import PageOptions
-from scanner.calibration import Screen, load
 from scanner.engine import Job, Resources
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.models.gaussian import Gaussian
 from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
+from scanner.report.page import PageOptions
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import MAPS, ScanSpec, existing
+from scanner.statistics.calibration import Screen, load
+from scanner.statistics.fit import fit
 
 MODEL = Gaussian()
 
@@ -79,12 +79,12 @@ class Nights:
     def night(self, source="image", *, most=None, null=None, **changes):
         first = null or self.nulls["image" if source == "image" else "generated"]
         job = Job(
-            model="gaussian", shards=tuple(shards.expand([str(self.corpus)])),
+            model="gaussian", shards=tuple(reading.expand([str(self.corpus)])),
             results=str(self.state.results.root), spec=spec_of(source, **changes),
             calibration=str(first), images=source != "image", chunk_size=4,
             image_calibration=str(self.nulls["image"]) if source == "auto" else None,
         )  # fmt: skip
-        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=shards.images))
+        request = AuditRequest(job=job, policy=Policy(), page=PageOptions(images=reading.images))
         resources = Resources(device="cpu", actors=1, threads=1, most_samples=most)
         return audit(self.state, request, resources, lambda event: None, scan=scan_here, now=MONDAY)
 

@@ -18,16 +18,16 @@ import pytest
 import webdataset
 from scan_here import scan_here
 
-from scanner.audit.calibrate import fit
-from scanner.audit.policy import Policy
-from scanner.audit.report import PageOptions
 from scanner.engine import Job, Resources
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
+from scanner.report.page import PageOptions
+from scanner.results.folder import Results
+from scanner.shards import reading
 from scanner.spec import ScanSpec
+from scanner.statistics.fit import fit
 
 SETTINGS = {"steps": 2, "probes": 1}
 MONDAY = datetime(2026, 1, 5, 3, tzinfo=UTC)
@@ -99,14 +99,14 @@ class Week:
         **changes,
     ):
         spec = ScanSpec(threshold=None if fdr else threshold, fdr=fdr, fpr=fpr, **SETTINGS)
-        addresses = urls or shards.expand([str(self.corpus)])
+        addresses = urls or reading.expand([str(self.corpus)])
         job = Job(
             model="gaussian", shards=tuple(addresses), results=str(self.state.results.root),
             spec=spec, calibration=str(null or self.null_file), images=True, chunk_size=4,
         )  # fmt: skip
         request = AuditRequest(
             job=job, policy=policy or Policy(),
-            page=PageOptions(images=shards.images, redact=redact), **changes,
+            page=PageOptions(images=reading.images, redact=redact), **changes,
         )  # fmt: skip
 
         def counted(*args, **settings):

@@ -10,13 +10,13 @@ from scanner.engine.job import Job
 from scanner.engine.plan import WorkUnit
 from scanner.engine.queue import Task
 from scanner.engine.worker import Worker
-from scanner.io import shards
-from scanner.io.results import Results
 from scanner.models.gaussian import Gaussian
 from scanner.numerics import noise
 from scanner.records import Caption, parts_of
+from scanner.results.folder import Results
 from scanner.scan.clock import Clock
 from scanner.scan.scanner import Scanner
+from scanner.shards import reading
 from scanner.spec import ScanSpec
 
 PAUSE = 0.05
@@ -103,8 +103,8 @@ def worker_of(url, results) -> Worker:
     return worker
 
 
-def errands_of(url) -> list[Task]:
-    index = shards.index(shards.stat(url), 4)
+def tasks_of(url) -> list[Task]:
+    index = reading.index(reading.stat(url), 4)
     pieces = [WorkUnit(chunk, 0, chunk.samples, len(index.chunks)) for chunk in index.chunks]
     return [Task(piece, piece.start, piece.stop) for piece in pieces]
 
@@ -119,13 +119,13 @@ def test_a_device_that_waits_for_reading_or_committing_says_so(tmp_path, monkeyp
             tar.write({"__key__": f"{n:02}", "txt": f"a caption {n}"})
     pause, shares = 0.4, []
     for name in ("before", "after"):
-        worker, errands = worker_of(url, tmp_path / name), errands_of(url)
+        worker, tasks = worker_of(url, tmp_path / name), tasks_of(url)
         if name == "after" and place == "reader":
-            monkeypatch.setattr(shards, "read", slowed(shards.read, pause))
+            monkeypatch.setattr(reading, "read", slowed(reading.read, pause))
         elif name == "after":
             monkeypatch.setattr(Results, "commit", slowed(Results.commit, pause))
         with ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(worker.scan, errands))
+            answers = list(pool.map(worker.scan, tasks))
         seconds = sum(answer.seconds for answer in answers)
         parts = [parts_of(answer.facts()) for answer in answers]
         assert all(
@@ -180,7 +180,7 @@ def test_on_cuda_a_part_lies_between_two_events_and_only_collecting_waits(monkey
 
 
 def test_runs_shows_shares_of_the_commits_that_tell_them():
-    from scanner.cli.inspect import _shares
+    from scanner.cli.results import _shares
 
     old = {"seconds": 10.0, "denoiser_seconds": 9.99}
     new = {

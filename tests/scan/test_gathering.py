@@ -4,9 +4,9 @@ import pytest
 
 from scanner.models.gaussian import Gaussian
 from scanner.records import Caption, ScoreRow
-from scanner.scan.gathering import LONGEST_WAIT_CHUNKS, LocalizationBatcher
+from scanner.scan.batcher import LONGEST_WAIT_CHUNKS, LocalizationBatcher
 from scanner.scan.scanner import Scanner
-from scanner.scan.work import ROW_BYTES, ScoreCache, CaptionVerdict
+from scanner.scan.state import ROW_BYTES, CaptionVerdict, ScoreCache
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=3, probes=4, threshold=1000.0)
@@ -106,7 +106,9 @@ def test_what_is_kept_for_copies_has_its_limit():
     for name in "abcd":
         kept.add(
             name,
-            CaptionVerdict(None, None, None, rows=[ScoreRow(Caption("s", name, ""), 0, "detect", 1.0)]),
+            CaptionVerdict(
+                None, None, None, rows=[ScoreRow(Caption("s", name, ""), 0, "detect", 1.0)]
+            ),
         )
         kept.get("a")
     assert [name for name in "abcd" if kept.get(name) is not None] == ["a", "c", "d"]

@@ -10,15 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from scanner import masks, pictures
-from scanner.calibration import Calibration, SnapBack
+from scanner import masks
 from scanner.errors import ConfigError
+from scanner.matching import pictures
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.noise import initial_latent
 from scanner.records import Caption
 from scanner.scan import methods
 from scanner.scan.scanner import Scanner
 from scanner.spec import AT_IMAGE, DETECTORS, MAPS, ScanSpec
+from scanner.statistics.calibration import Calibration, SnapBack
 
 SPEC = ScanSpec(
     source="image", timestep=201, seeds=(0, 1), localize="all", probes=4,

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from scanner import masks, spec
-from scanner.calibration import Calibration
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.noise import initial_latent, probes
@@ -19,6 +18,7 @@ from scanner.records import Caption
 from scanner.scan import methods
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
 
 FREE = ("wen_first", "wen_5", "wen", "dsm", "increment")
 CLOSED = (*FREE, "sharpness", "flipd", "flipd_null", "anisotropy", "metric2")
@@ -415,7 +415,9 @@ def test_the_registry_is_what_a_spec_accepts_and_what_the_page_explains():
     assert tuple(methods.MAPS) == spec.MAPS
     late = {name for name, method in methods.DETECTORS.items() if method.observer is None}
     assert late == set(spec.WHEN_LOCALIZED)
-    passes = [p for m in (*methods.DETECTORS.values(), *methods.MAPS.values()) for p in m.evaluations]
+    passes = [
+        p for m in (*methods.DETECTORS.values(), *methods.MAPS.values()) for p in m.evaluations
+    ]
     assert set(passes) == set(methods.EVALUATIONS)
     page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     for name in (*spec.DETECTORS, *spec.MAPS):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from scanner import masks
-from scanner.calibration import Calibration
 from scanner.models.gaussian import Gaussian
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
 
 SPEC = ScanSpec(seeds=(0, 1), steps=10, guidance_scale=2.0, localize="all", probes=4)
 CAPTIONS = [Caption("s.tar", f"k{i}", f"caption number {i}") for i in range(24)]

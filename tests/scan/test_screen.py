@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from scanner.calibration import Calibration
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
 
 PLAIN = ScanSpec(seeds=(0, 1), steps=4, probes=1, guidance_scale=2.0, detectors=("wen_first",))
 CAPTIONS = [Caption("s.tar", f"k{i}", f"caption number {i}") for i in range(24)]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from scanner.audit import truth
+from scanner.analysis import truth
 from scanner.testbed.benchmark import background, doses, items, schedule, shards
 from scanner.testbed.benchmark.corpus import Corpus
 from scanner.testbed.benchmark.grounds import KINDS, ground, pink_noise

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from scanner.audit.choice import choose
-from scanner.audit.truth import Truth
+from scanner.analysis.truth import Truth
+from scanner.choose.profile import profile
+from scanner.choose.ranking import choose
 from scanner.cli import app
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
 from scanner.records import caption_hash
-from scanner.scan.profile import profile
+from scanner.scan.evaluation_counter import EvaluationCounter
 from scanner.scan.stages import Draw, detect, localize
-from scanner.scan.tally import EvaluationCounter
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 
@@ -55,7 +55,13 @@ def test_a_profile_costs_what_it_says():
     from collections import Counter
 
     counts = Counter()
-    profile(EvaluationCounter(Gaussian(), counts), {"b": EvaluationCounter(Gaussian(), counts)}, DRAWS, SPEC, (3, 9))
+    profile(
+        EvaluationCounter(Gaussian(), counts),
+        {"b": EvaluationCounter(Gaussian(), counts)},
+        DRAWS,
+        SPEC,
+        (3, 9),
+    )
     # Two a step; at a measured one a third, and 4 products through three branches.
     assert counts == {"forward": 4 * (2 * 10 + 2), "vjp": 4 * 2 * 4 * 3}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scanner.audit.evaluate import Evaluation
+from scanner.analysis.evaluate import Evaluation
 from scanner.spec import DETECTORS
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,1 @@
+"""What results say: queries, findings, differences, evaluation."""

@@ -1,1 +1,0 @@
-"""What is read from results: queries, calibration, evaluation against a truth, pictures."""

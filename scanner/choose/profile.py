@@ -1,0 +1,64 @@
+"""Maps at many steps of one trajectory: what a choice of step and baseline is made from."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from scanner.models.base import Denoiser
+from scanner.numerics import maps
+from scanner.numerics.schedule import ddim_step
+from scanner.scan import stages
+from scanner.scan.stages import Draw
+from scanner.spec import ScanSpec
+
+Profile = dict[tuple[str, str, int], Tensor]
+"""``(B, H, W)`` float32 on the CPU, by metric, baseline and step; units as in a scan's masks."""
+
+
+def profile(
+    denoiser: Denoiser, baselines: Mapping[str, Denoiser], draws: Sequence[Draw], spec: ScanSpec,
+    steps: Collection[int],
+) -> Profile:  # fmt: skip
+    """Sample draws as a scan does and take Δs and Δh at several steps on the way.
+
+    Against the unconditional branch and each of the baselines, from the same probes. At a measured
+    step ``2 + K`` times 2 evaluations (K products come back) and, a baseline, ``1 + K`` of its own;
+    at every other step 2.
+
+    Args:
+        denoiser: The model.
+        baselines: Less-trained networks by name.
+        draws: The batch.
+        spec: Steps, guidance scale, probes and their design.
+        steps: Where maps are taken, counted from 0, the noisiest; not where alpha is 0.
+    """
+    setting, vectors = (
+        stages.setting_of(denoiser, draws, spec),
+        stages.probes_of(denoiser, draws, spec),
+    )
+    x, found = stages.initial_latents(denoiser, draws), Profile()
+    captions = setting.condition[: len(draws)]
+    for step in range(spec.steps):
+        level, pair = setting.level(step), torch.cat([x, x])
+        if level[1] == 0:  # both scores are -x: no map to take
+            _, x = stages.first_without_signal(setting, spec.guidance_scale, step, x)
+            continue
+        if step not in steps:
+            with torch.no_grad():
+                own, null = denoiser.score(pair, level, setting.condition).chunk(2)
+        else:
+            scores, diagonals = stages.score_and_diagonal(
+                setting.scores(level), pair, torch.cat([vectors, vectors], dim=1)
+            )
+            (own, null), (diagonal, other) = scores.chunk(2), diagonals.chunk(2)
+            found["delta_s", "null", step] = maps.delta_s(own, null).cpu()
+            found["delta_h", "null", step] = maps.delta_h(diagonal, other).cpu()
+            for name, network in baselines.items():
+                score, early = stages.score_and_diagonal(
+                    lambda at, n=network, where=level: n.score(at, where, captions), x, vectors
+                )
+                found["delta_s", name, step] = maps.delta_s(own, score).cpu()
+                found["delta_h", name, step] = maps.delta_h(diagonal, early).cpu()
+        x = ddim_step(x, null + spec.guidance_scale * (own - null), setting.schedule, step)
+    return found

@@ -1,0 +1,149 @@
+"""What a calibration supports: said by ``calibrate``, checked before a scan starts."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanner.cli import progress
+from scanner.errors import ConfigError
+from scanner.statistics.intervals import needed, positives_needed, realized
+
+if TYPE_CHECKING:
+    from scanner.statistics.calibration import Calibration, Screen
+
+RATES = (0.05, 0.01, 0.001, 0.0001)
+
+
+def lines(fitted: "Calibration") -> list[str]:
+    """Return what a user can rely on, a line each."""
+    number = len(fitted.null_scores)
+    found = [
+        f"p-values are {fitted.min_p:.2g} or more, 1 / (n + 1) for {number:,} null captions; they "
+        "hold on average over calibrations, and only for captions of the same kinds in the same "
+        "shares"
+    ]
+    found += _families(fitted)
+    if fitted.screen is not None:
+        found += _screen(fitted.screen)
+    return [*found, *(_rate(fitted, rate) for rate in RATES)]
+
+
+def _families(fitted: "Calibration") -> Iterator[str]:
+    number, families = len(fitted.null_scores), fitted.families
+    if families is None:
+        return
+    if number < fitted.captions:
+        yield (
+            f"{fitted.captions:,} null captions, {_families_of(families)} of near-identical ones: "
+            "one of each is kept"
+        )
+    elif families == number:
+        yield f"{number:,} null captions, {_families_of(number)}: no two are near-identical"
+    else:
+        yield (
+            f"warning: {number:,} null captions, but {_families_of(families)} of near-identical "
+            "ones; "
+            f"if the captions to scan are of other families, count {families:,}: no rate below "
+            f"{1 / (1 + families):.2g} is supported (--one-per-family keeps one of each)"
+        )
+
+
+def _screen(screen: "Screen") -> Iterator[str]:
+    yield (
+        f"screen: a norm of {screen.threshold:.4g} or more keeps {screen.expected:.3g} of "
+        f"memorized captions on average, and at least {screen.bound:.3g} with 95% confidence, if "
+        f"they are like the {screen.positives:,} positives; and {screen.passing:.1%} of the null "
+        "captions"
+    )
+    if screen.bound < screen.recall:
+        yield (
+            f"a recall of {screen.recall:g} with 95% confidence needs "
+            f"{positives_needed(screen.recall):,} positives, none of them dropped"
+        )
+    if screen.families is not None and screen.families < screen.positives:
+        yield (
+            f"warning: the positives are {_families_of(screen.families)} of near-identical "
+            "captions; what is said of the screen holds for captions of these families"
+        )
+
+
+def _rate(fitted: "Calibration", rate: float) -> str:
+    said, number = f"false-positive rate {rate:g}: ", _null_scores(fitted)
+    own = realized(rate, number)
+    level, snaps = fitted.threshold(rate), fitted.snap_back
+    bits = None if snaps is None else snaps.threshold(rate)
+    if own is None or math.isinf(level) or (bits is not None and math.isinf(bits)):
+        return f"{said}needs at least {needed(rate):,} null captions; these are {number:,}"
+    asks = f"Δs > {level:.4g}" + ("" if bits is None else f" and snap-back > {bits:.3g} bits")
+    between = f"between {own[0]:.2%} and {own[1]:.2%}" if bits is None else f"{own[1]:.2%} at most"
+    of = "" if fitted.independent == number else ", for captions of the same families"
+    return f"{said}{asks}; this calibration's own rate is {between} (95%{of})"
+
+
+def _families_of(number: int) -> str:
+    return f"{number:,} {'family' if number == 1 else 'families'}"
+
+
+def _null_scores(fitted: "Calibration") -> int:
+    """Return how many null scores there are, of Δs and of snap-backs, whichever are fewer."""
+    of_both = [fitted.null_scores]
+    if fitted.snap_back is not None:
+        of_both.append(fitted.snap_back.null_scores)
+    return min(map(len, of_both))
+
+
+def check(
+    paths: Sequence[Path], rate: float, option: str, *, is_asked: bool, decides: bool
+) -> None:
+    """Say what calibrations do not support, before a scan starts.
+
+    Args:
+        paths: Of calibrations.
+        rate: False-positive or false-discovery rate.
+        option: ``--fpr`` or ``--fdr``.
+        is_asked: Whether the user asked for this rate, or needs flags.
+        decides: Whether flags come from p-values.
+
+    Raises:
+        ConfigError: If a calibration cannot be read, or flags are asked for and can never be
+            raised.
+    """
+    from scanner.statistics.calibration import load
+
+    for path in paths:
+        fitted = load(path)
+        if fitted.tail_fingerprint:
+            progress.note(
+                f"{path}: its tail model is ignored, it promised too much; p-values are "
+                f"{fitted.min_p:.2g} or more, and runs have another name than before"
+            )
+        if decides:
+            _check_rate(fitted, path, rate, option, is_asked=is_asked)
+
+
+def _check_rate(
+    fitted: "Calibration", path: Path, rate: float, option: str, *, is_asked: bool
+) -> None:
+    number = _null_scores(fitted)
+    least = 1 / (1 + number)
+    if rate < least:
+        said = (
+            f"{option} {rate:g} needs at least {needed(rate):,} null captions; these are "
+            f"{number:,} ({path}): nothing can be flagged; calibrate with more, or give {option} "
+            f"{_rounded_up(least):g} or more"
+        )
+        if is_asked:
+            raise ConfigError(said)
+        progress.note(said)
+    elif rate < 1 / (1 + min(number, fitted.independent)):
+        progress.note(
+            f"{option} {rate:g} needs at least {needed(rate):,} families of null captions; {path} "
+            f"has {fitted.independent:,}: for captions of other families the rate may be higher"
+        )
+
+
+def _rounded_up(rate: float) -> float:
+    """Return the rate with two digits, not below it."""
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return math.ceil(rate / unit - 1e-9) * unit

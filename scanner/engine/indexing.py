@@ -1,0 +1,140 @@
+"""Shards counted in Ray tasks, so that the driver never opens one."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+import ray
+from ray.exceptions import LocalRayletDiedError, RayError
+
+from scanner.engine import heartbeat
+from scanner.engine.worker import Failure, index_shard
+from scanner.errors import ShardError
+from scanner.shards.reading import ShardIndex
+
+COUNT_SECONDS = 1800.0
+"""How long the counting of a shard may take; then it is begun once more."""
+COUNT_ATTEMPTS = 2
+LATE_SECONDS = 30.0
+"""A shard that takes longer to count is named."""
+
+
+@dataclass(slots=True)
+class _IndexingTask:
+    """A shard that is being counted."""
+
+    url: str
+    ref: ray.ObjectRef
+    attempt: int = 1
+    since: float = field(default_factory=time.monotonic)
+    is_told: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.since
+
+
+class ShardIndexer:
+    """Counts shards, a few at a time.
+
+    Args:
+        urls: The shards.
+        chunk_size: Samples per chunk.
+        finished: Identities of the shards that need no counting, by address.
+        width: Shards at a time.
+        in_order: Whether they must be told of in their order, as a limit on samples needs; if
+            not, a slow shard holds up no other.
+    """
+
+    def __init__(
+        self, urls: Sequence[str], chunk_size: int, finished: Mapping[str, Set[str]], width: int,
+        *, in_order: bool = True,
+    ) -> None:  # fmt: skip
+        self._urls, self._chunk_size, self._finished = deque(urls), chunk_size, finished
+        self._width, self._in_order = width, in_order
+        self._running: list[_IndexingTask] = []
+        self._task = ray.remote(index_shard).options(num_cpus=0, max_retries=2)
+
+    @property
+    def refs(self) -> list[ray.ObjectRef]:
+        """What to wait for."""
+        return [count.ref for count in self._next()]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every shard has been told of."""
+        return not self._urls and not self._running
+
+    def stop(self) -> None:
+        """Look at no further shard."""
+        self._urls.clear()
+        for count in self._running:
+            ray.cancel(count.ref, force=True)
+        self._running.clear()
+
+    def answers(self) -> Iterator[tuple[str, ShardIndex | str | Failure]]:
+        """Yield address and index of the next shards that are counted, without waiting.
+
+        Of a shard that is finished, the identity stands for the index; of one that cannot be
+        read, or not counted in time, the failure.
+
+        Raises:
+            ClusterLostError: If this process's own node is dead.
+        """
+        self._fill()
+        self._restart_stalled()
+        while (found := self._answered()) is not None:
+            count, answer = found
+            self._running.remove(count)
+            self._fill()
+            yield count.url, answer
+
+    def late(self) -> Iterator[str]:
+        """Yield the address of each shard that takes long to count, once."""
+        for count in self._running:
+            if not count.is_told and count.seconds > LATE_SECONDS:
+                count.is_told = True
+                yield count.url
+
+    def _next(self) -> list[_IndexingTask]:
+        """Return the shards of which the next to be told of is one."""
+        return self._running[:1] if self._in_order else self._running
+
+    def _answered(self) -> tuple[_IndexingTask, ShardIndex | str | Failure] | None:
+        for count in self._next():
+            if ray.wait([count.ref], timeout=0)[0]:
+                return count, _answer(count.ref)
+            if count.seconds > COUNT_SECONDS:
+                ray.cancel(count.ref, force=True)
+                return count, Failure(
+                    ShardError,
+                    f"{count.url} could not be counted within {COUNT_SECONDS:g} s, tried "
+                    f"{count.attempt} times: split it, or copy it to a faster place",
+                )
+        return None
+
+    def _restart_stalled(self) -> None:
+        for count in self._running:
+            if count.seconds > COUNT_SECONDS and count.attempt < COUNT_ATTEMPTS:
+                ray.cancel(count.ref, force=True)
+                count.ref, count.since = self._begun(count.url), time.monotonic()
+                count.attempt += 1
+
+    def _fill(self) -> None:
+        while self._urls and len(self._running) < self._width:
+            url = self._urls.popleft()
+            self._running.append(_IndexingTask(url, self._begun(url)))
+
+    def _begun(self, url: str) -> ray.ObjectRef:
+        finished = frozenset(self._finished.get(url, ()))
+        return self._task.remote(url, self._chunk_size, finished)
+
+
+def _answer(ref: ray.ObjectRef) -> ShardIndex | str | Failure:
+    try:
+        return ray.get(ref)
+    except LocalRayletDiedError as error:  # says nothing of the shard
+        raise heartbeat.lost("the node that this process is connected to is dead") from error
+    except RayError as error:
+        return Failure(None, f"the process that counted it died ({type(error).__name__})")

@@ -1,1 +1,0 @@
-"""Shards in, Parquet out: the only room that opens a shard or writes a result."""

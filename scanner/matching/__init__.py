@@ -1,0 +1,1 @@
+"""Whether two pictures are the same: pixels, sketches, the search for copies."""

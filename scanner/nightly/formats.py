@@ -1,0 +1,355 @@
+"""What one nightly audit found, and its forms for programs: JSON, SARIF, JUnit, Markdown."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree as ET
+
+from scanner.analysis.diff import STATES, Change, change_json
+from scanner.errors import ExitCode
+from scanner.matching.copies import Group, explain
+from scanner.nightly.policy import LEVELS
+from scanner.report.page import RowMark
+from scanner.text import cut, printable, visible
+
+SCHEMA = 1
+MOST_ENTRIES = 1000
+"""SARIF results and JUnit cases at most: viewers refuse or choke on more."""
+MOST_LINES = 10
+MOST_RELATED = 20
+"""Images that a SARIF result points at."""
+SARIF_LEVEL = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
+BASELINE = {"new": "new", "worse": "updated", "better": "updated", "persisting": "unchanged",
+            "pending": "unchanged", "resolved": "absent"}  # fmt: skip
+_STATUS = {
+    ExitCode.OK: "clear",
+    ExitCode.ALARM: "alarm",
+    ExitCode.INCOMPLETE: "incomplete",
+    ExitCode.PARTIAL: "partial",
+}
+RULES = {
+    "verbatim": "The model reproduces the training image of this caption",
+    "template": "The model reproduces a part of the training image of this caption",
+    "score": "The model's score under this caption is far above that of captions not memorized",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A change with what the policy says of it.
+
+    Attributes:
+        change: What became of the finding.
+        severity: Its level.
+        muted: The reason that it was muted with, or ``""``.
+        alarms: Whether it raises the alarm; a muted one never does.
+        images: The images of the corpus that copy it; null where none were looked for.
+    """
+
+    change: Change
+    severity: str
+    muted: str = ""
+    alarms: bool = False
+    images: Group | None = None
+
+    def mark(self) -> RowMark:
+        """Return what a page shows of it."""
+        return RowMark(self.change.state, self.change.reason, self.severity, self.muted)
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """What sorts alarms first, then the severest, then the worst."""
+        level, found = LEVELS.index(self.severity), self.change.finding
+        return not self.alarms, STATES.index(self.change.state), level, found.order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightReport:
+    """One audit.
+
+    Attributes:
+        name: Number and date.
+        previous: The audit that it is compared with; null for the first.
+        run: The run that holds the scores.
+        identity: Fingerprints of model, settings and calibration.
+        alerts: Every change, alarms first.
+        shards: Names of the shards that were ``added``, ``changed``, ``removed``, ``unreadable``.
+        incomplete: What is missing, in words.
+        figures: Captions, samples, rejects and shards in effect.
+        scanned: Samples that were scored this night.
+        causes: What differs from the previous audit besides the corpus.
+        cutoff: P-value up to which the false-discovery rate flags, if one was asked for.
+        history: New findings of earlier nights, the latest last.
+        coverages: Share of the captions scanned, 0 to 1, in those of them that had a budget.
+        partial: The budget that left something for later nights, in words, or ``""``.
+        coverage: With a budget, distinct ``captions`` of the corpus and how many are ``scanned``.
+        command: What was typed.
+        started: ISO 8601.
+        seconds: Wall time.
+    """
+
+    name: str
+    previous: str | None
+    run: str
+    identity: dict[str, str]
+    alerts: list[Alert]
+    shards: dict[str, list[str]]
+    incomplete: list[str]
+    figures: dict[str, int]
+    scanned: int
+    causes: list[str] = field(default_factory=list)
+    cutoff: float | None = None
+    history: list[int] = field(default_factory=list)
+    coverages: list[float] = field(default_factory=list)
+    partial: str = ""
+    coverage: dict[str, int] = field(default_factory=dict)
+    command: str = ""
+    started: str = ""
+    seconds: float = 0.0
+
+    @property
+    def alarms(self) -> list[Alert]:
+        """The alerts that raise the alarm."""
+        return [alert for alert in self.alerts if alert.alarms]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """An alarm comes first, then what is missing, then what a budget left."""
+        if self.alarms:
+            return ExitCode.ALARM
+        if self.incomplete or not self.figures.get("captions"):
+            return ExitCode.INCOMPLETE
+        return ExitCode.PARTIAL if self.partial else ExitCode.OK
+
+    @property
+    def status(self) -> str:
+        """The exit code as a word."""
+        return _STATUS[self.exit_code]
+
+    def scope(self) -> str:
+        """Return in words how much of the corpus is scanned, where a budget was set."""
+        if not self.coverage:
+            return ""
+        scanned, captions = self.coverage["scanned"], self.coverage["captions"]
+        share = f"{scanned} of {captions} captions scanned ({scanned / max(1, captions):.1%})"
+        return f"partial by budget ({self.partial}): {share}" if self.partial else share
+
+    def counts(self) -> dict[str, int]:
+        """Return how many findings are in which state, and how many alarm and are muted."""
+        states = [alert.change.state for alert in self.alerts]
+        counted = {state: states.count(state) for state in STATES}
+        muted = sum(bool(alert.muted) for alert in self.alerts)
+        return {**counted, "alarms": len(self.alarms), "muted": muted}
+
+
+def as_record(night: NightReport) -> dict[str, Any]:
+    """Return what ``audit.json`` holds of an audit, but for the state's own entries."""
+    own = {name: getattr(night, name) for name in NightReport.__slots__ if name != "alerts"}
+    alerts = [
+        change_json(a.change)
+        | {"severity": a.severity, "muted": a.muted or None, "alarms": a.alarms,
+           "images": None if a.images is None else a.images.as_json()}
+        for a in night.alerts
+    ]  # fmt: skip
+    return {
+        "schema_version": SCHEMA, "status": night.status, "exit_code": night.exit_code,
+        "counts": night.counts(), **own, "alerts": alerts,
+    }  # fmt: skip
+
+
+def as_sarif(night: NightReport, version: str, *, redact: bool) -> str:
+    """Return SARIF 2.1.0: one result per finding, which keeps its fingerprint over the nights."""
+    rules = [
+        {"id": f"memscan/{name}", "name": name, "shortDescription": {"text": text}}
+        for name, text in RULES.items()
+    ]
+    shown = night.alerts[:MOST_ENTRIES]
+    run = {
+        "tool": {"driver": {"name": "memscan", "version": version, "rules": rules}},
+        "columnKind": "unicodeCodePoints",
+        "invocations": [{
+            "executionSuccessful": not night.incomplete,
+            "toolExecutionNotifications": [
+                {"level": "error", "message": {"text": printable(text)}}
+                for text in night.incomplete[:MOST_ENTRIES]
+            ] + [{"level": "note", "message": {"text": night.scope()}}] * bool(night.partial),
+        }],
+        "results": [_sarif_result(alert, redact=redact) for alert in shown],
+        "properties": {"audit": night.name, "leftOut": len(night.alerts) - len(shown)},
+    }  # fmt: skip
+    content = {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [run],
+    }
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def fingerprint(identity: str) -> str:
+    """Return what names a finding from night to night, whatever shard it is in."""
+    return hashlib.sha256(f"memscan|delta_s|{identity}".encode()).hexdigest()[:32]
+
+
+def _sarif_result(alert: Alert, *, redact: bool) -> dict[str, Any]:
+    found, change = alert.change.finding, alert.change
+    rule = found.match if found.match in RULES else "score"
+    result: dict[str, Any] = {
+        "ruleId": f"memscan/{rule}",
+        "level": SARIF_LEVEL[alert.severity],
+        "message": {
+            "text": f"{_finding_text(alert, redact=redact)} {change.state}, {_numbers(alert)}"
+        },
+        "baselineState": BASELINE[change.state],
+        "locations": [_location(found.shard, found.key)],
+        "partialFingerprints": {"memscanFinding/v1": fingerprint(found.identity)},
+        "properties": {"severity": alert.severity, "captionSha256": found.caption_sha256,
+                       "copies": found.copies, "alarms": alert.alarms},
+    }  # fmt: skip
+    if found.image_sha256 is not None:
+        result["properties"]["imageSha256"] = found.image_sha256
+    if alert.images is not None:
+        result["properties"]["images"] = len(alert.images.copies)
+        result["relatedLocations"] = [
+            _location(copy.shard, copy.key, f"{copy.match or 'same image'}, error {copy.mse:.2g}")
+            for copy in alert.images.copies[:MOST_RELATED]
+        ]
+    if alert.muted:
+        justification = printable(alert.muted)
+        result["suppressions"] = [{"kind": "external", "justification": justification}]
+    return result
+
+
+def _location(shard: str, key: str, text: str = "") -> dict[str, Any]:
+    place: dict[str, Any] = {
+        "physicalLocation": {"artifactLocation": {"uri": _uri(shard)}},
+        "logicalLocations": [{"name": key, "kind": "sample"}],
+    }
+    return place | {"message": {"text": text}} if text else place
+
+
+def as_junit(night: NightReport, *, redact: bool) -> str:
+    """Return JUnit XML: completeness is a case, and so is every alarm and muted finding."""
+    told = [alert for alert in night.alerts if alert.alarms or alert.muted]
+    shown = told[:MOST_ENTRIES]
+    root = ET.Element("testsuites", name="memscan audit")
+    suite = ET.SubElement(
+        root, "testsuite", name=f"audit {night.name}", time=f"{night.seconds:.1f}"
+    )
+    whole = ET.SubElement(suite, "testcase", classname="memscan.audit", name="the corpus is whole")
+    nothing = [] if night.figures.get("captions") else ["nothing was ever scanned"]
+    if missing := [visible(text) for text in (*night.incomplete, *nothing)]:
+        error = ET.SubElement(whole, "error", message=missing[0], type="incomplete")
+        error.text = "\n".join(missing[:MOST_ENTRIES])
+    elif night.partial:
+        ET.SubElement(whole, "skipped", message=night.scope())
+    none = ET.SubElement(suite, "testcase", classname="memscan.audit", name="no alarm")
+    if night.alarms:
+        ET.SubElement(none, "failure", message=f"{len(night.alarms)} alarms", type="alarm")
+    for alert in shown:
+        found = alert.change.finding
+        case = ET.SubElement(
+            suite, "testcase", classname=f"memscan.{alert.severity}",
+            name=f"{found.identity[:12]} {_finding_text(alert, redact=redact)}",
+        )  # fmt: skip
+        if alert.muted:
+            ET.SubElement(case, "skipped", message=f"muted: {printable(alert.muted)}")
+        else:
+            message = f"{alert.change.state}, {_numbers(alert)}"
+            failure = ET.SubElement(case, "failure", message=message, type=alert.severity)
+            failure.text = f"{visible(found.key)} in {visible(found.shard)}"
+    suite.set("tests", str(2 + len(shown)))
+    suite.set("errors", str(int(bool(missing))))
+    failures = sum(not alert.muted for alert in shown) + bool(night.alarms)
+    suite.set("failures", str(failures))
+    suite.set("skipped", str(sum(bool(a.muted) for a in shown) + len(whole.findall("skipped"))))
+    suite.set("hostname", "")
+    if len(told) > len(shown):
+        ET.SubElement(suite, "system-out").text = f"{len(told) - len(shown)} more are left out"
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def as_markdown(night: NightReport, *, redact: bool) -> str:
+    """Return a message for a chat: what happened, what alarms, what is missing."""
+    counts, figures = night.counts(), night.figures
+    screened = figures.get("screened", 0)
+    lines = [
+        f"**memscan audit {night.name}: {night.status}** (exit {night.exit_code})",
+        "",
+        f"- findings: {counts['new']} new, {counts['worse']} worse, {counts['persisting']} "
+        f"persisting, {counts['better']} better, {counts['resolved']} resolved, "
+        + (f"{counts['pending']} pending (not yet rescanned), " if counts["pending"] else "")
+        + f"{counts['muted']} muted",
+        "- shards: "
+        + ", ".join(f"{len(night.shards[kind])} {kind}" for kind in night.shards)
+        + f"; {night.scanned} samples scanned tonight, {figures.get('captions', 0)} captions "
+        "in all" + (f", {screened} of them dropped by the screen" if screened else ""),
+    ]
+    if night.scope():
+        lines.append(f"- {night.scope()}")
+    if night.coverages:
+        shares = ", ".join(f"{share:.1%}" for share in night.coverages)
+        lines.append(f"- coverage of the last nights with a budget: {shares}")
+    if night.causes:
+        lines.append(f"- **changed since {night.previous}: {', '.join(night.causes)}**")
+    if night.history:
+        lines.append(f"- new findings of the last nights: {', '.join(map(str, night.history))}")
+    lines += _section("Alarms", [_line(a, redact=redact) for a in night.alarms])
+    missing = [f"- {_code(text)}" for text in night.incomplete]
+    lines += _section("Missing", missing)
+    if night.command:
+        lines += ["", f"Again: {_code(night.command)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    if not lines:
+        return []
+    more = [f"- and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
+    return ["", f"**{title}: {len(lines)}**", *lines[:MOST_LINES], *more]
+
+
+def _line(alert: Alert, *, redact: bool) -> str:
+    found = alert.change.finding
+    told = _code(_finding_text(alert, redact=redact))
+    return (
+        f"- {alert.severity}, {alert.change.state}: {told} ({_numbers(alert)}; "
+        f"{_code(found.key)}, {found.identity[:12]})"
+    )
+
+
+def _finding_text(alert: Alert, *, redact: bool) -> str:
+    found = alert.change.finding
+    return "caption withheld" if redact else cut(printable(found.caption), 160) or "no caption"
+
+
+def _numbers(alert: Alert) -> str:
+    found, parts = alert.change.finding, list[str]()
+    parts.append(f"{found.match} copy" if found.match in RULES else "score only")
+    if found.snap_back is not None:
+        parts.append(f"scored at its image, snap-back {found.snap_back:.2g} bits")
+    if found.pinned is not None:
+        parts.append(f"{found.pinned} of the image is stored")
+    if found.p_value is not None:
+        tail = " (tail model)" if found.p_kind == "tail" else ""
+        parts.append(f"p {found.p_value:.3g}{tail}")
+    parts.append(f"{found.copies} {'copy' if found.copies == 1 else 'copies'} in the corpus")
+    if alert.images is not None:
+        parts.append(explain(alert.images))
+    return ", ".join(parts) + (f"; {alert.change.reason}" if alert.change.reason else "")
+
+
+def _code(text: str) -> str:
+    """Return a text as a Markdown code span that neither ends early nor mentions anyone."""
+    swaps = str.maketrans({"`": "'", "<": "‹", ">": "›"})
+    return f"`{printable(text).translate(swaps).strip() or ' '}`"
+
+
+def _uri(address: str) -> str:
+    if Path(address).is_absolute():
+        return Path(address).as_uri()
+    return quote(address, safe="%/:?#[]@!$&'()*+,;=~", errors="surrogatepass")

@@ -1,0 +1,156 @@
+"""What a nightly audit is told: how severe a finding is, and what raises the alarm."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scanner.analysis.diff import STATES, Change
+from scanner.analysis.findings import Finding
+from scanner.analysis.views import MATCHES
+from scanner.errors import ConfigError
+
+LEVELS = ("critical", "high", "medium", "low")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Conditions of a severity; all that are given must hold.
+
+    Attributes:
+        match: Evidence that counts; empty for any.
+        p_value: The most that the p-value may be; null for any.
+        copies: The fewest samples that carry the caption.
+    """
+
+    match: tuple[str, ...] = ()
+    p_value: float | None = None
+    copies: int = 1
+
+    def holds(self, finding: Finding) -> bool:
+        """Whether a finding meets every condition."""
+        if self.match and finding.match not in self.match:
+            return False
+        if self.p_value is not None and (finding.p_value is None or finding.p_value > self.p_value):
+            return False
+        return finding.copies >= self.copies
+
+
+DEFAULT_RULES = {
+    "critical": Rule(match=("verbatim",)),
+    "high": Rule(match=("template",)),
+    "medium": Rule(p_value=0.001),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Severities and alarms.
+
+    Attributes:
+        rules: By level; the most severe whose rule holds is a finding's, ``low`` if none does.
+        least: The least severity that raises the alarm.
+        states: The states that do.
+    """
+
+    rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
+    least: str = "low"
+    states: tuple[str, ...] = ("new",)
+
+    def severity(self, finding: Finding) -> str:
+        """Return the level of a finding."""
+        held = (lv for lv in LEVELS[:-1] if lv in self.rules and self.rules[lv].holds(finding))
+        return next(held, LEVELS[-1])
+
+    def alarms(self, change: Change) -> bool:
+        """Whether a change raises the alarm, muting aside.
+
+        A finding that gets worse and thereby reaches the least severity counts as new.
+        """
+        if change.after is None:
+            return False
+        is_severe = self.reaches(change.after)
+        if change.state == "worse" and change.before is not None:
+            return is_severe and ("worse" in self.states or not self.reaches(change.before))
+        return is_severe and change.state in self.states
+
+    def reaches(self, finding: Finding) -> bool:
+        """Whether a finding is severe enough for an alarm."""
+        return LEVELS.index(self.severity(finding)) <= LEVELS.index(self.least)
+
+
+def load(path: str | Path) -> Policy:
+    """Read a policy.
+
+    Example of one::
+
+        [alarm]
+        severity = "medium"          # the least that raises the alarm
+        on = ["new", "worse"]
+        [severity.critical]
+        match = ["verbatim"]
+        [severity.medium]
+        p_value = 0.0005
+
+    A severity that is not given keeps its usual rule.
+
+    Raises:
+        ConfigError: If it cannot be read or says something unknown.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"policy {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"policy {path} is not TOML: {error}") from error
+    _known(path, "", content, ("alarm", "severity"))
+    alarm, severity = _table(path, content, "alarm"), _table(path, content, "severity")
+    _known(path, "alarm.", alarm, ("severity", "on"))
+    _known(path, "severity.", severity, LEVELS[:-1])
+    least = alarm.get("severity", "low")
+    states = _words(path, "alarm.on", alarm.get("on", ["new"]), STATES)
+    if least not in LEVELS:
+        raise ConfigError(f"policy {path}: alarm.severity must be one of {_listed(LEVELS)}")
+    rules = {level: _rule(path, level, _table(path, severity, level)) for level in severity}
+    return Policy({**DEFAULT_RULES, **rules}, least, states)
+
+
+def _rule(path: str | Path, level: str, content: dict[str, Any]) -> Rule:
+    where = f"severity.{level}"
+    _known(path, f"{where}.", content, ("match", "p_value", "copies"))
+    p_value, copies = content.get("p_value"), content.get("copies", 1)
+    if p_value is not None and not (_is_number(p_value) and 0 < p_value <= 1):
+        raise ConfigError(f"policy {path}: {where}.p_value must be in 0..1, got {p_value!r}")
+    if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
+        raise ConfigError(f"policy {path}: {where}.copies must be at least 1, got {copies!r}")
+    match = _words(path, f"{where}.match", content.get("match", []), (*MATCHES, "none"))
+    return Rule(match, p_value, copies)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _table(path: str | Path, content: dict[str, Any], name: str) -> dict[str, Any]:
+    found = content.get(name, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"policy {path}: {name} must be a table, got {found!r}")
+    return found
+
+
+def _words(path: str | Path, name: str, found: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(found, list) or any(word not in allowed for word in found):
+        raise ConfigError(f"policy {path}: {name} must be a list of {_listed(allowed)}")
+    return tuple(found)
+
+
+def _known(path: str | Path, where: str, content: dict[str, Any], names: tuple[str, ...]) -> None:
+    if unknown := sorted(set(content) - set(names)):
+        raise ConfigError(
+            f"policy {path}: {where}{unknown[0]} is unknown; there are {_listed(names)}"
+        )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names)

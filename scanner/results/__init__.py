@@ -1,0 +1,1 @@
+"""Results on disk: stores, tables, commits, compaction, verification, the lease of a run."""

@@ -1,0 +1,466 @@
+"""Results: Parquet files that a commit record makes visible, all at once or not at all.
+
+A chunk's files are written under names that carry a digest of their content. Then the commit
+record, created exclusively, lists them. Only files that a record lists exist for a reader. So
+rival writers never touch each other's rows, a crash leaves nothing that could be mistaken for a
+result, and a second attempt with the same rows lands on the very same files.
+
+Chunks that were packed since (`scanner.results.compact`) have their rows in larger files, which an
+entry in the run's history lists; `parts` and `chunk_rows` know where.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scanner.errors import ConfigError, ResultsError
+from scanner.records import ChunkResult
+from scanner.results import coverage, manifest, stores
+from scanner.results.manifest import (
+    History,
+    Record,
+    RowRange,
+    checked_name,
+    encoded,
+    own_ranges,
+    stem,
+)
+from scanner.results.tables import (
+    MASKS,
+    REJECTS,
+    RETRIEVED,
+    SCHEMA_VERSION,
+    SCORES,
+    TABLES,
+    counts,
+    scores_schema,
+    tables,
+)
+from scanner.retry import explain
+
+__all__ = [
+    "MASKS", "REJECTS", "SCHEMA_VERSION", "SCORES", "TABLES", "Committed", "Part", "Results",
+    "scores_schema",
+]  # fmt: skip
+
+_RESERVED = ("run", "chunk", "schema_version", "files", "counts")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of one table and the rows of it that count.
+
+    Attributes:
+        path: Name in the store.
+        rows: How many rows it has.
+        spans: Chunk, first row and one past the last, of each chunk that counts.
+    """
+
+    path: str
+    rows: int
+    spans: tuple[tuple[str, int, int], ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its rows count."""
+        return sum(stop - start for _, start, stop in self.spans) == self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What is committed of a run, read once for all who ask.
+
+    Attributes:
+        history: What was packed.
+        records: The commit records by chunk name, in order of name.
+    """
+
+    history: History
+    records: dict[str, dict[str, Any]]
+
+
+class Results:
+    """The results in a folder or a bucket; nothing is created before the first write.
+
+    Attributes:
+        store: The files underneath.
+        root: Where they are, as a person would type it.
+
+    Args:
+        root: A local or mounted folder, or an address such as ``s3://bucket/prefix``.
+
+    Raises:
+        ConfigError: If ``root`` is an address of no store that can hold results.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.store = stores.opened(root)
+        self.root = self.store.root
+        self._packed = dict[str, dict[str, dict[str, RowRange]]]()
+
+    def exists(self) -> bool:
+        """Whether something was ever written here."""
+        return bool(self.store.entries("runs") or self.store.folders("commits"))
+
+    def check(self) -> None:
+        """Prove that this place can hold results, before anything is computed for it.
+
+        Raises:
+            ConfigError: If a name can be created twice there.
+            ResultsError: If it cannot be written to.
+        """
+        stores.check(self.store)
+
+    def write_run(self, run: str, record: dict[str, object]) -> None:
+        """Write or replace a run's record, atomically.
+
+        Raises:
+            ResultsError: If the store cannot be written to.
+        """
+        self.store.put(f"runs/{checked_name(run)}.json", encoded(record))
+
+    def read_run(self, run: str) -> dict[str, Any]:
+        """Return a run's record.
+
+        Raises:
+            ResultsError: If there is none, or it is damaged.
+        """
+        name = f"runs/{checked_name(run)}.json"
+        content = self.store.read(name)
+        if content is None:
+            known = ", ".join(self.runs()) or "none"
+            raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
+        advice = "restore it, or scan into a new folder"
+        record = manifest.decoded(content, self.store.address(name), (), advice)
+        if (wrong := manifest.wrong_in_run(record)) is not None:
+            raise ResultsError(f"{self.store.address(name)} is damaged ({wrong}): {advice}")
+        return record
+
+    def verified_run(self, run: str, commits: Mapping[str, Record]) -> dict[str, Any]:
+        """Return a run's record, its status held against the commits: see `coverage.status`.
+
+        Args:
+            run: The run.
+            commits: Its commit records by chunk name.
+
+        Raises:
+            ResultsError: If there is none, or it is damaged.
+        """
+        record = self.read_run(run)
+        if record.get("status") == "complete":
+            record["status"] = coverage.status(record, commits)
+        return record
+
+    def runs(self) -> list[str]:
+        """Return the runs that have a record, the one started last at the end.
+
+        Raises:
+            ResultsError: If a record is damaged.
+        """
+        names = [stem(entry.name) for entry in self.store.entries("runs")]
+        found = {name: self.read_run(name) for name in names if manifest.is_name(name)}
+        return sorted(found, key=lambda run: (str(found[run].get("started", "")), run))
+
+    def default_run(self) -> str:
+        """Return the run that is read where none is named.
+
+        It is the complete run that was started last; where none is complete, the one started last.
+
+        Raises:
+            ConfigError: If there is no run.
+            ResultsError: If a record is damaged.
+        """
+        known = self.runs()
+        if not known:
+            raise ConfigError(f"no run in {self.root}: scan into it first")
+        complete = [run for run in known if self.read_run(run).get("status") == "complete"]
+        return (complete or known)[-1]
+
+    def history(self, run: str) -> History:
+        """Return what was packed of a run.
+
+        Raises:
+            ResultsError: If an entry of it is damaged.
+        """
+        return manifest.history(self.store, run)
+
+    def commits(self, run: str) -> dict[str, dict[str, Any]]:
+        """Return a run's commit records by chunk name, in order of name.
+
+        Raises:
+            ResultsError: If a record is damaged.
+        """
+        return self.read_committed(run).records
+
+    def read_committed(self, run: str) -> Committed:
+        """Return a run's commit records, and how they were packed.
+
+        Raises:
+            ResultsError: If a record is damaged.
+        """
+        history = self.history(run)
+        return Committed(history, self._commits(run, history))
+
+    def committed(self, run: str) -> list[str]:
+        """Return the names of a run's chunks that are committed, in order.
+
+        Raises:
+            ResultsError: If the history of its packs is damaged.
+        """
+        return sorted({*self._listed(run), *self.history(run).commits()})
+
+    def read_commit(self, run: str, chunk: str) -> dict[str, Any] | None:
+        """Return the commit record of one chunk as it was created, null if there is none.
+
+        Raises:
+            ResultsError: If the record is damaged.
+        """
+        name = f"commits/{checked_name(run)}/{checked_name(chunk)}.json"
+        content = self.store.read(name)
+        return None if content is None else manifest.read_commit(self.store, name, content)
+
+    def parts(
+        self, runs: Sequence[str] | None = None, *, shards: Collection[str] | None = None,
+        known: Mapping[str, Committed] | None = None,
+    ) -> dict[str, list[Part]]:  # fmt: skip
+        """Return the files that hold the rows of committed chunks, by table.
+
+        Args:
+            runs: Which runs; null for all.
+            shards: Identities of the shards whose chunks count; null for all.
+            known: By run, what was read of it already.
+
+        Raises:
+            ResultsError: If a record is damaged.
+        """
+        found: dict[str, list[Part]] = {table: [] for table in TABLES}
+        for run in self.store.folders("commits") if runs is None else runs:
+            own = (known or {}).get(run) or self.read_committed(run)
+            packed, spans = own.history.row_ranges(), defaultdict[tuple[str, str], list[Any]](list)
+            rows = dict[str, int]()
+            for chunk, record in own.records.items():
+                if shards is not None and record.get("shard_id") not in shards:
+                    continue
+                for table, place in packed.get(chunk, own_ranges(record)).items():
+                    path = place.file["path"]
+                    rows[path] = place.file["rows"]
+                    spans[table, path].append((chunk, place.start, place.stop))
+            for (table, path), ranges in spans.items():
+                found[table].append(Part(path, rows[path], tuple(ranges)))
+        return found
+
+    def files(self, table: str, runs: Sequence[str] | None = None) -> list[str]:
+        """Return the data files of a table, as absolute paths or addresses, of committed chunks.
+
+        Args:
+            table: ``scores``, ``masks`` or ``rejects``.
+            runs: Which runs; null for all.
+
+        Raises:
+            ResultsError: If a record is damaged.
+        """
+        if table not in TABLES:
+            raise ValueError(f"table must be one of {', '.join(TABLES)}, got {table!r}")
+        return [self.store.address(part.path) for part in self.parts(runs)[table]]
+
+    def write_retrieved(self, run: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Write or replace what was retrieved for a run's pictures, as one file.
+
+        Args:
+            run: The run.
+            rows: As `scanner.results.tables.RETRIEVED` names them, without ``run``.
+
+        Raises:
+            ResultsError: If the store cannot be written to.
+        """
+        own = [{"run": run, **row} for row in rows]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(own, RETRIEVED), sink, compression="zstd")
+        self.store.put(_retrieved(run), sink.getvalue())
+
+    def retrieved(self, runs: Sequence[str]) -> list[str]:
+        """Return the files of what was retrieved for runs, of those that have one."""
+        return [
+            self.store.address(_retrieved(run))
+            for run in runs
+            if self.store.entry(_retrieved(run)) is not None
+        ]
+
+    def read(self, file: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of one of `files`.
+
+        Args:
+            file: As `files` gives it.
+            columns: Which columns; null for all.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+        return self.read_rows(file.removeprefix(self.root).lstrip("/"), columns=columns)
+
+    def read_rows(
+        self, path: str, start: int = 0, stop: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:  # fmt: skip
+        """Return consecutive rows of a file; only the row groups that hold them are read.
+
+        Args:
+            path: Name in the store.
+            start: The first row.
+            stop: One past the last; null for all.
+            columns: Which columns; null for all.
+
+        Raises:
+            ResultsError: If it cannot be read.
+        """
+        with self.store.open(path) as stream:
+            try:
+                file = pq.ParquetFile(stream, pre_buffer=True)
+                if stop is None:
+                    return file.read(columns=columns)
+                groups, first = _groups(file.metadata, start, stop)
+                rows = file.read_row_groups(groups, columns=columns)
+                return rows.slice(start - first, stop - start)
+            except (OSError, pa.ArrowException) as error:
+                address = self.store.address(path)
+                raise ResultsError(
+                    f"{address} cannot be read: {explain(error)}; verify it"
+                ) from error
+
+    def hashes(self, part: Part) -> Iterator[tuple[str, list[str]]]:
+        """Yield each chunk of a part of the scores with the caption hashes of its rows.
+
+        Raises:
+            ResultsError: If the file cannot be read.
+        """
+        column = self.read_rows(part.path, columns=["caption_sha256"])["caption_sha256"]
+        for chunk, start, stop in part.spans:
+            yield chunk, column.slice(start, stop - start).to_pylist()
+
+    def chunk_rows(self, run: str, chunk: str, hashes: Collection[str]) -> list[dict[str, Any]]:
+        """Return the score rows of some captions of a chunk; none if it is not committed.
+
+        Where the chunk's rows lie is remembered, and looked up anew if they are not there.
+
+        Raises:
+            ResultsError: If they cannot be read.
+        """
+        wanted = pc.field("caption_sha256").isin(list(hashes))
+        try:
+            found = self._score_rows(run, chunk)
+        except ResultsError:
+            self._packed.pop(run, None)
+            found = self._score_rows(run, chunk)
+        return [] if found is None else found.filter(wanted).to_pylist()
+
+    def commit(
+        self,
+        run: str,
+        chunk_name: str,
+        result: ChunkResult,
+        *,
+        extra: Sequence[str],
+        facts: dict[str, object],
+    ) -> bool:
+        """Make a chunk's rows visible, all of them or none.
+
+        Args:
+            run: The run.
+            chunk_name: The chunk.
+            result: Its rows.
+            extra: Names of the further detectors, whether or not a row has their score.
+            facts: Further content of the commit record; ``samples`` is how many samples the chunk
+                has and must be the number scored and rejected.
+
+        Returns:
+            Whether this call committed the chunk; False if it was committed already, and then
+            the rows that were first stay.
+
+        Raises:
+            ResultsError: If the store cannot be written to.
+            ValueError: If the rows do not account for the samples, or one cannot be stored.
+        """
+        name = f"commits/{checked_name(run)}/{checked_name(chunk_name)}.json"
+        if taken := set(facts) & set(_RESERVED):
+            raise ValueError(f"facts must not hold {sorted(taken)}: the record has its own")
+        accounts = counts(result, facts.get("samples"))
+        content = tables(run, result, extra)
+        if self.store.entry(name) is not None:
+            return False
+        files = {table: self._publish(run, chunk_name, t) for table, t in content.items()}
+        record = {
+            **facts,
+            "schema_version": SCHEMA_VERSION,
+            "run": run,
+            "chunk": chunk_name,
+            "files": files,
+            "counts": accounts,
+        }
+        if self.store.create(name, encoded(record)):
+            return True
+        if (winner := self.read_commit(run, chunk_name)) is not None:
+            self._discard_but(winner, files)
+        return False
+
+    def _publish(self, run: str, chunk_name: str, table: pa.Table) -> dict[str, object]:
+        kind = table.schema.metadata[b"table"].decode()
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", row_group_size=max(1, len(table)))
+        content = sink.getvalue()
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"{kind}/run={run}/{chunk_name}.{digest[:8]}.parquet"
+        self.store.put(name, content)
+        return {"path": name, "rows": len(table), "sha256": digest, "bytes": len(content)}
+
+    def _discard_but(self, winner: dict[str, Any], files: dict[str, dict[str, object]]) -> None:
+        """Remove what this attempt published and the winner's commit does not list."""
+        kept = {file["path"] for file in winner["files"].values()}
+        for file in files.values():
+            if file["path"] not in kept:
+                self.store.remove(str(file["path"]))
+
+    def _commits(self, run: str, history: History) -> dict[str, dict[str, Any]]:
+        packed = history.commits()
+        loose = [c for c in self._listed(run) if c not in packed]
+        found = self.store.read_all([f"commits/{run}/{chunk}.json" for chunk in loose])
+        read = {stem(name): manifest.read_commit(self.store, name, text) for name, text in found}
+        return dict(sorted((packed | read).items()))
+
+    def _listed(self, run: str) -> list[str]:
+        entries = self.store.entries(f"commits/{checked_name(run)}")
+        names = [e.name.rpartition("/")[2] for e in entries if e.name.endswith(".json")]
+        return [stem(name) for name in names if not name.startswith(".")]
+
+    def _score_rows(self, run: str, chunk: str) -> pa.Table | None:
+        if run not in self._packed:
+            self._packed[run] = self.history(run).row_ranges()
+        places = self._packed[run].get(chunk)
+        if places is None:
+            record = self.read_commit(run, chunk)
+            places = {} if record is None else own_ranges(record)
+        if (place := places.get("scores")) is None:
+            return None
+        return self.read_rows(place.file["path"], place.start, place.stop)
+
+
+def _retrieved(run: str) -> str:
+    return f"retrieved/{checked_name(run)}.parquet"
+
+
+def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
+    """Return the row groups that hold rows ``start`` to ``stop``, and the first row of these."""
+    groups, first, at = list[int](), 0, 0
+    for group in range(metadata.num_row_groups):
+        end = at + metadata.row_group(group).num_rows
+        if at < stop and end > start:
+            first = first if groups else at
+            groups.append(group)
+        at = end
+    return groups, first

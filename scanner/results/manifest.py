@@ -1,0 +1,322 @@
+"""What is recorded of a run: its commits, and which of them were packed into larger files since.
+
+Packing is a history of numbered entries, each created exclusively, so that all readers and
+writers agree on it. An entry packs chunks (their rows lie in its files from then on), retires
+packs (the files that they replace may be removed) or dissolves packs (these files count again).
+Only a pack in effect has rows for a reader; every chunk is in one at most.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scanner.errors import ConfigError, ResultsError
+from scanner.parsing import from_json
+from scanner.results.stores import Store
+from scanner.results.tables import SCHEMA_VERSION
+
+MEND = "memscan verify --repair sets it aside"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_COMMIT_KEYS = ("schema_version", "run", "chunk", "files", "counts")
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Where rows of one table lie.
+
+    Attributes:
+        file: Their file: ``path`` in the store, ``rows``, ``sha256`` and ``bytes``.
+        start: The first row, counted in the file.
+        stop: One past the last.
+    """
+
+    file: Record
+    start: int
+    stop: int
+
+
+def own_ranges(record: Record) -> dict[str, RowRange]:
+    """Return where the rows of a chunk lie that is in no pack."""
+    return {table: RowRange(file, 0, file["rows"]) for table, file in record["files"].items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Chunks whose rows lie together.
+
+    Attributes:
+        number: Of its entry in the history.
+        commits: The commit records of its chunks by name, in the order of their rows.
+        files: Of each table that has rows: ``path``, ``rows``, ``sha256`` and ``bytes``.
+        replaces: Numbers of smaller packs that it took the place of.
+    """
+
+    number: int
+    commits: Mapping[str, dict[str, Any]]
+    files: Mapping[str, Record]
+    replaces: tuple[int, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Of its largest file."""
+        return max(file["bytes"] for file in self.files.values())
+
+    def row_ranges(self) -> Iterator[tuple[str, dict[str, RowRange]]]:
+        """Yield each chunk with where its rows lie, by table."""
+        at = dict.fromkeys(self.files, 0)
+        for chunk, record in self.commits.items():
+            found = dict[str, RowRange]()
+            for table, file in record["files"].items():
+                found[table] = RowRange(self.files[table], at[table], at[table] + file["rows"])
+                at[table] += file["rows"]
+            yield chunk, found
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What became of a run's packs.
+
+    Attributes:
+        length: Number of the entry to come.
+        packs: Every pack there ever was, by number.
+        in_effect: Those that have rows for a reader.
+        retired: Packs whose replaced files may be gone.
+    """
+
+    length: int
+    segments: Mapping[int, Segment]
+    in_effect: tuple[int, ...]
+    retired: frozenset[int]
+
+    def effective(self) -> list[Segment]:
+        """Return the packs in effect."""
+        return [self.segments[number] for number in self.in_effect]
+
+    def commits(self) -> dict[str, dict[str, Any]]:
+        """Return the commit records of packed chunks."""
+        return {chunk: facts for pack in self.effective() for chunk, facts in pack.commits.items()}
+
+    def row_ranges(self) -> dict[str, dict[str, RowRange]]:
+        """Return where the rows of packed chunks lie, by chunk and table."""
+        return {chunk: places for pack in self.effective() for chunk, places in pack.row_ranges()}
+
+    def replaced(self, pack: Segment) -> set[str]:
+        """Return the names of the files whose rows a pack in effect has."""
+        records = pack.commits.values()
+        names = {file["path"] for record in records for file in record["files"].values()}
+        for earlier in (self.segments[number] for number in pack.replaces):
+            names |= {file["path"] for file in earlier.files.values()} | self.replaced(earlier)
+        return names
+
+    def takes(self, pack: Segment) -> bool:
+        """Return whether a pack may be the next entry: its chunks are nobody else's."""
+        others = set(self.in_effect) - set(pack.replaces)
+        taken = {chunk for number in others for chunk in self.segments[number].commits}
+        return set(pack.replaces) <= set(self.in_effect) and not taken & set(pack.commits)
+
+
+def history(store: Store, run: str) -> History:
+    """Return the history of a run's packs.
+
+    Raises:
+        ResultsError: If an entry is damaged.
+    """
+    packs, effective, retired = dict[int, Segment](), dict[int, None](), set[int]()
+    names = entry_names(store, run)
+    for number, (name, content) in enumerate(store.read_all(names)):
+        entry = read_entry(store, run, name, content)
+        if name != entry_name(run, number):
+            raise ResultsError(f"{store.address(entry_name(run, number))} is missing: {MEND}")
+        for gone in (*entry.get("replaces", ()), *entry.get("dissolves", ())):
+            effective.pop(gone, None)
+        retired |= set(entry.get("retires", ()))
+        if "files" in entry:
+            replaces = tuple(entry["replaces"])
+            packs[number] = Segment(number, entry["commits"], entry["files"], replaces)
+            effective[number] = None
+    return History(len(names), packs, tuple(effective), frozenset(retired & set(effective)))
+
+
+def entry_names(store: Store, run: str) -> list[str]:
+    """Return the names of the entries of a run's history, in order."""
+    entries = store.entries(f"packs/{checked_name(run)}")
+    return [e.name for e in entries if re.fullmatch(r"\d{6}\.json", e.name.rpartition("/")[2])]
+
+
+def read_entry(store: Store, run: str, name: str, content: bytes) -> dict[str, Any]:
+    """Return an entry of a run's history.
+
+    Raises:
+        ResultsError: If it is damaged.
+    """
+    address = store.address(name)
+    entry = decoded(content, address, ("schema_version", "run"), MEND)
+    commits = entry.get("commits", {})
+    is_sound = (
+        entry["run"] == run
+        and ("files" not in entry or (lists(entry) and "replaces" in entry))
+        and isinstance(commits, dict)
+        and all(_is_of(record, run, chunk) for chunk, record in commits.items())
+    )
+    if not is_sound:
+        raise ResultsError(f"{address} is damaged (it is no entry of this run's packs): {MEND}")
+    return entry
+
+
+def repair_partial_entry(store: Store, run: str) -> list[str]:
+    """Set damaged entries of a run's history aside, so that it can be read; return their names.
+
+    In their place stands an entry that says nothing: the files that a pack replaced count again.
+
+    Raises:
+        ResultsError: If the store cannot be read or written to.
+    """
+    names = entry_names(store, run)
+    mended = list[str]()
+    for number in range(int(stem(names[-1])) + 1 if names else 0):
+        content = store.read(name := entry_name(run, number))
+        try:
+            if content is not None:
+                read_entry(store, run, name, content)
+                continue
+            content = b""
+        except ResultsError:
+            store.put(f"quarantine/{run}/pack-{stem(name)}.json", content or b"")
+        store.put(name, json.dumps({"schema_version": 1, "run": run}).encode())
+        mended.append(name)
+    return mended
+
+
+def append(store: Store, run: str, number: int, entry: dict[str, object]) -> bool:
+    """Add an entry to a run's history; False if another process added this number before.
+
+    Raises:
+        ResultsError: If the store cannot be written to.
+    """
+    content = json.dumps({"schema_version": 1, "run": run, **entry}, separators=(",", ":"))
+    return store.create(entry_name(run, number), content.encode())
+
+
+def read_commit(store: Store, name: str, content: bytes) -> dict[str, Any]:
+    """Return a commit record.
+
+    Raises:
+        ResultsError: If it is damaged.
+    """
+    advice = "quarantine it with verify --repair and scan again, and its chunk is done anew"
+    address = store.address(name)
+    record = decoded(content, address, _COMMIT_KEYS, advice)
+    _, run, _ = name.split("/")
+    if not _is_of(record, run, stem(name)):
+        raise ResultsError(f"{address} is damaged (it is not the record of its chunk): {advice}")
+    return record
+
+
+_RUN = {
+    "identity": dict, "spec": dict, "config": dict, "timings": dict, "counts": dict,
+    "versions": dict, "verdict": dict, "incomplete": list, "quarantined": list, "actors": list,
+    "started": str, "status": str, "updated": str,
+}  # fmt: skip
+"""Parts of a run's record and what they are, where they are there."""
+_NUMBERS = {
+    "config": ("chunk_size",), "timings": ("seconds", "total_seconds"),
+    "verdict": ("rate", "cutoff", "captions", "flagged", "chunks"),
+}  # fmt: skip
+
+
+def stem(name: str) -> str:
+    """Return what a record is called, from the name of its file."""
+    return name.rpartition("/")[2].removesuffix(".json")
+
+
+def is_name(name: str) -> bool:
+    """Return whether a run or a chunk may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def checked_name(name: str) -> str:
+    """Return a name that is safe as a part of a path.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not is_name(name):
+        raise ValueError(f"a name must be made of A-Z a-z 0-9 . _ -, got {name!r}")
+    return name
+
+
+def encoded(record: dict[str, object]) -> bytes:
+    """Return a record as JSON that a person can read."""
+    return json.dumps(record, indent=2, allow_nan=False).encode()
+
+
+def decoded(content: bytes, address: str, required: Sequence[str], advice: str) -> dict[str, Any]:
+    """Return a record that has what it must have.
+
+    Raises:
+        ResultsError: If it has not.
+        ConfigError: If a later memscan wrote it. It is not damaged: nothing may set it aside.
+    """
+    try:
+        record = from_json(content)
+    except ValueError as error:
+        raise ResultsError(f"{address} is damaged ({error}): {advice}") from error
+    if not isinstance(record, dict) or any(key not in record for key in required):
+        raise ResultsError(f"{address} is damaged (must hold {', '.join(required)}): {advice}")
+    if isinstance(schema := record.get("schema_version"), int) and schema > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{address} is of schema {schema}, and this memscan reads up to {SCHEMA_VERSION}: "
+            f"upgrade memscan"
+        )
+    return record
+
+
+def wrong_in_run(record: Record) -> str | None:
+    """Return which part of a run's record is not what readers expect, null if all are."""
+    for name, kind in _RUN.items():
+        part = record.get(name)
+        if part is not None and not isinstance(part, kind):
+            return f"{name} is of another kind"
+    for section, names in _NUMBERS.items():
+        part = record.get(section) or {}
+        needed = names if section == "verdict" and part else part.keys() & set(names)
+        if wrong := [n for n in needed if not _is_number(part.get(n))]:
+            return f"{section}.{wrong[0]} is no number"
+    if not all(map(_is_given_up, record.get("quarantined") or ())):
+        return "quarantined is of another kind"
+    return None
+
+
+def _is_given_up(entry: object) -> bool:
+    return isinstance(entry, dict) and {"chunk", "reason"} <= entry.keys()
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
+
+
+def lists(record: Record) -> bool:
+    """Return whether a record lists files of its own run, and nothing elsewhere."""
+    files, run = record["files"], re.escape(record["run"])
+    return isinstance(files, dict) and all(
+        isinstance(file, dict)
+        and re.fullmatch(rf"{table}/run={run}/[^/\\]+\.parquet", str(file.get("path")))
+        for table, file in files.items()
+    )
+
+
+def _is_of(record: Record, run: str, chunk: str) -> bool:
+    return (record["run"], record["chunk"]) == (run, chunk) and lists(record)
+
+
+def entry_name(run: str, number: int) -> str:
+    """Return the name of an entry of a run's history."""
+    return f"packs/{checked_name(run)}/{number:06d}.json"

@@ -1,0 +1,181 @@
+"""Scores that are there already, found by caption: what was scored once is not scored again."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner.errors import ResultsError
+from scanner.records import Caption, ScoreRow
+from scanner.results.folder import Part, Results
+from scanner.results.tables import SCORES
+
+AT_ONCE = 16
+"""Files read at a time: a store answers slowly, but many at once."""
+
+RunShard = tuple[str, str]
+"""Run and chunk."""
+
+
+class ScoreFinder(Protocol):
+    """Says which chunk holds the rows of a caption."""
+
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:
+        """Return places, each with the positions in ``prefixes`` of what it may hold."""
+        ...
+
+    def add(self, place: RunShard, prefixes: NDArray[np.uint64]) -> None:
+        """Note that a chunk is committed."""
+        ...
+
+
+class ScoreIndex:
+    """The captions of committed chunks: twelve bytes each, the first eight of the hash and a place.
+
+    Sorted parts, each at least twice as long as the next: a look-up is a binary search in a
+    few of them, and what is added is merged when there is as much of it. While two parts are
+    merged they take their room twice. Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._places: list[RunShard] = []
+        self._parts: list[tuple[NDArray[np.uint64], NDArray[np.int32]]] = []
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        """Captions, copies not counted."""
+        return sum(len(prefixes) for prefixes, _ in self._parts)
+
+    @property
+    def bytes(self) -> int:
+        """What the captions take."""
+        return sum(prefixes.nbytes + owners.nbytes for prefixes, owners in self._parts)
+
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:
+        """Return places, each with the positions in ``prefixes`` of what it may hold.
+
+        Two captions may share a prefix: who reads the rows compares the whole hash.
+        """
+        with self._lock:
+            owners, places = self._owners(prefixes), self._places
+        found: dict[RunShard, list[int]] = defaultdict(list)
+        for position in np.flatnonzero(owners >= 0).tolist():
+            found[places[owners[position]]].append(position)
+        return list(found.items())
+
+    def add(self, place: RunShard, prefixes: NDArray[np.uint64]) -> None:
+        """Note the captions of a committed chunk; what is known already stays where it is."""
+        with self._lock:
+            new = np.unique(prefixes)
+            new = new[self._owners(new) < 0]
+            if not len(new):
+                return
+            self._parts.append((new, np.full(len(new), len(self._places), np.int32)))
+            self._places.append(place)
+            while len(self._parts) > 1 and len(self._parts[-2][0]) < 2 * len(self._parts[-1][0]):
+                (more, their), (some, own) = self._parts[-2:]
+                where = np.searchsorted(more, some)
+                self._parts[-2:] = [(np.insert(more, where, some), np.insert(their, where, own))]
+
+    def load(self, results: Results, runs: Iterable[str]) -> None:
+        """Add what is committed of some runs.
+
+        Raises:
+            ResultsError: If a commit record is damaged.
+        """
+        for run in runs:
+            parts = results.parts([run])["scores"]
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                for found in pool.map(lambda part: _prefixes(results, part), parts):
+                    for chunk, prefixes in found:
+                        self.add((run, chunk), prefixes)
+
+    def _owners(self, prefixes: NDArray[np.uint64]) -> NDArray[np.int32]:
+        owners = np.full(len(prefixes), -1, np.int32)
+        for part, places in self._parts:
+            where = np.minimum(np.searchsorted(part, prefixes), len(part) - 1)
+            is_there = part[where] == prefixes
+            owners[is_there] = places[where[is_there]]
+        return owners
+
+
+class ScoreCacheReader:
+    """The rows of captions that were scored before.
+
+    A copy of a caption gets the very numbers of the row that is there. Scored once more in another
+    batch they would differ by rounding. Shard, key and address are its own, and the verdict is
+    the scan's.
+
+    Args:
+        results: Where the rows are.
+        finder: Knows in which chunks.
+    """
+
+    def __init__(self, results: Results, finder: ScoreFinder) -> None:
+        self._results, self._finder = results, finder
+
+    def rows(self, captions: Sequence[Caption]) -> dict[str, list[ScoreRow]]:
+        """Return the score rows of the captions that are known, by hash, one row per seed.
+
+        Each row stands for the first of the captions given that has its hash. Rows that cannot be
+        read are not known: to score a caption again costs time, and nothing else.
+        """
+        first = {caption.sha256: caption for caption in reversed(captions)}
+        hashes = list(first)
+        places = self._finder.find(prefixes_of(hashes)) if hashes else []
+        found: dict[str, list[ScoreRow]] = {}
+        if places:
+            with ThreadPoolExecutor(min(AT_ONCE, len(places))) as pool:
+                for rows in pool.map(
+                    lambda at: self._read(at[0], {hashes[p] for p in at[1]}, first), places
+                ):
+                    found |= rows
+        return found
+
+    def add(self, run: str, chunk: str, hashes: Collection[str]) -> None:
+        """Note that a chunk is committed."""
+        if hashes:
+            self._finder.add((run, chunk), prefixes_of(hashes))
+
+    def _read(
+        self, place: RunShard, wanted: set[str], first: dict[str, Caption]
+    ) -> dict[str, list[ScoreRow]]:
+        try:
+            rows = self._results.chunk_rows(*place, wanted)
+        except ResultsError:
+            return {}
+        found: dict[str, dict[int, ScoreRow]] = defaultdict(dict)
+        for row in rows:
+            sha = row["caption_sha256"]
+            found[sha].setdefault(row["seed"], _row(row, first[sha]))
+        return {sha: list(by_seed.values()) for sha, by_seed in found.items()}
+
+
+def prefixes_of(hashes: Collection[str]) -> NDArray[np.uint64]:
+    """Return the first eight bytes of every hash as a number."""
+    return np.array([int(sha[:16], 16) for sha in hashes], np.uint64)
+
+
+def _prefixes(results: Results, part: Part) -> list[tuple[str, NDArray[np.uint64]]]:
+    """Return the captions of chunks; none if their file cannot be read, which `verify` reports."""
+    try:
+        return [(chunk, prefixes_of(set(hashes))) for chunk, hashes in results.hashes(part)]
+    except (ResultsError, KeyError):
+        return []
+
+
+def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:
+    extra = {n: v for n, v in row.items() if n not in SCORES.names and v is not None}
+    return ScoreRow(
+        caption, row["seed"], row["stage"], row["delta_s"], row["screen"], row["p_value"],
+        row["flagged"], extra, row.get("p_kind"), row.get("seed_p_value"), _numbers(row),
+    )  # fmt: skip
+
+
+def _numbers(row: dict[str, Any]) -> tuple[float, ...] | None:
+    steps = row.get("increments")
+    return None if steps is None else tuple(steps)

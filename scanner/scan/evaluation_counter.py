@@ -1,0 +1,176 @@
+"""Counting what a scan costs: the evaluations that networks really made, and their time."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from scanner.errors import ConfigError
+from scanner.models.base import Denoiser, HasAttention, HasBottleneck, HasLevels, HasPrediction
+from scanner.numerics.schedule import Prediction, Schedule
+from scanner.scan.clock import Clock
+
+
+class EvaluationCounter:
+    """A denoiser that counts its evaluations, each sample of a batch as one.
+
+    ``forward``: a sample went through the network. ``vjp``: a gradient came back through it.
+    ``jvp``: a tangent went along with a forward pass, which is counted too.
+
+    Args:
+        network: The denoiser.
+        counts: Added to; may be shared by several denoisers.
+        clock: Times what is called, if there is one; may be shared likewise.
+    """
+
+    def __init__(self, network: Denoiser, counts: Counter[str], clock: Clock | None = None) -> None:
+        self.network, self.counts, self.clock = network, counts, clock
+        self.latent_shape, self.device = network.latent_shape, network.device
+        self.picture_size = network.picture_size
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return the network's own."""
+        return self.network.schedule(steps)
+
+    def single(self, timestep: int) -> Schedule:
+        """Return the network's own."""
+        return self.network.single(timestep)
+
+    def compress(self, pictures: Tensor) -> Tensor:
+        """Return the network's own; autoencoders are not counted."""
+        with self.span("autoencoder"):
+            return self.network.compress(pictures)
+
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Return the network's own; text encoders are not counted."""
+        with self.span("preparation"):
+            return self.network.encode(captions)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the network's own; autoencoders are not counted."""
+        with self.span("autoencoder"):
+            return self.network.decode(latents)
+
+    def refuse_level(self, alpha: float) -> None:
+        """Refuse a level that the network refuses.
+
+        Raises:
+            ConfigError: If it does.
+        """
+        if isinstance(self.network, HasLevels):
+            self.network.refuse_level(alpha)
+
+    def end_tokens(self, captions: Sequence[str]) -> Tensor:
+        """Return the network's own.
+
+        Raises:
+            ConfigError: If it has no cross attention.
+        """
+        with self.span("preparation"):
+            return attentive(self.network).end_tokens(captions)
+
+    def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
+        """Return the network's own, counted."""
+        with self.span("network"):
+            score = self.network.score(x, level, condition)
+        return self._count(x, score)
+
+    def predict(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor
+    ) -> tuple[Tensor, Prediction]:
+        """Return the network's own, counted.
+
+        Raises:
+            ConfigError: If it gives nothing but scores.
+        """
+        if not isinstance(self.network, HasPrediction):
+            raise ConfigError("this model cannot sample from a level without signal")
+        with self.span("network"):
+            score, prediction = self.network.predict(x, level, condition)
+        return self._count(x, score), prediction
+
+    def score_and_attention(
+        self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the network's own, counted as one evaluation a sample.
+
+        Raises:
+            ConfigError: If it has no cross attention.
+        """
+        network = attentive(self.network)
+        with self.span("network"):
+            score, seen = network.score_and_attention(x, level, condition, tokens)
+        return self._count(x, score), seen
+
+    def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
+        """Return the network's own.
+
+        Raises:
+            ConfigError: If it has none.
+        """
+        return bottled(self.network).bottleneck()
+
+    def _count(self, x: Tensor, output: Tensor) -> Tensor:
+        self.counts["forward"] += len(x)
+        if forward_ad.unpack_dual(x).tangent is not None:
+            self.counts["jvp"] += len(x)
+        if output.requires_grad and torch.is_grad_enabled():
+            output.register_hook(lambda _: self.counts.update(vjp=len(x)))
+            if self.clock is not None and x.requires_grad:
+                _time_products(self.clock, x, output)
+        return output
+
+    def span(self, part: str) -> AbstractContextManager[None]:
+        """Time what is inside as a part of `scanner.scan.clock.PARTS`, if there is a clock."""
+        return nullcontext() if self.clock is None else self.clock.span(part)
+
+
+def _time_products(clock: Clock, x: Tensor, output: Tensor) -> None:
+    """Time gradients on their way back through a network, from its output to its input."""
+    begun: list[object] = []
+
+    def ended(_: Tensor) -> None:
+        if begun:
+            clock.end("product", begun.pop())
+
+    output.register_hook(lambda _: begun.append(clock.begin()))
+    x.register_hook(ended)
+
+
+def preparing(denoiser: Denoiser) -> AbstractContextManager[None]:
+    """Time what is inside as preparation, if the denoiser is timed."""
+    return (
+        denoiser.span("preparation") if isinstance(denoiser, EvaluationCounter) else nullcontext()
+    )
+
+
+def attentive(denoiser: Denoiser) -> HasAttention:
+    """Return a denoiser as one that tells what it looks at.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
+    if not isinstance(inner, HasAttention) or not isinstance(denoiser, HasAttention):
+        raise ConfigError(
+            "bright_ending and combined need a network with cross attention over text; this "
+            "model has none: leave them out"
+        )
+    return denoiser
+
+
+def bottled(denoiser: Denoiser) -> HasBottleneck:
+    """Return a denoiser as one that shows its bottleneck.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
+    if not isinstance(inner, HasBottleneck) or not isinstance(denoiser, HasBottleneck):
+        raise ConfigError(
+            "spread needs a network with a bottleneck; this model has none: leave it out"
+        )
+    return denoiser

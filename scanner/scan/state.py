@@ -1,0 +1,225 @@
+"""A chunk on its way through the stages, and what is kept of localized captions."""
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scanner.records import Caption, RejectReason, ScoreRow
+from scanner.scan.stages import Draw
+
+MEANS = ("delta_h", "delta_s", "curvature")
+"""Metrics of which a score column holds the spatial mean."""
+CACHE_BYTES = 64 * 2**20
+"""What maps and pictures of localized captions may take while they wait for a copy."""
+RECENT_BYTES = 8 * 2**20
+"""What rows of other captions may take; those that had to leave are recalled from the results."""
+ROW_BYTES = 2000
+"""What a row or a draw takes, about, without its caption and its maps."""
+
+
+class ScoringFailure(NamedTuple):
+    """Why a caption is rejected: reason and detail of a `scanner.records.Reject`."""
+
+    reason: RejectReason
+    detail: str
+
+
+@dataclass(slots=True)
+class Cost:
+    """What a chunk took; of a batch that it shared, its draws' part.
+
+    Attributes:
+        seconds: Time of the device's thread.
+        parts: Of that, by `scanner.scan.clock.PARTS`, and ``waiting`` for the chunk.
+        evaluations: ``draws``, ``forward``, ``vjp`` and ``jvp``.
+    """
+
+    seconds: float = 0.0
+    parts: Counter[str] = field(default_factory=Counter)
+    evaluations: Counter[str] = field(
+        default_factory=lambda: Counter(draws=0, forward=0, vjp=0, jvp=0)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """What localization needs of a draw: ``(C, H, W)`` each, as in `scanner.scan.stages`."""
+
+    point: Tensor
+    final: Tensor
+    clean: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """The first step of one draw: `scanner.scan.stages.FirstEvaluation` of a single one."""
+
+    conditional: Tensor
+    unconditional: Tensor
+    norm: float
+
+
+@dataclass(slots=True, eq=False)
+class DrawState:
+    """One draw, after detection, and after localization if it got there.
+
+    Attributes:
+        draw: What was drawn.
+        found: Maps by (metric, baseline), ``(H, W)``.
+        extra: Further scores by name.
+        latents: Until the draw is localized, or is known not to be.
+        cost: Of the chunk that it is charged to.
+        screen: Norm of its first step, where that was looked at before it was sampled.
+        picture: The generated picture.
+        fault: Why localization gave nothing.
+        localized: Whether it has its maps.
+        increments: Length of each of the sampler's steps, where it was asked for.
+    """
+
+    draw: Draw
+    scores: dict[tuple[str, str], NDArray[np.float32]]
+    extra: dict[str, float]
+    latents: Latents | None
+    cost: Cost
+    screen: float | None = None
+    picture: NDArray[np.uint8] | None = None
+    failure: ScoringFailure | None = None
+    localized: bool = False
+    increments: tuple[float, ...] | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number so far is one."""
+        return all(map(math.isfinite, self.extra.values())) and all(
+            np.isfinite(values).all() for values in self.scores.values()
+        )
+
+    @property
+    def delta_s(self) -> float:
+        """The mean of the map against the unconditional branch."""
+        return mean(self.scores["delta_s", "null"])
+
+    @property
+    def bytes(self) -> int:
+        """What maps and picture take."""
+        arrays = [*self.scores.values(), *([] if self.picture is None else [self.picture])]
+        return sum(array.nbytes for array in arrays)
+
+
+@dataclass(slots=True, eq=False)
+class CaptionVerdict:
+    """What the seeds of one caption say together.
+
+    Attributes:
+        p_value: Null without a calibration.
+        p_kind: Where it comes from: ``conformal`` or ``screen``.
+        flagged: Null without a threshold.
+        draws: One per seed, where the caption was sampled by this process.
+        rows: One per seed instead, where there is nothing but scores.
+    """
+
+    p_value: float | None
+    p_kind: str | None
+    flagged: bool | None
+    draws: list[DrawState] = field(default_factory=list)
+    rows: list[ScoreRow] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class ChunkState:
+    """The captions of one chunk on their way to rows.
+
+    Attributes:
+        captions: In order.
+        cost: What they took so far.
+        verdicts: By hash.
+        faults: The captions without a verdict, by hash.
+        waiting: Draws that are to be localized.
+        recalled: Hashes of the captions that cost nothing: scored before.
+        redone: Hashes of the captions whose numbers are float32's, because the scan's own
+            precision gave none.
+        pictures: Of samples that are scored at their image, ``(height, width, 3)``, while draws
+            of them may still have to be made.
+        first: By draw, the first steps of what passed the screen, until it is sampled.
+
+    A hash is that of `scanner.records.Caption.identity`.
+    """
+
+    captions: list[Caption]
+    cost: Cost = field(default_factory=Cost)
+    verdicts: dict[str, CaptionVerdict] = field(default_factory=dict)
+    failures: dict[str, ScoringFailure] = field(default_factory=dict)
+    waiting: list[DrawState] = field(default_factory=list)
+    cached: set[str] = field(default_factory=set)
+    rescored: set[str] = field(default_factory=set)
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    first: dict[Draw, FirstStep] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, captions: Sequence[Caption]) -> "ChunkState":
+        """Return the captions as work, their pixels apart from them and only once each."""
+        pictures = {c.identity: c.pixels for c in captions if c.pixels is not None}
+        bare = [c if c.pixels is None else replace(c, pixels=None) for c in captions]
+        return cls(bare, pictures=pictures)
+
+    @property
+    def is_localized(self) -> bool:
+        """Whether no draw waits any more."""
+        return all(item.localized or item.failure for item in self.waiting)
+
+    def samples(self, hashes: set[str]) -> int:
+        """Return how many of the captions have one of these hashes."""
+        return sum(caption.identity in hashes for caption in self.captions)
+
+
+class ScoreCache:
+    """Captions that this process has scored, the least used leaving first.
+
+    A copy of one costs nothing, a copy of a localized one its evidence alone.
+
+    Args:
+        room: Bytes for rows, maps and pictures.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room, self._taken = room, 0
+        self._verdicts: OrderedDict[str, CaptionVerdict] = OrderedDict()
+
+    def get(self, sha: str) -> CaptionVerdict | None:
+        """Return a caption's verdict, or null."""
+        if sha in self._verdicts:
+            self._verdicts.move_to_end(sha)
+        return self._verdicts.get(sha)
+
+    def add(self, sha: str, verdict: CaptionVerdict) -> None:
+        """Keep a caption that needs no more of the device."""
+        if sha in self._verdicts:
+            return
+        self._verdicts[sha] = verdict
+        self._taken += _bytes(verdict)
+        while self._taken > self._room:
+            self._taken -= _bytes(self._verdicts.popitem(last=False)[1])
+
+
+def columns_of(found: dict[tuple[str, str], NDArray[np.float32]]) -> Iterator[tuple[str, float]]:
+    """Yield the score columns that maps give: name and spatial mean."""
+    for (metric, baseline), values in found.items():
+        if metric in MEANS and (metric, baseline) != ("delta_s", "null"):
+            name = metric if baseline in ("null", "none") else f"{metric}_{baseline}"
+            yield name, mean(values)
+
+
+def mean(values: NDArray[np.float32]) -> float:
+    """Return the mean, summed in float64."""
+    return float(values.astype(np.float64).mean())
+
+
+def _bytes(verdict: CaptionVerdict) -> int:
+    rows = sum(ROW_BYTES + 4 * len(row.caption.text) for row in verdict.rows)
+    return rows + sum(ROW_BYTES + item.bytes for item in verdict.draws)

@@ -1,0 +1,466 @@
+"""Tar archives read forwards, member by member, with every kind of damage noticed.
+
+``tarfile`` takes an archive that was cut between two members for a complete one. Here an archive
+is complete only if its two zero blocks were seen, and whatever else is found ends the reading
+with a description. Memory is bounded whatever the archive says about itself.
+"""
+
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Protocol
+
+from scanner.errors import ShardError
+from scanner.retry import explain, is_transient, slow, with_retries
+
+BLOCK_BYTES = 512
+NAME_LIMIT = 4096
+EXTENDED_HEADER_BYTES = 1 << 20
+INFLATION = 100
+INFLATION_FREE_BYTES = 1 << 30
+
+SLOW_ANSWERS = 3
+"""Answers of a web server that are too slow before the shard is given up."""
+
+_SLOW_BYTES = 1 << 20
+_READ_BYTES = 1 << 16
+_SKIP_BYTES = 1 << 20
+_ZEROS = bytes(BLOCK_BYTES)
+_WITHOUT_PAYLOAD = (
+    tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE,
+    tarfile.FIFOTYPE,
+)  # fmt: skip
+_REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_NO_FILES = (tarfile.DIRTYPE, b"D", b"V")
+"""Folders, GNU tar's lists of a folder's names, and volume labels: they hold no sample's data."""
+_ODD = {
+    tarfile.LNKTYPE: "hard_link",
+    tarfile.SYMTYPE: "symbolic_link",
+    tarfile.CHRTYPE: "device",
+    tarfile.BLKTYPE: "device",
+    tarfile.FIFOTYPE: "named_pipe",
+    tarfile.GNUTYPE_SPARSE: "sparse_member",
+}
+"""Kinds of members that hold no content that can be read forwards; any other is unknown."""
+_SPARSE_MORE_AT, _SPARSE_NEXT_AT = 482, 504
+"""Where a header of GNU's sparse format, and each block after it, says that a block follows."""
+_LONG_NAMES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
+_ABOUT_OTHERS = (*_LONG_NAMES, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)
+_OTHER_FORMATS = {
+    b"PAR1": "Parquet",
+    b"PK\x03\x04": "zip",
+    b"\x1f\x8b": "gzip, whose name must end in .tar.gz or .tgz",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+
+
+class ByteSource(Protocol):
+    """Bytes that are read forwards.
+
+    Attributes:
+        at: Bytes read or skipped so far.
+        problem: Why there are no more bytes, if that is not the regular end.
+    """
+
+    at: int
+    problem: str | None
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes, fewer only at the end."""
+        ...
+
+    def skip(self, count: int) -> int:
+        """Pass over ``count`` bytes and return how many there were."""
+        ...
+
+
+class FileSource:
+    """An open file, local or remote.
+
+    Args:
+        file: Read from where it stands.
+        size: Size in bytes that the file was listed with, -1 if it is not known.
+        url: For messages.
+        opens: Opens the file once more from its beginning, for reading with seeks or, where a
+            server refuses byte ranges, without; null where it cannot break.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        size: int,
+        url: str,
+        opens: Callable[[bool], BinaryIO] | None = None,
+    ) -> None:
+        self.at = 0
+        self.problem: str | None = None
+        self._file, self._size, self._url = file, size, url
+        self._opens, self._is_broken = opens, False
+        self._slow_at, self._slow_times = 0, 0
+        self._seeks = size >= 0
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes, fewer only at the end.
+
+        Raises:
+            ShardError: If the file cannot be read, or ends before the size it was listed with.
+        """
+        if self._size >= 0:
+            count = min(count, self._size - self.at)
+        pieces: list[bytes] = []
+        while count > 0 and (piece := self._piece(count)):
+            pieces.append(piece)
+            count -= len(piece)
+            self.at += len(piece)
+        if count > 0 and self._size >= 0:
+            raise ShardError(
+                f"{self._url} ends at byte {self.at}, listed with {self._size}: it changed "
+                f"while it was read; scan it again when it is at rest"
+            )
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def skip(self, count: int) -> int:
+        """Pass over ``count`` bytes, by a seek where the file can, and return how many there were.
+
+        Raises:
+            ShardError: If the file cannot be read.
+        """
+        if self._seeks:
+            step = min(count, self._size - self.at)
+            try:
+                self._file.seek(self.at + step)
+            except (OSError, ValueError):  # a server without byte ranges
+                self._seeks = False
+            else:
+                self.at += step
+                return step
+        return _read_over(self, count)
+
+    def _piece(self, count: int) -> bytes:
+        """Read on; what passes is waited for, and goes on at the same byte."""
+        try:
+            return with_retries(lambda: self._attempt(count))
+        except ShardError:
+            raise
+        except Exception as error:  # every store has errors of its own
+            raise ShardError(
+                f"{self._url} cannot be read at byte {self.at}: {explain(error)}"
+            ) from error
+
+    def _attempt(self, count: int) -> bytes:
+        if self._is_broken:
+            self._reopen()
+        try:
+            return self._file.read(count)
+        except Exception as error:  # every store has errors of its own
+            self._is_broken = True
+            if slow(error) is not None and self._is_slow_again():
+                raise ShardError(
+                    f"{self._url} cannot be read at byte {self.at}: {explain(error)}"
+                ) from error
+            if is_transient(error) or not self._seeks or self._opens is None:
+                raise
+            self._seeks = False  # a server without byte ranges
+            return self._attempt(count)
+
+    def _is_slow_again(self) -> bool:
+        """Count a slow answer; return whether there were too many since the last bytes in bulk.
+
+        Every byte that arrives makes `patiently` wait anew, so a few bytes an answer would do.
+        """
+        if self.at - self._slow_at >= _SLOW_BYTES:
+            self._slow_at, self._slow_times = self.at, 0
+        self._slow_times += 1
+        return self._slow_times >= SLOW_ANSWERS
+
+    def _reopen(self) -> None:
+        """Open the file anew and go to where reading broke off."""
+        if self._opens is not None:
+            with suppress(Exception):
+                self._file.close()
+            self._file = self._opens(self._seeks)
+        if self._seeks:
+            self._file.seek(self.at)
+        left = 0 if self._seeks or self._opens is None else self.at
+        while left > 0 and (piece := self._file.read(min(left, _SKIP_BYTES))):
+            left -= len(piece)
+        if left:
+            raise ShardError(f"{self._url} changed while it was read; scan it again")
+        self._is_broken = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class InflateSource:
+    """The content of a gzip stream, as far as it can be trusted.
+
+    How much comes out before a break does not depend on how it is asked for: two readers of one
+    damaged file see the same bytes.
+    """
+
+    def __init__(self, base: ByteSource) -> None:
+        self.at = 0
+        self.problem: str | None = None
+        self._base = base
+        self._input = b""
+        self._output = bytearray()
+        self._produced = 0
+        self._inflater = zlib.decompressobj(wbits=31)
+
+    def read(self, count: int) -> bytes:
+        """Return the next ``count`` bytes, fewer only at the end."""
+        while len(self._output) < count and self._fill():
+            pass
+        taken = bytes(self._output[:count])
+        del self._output[:count]
+        self.at += len(taken)
+        return taken
+
+    def skip(self, count: int) -> int:
+        """Pass over ``count`` bytes and return how many there were."""
+        return _read_over(self, count)
+
+    def _fill(self) -> bool:
+        if self.problem:
+            return False
+        source = self._input or self._base.read(_READ_BYTES)
+        if self._inflater.eof:
+            if not source.strip(b"\0"):
+                return False
+            self._inflater = zlib.decompressobj(wbits=31)
+        try:
+            block = self._inflater.decompress(source, _SKIP_BYTES)
+        except zlib.error as error:
+            self.problem = f"its gzip stream breaks: {error}"
+            return False
+        self._input = self._inflater.unconsumed_tail or self._inflater.unused_data
+        self._produced += len(block)
+        self._output += block
+        if not (source or block or self._inflater.eof):
+            self.problem = "its gzip stream ends early"
+        elif self._produced > max(INFLATION_FREE_BYTES, INFLATION * self._base.at):
+            self.problem = f"its gzip stream inflates more than {INFLATION}-fold"
+        return not self.problem
+
+
+def _read_over(source: ByteSource, count: int) -> int:
+    done = 0
+    while done < count and (piece := source.read(min(_SKIP_BYTES, count - done))):
+        done += len(piece)
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    r"""A file of the archive whose payload, if it has one, is whole.
+
+    Attributes:
+        name: As the archive has it; bytes that are not UTF-8 are written ``\xNN``.
+        start: Where its first header lies, headers that only hold a long name included.
+        size: Of the payload, in bytes.
+        content: The payload, if it was asked for.
+        odd: Why it cannot be read, as the reason of a reject: it is a link, a device, a pipe, a
+            sparse file or of an unknown type. ``""`` for a regular member.
+    """
+
+    name: str
+    start: int
+    size: int
+    content: bytes | None = None
+    odd: str = ""
+
+
+@dataclass(slots=True)
+class _Extended:
+    """What headers of their own said about the member that follows."""
+
+    name: str | None = None
+    size: int | None = None
+    is_sparse: bool = False
+
+
+class Tar:
+    """The members of an archive, from where its source stands.
+
+    Attributes:
+        problem: Once `members` is exhausted: why the archive cannot be trusted beyond the last
+            member, or null if it is complete.
+        is_closed: Whether the end-of-archive marker was seen.
+        cut: The member whose header was read and whose payload is short.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        self.problem: str | None = None
+        self.cut: Member | None = None
+        self.is_closed = False
+        self._source = source
+
+    def members(self, wants: Callable[[str, int], bool]) -> Iterator[Member]:
+        """Yield the members in order, each once its payload has been passed.
+
+        Folders, volume labels and headers about other members are left out.
+
+        Args:
+            wants: Asked with the name and the size of a regular member whether to load the
+                payload, which is then held in memory whole.
+        """
+        start, extended = self._source.at, _Extended()
+        while (header := self._header()) is not None:
+            if header.type in _ABOUT_OTHERS:
+                if not self._extend(header, extended):
+                    return
+                continue
+            member = _member(header, extended, start)
+            if member.size < 0 or len(member.name) > NAME_LIMIT:
+                self._fail(f"bad header at byte {start}")
+                return
+            is_file = header.type not in _NO_FILES
+            whole = self._payload(member, not member.odd and wants(member.name, member.size))
+            if whole is None:
+                self._fail(f"ends at byte {self._source.at} inside member {shown(member.name)}")
+                self.cut = member if is_file else None
+                return
+            if is_file:
+                yield whole
+            start, extended = self._source.at, _Extended()
+
+    def _payload(self, member: Member, load: bool) -> Member | None:
+        content = self._source.read(member.size) if load else None
+        passed = self._source.skip(member.size) if content is None else len(content)
+        if passed < member.size:
+            return None
+        self._source.skip(-member.size % BLOCK_BYTES)
+        return replace(member, content=content)
+
+    def _fail(self, problem: str) -> None:
+        because = f" ({self._source.problem})" if self._source.problem else ""
+        self.problem = problem + because
+
+    def _header(self) -> tarfile.TarInfo | None:
+        start = self._source.at
+        block = self._source.read(BLOCK_BYTES)
+        if start == 0 and (other := _other_format(block)):
+            self._fail(other)
+        elif not block.strip(b"\0"):
+            self._end(block)
+        elif len(block) < BLOCK_BYTES:
+            self._fail(f"ends at byte {self._source.at} inside a header")
+        else:
+            try:
+                header = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+            except tarfile.HeaderError:
+                odd = f"is not a tar: starts with {block[:8]!r}"
+                self._fail(f"bad header at byte {start}" if start else odd)
+            else:
+                is_sparse = header.type == tarfile.GNUTYPE_SPARSE
+                if not is_sparse or self._skip_map(block[_SPARSE_MORE_AT]):
+                    return header
+        return None
+
+    def _skip_map(self, is_more: int) -> bool:
+        """Pass over the blocks that go on with a sparse member's map; False if they are short."""
+        while is_more:
+            block = self._source.read(BLOCK_BYTES)
+            if len(block) < BLOCK_BYTES:
+                self._fail(f"ends at byte {self._source.at} inside a header")
+                return False
+            is_more = block[_SPARSE_NEXT_AT]
+        return True
+
+    def _end(self, first: bytes) -> None:
+        start = self._source.at - len(first)
+        if first + self._source.read(BLOCK_BYTES) != _ZEROS + _ZEROS:
+            self._fail(f"has no end-of-archive marker at byte {start}")
+            return
+        self.is_closed = True
+        while rest := self._source.read(_SKIP_BYTES):
+            if rest.strip(b"\0"):
+                self._fail(f"goes on after its end-of-archive marker at byte {start}")
+                return
+        if self._source.problem:
+            self._fail("is damaged after its end-of-archive marker")
+
+    def _extend(self, header: tarfile.TarInfo, extended: _Extended) -> bool:
+        """Take over what a header says about the next member; False if that cannot be read."""
+        start = self._source.at - BLOCK_BYTES
+        if not 0 <= header.size <= EXTENDED_HEADER_BYTES:
+            self._fail(f"bad header at byte {start}")
+            return False
+        content = self._source.read(header.size)
+        if len(content) < header.size:
+            self._fail(f"ends at byte {self._source.at} inside a header")
+            return False
+        self._source.skip(-header.size % BLOCK_BYTES)
+        if header.type not in _LONG_NAMES:
+            return True
+        if header.type == tarfile.GNUTYPE_LONGNAME:
+            extended.name = _text(content.partition(b"\0")[0])
+            return True
+        try:
+            records = _records(content)
+            if b"path" in records:
+                extended.name = _text(records[b"path"])
+            if b"size" in records:
+                extended.size = int(records[b"size"])
+        except ValueError:
+            self._fail(f"bad header at byte {start}")
+            return False
+        extended.is_sparse = any(key.startswith(b"GNU.sparse.") for key in records)
+        if b"GNU.sparse.name" in records:  # the member's own name; ``path`` is made up
+            extended.name = _text(records[b"GNU.sparse.name"])
+        return True
+
+
+def _member(header: tarfile.TarInfo, extended: _Extended, start: int) -> Member:
+    """Return what its headers say of a member.
+
+    Links, devices, pipes and folders have no payload, whatever size their header states.
+    """
+    odd = "" if header.type in _REGULAR else _ODD.get(header.type, "unknown_member")
+    has_payload = header.type not in _WITHOUT_PAYLOAD
+    size = header.size if extended.size is None else extended.size
+    return Member(
+        header.name if extended.name is None else extended.name,
+        start,
+        size if has_payload else 0,
+        odd="sparse_member" if extended.is_sparse and not odd else odd,
+    )
+
+
+def shown(name: str) -> str:
+    """Return a member's name or a key as a message can carry it: quoted and of bounded length."""
+    return repr(name if len(name) <= 80 else f"{name[:77]}...")
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "backslashreplace")
+
+
+def _records(content: bytes) -> dict[bytes, bytes]:
+    """Return the ``length key=value`` records of a pax header."""
+    records: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(content) and content[at]:
+        space = content.index(b" ", at, at + 20)
+        end = at + int(content[at:space])
+        if not space < end <= len(content):
+            raise ValueError(f"record of {end - at} bytes at byte {at}")
+        key, _, value = content[space + 1 : end - 1].partition(b"=")
+        records[key] = value
+        at = end
+    return records
+
+
+def _other_format(block: bytes) -> str | None:
+    if not block:
+        return "is empty"
+    for magic, name in _OTHER_FORMATS.items():
+        if block.startswith(magic) and block[257:262] != b"ustar":
+            return f"is not a tar: starts with {magic!r} ({name})"
+    return None

@@ -1,0 +1,1 @@
+"""Calibration: p-values, thresholds, intervals, families of captions."""

@@ -1,0 +1,1 @@
+"""Running memscan as a job on a Ray cluster."""
