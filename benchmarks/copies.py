@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from webdataset.writer import TarWriter
 
+from scanner.analysis.fit import fit
 from scanner.engine import Job, Resources, cluster
 from scanner.engine import scan as scan_on_ray
 from scanner.nightly.audit import AuditRequest, audit
@@ -29,7 +30,6 @@ from scanner.report.page import PageOptions
 from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
-from scanner.statistics.fit import fit
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
 
 SPEC = ScanSpec(steps=20, guidance_scale=2.5, probes=4)

@@ -8,7 +8,8 @@ per caption, both standard normal, and r the correlation of the logarithms withi
 captions are written out, and the families are those that `scanner.statistics.families` finds in
 them. A scanned caption is of a family that calibration has not seen, so its own rate at a threshold
 t is known exactly: ``P(score > t)``. "Before" is a calibration on all captions, "after" one on a
-caption per family (``memscan calibrate --one-per-family``), where the rate is 0 if so few flag nothing.
+caption per family (``memscan calibrate --one-per-family``), where the rate is 0 if so few flag
+nothing.
 """
 
 import argparse

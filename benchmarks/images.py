@@ -44,11 +44,11 @@ from planted import (
 )
 
 from scanner import models
+from scanner.analysis.fit import pixel_threshold
 from scanner.models.base import Denoiser
 from scanner.records import MaskRow
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import MASK_SHARE, Calibration, SnapBack
-from scanner.statistics.fit import pixel_threshold
 from scanner.testbed import corpus, make
 
 FPR, PROBES, TRAINED_OF_A_KIND = 0.01, 4, 56

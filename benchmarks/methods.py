@@ -23,12 +23,12 @@ from planted import Testbed, markdown, options, testbeds
 from scanner import models
 from scanner.analysis.detection import RATES, tpr_name
 from scanner.analysis.evaluate import Evaluation, evaluate
+from scanner.analysis.fit import fit
 from scanner.engine import Event, Job, Resources, cluster, scan
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
-from scanner.statistics.fit import fit
 from scanner.testbed import make
 from scanner.testbed.reproduction import reproductions
 

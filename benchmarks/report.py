@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from webdataset.writer import TarWriter
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "audit"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from browser import CHROMIUM, Page, browser
 
 from scanner.masks import to_heatmap, to_runs

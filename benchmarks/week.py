@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
+from scanner.analysis.fit import fit
 from scanner.engine import Job, Resources, cluster
 from scanner.engine import scan as scan_on_ray
 from scanner.nightly.audit import AuditRequest, audit
@@ -31,7 +32,6 @@ from scanner.report.page import PageOptions
 from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
-from scanner.statistics.fit import fit
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
 
 SPEC = ScanSpec(steps=20, guidance_scale=2.5, probes=4, fpr=0.02)

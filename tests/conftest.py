@@ -69,6 +69,34 @@ def local_ray():
             yield
 
 
+@pytest.fixture
+def make(tmp_path: Path):
+    """Return what makes a results folder with runs, all of the test's own temporary folder."""
+    from made_results import record
+
+    from scanner.results.folder import Results
+
+    def build(name: str = "results", runs: tuple[str, ...] = ("r1",)) -> Results:
+        results = Results(tmp_path / name)
+        for run in runs:
+            results.write_run(run, record())
+        return results
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> list[Path]:
+    """Three shards of 10, 7 and 4 captions: 3 + 2 + 1 chunks."""
+    from engine_harness import write_shard
+
+    folder = tmp_path_factory.mktemp("corpus")
+    return [
+        write_shard(folder / f"{s}.tar", [f"caption {n} of shard {s}" for n in range(size)])
+        for s, size in enumerate((10, 7, 4))
+    ]
+
+
 class S3:
     """An S3 server on the loopback, and how to make it fail."""
 
@@ -95,7 +123,7 @@ class S3:
 def s3_server():
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    script = Path(__file__).with_name("s3_server.py")
+    script = Path(__file__).parent / "support" / "s3_server.py"
     process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield S3(int(process.stdout.readline()))

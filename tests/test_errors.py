@@ -7,8 +7,8 @@ import sys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanner import pictures
 from scanner.errors import reproducible
-from scanner.matching import pictures
 from scanner.records import Caption, Reject
 from scanner.scan.sources import draws_of
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scanner.matching import pictures
-from scanner.matching.pictures import MATCH_MSE
+from scanner import pictures
+from scanner.pictures import MATCH_MSE
 
 RNG = np.random.default_rng(0)
 A, OTHER = (RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(2))

@@ -8,9 +8,8 @@ from typing import Any
 
 import duckdb
 
-from scanner.analysis.findings import Finding, cutoff_of, findings
+from scanner.analysis.findings import Finding, cutoff_of, findings, totals
 from scanner.analysis.query import connect, model_of
-from scanner.report.page import figures
 from scanner.results.folder import Results
 from scanner.text import aligned, plain, printable
 
@@ -163,7 +162,7 @@ def diff(before: RunView | None, after: RunView, last: PreviousNight | None = No
         now = {f.identity: f for f in findings(con)}
         if before is None:
             changes = [Change("new", "first audit", None, f) for f in now.values()]
-            return Diff(changes, [], cutoff, figures(con))
+            return Diff(changes, [], cutoff, totals(con))
         causes = differences(before, after)
         with closing(before.open()) as earlier:
             own = last.findings if last else {f.identity: f for f in findings(earlier)}
@@ -178,7 +177,7 @@ def diff(before: RunView | None, after: RunView, last: PreviousNight | None = No
             *_disappeared(now, then, seen_now, last),
         ]
         changes.sort(key=lambda change: (STATES.index(change.state), change.finding.order))
-        return Diff(changes, causes, cutoff, figures(con))
+        return Diff(changes, causes, cutoff, totals(con))
 
 
 def scanned(con: duckdb.DuckDBPyConnection, found: Collection[Finding]) -> set[str]:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from scanner import pictures
 from scanner.analysis.findings import message_of
 from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs
-from scanner.matching import pictures
 from scanner.text import printable
 
 Images = Callable[[str, str], bytes | None]

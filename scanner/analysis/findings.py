@@ -123,6 +123,18 @@ def findings(con: duckdb.DuckDBPyConnection) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.order)
 
 
+def totals(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Return how many captions, samples and rejects the views hold, and captions screened off."""
+    row = con.execute(
+        "SELECT (SELECT count(*) FROM captions), "
+        "(SELECT coalesce(sum(occurrences), 0) FROM captions), "
+        "(SELECT count(*) FROM rejects), (SELECT count(DISTINCT shard) FROM scores), "
+        "(SELECT count(DISTINCT caption_sha256) FROM scores WHERE stage = 'screen')"
+    ).fetchall()[0]
+    names = ("captions", "samples", "rejected", "shards", "screened")
+    return dict(zip(names, map(int, row), strict=True))
+
+
 def cutoff_of(con: duckdb.DuckDBPyConnection) -> tuple[float, float] | None:
     """Return the false-discovery rate of a view of one run and the p-value up to which it flags.
 

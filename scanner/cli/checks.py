@@ -215,7 +215,7 @@ def _ray(address: str | None) -> tuple[str, str, str]:
 
 
 def _jobs_api(address: str) -> tuple[str, str, str]:
-    from scanner.engine.health import jobs_api
+    from scanner.submit.health import jobs_api
 
     found, fix = jobs_api(address)
     return "warn" if fix else "ok", found, fix

@@ -201,10 +201,10 @@ def calibrate(
     Example:
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
     """
+    from scanner.analysis import fit as fitting
     from scanner.engine.job import Job, Resources
     from scanner.results.folder import Results
     from scanner.shards import reading as sources
-    from scanner.statistics import fit as fitting
 
     work = _work_folder(out)
     check_events(events)

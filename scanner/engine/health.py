@@ -7,7 +7,6 @@ import grpc
 import ray
 
 from scanner.engine.cluster import cluster
-from scanner.submit.jobs import HeadAddress, JobClient
 
 
 def _where() -> tuple[str, str]:
@@ -63,19 +62,3 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def jobs_api(address: str) -> tuple[str, str]:
-    """Return what a Jobs API says of itself, and what is to be done about it, or ``""``.
-
-    Raises:
-        ConfigError: If it refuses the token.
-        ClusterError: If nothing answers.
-    """
-    jobs = JobClient(HeadAddress(address=address))
-    fix = ""
-    if jobs.ray_version != ray.__version__:
-        fix = f"this machine has Ray {ray.__version__}: install the cluster's, to join it as well"
-    if jobs.is_open():
-        fix = "it runs anyone's code: start it with RAY_AUTH_MODE=token, and let few reach it"
-    return f"Ray {jobs.ray_version}, answers {address}", fix

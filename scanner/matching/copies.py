@@ -15,12 +15,11 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner import masks
+from scanner import masks, pictures
 from scanner.analysis.findings import Finding
 from scanner.analysis.views import MATCHES
-from scanner.matching import pictures
 from scanner.matching.image_index import ImageIndex, IndexedImages
-from scanner.matching.pictures import MATCH_MSE, SKETCH, Match
+from scanner.pictures import MATCH_MSE, SKETCH, Match
 from scanner.shards.reading import Shard
 
 ImagesOf = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]

@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from scanner import files
+from scanner import files, pictures
 from scanner.errors import ShardError
-from scanner.matching import pictures
 from scanner.records import Caption, Reject
 from scanner.shards import reading
 from scanner.shards.reading import SAMPLES_PER_SHARD, Shard

@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scanner import masks
+from scanner import masks, pictures
 from scanner.analysis.findings import message_of
 from scanner.analysis.views import MATCHES
-from scanner.matching import pictures
 from scanner.matching.copies import LARGEST_SIDE, Cutoffs, Query, is_distinctive
 from scanner.matching.image_index import ImageIndex, IndexedImages
 from scanner.shards.reading import Shard
@@ -56,10 +55,10 @@ class Retrieved:
         shard: Where the image is.
         key: The same.
         own: Whether it is an image of this very caption.
-        match: ``verbatim`` or ``template`` as `scanner.matching.pictures.match` has it,
+        match: ``verbatim`` or ``template`` as `scanner.pictures.match` has it,
             ``plain`` where the picture is too plain for that to tell anything, else ``none``.
         mse: The error of the match, pixels 0..1, squared.
-        tiled_l2: `scanner.matching.pictures.tiled_l2` of the two.
+        tiled_l2: `scanner.pictures.tiled_l2` of the two.
     """
 
     caption_sha256: str

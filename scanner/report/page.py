@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from scanner.analysis.findings import Finding, cutoff_of, findings
+from scanner.analysis.findings import Finding, cutoff_of, findings, totals
 from scanner.analysis.query import connect, model_of
 from scanner.analysis.views import MATCHES
 from scanner.matching.copies import Group, explain
@@ -115,7 +115,7 @@ def page(
         rate, every = cutoff_of(con), findings(con)
         found = sorted(every, key=lambda f: (_place(said.get(f.identity)), f.order))
         found = found[:MOST_FINDINGS]
-        counts = figures(con)
+        counts = totals(con)
         is_mixed = (record.get("spec") or {}).get("source") == "auto"
         null = options.calibration.null_scores if options.calibration and not is_mixed else ()
         shown = histogram(con, _threshold(con, record, options, rate), null)
@@ -136,18 +136,6 @@ def page(
     left_out = len(every) + len(gone) - len(kept)
     notes = [*banners, *_notes(record, left_out, pictures, options)]
     return _assembled(options.title, headline, rows, notes, _distribution(shown), items, pictures)
-
-
-def figures(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Return how many captions, samples and rejects the views hold, and captions screened off."""
-    row = con.execute(
-        "SELECT (SELECT count(*) FROM captions), "
-        "(SELECT coalesce(sum(occurrences), 0) FROM captions), "
-        "(SELECT count(*) FROM rejects), (SELECT count(DISTINCT shard) FROM scores), "
-        "(SELECT count(DISTINCT caption_sha256) FROM scores WHERE stage = 'screen')"
-    ).fetchall()[0]
-    names = ("captions", "samples", "rejected", "shards", "screened")
-    return dict(zip(names, map(int, row), strict=True))
 
 
 def _place(mark: RowMark | None) -> int:

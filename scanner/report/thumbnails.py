@@ -13,10 +13,10 @@ from typing import Any
 import duckdb
 from PIL import Image
 
+from scanner import pictures
 from scanner.analysis.evidence import colour_scale
 from scanner.analysis.findings import Finding
 from scanner.masks import from_heatmap, from_runs, to_runs
-from scanner.matching import pictures
 from scanner.report.canvas import overlay, without_specks
 
 Images = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]

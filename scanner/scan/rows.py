@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner import masks
-from scanner.matching import pictures
-from scanner.matching.pictures import Match
+from scanner import masks, pictures
+from scanner.pictures import Match
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.scan import methods
 from scanner.scan.state import CaptionVerdict, ChunkState, DrawState, columns_of

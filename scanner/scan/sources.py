@@ -3,8 +3,8 @@
 import hashlib
 from dataclasses import replace
 
+from scanner import pictures
 from scanner.errors import reproducible
-from scanner.matching import pictures
 from scanner.records import Caption, Reject, RejectReason
 
 
@@ -12,7 +12,7 @@ def draws_of(caption: Caption, source: str, size: tuple[int, int]) -> Caption | 
     """Return a sample as it is scored, or why it cannot be.
 
     One that is scored at its image has the image's hash and pixels, no longer its bytes. Images
-    are untrusted: `scanner.matching.pictures` decodes them, in three formats and up to a size.
+    are untrusted: `scanner.pictures` decodes them, in three formats and up to a size.
 
     Args:
         caption: With its image, if it has one.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from scanner import files, models
+from scanner.analysis import fit as fitting
 from scanner.analysis.evaluate import Evaluation, evaluate
 from scanner.engine import driver
 from scanner.engine.cluster import cluster
@@ -18,7 +19,6 @@ from scanner.report import page, panel
 from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
-from scanner.statistics import fit as fitting
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 from scanner.testbed.reproduction import Reproduction, reproductions
 

@@ -48,7 +48,7 @@ def ray_for_all():
 
 def test_actors_have_a_gpu_each_or_the_scan_is_refused(tmp_path):
     write_shard(tmp_path / "a.tar", [f"caption {n}" for n in range(48)])
-    path = f"{Path(__file__).parent}:{Path(__file__).parents[2]}"
+    path = f"{Path(__file__).parents[1] / 'support'}:{Path(__file__).parents[2]}"
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": path, "HOME": str(tmp_path)},

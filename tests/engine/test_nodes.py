@@ -102,7 +102,7 @@ def test_a_node_dies_and_another_joins_and_the_rows_are_the_same(tmp_path):
     for shard in range(2):
         captions = [f"caption {n} of {shard}" for n in range(160)]
         write_shard(tmp_path / f"{shard}.tar", captions)
-    path = f"{Path(__file__).parent}:{Path(__file__).parents[2]}"
+    path = f"{Path(__file__).parents[1] / 'support'}:{Path(__file__).parents[2]}"
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": path,
         "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",

@@ -108,7 +108,7 @@ def test_images_are_read_of_localized_captions_only_one_at_a_time(tmp_path, monk
     )
     worker.open()
     monkeypatch.setattr(
-        worker._scanner, "_wants", lambda verdict: verdict.draws[0].draw.text == "striking"
+        worker._scanner, "_is_to_localize", lambda verdict: verdict.draws[0].draw.text == "striking"
     )
     read = []
     pictures = reading.pictures

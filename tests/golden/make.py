@@ -87,7 +87,7 @@ def main() -> None:
     """Start a server, run the commands, and take this machine's paths out of what they wrote."""
     target = Path(sys.argv[1]).absolute()
     target.mkdir(parents=True)
-    server = Path(__file__).parents[1] / "s3_server.py"
+    server = Path(__file__).parents[1] / "support" / "s3_server.py"
     process = subprocess.Popen([sys.executable, str(server)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     os.environ |= {

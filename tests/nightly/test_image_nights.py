@@ -15,6 +15,7 @@ from PIL import Image
 from scan_here import scan_here
 from test_week import MONDAY, SETTINGS, clear, mem, states
 
+from scanner.analysis.fit import fit
 from scanner.engine import Job, Resources
 from scanner.models.gaussian import Gaussian
 from scanner.nightly.audit import AuditRequest, audit
@@ -26,7 +27,6 @@ from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import MAPS, ScanSpec, existing
 from scanner.statistics.calibration import Screen, load
-from scanner.statistics.fit import fit
 
 MODEL = Gaussian()
 

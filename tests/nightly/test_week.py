@@ -18,6 +18,7 @@ import pytest
 import webdataset
 from scan_here import scan_here
 
+from scanner.analysis.fit import fit
 from scanner.engine import Job, Resources
 from scanner.nightly.audit import AuditRequest, audit
 from scanner.nightly.policy import Policy
@@ -27,7 +28,6 @@ from scanner.report.page import PageOptions
 from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
-from scanner.statistics.fit import fit
 
 SETTINGS = {"steps": 2, "probes": 1}
 MONDAY = datetime(2026, 1, 5, 3, tzinfo=UTC)

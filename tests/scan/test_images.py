@@ -10,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from scanner import masks
+from scanner import masks, pictures
 from scanner.errors import ConfigError
-from scanner.matching import pictures
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.noise import initial_latent
 from scanner.records import Caption

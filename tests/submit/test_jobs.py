@@ -17,9 +17,9 @@ import ray
 from ray.job_submission import JobDetails
 from webdataset import TarWriter
 
-from scanner.engine import health
 from scanner.errors import ClusterError, ConfigError
 from scanner.results.folder import Results
+from scanner.submit import health
 from scanner.submit import jobs as submission
 from scanner.submit.jobs import HeadAddress, JobClient, Submission
 

@@ -9,9 +9,10 @@ import webdataset
 from made_results import commit, mask, score
 from PIL import Image, ImageEnhance
 
+from scanner import pictures
 from scanner.analysis.findings import findings
 from scanner.analysis.query import connect
-from scanner.matching import copies, pictures
+from scanner.matching import copies
 from scanner.matching.image_index import ImageIndex
 from scanner.nightly.removal import write_removal
 from scanner.records import caption_hash

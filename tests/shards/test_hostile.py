@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scanner import pictures
 from scanner.errors import ConfigError, ResultsError, ShardError
-from scanner.matching import pictures
 from scanner.records import Caption, Reject
 from scanner.results.folder import Results
 from scanner.shards import addresses, reading

@@ -21,7 +21,7 @@ SAMPLES, CHUNK = 90, 40
 
 @contextmanager
 def served(folder, mode="ranged", share=0.0, seed=1, port=0):
-    script = Path(__file__).with_name("flaky_server.py")
+    script = Path(__file__).parents[1] / "support" / "flaky_server.py"
     words = [sys.executable, script, folder, port, mode, share, seed]
     process = subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

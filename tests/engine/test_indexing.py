@@ -28,7 +28,7 @@ def quick_limits(monkeypatch):
         time.sleep(600 if url.startswith("slow") else 0)
         return url
 
-    monkeypatch.setattr(indexing, "survey", counted)
+    monkeypatch.setattr(indexing, "index_shard", counted)
     monkeypatch.setattr(indexing, "LATE_SECONDS", 0.2)
 
 

@@ -25,7 +25,7 @@ class _Recorder:
 
 @pytest.fixture
 def submit(monkeypatch, tmp_path):
-    monkeypatch.setattr(jobs, "Jobs", _Recorder)
+    monkeypatch.setattr(jobs, "JobClient", _Recorder)
     monkeypatch.setattr(_Recorder, "sent", [])
     monkeypatch.chdir(tmp_path)
 

@@ -5,7 +5,7 @@ import pytest
 import webdataset
 from PIL import Image
 
-from scanner.matching import pictures
+from scanner import pictures
 from scanner.matching.image_index import ImageIndex
 from scanner.records import caption_hash
 from scanner.shards import reading

@@ -12,6 +12,8 @@ from scanner.planning.forecast import Forecast, forecast
 from scanner.results.folder import Results
 from scanner.spec import ScanSpec
 
+pytestmark = pytest.mark.usefixtures("local_ray")
+
 
 def plan(job, **settings) -> Forecast:
     usual = {"rate": 1000.0, "flagged": None, "device": "cpu", "progress": lambda *_: None}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_results import MODEL, SPEC, commit, mask, record, score
 
+from scanner.analysis.fit import fit, screen
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, region
 from scanner.statistics.calibration import (
@@ -16,7 +17,6 @@ from scanner.statistics.calibration import (
     benjamini_hochberg,
     load,
 )
-from scanner.statistics.fit import fit, screen
 
 
 def calibration(scores: tuple[float, ...]) -> Calibration:
