@@ -1,7 +1,7 @@
 """Results as read-only DuckDB views.
 
 The views hold the runs that are asked for, all by default; each has a ``run`` column. Data files
-come from the ledger of commits, so a file that was never committed does not exist here.
+come from the commits, so a file that was never committed does not exist here.
 
 A connection is locked down before it is handed out: it reads the committed Parquet files and no
 other path, and its configuration cannot be changed. DuckDB cannot forbid writing to a path that

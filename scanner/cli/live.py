@@ -63,29 +63,29 @@ class LiveView:
     def __init__(self, title: str) -> None:
         self.title, self.begun = title, time.time()
         self.last: Event | None = None
-        self.pace: Throughput | None = None
+        self.throughput: Throughput | None = None
         self.actors: dict[str, _Actor] = {}
         self.chunks = 0
 
     def on_event(self, event: Event) -> None:
         """Take an event in."""
         self.last = event
-        if self.pace is None and event.kind in ("worker", "chunk"):
-            self.pace = Throughput(event.time)
+        if self.throughput is None and event.kind in ("worker", "chunk"):
+            self.throughput = Throughput(event.time)
         if event.kind == "worker":
             self.actors[event.actor] = _Actor(Throughput(event.time))
         elif event.kind == "lost":
             self.actors.pop(event.actor, None)
         elif event.kind == "chunk":
             self.chunks += 1
-            if self.pace is not None:
-                self.pace.add(event.counts.get("samples", 0), event.time)
+            if self.throughput is not None:
+                self.throughput.add(event.counts.get("samples", 0), event.time)
             if event.actor in self.actors:
                 self.actors[event.actor].add(event)
 
     def rate(self, now: float) -> float:
         """Return captions per second over the last two minutes, 0 where it means nothing yet."""
-        return 0.0 if self.pace is None else _trouble_text(self.pace, now)
+        return 0.0 if self.throughput is None else _rate_of(self.throughput, now)
 
     def total(self) -> int:
         """Return how many samples there will be: known, or as far as they are counted."""
@@ -168,29 +168,29 @@ class LiveView:
         if not self.actors:
             yield Text("  no worker has its model yet", "dim")
             return
-        slowest = sorted(self.actors.items(), key=lambda item: item[1].pace.per_second(now))
+        slowest = sorted(self.actors.items(), key=lambda item: item[1].throughput.per_second(now))
         table = Table(box=None, padding=(0, 2), header_style="dim")
         table.add_column("worker")
         for name in ("captions/s", "network", "waiting", "done"):
             table.add_column(name, justify="right")
         for name, actor in slowest[:MOST_ACTORS]:
-            measured = _trouble_text(actor.pace, now)
-            rate, done = f"{measured:.1f}" if measured else "", f"{actor.pace.total:,.0f}"
+            measured = _rate_of(actor.throughput, now)
+            rate, done = f"{measured:.1f}" if measured else "", f"{actor.throughput.total:,.0f}"
             shares = actor.share("network", "product"), actor.share("waiting")
             table.add_row(Text(name[-28:]), rate, *shares, done)
         yield table
         if len(slowest) > MOST_ACTORS:
-            middle = slowest[len(slowest) // 2][1].pace.per_second(now)
+            middle = slowest[len(slowest) // 2][1].throughput.per_second(now)
             more = len(slowest) - MOST_ACTORS
             yield Text(f"  and {more} faster ones; median of all {middle:.1f}/s", "dim")
 
 
 class _Actor:
-    def __init__(self, pace: Throughput) -> None:
-        self.pace, self.seconds, self.parts = pace, 0.0, Counter[str]()
+    def __init__(self, throughput: Throughput) -> None:
+        self.throughput, self.seconds, self.parts = throughput, 0.0, Counter[str]()
 
     def add(self, event: Event) -> None:
-        self.pace.add(event.counts.get("samples", 0), event.time)
+        self.throughput.add(event.counts.get("samples", 0), event.time)
         self.seconds += event.counts.get("seconds", 0.0)
         self.parts.update(parts_of(event.counts))
 
@@ -201,8 +201,8 @@ class _Actor:
         return f"{sum(self.parts[name] for name in parts) / self.seconds:.0%}"
 
 
-def _trouble_text(pace: Throughput, now: float) -> float:
-    return pace.per_second(now) if pace.is_meaningful else 0.0
+def _rate_of(throughput: Throughput, now: float) -> float:
+    return throughput.per_second(now) if throughput.is_meaningful else 0.0
 
 
 @contextmanager

@@ -95,27 +95,27 @@ class Estimate:
 
     def __init__(self) -> None:
         self._done, self._total = -1, 0
-        self._pace: Throughput | None = None
+        self._throughput: Throughput | None = None
 
     def add(self, done: int, total: int) -> None:
         """Note how far it is."""
         is_other = self._total > 0 and total != self._total
         if is_other or done < self._done or self._done < 0:
-            self._pace = None
+            self._throughput = None
         elif done > self._done:
             now = time.monotonic()
-            if self._pace is None:
-                self._pace = Throughput(now)
+            if self._throughput is None:
+                self._throughput = Throughput(now)
             else:
-                self._pace.add(done - self._done, now)
+                self._throughput.add(done - self._done, now)
         self._done, self._total = done, total
 
     def words(self) -> tuple[str, str]:
         """Return rate and time left, ``""`` where they would mean nothing yet."""
-        pace = self._pace
-        if pace is None or not pace.is_meaningful:
+        throughput = self._throughput
+        if throughput is None or not throughput.is_meaningful:
             return "", ""
-        rate = pace.per_second(time.monotonic())
+        rate = throughput.per_second(time.monotonic())
         return speed(rate), left(self._total - self._done, rate) if self._total else ""
 
 

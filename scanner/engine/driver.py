@@ -111,15 +111,15 @@ class _ScanRun:
         self._queue = Queue()
         commits = results.commits(self._run)
         record.add_commits(commits.values())
-        ledger = CommitIndex(commits)
-        self._plan = Plan(ledger, job.limit, resources.most_samples)
+        commit_index = CommitIndex(commits)
+        self._plan = Plan(commit_index, job.limit, resources.most_samples)
         hours = math.inf if resources.hours is None else resources.hours
         self._deadline = time.monotonic() + 3600 * hours
         urls = tuple(dict.fromkeys(job.shards))
         width = max(2, min(MOST_INDEXING_TASKS, int(have.get("CPU", 0)) // 4))
         in_order = job.limit is not None or resources.most_samples is not None
         self._survey = ShardIndexer(
-            urls, job.chunk_size, ledger.finished(), width, in_order=in_order
+            urls, job.chunk_size, commit_index.finished(), width, in_order=in_order
         )  # fmt: skip
         self._metrics = Metrics(self._run)
         self._shards_counted, self._shards_total = 0, len(urls)

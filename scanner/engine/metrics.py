@@ -86,7 +86,7 @@ class Metrics:
         self._part = Counter(PART_SECONDS, "Time of them by part", (*by_actor, "part"))
         self._rate = Gauge(ACTOR_RATE, "Captions per second over two minutes", by_actor)
         self._share = Gauge(ACTOR_SHARE, "Denoiser's share of the last task", by_actor)
-        self._paces: dict[str, Throughput] = {}
+        self._throughputs: dict[str, Throughput] = {}
 
     def __call__(self, event: Event) -> None:
         """Take an event in."""
@@ -114,7 +114,7 @@ class Metrics:
         for reason, amount in event.counts.get("reasons", {}).items():
             self._rejected.inc(amount, self._run | {"reason": reason})
         seconds = event.counts.get("seconds", 0.0)
-        if event.actor in self._paces and seconds > 0:
+        if event.actor in self._throughputs and seconds > 0:
             self._actor_returned(event, seconds)
 
     def _actor_returned(self, event: Event, seconds: float) -> None:
@@ -127,13 +127,13 @@ class Metrics:
         for part, spent in parts_of(event.counts).items():
             if spent > 0:
                 self._part.inc(spent, tags | {"part": part})
-        pace = self._paces[event.actor]
-        pace.add(event.counts.get("samples", 0), event.time)
-        self._rate.set(pace.per_second(event.time), tags)
+        throughput = self._throughputs[event.actor]
+        throughput.add(event.counts.get("samples", 0), event.time)
+        self._rate.set(throughput.per_second(event.time), tags)
         self._share.set(denoiser / seconds, tags)
 
     def _actor_came_or_went(self, event: Event) -> None:
-        self._paces.pop(event.actor, None)
+        self._throughputs.pop(event.actor, None)
         if event.kind == "worker":
-            self._paces[event.actor] = Throughput(event.time)
+            self._throughputs[event.actor] = Throughput(event.time)
         self._rate.set(0.0, self._run | {"actor": event.actor})

@@ -83,10 +83,12 @@ class Plan:
         total: Samples of those shards within the limit, committed or not.
     """
 
-    def __init__(self, ledger: CommitIndex, limit: int | None, budget: int | None = None) -> None:
+    def __init__(
+        self, commit_index: CommitIndex, limit: int | None, budget: int | None = None
+    ) -> None:
         self.skipped: list[Mapping[str, Any]] = []
         self.total = 0
-        self._ledger, self._left, self._budget = ledger, limit, budget
+        self._commit_index, self._left, self._budget = commit_index, limit, budget
 
     @property
     def is_full(self) -> bool:
@@ -95,7 +97,7 @@ class Plan:
 
     def skip(self, shard_id: str) -> str | None:
         """Count a shard that is committed whole; return its problem, if it had one."""
-        commits = self._ledger.of_shard(shard_id)
+        commits = self._commit_index.of_shard(shard_id)
         samples = sum(facts["stop"] - facts["start"] for facts in commits)
         self.skipped += commits
         self.total += samples
@@ -108,7 +110,7 @@ class Plan:
             wanted = self._wanted(chunk.samples)
             if not wanted:
                 return
-            commits = self._ledger.of_chunk(chunk.shard.id, chunk.number)
+            commits = self._commit_index.of_chunk(chunk.shard.id, chunk.number)
             self.skipped += commits
             self.total += sum(facts["stop"] - facts["start"] for facts in commits)
             for start, end in _gaps(commits, wanted):

@@ -159,15 +159,15 @@ class Query:
 
 def search(
     con: duckdb.DuckDBPyConnection, found: Sequence[Finding], corpus: Sequence[Shard],
-    catalogue: ImageIndex, images: ImagesOf, progress: Progress = lambda done, total, word: None,
+    index: ImageIndex, images: ImagesOf, progress: Progress = lambda done, total, word: None,
 ) -> dict[str, Group]:  # fmt: skip
     """Look for the copies of findings in a corpus.
 
     Args:
         con: Views that hold the findings' pictures and masks.
         found: The findings; the first `MOST_FINDINGS` are looked for.
-        corpus: Shards that the catalogue holds.
-        catalogue: Their sketches.
+        corpus: Shards that the index holds.
+        index: Their sketches.
         images: Where full images come from.
         progress: Told of shards done, of how many, and with what.
 
@@ -176,13 +176,13 @@ def search(
         has images.
     """
     groups: dict[str, Group] = {}
-    found = found[:MOST_FINDINGS] if catalogue.has_sketches(corpus) else []
+    found = found[:MOST_FINDINGS] if index.has_sketches(corpus) else []
     for start in range(0, len(found), AT_ONCE):
         some = found[start : start + AT_ONCE]
         queries = _queries(con, some, images)
         said = f"{min(start + AT_ONCE, len(found))} of {len(found)} findings"
         rules, about = Cutoffs(queries), dict[_Place, _About]()
-        for done, entries in enumerate(catalogue.entries(corpus), 1):
+        for done, entries in enumerate(index.entries(corpus), 1):
             about |= _near(rules, entries)
             progress(done, len(corpus), said)
         _confirm(queries, images, lambda done, total, said=said: progress(done, total, said))

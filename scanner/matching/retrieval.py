@@ -102,7 +102,7 @@ class _Generated:
 
 
 def retrieve(
-    con: duckdb.DuckDBPyConnection, corpus: Sequence[Shard], catalogue: ImageIndex, images: Images,
+    con: duckdb.DuckDBPyConnection, corpus: Sequence[Shard], index: ImageIndex, images: Images,
     *, nearest: int = NEAREST, progress: Progress = lambda done, total, word: None,
 ) -> list[Retrieved]:  # fmt: skip
     """Return the images nearest to every generated picture of a run.
@@ -112,8 +112,8 @@ def retrieve(
 
     Args:
         con: Views of one run.
-        corpus: Shards that the catalogue holds.
-        catalogue: Their sketches.
+        corpus: Shards that the index holds.
+        index: Their sketches.
         images: Where full images come from.
         nearest: How many of each picture.
         progress: Told of shards done, of how many, and with what.
@@ -127,7 +127,7 @@ def retrieve(
         by_query = {id(one.query): one for one in some}
         for one in some:
             one.near = [[] for _ in one.query.weights()]
-        for done, entries in enumerate(catalogue.entries(corpus), 1):
+        for done, entries in enumerate(index.entries(corpus), 1):
             _gather(rules, by_query, entries)
             progress(done, len(corpus), said)
         rows += _ranked(some, images, nearest)

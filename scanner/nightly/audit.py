@@ -112,9 +112,9 @@ def audit(
         scanned, incomplete = _scanned(
             state, request, resources, progress, scan, listing, before, run
         )
-        ledger = CommitIndex(state.results.commits(run))
-        counts, left = corpus.in_effect(listing, before, ledger)
-        incomplete += corpus.problems_of(ledger, {i for ids in counts.values() for i in ids})
+        commit_index = CommitIndex(state.results.commits(run))
+        counts, left = corpus.in_effect(listing, before, commit_index)
+        incomplete += corpus.problems_of(commit_index, {i for ids in counts.values() for i in ids})
         named = " ".join(incomplete)
         missing = [url for url in left if url not in named]
         budget = _budget(resources)
@@ -196,8 +196,8 @@ def _ordered(
     New and changed ones come first, then those whose captions come most often in the corpus.
     """
     readable = [shard for shard in listing.shards.values() if shard is not None]
-    state.catalogue.fill(readable, images=False)
-    prefixes = {e.shard.url: e.prefixes for e in state.catalogue.entries(readable)}
+    state.image_index.fill(readable, images=False)
+    prefixes = {e.shard.url: e.prefixes for e in state.image_index.entries(readable)}
     every = np.concatenate([*prefixes.values(), np.zeros(0, np.uint64)])
     values, counts = np.unique(every[every > 0], return_counts=True)
 
@@ -215,8 +215,8 @@ def _coverage(
 ) -> dict[str, int]:
     """Return how many distinct captions the corpus has and how many of them are scanned."""
     readable = [shard for shard in listing.shards.values() if shard is not None]
-    state.catalogue.fill(readable, images=False)
-    parts = [entries.prefixes for entries in state.catalogue.entries(readable)]
+    state.image_index.fill(readable, images=False)
+    parts = [entries.prefixes for entries in state.image_index.entries(readable)]
     every = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]))
     captions = int((every > 0).sum())
     return {"captions": captions, "scanned": min(captions, figures["captions"])}
@@ -243,7 +243,7 @@ def _with_reasons(
         findings=findings, pending=pending,
         gone={url: f"{kind} shard" for kind in ("removed", "changed") for url in changed[kind]},
         late=corpus.late(listing, last["corpus"]),
-        waiting=lambda found: corpus.waiting(found, listing, left, state.catalogue),
+        waiting=lambda found: corpus.waiting(found, listing, left, state.image_index),
     )  # fmt: skip
 
 
@@ -286,10 +286,10 @@ def _with_copies(
     if not there:
         return alerts
     corpus_now = [shard for shard in listing.shards.values() if shard is not None]
-    state.catalogue.fill(corpus_now, images=True, progress=told)
+    state.image_index.fill(corpus_now, images=True, progress=told)
     with closing(view.open()) as con:
-        groups = copies.search(con, there, corpus_now, state.catalogue, reading.images, told)
-    state.catalogue.forget(but={shard.id for shard in corpus_now})
+        groups = copies.search(con, there, corpus_now, state.image_index, reading.images, told)
+    state.image_index.forget(but={shard.id for shard in corpus_now})
     return [
         replace(a, images=groups.get(a.change.finding.identity))
         if a.change.after is not None else a

@@ -60,7 +60,7 @@ def compared(
 
 
 def in_effect(
-    listing: CorpusListing, before: Mapping[str, Mapping[str, Any]], ledger: CommitIndex
+    listing: CorpusListing, before: Mapping[str, Mapping[str, Any]], commit_index: CommitIndex
 ) -> tuple[dict[str, list[str]], list[str]]:
     """Return the identities whose rows count, by address, and what is not scanned whole.
 
@@ -68,13 +68,13 @@ def in_effect(
     superseded. Until then, and while it cannot be read, what counted last night still does, so
     that a failed scan resolves no finding.
     """
-    whole, counts, missing = ledger.finished(), dict[str, list[str]](), list[str]()
+    whole, counts, missing = commit_index.finished(), dict[str, list[str]](), list[str]()
     for url, shard in listing.shards.items():
         if shard is not None and shard.id in whole.get(url, ()):
             counts[url] = [shard.id]
             continue
         earlier = list(before.get(url, {}).get("in_effect", ()))
-        begun = [shard.id] if shard is not None and ledger.of_shard(shard.id) else []
+        begun = [shard.id] if shard is not None and commit_index.of_shard(shard.id) else []
         counts[url] = list(dict.fromkeys(earlier + begun))
         missing.append(url)
     return counts, missing
@@ -84,7 +84,7 @@ def waiting(
     found: Collection[Finding],
     listing: CorpusListing,
     missing: Sequence[str],
-    catalogue: ImageIndex,
+    index: ImageIndex,
 ) -> set[str]:
     """Return the identities of the findings whose caption stands in a shard not scanned whole.
 
@@ -94,16 +94,16 @@ def waiting(
         found: The findings.
         listing: Tonight's.
         missing: The shards not scanned whole.
-        catalogue: The captions of the corpus; shards that are not in it yet are read.
+        index: The captions of the corpus; shards that are not in it yet are read.
     """
     if not found or not missing:
         return set()
-    wanted = {finding.caption_sha256 for finding in found}  # a catalogue has no image's hash
+    wanted = {finding.caption_sha256 for finding in found}  # an index has no image's hash
     shut = {url for url in missing if listing.shards[url] is None}
     readable = [shard for url in missing if (shard := listing.shards[url]) is not None]
-    shut |= catalogue.fill(readable, images=False).keys()
+    shut |= index.fill(readable, images=False).keys()
     there = set[str]()
-    for entries in catalogue.entries(readable):
+    for entries in index.entries(readable):
         there |= wanted.intersection(entries.hashes)
     return {
         f.identity for f in found
@@ -137,12 +137,12 @@ def remembered(
     }
 
 
-def problems_of(ledger: CommitIndex, identities: Iterable[str]) -> list[str]:
+def problems_of(commit_index: CommitIndex, identities: Iterable[str]) -> list[str]:
     """Return what is wrong with shards that were scanned as far as they go."""
     found = {
         f"{facts['shard']}: {facts['problem']}": None
         for shard in identities
-        for facts in ledger.of_shard(shard)
+        for facts in commit_index.of_shard(shard)
         if facts.get("problem")
     }
     return list(found)

@@ -51,7 +51,7 @@ class AuditState:
         self.root = Path(root).expanduser().absolute()
         self.store = LocalStore(self.root)
         self.results = Results(self.root / "results")
-        self.catalogue = ImageIndex(self.root / "catalogue")
+        self.image_index = ImageIndex(self.root / "catalogue")
 
     def audits(self) -> list[str]:
         """Return the names of the finished audits, the latest last."""

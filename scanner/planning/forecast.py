@@ -109,7 +109,7 @@ def forecast(
         ResultsError: If the results cannot be read.
         ClusterError: If a process that counts dies.
     """
-    done, ledger = Forecast(shards=len(job.shards)), CommitIndex({})
+    done, commit_index = Forecast(shards=len(job.shards)), CommitIndex({})
     is_here = job.model == models.GAUSSIAN or Path(job.model).is_dir()
     if job.results or rate is None or job.calibration or job.image_calibration:
         who = identify(job)
@@ -123,8 +123,11 @@ def forecast(
         if results.exists() and done.run in results.runs():
             config = results.read_run(done.run).get("config") or {}
             kept = config.get("chunk_size", job.chunk_size)
-            job, ledger = replace(job, chunk_size=kept), CommitIndex(results.commits(done.run))
-    _count(done, job, ledger, progress)
+            job, commit_index = (
+                replace(job, chunk_size=kept),
+                CommitIndex(results.commits(done.run)),
+            )
+    _count(done, job, commit_index, progress)
     channels = CHANNELS
     if rate is not None:
         done.speed = Speed(1 / rate, VJP / rate)
@@ -135,14 +138,14 @@ def forecast(
 
 
 def _count(
-    done: Forecast, job: Job, ledger: CommitIndex, progress: Callable[[int, int], None]
+    done: Forecast, job: Job, commit_index: CommitIndex, progress: Callable[[int, int], None]
 ) -> None:
     """Fill in everything about shards and captions."""
     urls = list(dict.fromkeys(job.shards))
     done.shards, done.first, done.last = len(urls), urls[0], urls[-1]
-    plan, distinct, rejected = Plan(ledger, job.limit), DistinctCounter(), Counter[str]()
+    plan, distinct, rejected = Plan(commit_index, job.limit), DistinctCounter(), Counter[str]()
     progress(0, len(urls))
-    for number, (url, found) in enumerate(_hash_shards(urls, job, ledger.finished()), 1):
+    for number, (url, found) in enumerate(_hash_shards(urls, job, commit_index.finished()), 1):
         if not found.is_usable:
             raise ConfigError(found.problem or url)
         captions, reasons = _left(found, plan)
@@ -192,7 +195,7 @@ def _problems(url: str, found: ShardHashes) -> list[str]:
 def _hash_shards(
     urls: Sequence[str], job: Job, finished: Mapping[str, Set[str]]
 ) -> Iterator[tuple[str, ShardHashes]]:
-    """Yield every shard's census in order, counted by several processes."""
+    """Yield every shard's hashes in order, counted by several processes."""
     width = min(len(urls), os.cpu_count() or 1)
     left, running = deque(urls), deque[tuple[str, Future[ShardHashes]]]()
     with _processes(width) as pool:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from scanner.errors import ConfigError, ResultsError
 from scanner.results import manifest
 from scanner.results.folder import Results
-from scanner.results.manifest import Record, Segment
+from scanner.results.manifest import Pack, Record
 from scanner.results.tables import MASKS, REJECTS, SCORES, TABLES, scores_schema
 
 TARGET_BYTES = 256 * 2**20
@@ -223,7 +223,7 @@ def _content(results: Results, file: Record) -> bytes:
 
 def _packed(
     results: Results, run: str, left: Iterator[tuple[_Group, Contents]], target: int
-) -> tuple[Segment, list[_Group]] | None:
+) -> tuple[Pack, list[_Group]] | None:
     """Make one pack of what is left; null if that is nothing, or a single unit."""
     writers, units = dict[str, _Writer](), list[_Group]()
     for unit, contents in left:
@@ -247,7 +247,7 @@ def _packed(
         results.store.put(path, content)
     commits = {record["chunk"]: record for unit in units for record in unit.records}
     replaces = tuple(unit.pack for unit in units if unit.pack is not None)
-    pack = Segment(-1, commits, files, replaces)
+    pack = Pack(-1, commits, files, replaces)
     try:
         _compare(results, pack, units)
         return _entered(results, run, pack), units
@@ -257,7 +257,7 @@ def _packed(
         raise
 
 
-def _compare(results: Results, pack: Segment, units: list[_Group]) -> None:
+def _compare(results: Results, pack: Pack, units: list[_Group]) -> None:
     """Read a pack back and compare it with what it was made of.
 
     Raises:
@@ -275,7 +275,7 @@ def _compare(results: Results, pack: Segment, units: list[_Group]) -> None:
                     )
 
 
-def _entered(results: Results, run: str, pack: Segment) -> Segment:
+def _entered(results: Results, run: str, pack: Pack) -> Pack:
     """Add a pack to the run's history.
 
     Raises:

@@ -47,7 +47,7 @@ def own_ranges(record: Record) -> dict[str, RowRange]:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Pack:
     """Chunks whose rows lie together.
 
     Attributes:
@@ -90,13 +90,13 @@ class History:
     """
 
     length: int
-    segments: Mapping[int, Segment]
+    packs: Mapping[int, Pack]
     in_effect: tuple[int, ...]
     retired: frozenset[int]
 
-    def effective(self) -> list[Segment]:
+    def effective(self) -> list[Pack]:
         """Return the packs in effect."""
-        return [self.segments[number] for number in self.in_effect]
+        return [self.packs[number] for number in self.in_effect]
 
     def commits(self) -> dict[str, dict[str, Any]]:
         """Return the commit records of packed chunks."""
@@ -106,18 +106,18 @@ class History:
         """Return where the rows of packed chunks lie, by chunk and table."""
         return {chunk: places for pack in self.effective() for chunk, places in pack.row_ranges()}
 
-    def replaced(self, pack: Segment) -> set[str]:
+    def replaced(self, pack: Pack) -> set[str]:
         """Return the names of the files whose rows a pack in effect has."""
         records = pack.commits.values()
         names = {file["path"] for record in records for file in record["files"].values()}
-        for earlier in (self.segments[number] for number in pack.replaces):
+        for earlier in (self.packs[number] for number in pack.replaces):
             names |= {file["path"] for file in earlier.files.values()} | self.replaced(earlier)
         return names
 
-    def takes(self, pack: Segment) -> bool:
+    def takes(self, pack: Pack) -> bool:
         """Return whether a pack may be the next entry: its chunks are nobody else's."""
         others = set(self.in_effect) - set(pack.replaces)
-        taken = {chunk for number in others for chunk in self.segments[number].commits}
+        taken = {chunk for number in others for chunk in self.packs[number].commits}
         return set(pack.replaces) <= set(self.in_effect) and not taken & set(pack.commits)
 
 
@@ -127,7 +127,7 @@ def history(store: Store, run: str) -> History:
     Raises:
         ResultsError: If an entry is damaged.
     """
-    packs, effective, retired = dict[int, Segment](), dict[int, None](), set[int]()
+    packs, effective, retired = dict[int, Pack](), dict[int, None](), set[int]()
     names = entry_names(store, run)
     for number, (name, content) in enumerate(store.read_all(names)):
         entry = read_entry(store, run, name, content)
@@ -138,7 +138,7 @@ def history(store: Store, run: str) -> History:
         retired |= set(entry.get("retires", ()))
         if "files" in entry:
             replaces = tuple(entry["replaces"])
-            packs[number] = Segment(number, entry["commits"], entry["files"], replaces)
+            packs[number] = Pack(number, entry["commits"], entry["files"], replaces)
             effective[number] = None
     return History(len(names), packs, tuple(effective), frozenset(retired & set(effective)))
 

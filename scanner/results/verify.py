@@ -25,7 +25,7 @@ SAFE_AGE_SECONDS = 24 * 3600.0
 """A file that no record lists may belong to a commit on its way; after a day it does not."""
 
 Progress = Callable[[int, int, str], None]
-SegmentRanges = Mapping[str, Mapping[str, RowRange]]
+PackRanges = Mapping[str, Mapping[str, RowRange]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ def _dissolved(
     while number in (history := results.history(run)).in_effect:
         if manifest.append(results.store, run, history.length, {"dissolves": [number]}):
             found.notes.append(f"pack {number}: dissolved, the files that it replaced count again")
-            yield from history.segments[number].commits.values()
+            yield from history.packs[number].commits.values()
             return
 
 
@@ -321,7 +321,7 @@ def _ranges(records: list[Record]) -> Iterator[Problem]:
 
 
 def _keys(
-    results: Results, records: list[Record], found: Verification, packed: SegmentRanges
+    results: Results, records: list[Record], found: Verification, packed: PackRanges
 ) -> Iterator[Problem]:
     """Compare a shard's keys with the rows of its whole chunks."""
     url = records[0].get("shard", "")

@@ -100,7 +100,7 @@ def test_where_nothing_ever_fits_no_caption_is_blamed():
 
 
 def test_a_halved_size_grows_again_and_ever_later(monkeypatch):
-    monkeypatch.setattr(batches, "PATIENCE", 4)
+    monkeypatch.setattr(batches, "BATCHES_BEFORE_GROWTH", 4)
     size, room, seen = BatchSize(8), 5, []
 
     def work(batch):
