@@ -12,11 +12,12 @@ from made_results import commit, mask, score
 from PIL import Image
 from typer.testing import CliRunner
 
-from scanner import models, pictures, retrieval
+from scanner import models, pictures
 from scanner.analysis.evaluate import captions
 from scanner.analysis.findings import findings
 from scanner.analysis.query import connect
 from scanner.cli import app
+from scanner.matching import retrieval
 from scanner.matching.image_index import ImageIndex
 from scanner.records import Caption, caption_hash
 from scanner.report import page, panel

@@ -188,7 +188,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_results import commit
+from test_folder import commit
 
 left = {count}
 def deadly(function):

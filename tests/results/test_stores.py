@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_results import CHUNK, FACTS, RUN, commit, result
+from test_folder import CHUNK, FACTS, RUN, commit, result
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.results import stores
