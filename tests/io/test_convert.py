@@ -1,5 +1,6 @@
 """Shards made of what people have: every kind of source, dirty rows, and a start in the middle."""
 
+import csv
 import gzip
 import hashlib
 import json
@@ -10,7 +11,7 @@ import pytest
 
 from scanner.errors import ConfigError, ShardError
 from scanner.io import convert, shards
-from scanner.io.convert import Order, make
+from scanner.io.convert import LeftOut, Order, make
 
 
 def table(path, captions):
@@ -86,6 +87,28 @@ def test_a_folder_of_images_gives_images_with_captions(source, tmp_path):
         ]  # fmt: skip
     else:
         assert (found.bad, read) == ({"no_caption": 1}, [("a", one), ("b", two)])
+
+
+def test_what_is_left_out_has_a_reason_of_the_documentation(tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+    (folder / "gone.jpg").parent.mkdir()
+    (folder / "gone.jpg").symlink_to(tmp_path / "nothing")
+    (folder / "large.png").write_bytes(bytes(9))
+    (folder / "small.png").write_bytes(bytes(8))
+    monkeypatch.setattr(convert, "IMAGE_BYTES", 8)
+    (tmp_path / "a.csv").write_text(f"caption\n{'x' * 200}\ngood\n")
+    before = csv.field_size_limit(100)
+    try:
+        found = made(tmp_path, folder, tmp_path / "a.csv")
+    finally:
+        csv.field_size_limit(before)
+    assert found.bad == {"no_caption": 3, "bad_csv": 1}
+    assert found.examples[-1].endswith("a.csv:1: bad_csv (field larger than field limit (100))")
+    for name in ("gone", "large", "small"):
+        (folder / f"{name}.txt").write_text(name)
+    found = make(Order(inputs=(str(folder),)), tmp_path / "again", lambda done, total: None)
+    assert found.bad == {str(LeftOut.UNREADABLE_IMAGE): 1, str(LeftOut.IMAGE_TOO_LARGE): 1}
+    assert [s.text for s in samples(tmp_path / "again")] == ["small"]
 
 
 def test_it_goes_on_where_it_was_killed_and_gives_the_same_bytes(tmp_path, monkeypatch):
