@@ -136,6 +136,7 @@ def make(order: Order, folder: Path, progress: Callable[[int, int], None]) -> Ma
         OutputError: If the folder cannot be written into.
     """
     sources = [file for given in order.inputs for file in _files(Path(given))]
+    _refuse_names(order, sources)
     made = _begun(order, sources, folder)
     if made.complete:
         return made
@@ -147,6 +148,17 @@ def make(order: Order, folder: Path, progress: Callable[[int, int], None]) -> Ma
             stream.write(json.dumps(asdict(made), indent=1, ensure_ascii=False))
     progress(made.rows, made.rows)
     return made
+
+
+def _refuse_names(order: Order, sources: Sequence[Path]) -> None:
+    """Refuse file names as captions where there is no file to a caption."""
+    tables = [file for file in sources if not file.is_dir()]
+    if order.names_are_captions and tables:
+        raise ConfigError(
+            f"--names-are-captions is for folders of images, {tables[0]} is a table: leave it "
+            f"out (--caption-column names the column), or make shards of the tables in another "
+            f"folder"
+        )
 
 
 def _begun(order: Order, sources: Sequence[Path], folder: Path) -> Made:

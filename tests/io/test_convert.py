@@ -89,6 +89,17 @@ def test_a_folder_of_images_gives_images_with_captions(source, tmp_path):
         assert (found.bad, read) == ({"no_caption": 1}, [("a", one), ("b", two)])
 
 
+def test_names_are_captions_of_images_alone(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "red_cat.jpg").write_bytes(b"picture")
+    path = table(tmp_path / "a.parquet", ["a"])
+    for inputs in ([path], [tmp_path / "images", path]):
+        with pytest.raises(ConfigError, match=r"--names-are-captions is .*a.parquet is a table"):
+            made(tmp_path, *inputs, names_are_captions=True)
+    assert not (tmp_path / "out").exists()
+    assert made(tmp_path, tmp_path / "images", names_are_captions=True).samples == [1]
+
+
 def test_what_is_left_out_has_a_reason_of_the_documentation(tmp_path, monkeypatch):
     folder = tmp_path / "images"
     (folder / "gone.jpg").parent.mkdir()
