@@ -1,7 +1,6 @@
 """Proof of a run's integrity: every committed chunk whole, once, and accounted for."""
 
 import hashlib
-import io
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -290,7 +289,8 @@ def _content(results: Results, table: str, file: Facts) -> pa.Table | tuple[str,
     columns = ["shard", "key", *(["seed"] if table == "scores" else [])]
     # One of Arrow's threads may drop the last reference to the bytes while Python exits: abort.
     try:
-        return pq.ParquetFile(io.BytesIO(content)).read(columns=columns, use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(content))
+        return file.read(columns=columns, use_threads=False)
     except (ArrowException, OSError, KeyError) as error:
         return "damaged", f"cannot be read: {error}"
 

@@ -64,9 +64,11 @@ def test_no_thread_of_arrow_is_left_to_die_with_the_interpreter(run):
     code = (
         "import sys; from pathlib import Path; from scanner.io import verify; "
         "from scanner.io.results import Results; "
-        "names = lambda: sorted(f.read_text() for f in Path('/proc/self/task').glob('*/comm')); "
-        "before = names(); verify.verify(Results(sys.argv[1]), 'r1', lambda *_: None); "
-        "print([n for n in names() if 'jemalloc' not in n] == before)"
+        "names = [f.read_text() for f in Path('/proc/self/task').glob('*/comm')]; "
+        "verify.verify(Results(sys.argv[1]), 'r1', lambda *_: None); "
+        "after = [f.read_text() for f in Path('/proc/self/task').glob('*/comm')]; "
+        "print(len([n for n in after if 'jemalloc' not in n]) == "
+        "len([n for n in names if 'jemalloc' not in n]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, run.root], capture_output=True, text=True, check=True
