@@ -1,12 +1,13 @@
 """What `calibrate` says that a user can rely on, and what `scan` says before it starts."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from test_fdr import OPTIONS, captions, memscan, write
 
-from scanner import models
+from scanner import calibration, models
 from scanner.audit import report
 from scanner.audit.report import PageOptions
 from scanner.calibration import Calibration, Screen, SnapBack
@@ -95,6 +96,24 @@ def test_a_rate_at_which_nothing_can_be_flagged_is_refused(
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=said.replace("(", r"\(")):
         promises.check([path], float(options[1]), options[0], is_asked=True, decides=True)
+
+
+def test_the_command_line_reads_a_calibration_once_for_rate_and_screen(
+    tmp_path, monkeypatch, capsys
+):
+    shard = write(tmp_path / "a.tar", captions("plain", 4, memorized=False))
+    made(200, screen=Screen(2.0, 0.95, 59, 0.25, 0, 59)).save(path := tmp_path / "calibration.json")
+    read, load = [], calibration.load
+
+    def counted(file):
+        read.append(sys._getframe(1).f_globals["__name__"])
+        return load(file)
+
+    monkeypatch.setattr(calibration, "load", counted)
+    words = ("plan", shard, *OPTIONS, "--calibration", path, "--screen", "--rate", 100)
+    code, _ = memscan(monkeypatch, capsys, *words)
+    assert code == 0
+    assert [name for name in read if name.startswith("scanner.cli")] == ["scanner.cli.promises"]
 
 
 def test_the_default_rate_is_only_warned_of_but_an_audit_must_flag(tmp_path, monkeypatch, capsys):
