@@ -289,8 +289,8 @@ def _content(results: Results, table: str, file: Facts) -> pa.Table | tuple[str,
     columns = ["shard", "key", *(["seed"] if table == "scores" else [])]
     # One of Arrow's threads may drop the last reference to the bytes while Python exits: abort.
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        return file.read(columns=columns, use_threads=False)
+        source = pq.ParquetFile(pa.BufferReader(content))
+        return source.read(columns=columns, use_threads=False)
     except (ArrowException, OSError, KeyError) as error:
         return "damaged", f"cannot be read: {error}"
 
