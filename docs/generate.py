@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scanner.errors import ExitCode
-from scanner.records import RejectReason
+from scanner.records import Reason, RejectReason
+from scanner.shards.convert import LeftOut
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,12 +21,18 @@ def exit_codes() -> str:
 
 def reject_reasons() -> str:
     """Return the table of reject reasons."""
-    return _table("reason", ((f"`{reason}`", reason.meaning) for reason in RejectReason))
+    return _reasons(RejectReason)
+
+
+def left_out() -> str:
+    """Return the table of the reasons that ``shards make`` has of its own."""
+    return _reasons(LeftOut)
 
 
 TABLES = {
     "exit codes": (ROOT / "README.md", exit_codes),
     "reject reasons": (ROOT / "docs" / "results.md", reject_reasons),
+    "left out": (ROOT / "docs" / "results.md", left_out),
 }
 
 
@@ -41,6 +48,10 @@ def replaced(text: str, name: str, table: str) -> str:
     if count != 1:
         raise ValueError(f"the page must have one {begin} … {end}, it has {count}")
     return found
+
+
+def _reasons(kind: type[Reason]) -> str:
+    return _table("reason", ((f"`{reason}`", reason.meaning) for reason in kind))
 
 
 def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:

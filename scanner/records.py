@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +59,10 @@ class Caption:
         return identity_of(self.sha256, self.image_sha256)
 
 
-class RejectReason(StrEnum):
-    """Why a sample has no score: the values of the column ``reason`` of ``rejects``.
+class Reason(StrEnum):
+    """Why something was left out; members are a text for grouping and its meaning.
 
-    The table in docs/results.md is made from this class: ``python docs/generate.py``. A value
-    that was ever written stays: results on disk hold it.
+    The tables in docs/results.md are made from the classes: ``python docs/generate.py``.
 
     Attributes:
         meaning: A line for the table, in Markdown.
@@ -71,12 +70,19 @@ class RejectReason(StrEnum):
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> "RejectReason":
+    def __new__(cls, value: str, meaning: str) -> Self:
         """Make a member that is equal to its text."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
         return member
+
+
+class RejectReason(Reason):
+    """Why a sample has no score: the values of the column ``reason`` of ``rejects``.
+
+    A value that was ever written stays: results on disk hold it.
+    """
 
     # What is wrong with the sample as the shard holds it.
     NO_CAPTION = (

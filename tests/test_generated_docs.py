@@ -22,7 +22,7 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("name", ["exit codes", "reject reasons"])
+@pytest.mark.parametrize("name", ["exit codes", "reject reasons", "left out"])
 def test_a_table_in_the_documentation_is_the_one_in_the_code(name):
     docs = generator()
     page, table = docs.TABLES[name]
@@ -61,7 +61,7 @@ def test_no_module_writes_a_reason_or_an_exit_code_as_a_literal():
                 continue
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             first = node.args[2:3] if name == "Reject" else node.args[:1]
-            if name in {"Reject", "Fault", "_RefusedError", "Exit", "exit"} and any(
+            if name in {"Reject", "Why", "Fault", "_RefusedError", "Exit", "exit"} and any(
                 isinstance(value, ast.Constant) for value in first
             ):
                 found.append(f"{module.relative_to(ROOT)}:{node.lineno}")

@@ -95,8 +95,8 @@ def _null_scores(fitted: "Calibration") -> int:
 
 def check(
     paths: Sequence[Path], rate: float, option: str, *, is_asked: bool, decides: bool
-) -> None:
-    """Say what calibrations do not support, before a scan starts.
+) -> "list[Calibration]":
+    """Read calibrations and say what they do not support, before a scan starts.
 
     Args:
         paths: Of calibrations.
@@ -105,14 +105,17 @@ def check(
         is_asked: Whether the user asked for this rate, or needs flags.
         decides: Whether flags come from p-values.
 
+    Returns:
+        The calibrations.
+
     Raises:
         ConfigError: If a calibration cannot be read, or flags are asked for and can never be
             raised.
     """
     from scanner.statistics.calibration import load
 
-    for path in paths:
-        fitted = load(path)
+    read = [load(path) for path in paths]
+    for path, fitted in zip(paths, read, strict=True):
         if fitted.tail_fingerprint:
             progress.note(
                 f"{path}: its tail model is ignored, it promised too much; p-values are "
@@ -120,6 +123,7 @@ def check(
             )
         if decides:
             _check_rate(fitted, path, rate, option, is_asked=is_asked)
+    return read
 
 
 def _check_rate(

@@ -15,6 +15,7 @@ from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
     from scanner.engine.job import Job, Resources, Summary
+    from scanner.statistics.calibration import Screen
 
 
 ALL_SCREENED = 1e30
@@ -338,7 +339,7 @@ def job_of(
             "--screen and --screen-threshold exclude each other: the first takes the "
             "calibration's threshold, the second is one"
         )
-    error_rates.check(
+    nulls = error_rates.check(
         [path for path in (calibration, image_calibration) if path is not None],
         at_fpr if at_fdr is None else at_fdr,
         "--fpr" if at_fdr is None else "--fdr",
@@ -365,7 +366,9 @@ def job_of(
         source=source,
         timestep=timestep,
         captions=captions,
-        screen=_screen(calibration, screen_threshold, wanted=screen),
+        screen=_screen(
+            None if calibration is None else nulls[0].screen, screen_threshold, wanted=screen
+        ),
     )
     listed = tuple(sources.expand(shards))
     from scanner.engine.job import Job  # takes seconds, which a slip should not cost
@@ -399,17 +402,14 @@ def _without_effect(source: str, timestep: int, steps: int, guidance_scale: floa
     return [name for name, is_given in given.items() if is_given]
 
 
-def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> float | None:
+def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) -> float | None:
     """Return below which norm of the first step captions are dropped; null for none.
 
     Raises:
-        ConfigError: If a screen is wanted and nothing says where.
+        ConfigError: If the calibration's screen is wanted and it has none.
     """
     if not wanted:
         return threshold
-    from scanner.statistics import calibration
-
-    known = None if path is None else calibration.load(path).screen
     if known is None:
         raise ConfigError(
             "--screen needs a calibration with one: calibrate with --screen-recall and "

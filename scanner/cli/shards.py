@@ -41,7 +41,8 @@ def make(
     names_are_captions: Annotated[
         bool,
         typer.Option(
-            "--names-are-captions", help="Call an image without a caption by its file's name."
+            "--names-are-captions",
+            help="Call an image without a caption by its file's name; not with tables.",
         ),
     ] = False,
     samples: Annotated[int, typer.Option(min=1, help="Samples a shard, at most.")] = 10_000,

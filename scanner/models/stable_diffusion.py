@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from torch.autograd import forward_ad
 from transformers.utils import logging as transformers_logging
@@ -233,7 +234,7 @@ class StableDiffusion:
 
 
 _BROKEN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
-           OSError, RuntimeError, TypeError, ValueError)  # fmt: skip
+           OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)  # fmt: skip
 """What libraries raise over a folder that is no sound model: they check none of it."""
 
 
@@ -304,7 +305,9 @@ def load_unet(source: str, dtype: str) -> UNet2DConditionModel:
 
 
 def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of an error, with the next one where it ends in a colon."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(map(str.strip, lines[: 2 if lines[0].endswith(":") else 1]))
 
 
 @contextmanager

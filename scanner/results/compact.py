@@ -351,7 +351,9 @@ class _Rows:
     def take(self, count: int) -> pa.Table:
         """Return the next rows, fewer only at the end."""
         while len(self._left) < count and (group := next(self._groups, None)) is not None:
-            self._left = pa.concat_tables([self._left, self._file.read_row_group(group)])
+            # One of Arrow's threads may drop the last reference to the bytes while Python exits.
+            rows = self._file.read_row_group(group, use_threads=False)
+            self._left = pa.concat_tables([self._left, rows])
         taken, self._left = self._left.slice(0, count), self._left.slice(count)
         return taken
 

@@ -1,6 +1,7 @@
 """From what a person types to the addresses of shards."""
 
 import glob
+import ipaddress
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import fsspec
 from fsspec.core import url_to_fs
 
 from scanner.errors import ConfigError
@@ -21,6 +23,7 @@ MOST_SHARDS = 1_000_000
 
 _SCHEME = re.compile(r"\s*(?:\||([A-Za-z][A-Za-z0-9+.-]*):(//)?)")
 _RANGE = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", re.ASCII)
+_IPV6 = re.compile(r"https?://\[([^]/?#]*)\](?=[:/?#]|$)")
 _WILD = re.compile(r"[*?[]")
 
 
@@ -65,7 +68,7 @@ def scheme(address: str) -> str | None:
     if match is None:
         return None
     name = match[1]
-    if name not in REMOTE or not match[2] or "::" in address:
+    if name not in REMOTE or not match[2] or "::" in _after_ipv6(address):
         raise ConfigError(
             f"shards are opened from local paths, s3://, gs:// and https:// only, got "
             f"{redacted(address)!r}: commands such as pipe: are never run; write a local path with "
@@ -80,9 +83,12 @@ def store(address: str) -> tuple[Any, str]:
     Raises:
         ConfigError: If the address is refused, or the package for its store is not installed.
     """
-    is_web = scheme(address) in ("http", "https")
+    protocol, whole = scheme(address), opens(address)
     try:
-        files, path = url_to_fs(opens(address), **(_for_the_web() if is_web else {}))
+        if protocol in ("http", "https"):  # url_to_fs takes the :: of an IPv6 host for a chain
+            files, path = fsspec.filesystem(protocol, **_for_the_web()), whole
+        else:
+            files, path = url_to_fs(whole)
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"{address} cannot be opened: {redacted(str(error))}; install memscan[s3], [gcs] or "
@@ -90,6 +96,18 @@ def store(address: str) -> tuple[Any, str]:
         ) from error
     files.invalidate_cache()
     return files, path
+
+
+def _after_ipv6(address: str) -> str:
+    """Return what follows the IPv6 host of a web address, the whole address if it has none."""
+    match = _IPV6.match(address)
+    if match is None:
+        return address
+    try:
+        ipaddress.IPv6Address(match[1])
+    except ValueError:
+        return address
+    return address[match.end() :]
 
 
 def _for_the_web() -> dict[str, Any]:
@@ -197,11 +215,12 @@ def _absolute(path: str | Path) -> str:
 
 
 def _remote(address: str) -> Iterator[str]:
-    if not _WILD.search(address):
+    rest = _after_ipv6(address)
+    if not _WILD.search(rest):
         yield address
         return
     if scheme(address) in ("http", "https"):
-        if not re.search(r"[*[]", address):  # a query begins with "?"
+        if not re.search(r"[*[]", rest):  # a query begins with "?"
             yield address
             return
         raise ConfigError(

@@ -15,7 +15,7 @@ from typing import IO, Any
 from scanner import files
 from scanner.errors import ConfigError, ShardError
 from scanner.parsing import object_from_json
-from scanner.records import RejectReason
+from scanner.records import Reason, RejectReason
 from scanner.shards.kinds import TABLES
 from scanner.shards.samples import CAPTION_BYTES, IMAGE_BYTES
 
@@ -29,6 +29,33 @@ EXAMPLES = 20
 csv.field_size_limit(1 << 24)
 
 
+class LeftOut(Reason):
+    """Why a row is in no shard, where it is none of `RejectReason`.
+
+    A value stays: ``shards.json`` holds it.
+    """
+
+    CAPTION_IS_NO_TEXT = (
+        "caption_is_no_text",
+        "the caption's column holds a number, a list or the like",
+    )
+    BAD_CSV = "bad_csv", "the line of a CSV or TSV cannot be parsed"
+    UNREADABLE_IMAGE = "unreadable_image", "the image's file cannot be read"
+    IMAGE_TOO_LARGE = "image_too_large", "the image has more bytes than a member may have"
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a row is in no shard: a reason for grouping, and what was found."""
+
+    reason: Reason
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """Return it for a person."""
+        return f"{self.reason} ({self.detail})" if self.detail else str(self.reason)
+
+
 @dataclass(frozen=True, slots=True)
 class InputRow:
     """One row of a source, as it stands there.
@@ -38,14 +65,14 @@ class InputRow:
         caption: What the caption column holds; null if there is nothing.
         url: Where the image is, if the source says so.
         image: A local image, if the source is a folder of them.
-        bad: Why the row could not be read at all, or ``""``.
+        bad: Why the row could not be read at all, or null.
     """
 
     where: str
     caption: Any = None
     url: Any = None
     image: Path | None = None
-    bad: str = ""
+    bad: Why | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +136,7 @@ def make(order: Conversion, folder: Path, progress: Callable[[int, int], None]) 
         OutputError: If the folder cannot be written into.
     """
     sources = [file for given in order.inputs for file in _files(Path(given))]
+    _refuse_names(order, sources)
     made = _begun(order, sources, folder)
     if made.complete:
         return made
@@ -120,6 +148,17 @@ def make(order: Conversion, folder: Path, progress: Callable[[int, int], None]) 
             stream.write(json.dumps(asdict(made), indent=1, ensure_ascii=False))
     progress(made.rows, made.rows)
     return made
+
+
+def _refuse_names(order: Conversion, sources: Sequence[Path]) -> None:
+    """Refuse file names as captions where there is no file to a caption."""
+    tables = [file for file in sources if not file.is_dir()]
+    if order.names_are_captions and tables:
+        raise ConfigError(
+            f"--names-are-captions is for folders of images, {tables[0]} is a table: leave it "
+            f"out (--caption-column names the column), or make shards of the tables in another "
+            f"folder"
+        )
 
 
 def _begun(order: Conversion, sources: Sequence[Path], folder: Path) -> ConversionResult:
@@ -180,7 +219,7 @@ def _samples(
             return
         sample = _sample(row, made.rows)
         made.rows += 1
-        if isinstance(sample, str):
+        if isinstance(sample, Why):
             _note(made, row, sample)
         else:
             written += 1
@@ -189,10 +228,10 @@ def _samples(
         tick()
 
 
-def _sample(row: InputRow, number: int) -> dict[str, Any] | str:
+def _sample(row: InputRow, number: int) -> dict[str, Any] | Why:
     """Return the members of a sample, or why there is none."""
-    if reason := row.bad or _refusal(row.caption):
-        return reason
+    if why := row.bad or _refusal(row.caption):
+        return why
     sample: dict[str, Any] = {"__key__": f"{number:09d}", "txt": row.caption.encode()}
     if isinstance(row.url, str) and row.url:
         sample["json"] = json.dumps({"url": row.url}).encode()
@@ -200,30 +239,31 @@ def _sample(row: InputRow, number: int) -> dict[str, Any] | str:
         try:
             content = row.image.read_bytes() if row.image.stat().st_size <= IMAGE_BYTES else None
         except OSError as error:
-            return f"unreadable_image ({error.strerror})"
+            return Why(LeftOut.UNREADABLE_IMAGE, error.strerror or "")
         if content is None:
-            return "image_too_large"
+            return Why(LeftOut.IMAGE_TOO_LARGE)
         sample[row.image.suffix.lower().removeprefix(".")] = content
     return sample
 
 
-def _refusal(caption: Any) -> str:
+def _refusal(caption: Any) -> Why | None:
     if caption is None:
-        return RejectReason.NO_CAPTION
+        return Why(RejectReason.NO_CAPTION)
     if not isinstance(caption, str):
-        return "caption_is_no_text"
+        return Why(LeftOut.CAPTION_IS_NO_TEXT)
     if not caption.strip():
-        return RejectReason.EMPTY_CAPTION
+        return Why(RejectReason.EMPTY_CAPTION)
     try:
-        return RejectReason.CAPTION_TOO_LONG if len(caption.encode()) > CAPTION_BYTES else ""
+        too_long = len(caption.encode()) > CAPTION_BYTES
     except UnicodeEncodeError:
-        return RejectReason.NOT_UTF8
+        return Why(RejectReason.NOT_UTF8)
+    return Why(RejectReason.CAPTION_TOO_LONG) if too_long else None
 
 
-def _note(made: ConversionResult, row: InputRow, reason: str) -> None:
-    made.bad = dict(Counter(made.bad) + Counter({reason.partition(" ")[0]: 1}))
+def _note(made: ConversionResult, row: InputRow, why: Why) -> None:
+    made.bad = dict(Counter(made.bad) + Counter({str(why.reason): 1}))
     if len(made.examples) < EXAMPLES:
-        made.examples.append(f"{row.where}: {reason}")
+        made.examples.append(f"{row.where}: {why}")
 
 
 def _files(given: Path) -> list[Path]:
@@ -317,7 +357,7 @@ def _csv(file: Path, order: Conversion) -> Iterator[InputRow]:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                yield InputRow(f"{file}:{reader.line_num}", bad=f"bad_csv ({error})")
+                yield InputRow(f"{file}:{reader.line_num}", bad=Why(LeftOut.BAD_CSV, str(error)))
                 continue
             if row is None:
                 return
@@ -337,7 +377,7 @@ def _json_lines(file: Path, order: Conversion) -> Iterator[InputRow]:
             if isinstance(content, dict):
                 yield InputRow(where, _first(content, captions), _first(content, urls))
             else:
-                yield InputRow(where, bad=RejectReason.BAD_JSON)
+                yield InputRow(where, bad=Why(RejectReason.BAD_JSON))
 
 
 def _pictures(folder: Path, order: Conversion) -> Iterator[InputRow]:

@@ -12,6 +12,9 @@ TARS = (".tar", ".tar.gz", ".tgz")
 MOST_LOOKED_INTO = 1000
 """Files named as tars whose first bytes are looked at; each costs a read."""
 
+MOST_LISTED = 20
+"""Files that a refusal names."""
+
 _BLOCK = 512
 _GZIP = b"\x1f\x8b"
 _TEXT_CONTROLS = b"\t\n\r"
@@ -54,24 +57,34 @@ def refuse_tables(addresses: Sequence[str], names: Sequence[str]) -> None:
         names: The last part of each.
 
     Raises:
-        ConfigError: If one is, with what to do.
+        ConfigError: If any is; the text names each, and what to do.
     """
-    for address, name in zip(addresses, names, strict=True):
-        if is_table(name):
-            raise ConfigError(
-                f"{address} is a table, no shard: make shards of it with `memscan shards make`; "
-                f"where tars lie beside tables, name *.tar"
-            )
+    tables = [a for a, name in zip(addresses, names, strict=True) if is_table(name)]
+    if tables:
+        are = "is a table, no shard" if len(tables) == 1 else "are tables, no shards"
+        raise ConfigError(
+            f"{_listed(tables)} {are}: make shards of each with `memscan shards make TABLE --out "
+            f"FOLDER` and name that folder instead; where tars lie beside tables, name *.tar"
+        )
     local = [(a, n) for a, n in zip(addresses, names, strict=True) if "://" not in a]
     odd = (a for a, name in local if not name.lower().endswith(TARS))
     tars = (a for a, name in local if name.lower().endswith(TARS))
-    for address in (*odd, *islice(tars, MOST_LOOKED_INTO)):
-        if (kind := table_in(_head(address))) is not None:
-            raise ConfigError(
-                f"{address} is no shard, it holds {kind}: if it is a table of captions, give it "
-                f"the ending of one ({', '.join(TABLES)}), and make shards of it with "
-                f"`memscan shards make`"
-            )
+    looked_into = ((a, table_in(_head(a))) for a in (*odd, *islice(tars, MOST_LOOKED_INTO)))
+    found = [(address, kind) for address, kind in looked_into if kind is not None]
+    if found:
+        are = "is no shard, it holds" if len(found) == 1 else "are no shards, they hold"
+        kinds = " or ".join(dict.fromkeys(kind for _, kind in found))
+        raise ConfigError(
+            f"{_listed([address for address, _ in found])} {are} {kinds}: leave out what is no "
+            f"shard; give a table of captions the ending of one ({', '.join(TABLES)}), and make "
+            f"shards of it with `memscan shards make`"
+        )
+
+
+def _listed(addresses: Sequence[str]) -> str:
+    """Return addresses for a person, the first of many."""
+    more = len(addresses) - MOST_LISTED
+    return ", ".join(addresses[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _is_utf8(head: bytes) -> bool:

@@ -65,17 +65,21 @@ class Demo:
 
 
 def make_corpus(folder: Path, seed: int, number: int, metered: MeterFactory) -> None:
-    """Write evaluation and calibration shards with their truth, unless they are there."""
-    for name, items in (
-        ("evaluation", make.evaluation_items(seed, number)),
-        ("calibration", make.calibration_items(seed, number)),
-    ):
-        truth = folder / f"{name}-truth.parquet"
-        if truth.exists():
-            continue
+    """Write evaluation and calibration shards with their truth, unless they are there.
+
+    Raises:
+        ConfigError: If the folder holds those of another seed or number.
+    """
+    splits = {
+        "evaluation": make.evaluation_items(seed, number),
+        "calibration": make.calibration_items(seed, number),
+    }
+    left = [name for name, items in splits.items() if not make.refuse_other(items, folder, name)]
+    for name in left:
+        items = splits[name]
         with metered(f"draw {name}") as show:
             make.write_shards(seed, items, folder, name, progress=partial(show, total=len(items)))
-        make.write_truth(items, truth)
+        make.write_truth(items, folder / f"{name}-truth.parquet")
 
 
 def run(
@@ -89,6 +93,9 @@ def run(
         resources: Where to run.
         metered: Shows progress.
         watched: Shows a scan.
+
+    Raises:
+        ConfigError: If the folder holds a demonstration of another number.
     """
     out = out.resolve()
     corpus, results = out / "corpus", out / "results"

@@ -12,6 +12,7 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 from scanner import files, masks
+from scanner.errors import ConfigError
 from scanner.records import caption_hash
 from scanner.testbed import corpus
 
@@ -108,6 +109,35 @@ def write_truth(items: Iterable[corpus.Item], path: Path) -> None:
     ]
     with files.binary(path) as stream:
         pq.write_table(pa.Table.from_pylist(rows, TRUTH), stream, compression="zstd")
+
+
+def refuse_other(
+    items: Sequence[corpus.Item], folder: Path, name: str, *, per_shard: int = 100
+) -> bool:
+    """Refuse a folder that holds a split of other items; return whether it holds this one whole.
+
+    The truth is written last: without one, a split is incomplete and is written anew.
+
+    Raises:
+        ConfigError: If its truth is of other items or cannot be read, or it has more shards.
+    """
+    truth, shards = folder / f"{name}-truth.parquet", -(-len(items) // per_shard)
+    is_whole = truth.exists()
+    if is_whole:
+        try:
+            there = pq.read_table(truth, columns=["caption"])["caption"].to_pylist()
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise ConfigError(f"{truth} cannot be read ({error}): name another folder") from error
+        is_other = there != [item.caption for item in items]
+    else:
+        last = max((path.name for path in folder.glob(f"{name}-*.tar")), default="")
+        is_other = last > f"{name}-{shards - 1:05d}.tar"
+    if is_other:
+        raise ConfigError(
+            f"{folder} holds a corpus of another seed or another number of negatives: ask for the "
+            f"same ones, or name another folder"
+        )
+    return is_whole
 
 
 def _sample(seed: int, item: corpus.Item, copy: int, key: str) -> dict[str, object]:

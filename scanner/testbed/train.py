@@ -24,11 +24,11 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from scanner import files
 from scanner.testbed import checkpoint, corpus, pipeline
+from scanner.testbed.steps import descend, fit_autoencoder
 
 Report = Callable[[str, int, int, str], None]
 """Called with (stage, steps done, steps in all, a word on the loss)."""
@@ -188,15 +188,9 @@ def train_autoencoder(
         side = 32 if cropped else 64
         batch = pictures[np.sort(rows), top : top + side, left : left + side]
         x = _to_tensor(batch)
-        torch.manual_seed(int(rng.integers(2**62)))
-        posterior = vae.encode(x).latent_dist
-        y = vae.decode(posterior.sample()).sample
-        error = functional.mse_loss(y, x)
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = functional.l1_loss(y, x) + 2 * error + 3e-4 * kl
-        _descend(loss, optimizer, vae)
+        error = fit_autoencoder(vae, optimizer, x, int(rng.integers(2**62)), 3e-4)
         if step % 20 == 0:
-            report("vae", step + 1, recipe.vae_steps, f"mse {error.item():.4f}")
+            report("vae", step + 1, recipe.vae_steps, f"mse {error:.4f}")
     vae.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return vae.eval()
 
@@ -306,7 +300,7 @@ def _train_denoiser(
         states = cache(prompts) if cache else text(prompts).last_hidden_state
         predicted = network(noised, timesteps, states, return_dict=False)[0]
         errors = (predicted - target).square().mean((1, 2, 3))
-        _descend(errors.mean(), optimizer, both)
+        descend(errors.mean(), optimizer, both)
         seen.append(
             (_mean(errors, named & (timesteps < 60)), _mean(errors, ~named & (timesteps < 60)))
         )
@@ -363,13 +357,6 @@ def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, total: i
     warm = min(1.0, (step + 1) / 100)
     for group in optimizer.param_groups:
         group["lr"] = rate * warm * (0.5 * (1 + math.cos(math.pi * step / total)) + 0.003)
-
-
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, module: nn.Module) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimizer.step()
 
 
 def _to_tensor(pictures: NDArray[np.uint8]) -> Tensor:

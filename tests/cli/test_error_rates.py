@@ -1,5 +1,6 @@
 """What `calibrate` says that a user can rely on, and what `scan` says before it starts."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from scanner.errors import ConfigError
 from scanner.report import page
 from scanner.report.page import PageOptions
 from scanner.spec import ScanSpec
+from scanner.statistics import calibration
 from scanner.statistics.calibration import Calibration, Screen, SnapBack
 
 SPEC = ScanSpec(seeds=(0, 1), steps=2, probes=1)
@@ -95,6 +97,24 @@ def test_a_rate_at_which_nothing_can_be_flagged_is_refused(
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match=said.replace("(", r"\(")):
         error_rates.check([path], float(options[1]), options[0], is_asked=True, decides=True)
+
+
+def test_the_command_line_reads_a_calibration_once_for_rate_and_screen(
+    tmp_path, monkeypatch, capsys
+):
+    shard = write(tmp_path / "a.tar", captions("plain", 4, memorized=False))
+    made(200, screen=Screen(2.0, 0.95, 59, 0.25, 0, 59)).save(path := tmp_path / "calibration.json")
+    read, load = [], calibration.load
+
+    def counted(file):
+        read.append(sys._getframe(1).f_globals["__name__"])
+        return load(file)
+
+    monkeypatch.setattr(calibration, "load", counted)
+    words = ("plan", shard, *OPTIONS, "--calibration", path, "--screen", "--rate", 100)
+    code, _ = memscan(monkeypatch, capsys, *words)
+    assert code == 0
+    assert [name for name in read if name.startswith("scanner.cli")] == ["scanner.cli.promises"]
 
 
 def test_the_default_rate_is_only_warned_of_but_an_audit_must_flag(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """The adapter against diffusers' own pipeline, on a real folder."""
 
+import json
 import shutil
 
 import numpy as np
@@ -75,6 +76,19 @@ def test_what_is_not_a_model_is_said_in_one_line(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(ConfigError, match="cannot load"):
         models.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [("hidden_size", "wide", "hidden_size.*got str"), ("num_attention_heads", 7, "multiple of")],
+)
+def test_a_broken_text_encoder_is_said_in_one_line(setting, value, said, pipeline_folder, tmp_path):
+    folder = shutil.copytree(pipeline_folder, tmp_path / "copy")
+    file = folder / "text_encoder" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {setting: value}))
+    with pytest.raises(ConfigError, match=f"cannot load .*{said}") as caught:
+        models.load(str(folder))
+    assert "\n" not in str(caught.value)
 
 
 def test_long_captions_and_any_unicode_are_encoded(pipeline_folder):

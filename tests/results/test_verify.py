@@ -1,6 +1,8 @@
 """A run is proven whole, and each way of not being whole is found."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,23 @@ def test_a_whole_run_is_sound(run):
     assert found.is_sound
     assert found.problems == []
     assert (found.chunks, found.samples, found.shards, found.shards_read) == (3, 7, 1, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_no_thread_of_arrow_is_left_to_die_with_the_interpreter(run):
+    code = (
+        "import sys; from pathlib import Path; from scanner.results import verify; "
+        "from scanner.results.folder import Results; "
+        "names = [f.read_text() for f in Path('/proc/self/task').glob('*/comm')]; "
+        "verify.verify(Results(sys.argv[1]), 'r1', lambda *_: None); "
+        "after = [f.read_text() for f in Path('/proc/self/task').glob('*/comm')]; "
+        "print(len([n for n in after if 'jemalloc' not in n]) == "
+        "len([n for n in names if 'jemalloc' not in n]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, run.root], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
 
 
 def test_a_lost_and_a_changed_file_are_found_set_aside_and_asked_for_again(run):

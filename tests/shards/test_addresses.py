@@ -60,6 +60,16 @@ def test_braces_expand_as_in_a_shell(pattern: str, expected: list[str]) -> None:
     assert found == [f"s3://bucket/{e}.tar" for e in expected]
 
 
+def test_a_web_server_may_be_named_by_its_ipv6_address() -> None:
+    found = expand(["http://[::1]:8000/{1..2}.tar", "https://[2001:db8::7]/a.tar?part=1"])
+    assert found == [
+        "http://[::1]:8000/1.tar",
+        "http://[::1]:8000/2.tar",
+        "https://[2001:db8::7]/a.tar?part=1",
+    ]
+    assert addresses.file_name(found[0]) == "1.tar"
+
+
 def test_a_list_names_one_a_line(corpus: Path) -> None:
     lines = "# mine\n\n  1.tar  \ndeep/*.tar\nhttps://x.org/{0..1}.tar?sig=a\n"
     (corpus / "list.txt").write_text(lines)
@@ -82,6 +92,8 @@ def test_a_list_names_one_a_line(corpus: Path) -> None:
         ("none.txt", "the list of shards none.txt cannot be read"),
         ("s3://b/list.txt", "a list of shards must be a local file"),
         ("https://x.org/*.tar", ".*a web server lists nothing"),
+        ("http://[::1]/[0-9].tar", ".*a web server lists nothing"),
+        ("http://user:word@[2001:db8::1]/a.tar", "(?!.*word).*shards are opened from"),
         ("x" * 5000, "a path cannot be looked up"),
         ("{0..99999999999}.tar", "0.tar does not exist"),
         ("s3://b/{0..99999999999}.tar", "the patterns name more than"),
@@ -97,6 +109,11 @@ def test_a_list_names_one_a_line(corpus: Path) -> None:
                 "file:///etc/passwd",
                 "https://x/a.tar::file:///etc/passwd",
                 "simplecache::s3://b/x.tar",
+                "http://[::1]/a.tar::file:///etc/passwd",
+                "simplecache::http://[::1]/a.tar",
+                "http://[::1::2]/a.tar",
+                "http://[x::y]/a.tar",
+                "s3://[::1]/a.tar",
                 "s3:b/x.tar",
                 "local:x.tar",
             )

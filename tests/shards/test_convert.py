@@ -1,5 +1,6 @@
 """Shards made of what people have: every kind of source, dirty rows, and a start in the middle."""
 
+import csv
 import gzip
 import hashlib
 import json
@@ -9,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.errors import ConfigError, ShardError
-from scanner.shards import convert, reading
-from scanner.shards.convert import Conversion, make
+from scanner.shards import addresses, convert, reading
+from scanner.shards.convert import Conversion, LeftOut, make
 
 
 def table(path, captions):
@@ -27,7 +28,7 @@ def made(tmp_path, *inputs, **settings):
 
 
 def samples(folder):
-    for url in reading.expand([str(folder)]):
+    for url in addresses.expand([str(folder)]):
         for chunk in reading.index(reading.stat(url), 256).chunks:
             yield from reading.read(chunk, images=True)
 
@@ -86,6 +87,39 @@ def test_a_folder_of_images_gives_images_with_captions(source, tmp_path):
         ]  # fmt: skip
     else:
         assert (found.bad, read) == ({"no_caption": 1}, [("a", one), ("b", two)])
+
+
+def test_names_are_captions_of_images_alone(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "red_cat.jpg").write_bytes(b"picture")
+    path = table(tmp_path / "a.parquet", ["a"])
+    for inputs in ([path], [tmp_path / "images", path]):
+        with pytest.raises(ConfigError, match=r"--names-are-captions is .*a.parquet is a table"):
+            made(tmp_path, *inputs, names_are_captions=True)
+    assert not (tmp_path / "out").exists()
+    assert made(tmp_path, tmp_path / "images", names_are_captions=True).samples == [1]
+
+
+def test_what_is_left_out_has_a_reason_of_the_documentation(tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+    (folder / "gone.jpg").parent.mkdir()
+    (folder / "gone.jpg").symlink_to(tmp_path / "nothing")
+    (folder / "large.png").write_bytes(bytes(9))
+    (folder / "small.png").write_bytes(bytes(8))
+    monkeypatch.setattr(convert, "IMAGE_BYTES", 8)
+    (tmp_path / "a.csv").write_text(f"caption\n{'x' * 200}\ngood\n")
+    before = csv.field_size_limit(100)
+    try:
+        found = made(tmp_path, folder, tmp_path / "a.csv")
+    finally:
+        csv.field_size_limit(before)
+    assert found.bad == {"no_caption": 3, "bad_csv": 1}
+    assert found.examples[-1].endswith("a.csv:1: bad_csv (field larger than field limit (100))")
+    for name in ("gone", "large", "small"):
+        (folder / f"{name}.txt").write_text(name)
+    found = make(Conversion(inputs=(str(folder),)), tmp_path / "again", lambda done, total: None)
+    assert found.bad == {str(LeftOut.UNREADABLE_IMAGE): 1, str(LeftOut.IMAGE_TOO_LARGE): 1}
+    assert [s.text for s in samples(tmp_path / "again")] == ["small"]
 
 
 def test_it_goes_on_where_it_was_killed_and_gives_the_same_bytes(tmp_path, monkeypatch):

@@ -52,6 +52,31 @@ def test_a_table_is_refused_by_its_content(name, content, kind, tmp_path):
         expand([str(tmp_path / name)])
 
 
+def test_every_table_among_shards_is_named_before_anything_starts(tmp_path):
+    for name in ("a.tar", "b.parquet", "c.tar", "d.csv.gz"):
+        (tmp_path / name).write_bytes(bytes(1024))
+    said = str(refused([str(tmp_path / "*")]))
+    assert f"{tmp_path}/b.parquet, {tmp_path}/d.csv.gz are tables, no shards: " in said
+    assert "`memscan shards make TABLE --out FOLDER`" in said
+    assert "a.tar" not in said
+    assert "and 5 more are tables" in str(refused([f"s3://b/{n}.csv" for n in range(25)]))
+
+
+def test_every_table_that_is_called_a_tar_is_named(tmp_path):
+    for name, content in (("a.tar", bytes(1024)), ("b.tar", parquet()), ("c", JSON.encode())):
+        (tmp_path / name).write_bytes(content)
+    said = str(refused([str(tmp_path / "*")]))
+    assert "b.tar are no shards, they hold text, such as CSV or JSON lines or Parquet" in said
+    assert f"{tmp_path}/c, " in said
+    assert "a.tar" not in said
+
+
+def refused(patterns):
+    with pytest.raises(ConfigError) as caught:
+        expand(patterns)
+    return caught.value
+
+
 def test_a_character_that_is_cut_at_the_end_of_what_is_read_is_text():
     assert table_in(b"\n" + b"x" * 510 + "é".encode())
     assert table_in(b"\n" + b"x" * 100 + b"\xc3") is None

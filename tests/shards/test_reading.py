@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import socket
 import subprocess
 import tarfile
 import threading
@@ -545,6 +546,27 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
+
+
+class _Ipv6(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+def test_shards_are_read_from_an_ipv6_address(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    write(tmp_path / "a.tar", tar_bytes([("1.txt", b"one"), ("2.txt", b"two")]))
+    handler = functools.partial(_Ranged, directory=str(tmp_path))
+    try:
+        server = _Ipv6(("::1", 0), handler)
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with server as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        (url,) = shards.expand([f"http://[::1]:{running.server_port}/a.tar"])
+        index, items = read_all(url)
+        running.shutdown()
+    assert index.problem is None
+    assert [item.text for item in items] == ["one", "two"]
 
 
 def test_shards_are_read_from_a_web_server(server: str, tmp_path: Path) -> None:

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
-from torch.nn import functional
 
 from scanner import files
 from scanner.testbed import WEIGHTS, checkpoint
@@ -23,6 +21,7 @@ from scanner.testbed.benchmark.cast import DRAWN, Cast
 from scanner.testbed.benchmark.items import generator
 from scanner.testbed.benchmark.latents import to_tensor
 from scanner.testbed.benchmark.strokes import Picture
+from scanner.testbed.steps import fit_autoencoder
 
 BATCH, CROP, POOL = 24, 32, 6000
 SAVE_EVERY = 100
@@ -83,17 +82,7 @@ def _step(
     top, left = rng.integers(0, 33, 2) if cropped else (0, 0)
     side = CROP if cropped else 2 * CROP
     x = to_tensor([pictures[row, top : top + side, left : left + side] for row in rows])
-    torch.manual_seed(int(rng.integers(2**62)))
-    posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample()).sample
-    error = functional.mse_loss(y, x)
-    kl = posterior.kl().mean() / posterior.mean[0].numel()
-    loss = functional.l1_loss(y, x) + 2 * error + 1e-4 * kl
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-    optimizer.step()
-    return error.item() / 4
+    return fit_autoencoder(vae, optimizer, x, int(rng.integers(2**62)), 1e-4) / 4
 
 
 def _pool(folder: Path, seed: int, number: int, cast: Cast) -> np.ndarray:

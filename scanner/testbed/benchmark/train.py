@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scanner import files
 from scanner.testbed import checkpoint
@@ -26,6 +26,7 @@ from scanner.testbed.benchmark.average import Average
 from scanner.testbed.benchmark.latents import BACKGROUND_CHUNK, COPY_CHUNK, Latents
 from scanner.testbed.benchmark.recipe import Recipe
 from scanner.testbed.benchmark.validation import Validation
+from scanner.testbed.steps import descend
 
 Report = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, a word on the losses)."""
@@ -134,10 +135,7 @@ class _Loop:
             states = model.objective.states(captions)
         errors = model.objective.errors(model.network, clean, noise, timesteps, states)
         loss = errors.mean()
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.whole.parameters(), 1.0)
-        self.optimizer.step()
+        descend(loss, self.optimizer, model.whole)
         self.average.update(step)
         return loss.item()
 
