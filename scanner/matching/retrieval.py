@@ -71,7 +71,7 @@ class Retrieved:
     mse: float
     tiled_l2: float
 
-    def as_row(self) -> str:
+    def explain(self) -> str:
         """Return it in words: what the picture is a copy of, if of anything."""
         return message_of(self.match, own=self.own)
 
@@ -197,7 +197,7 @@ def _ranked(some: Sequence[_Generated], images: Images, nearest: int) -> Iterato
 
 def counted(rows: Sequence[Retrieved]) -> dict[str, int]:
     """Return how many generated pictures have which nearest image, by a word for it."""
-    counts = Counter(row.as_row() for row in rows if row.rank == 1)
+    counts = Counter(row.explain() for row in rows if row.rank == 1)
     return dict(sorted(counts.items()))
 
 

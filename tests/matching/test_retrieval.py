@@ -107,7 +107,7 @@ def test_the_nearest_image_is_the_one_that_brute_force_over_all_pixels_finds(sea
 
 def test_a_copy_of_another_captions_image_is_told_from_one_of_its_own(searched):
     _, _, _, found = searched
-    assert {n: (first(found, n).key, first(found, n).told()) for n in (0, 1, 2)} == {
+    assert {n: (first(found, n).key, first(found, n).explain()) for n in (0, 1, 2)} == {
         0: ("k00", "a copy of its own image"),
         1: ("k25", "a copy of an image of another caption"),
         2: ("k30", "a template copy of an image of another caption"),
