@@ -46,7 +46,7 @@ def test_a_command_is_sent_word_by_word(submit, tmp_path):
     done = submit(*SCAN, *rest, options=options)
     assert (done.exit_code, done.stdout) == (0, "raysubmit_1\n")
     ((head, what),) = _Recorder.sent
-    assert what.words == (*SCAN, *rest)
+    assert what.arguments == (*SCAN, *rest)
     assert what.entrypoint() == (
         "python -m scanner scan 's3://bucket/{0..9}.tar' --model gaussian --out /shared/results "
         "--calibration calibration.json"
