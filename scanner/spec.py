@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from scanner.errors import ConfigError
 
 LOCALIZE = ("flagged", "all", "none")
+PROBE_DESIGNS = ("structured", "rademacher")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DETECTORS = (
@@ -126,7 +127,7 @@ class ScanSpec:
         for name, value, allowed in (
             ("localize", self.localize, LOCALIZE),
             ("dtype", self.dtype, DTYPES),
-            ("probe_design", self.probe_design, ("structured", "rademacher")),
+            ("probe_design", self.probe_design, PROBE_DESIGNS),
             ("source", self.source, SOURCES),
         ):
             if value not in allowed:

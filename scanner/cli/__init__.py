@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -20,6 +21,7 @@ from scanner.cli import (
     reports,
     results,
     scanning,
+    settings,
     shards,
     testbed,
     upkeep,
@@ -51,11 +53,22 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of options, by default memscan.toml in the working directory, if it is "
+            "there.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Which captions make a text-to-image model give a training image back, and where."""
+    if told := settings.apply_file(context, config):
+        progress.note(told)
 
 
 app.command()(testbed.demo)

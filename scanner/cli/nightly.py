@@ -24,8 +24,14 @@ StateFolder = Annotated[
 ]
 
 
+@options.takes(
+    options.scoring, options.flagging, options.compared, options.running,
+    without=("localize", "limit"),
+)  # fmt: skip
 def audit(
+    context: typer.Context,
     corpus: options.Shards,
+    model: options.Model,
     state: StateFolder,
     policy: Annotated[
         Path | None,
@@ -75,14 +81,9 @@ def audit(
     memory = AuditState(state)
     files.check_folder(state, "--state")
     scanning.check_events(asked["events"])
-    job = scanning.job_of(
-        **asked,
-        shards=corpus,
-        out=str(memory.results.root),
-        localize="flagged",
-        limit=None,
-        must_flag=True,
-    )
+    asked |= {"localize": "flagged", "limit": None}
+    out = str(memory.results.root)
+    job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
     from scanner.engine.job import Resources
     from scanner.nightly.audit import AuditRequest
     from scanner.nightly.audit import audit as run_audit
@@ -102,11 +103,6 @@ def audit(
         heard, told = _shown(shown, asked["events"])
         done = run_audit(memory, request, resources, heard, told=told)
     _report(done.folder, done.night.exit_code, as_json=as_json)
-
-
-vars(audit)["__signature__"] = options.with_options_of(
-    scanning.scan, audit, without=("shards", "out", "localize", "limit")
-)
 
 
 def _page(job: "Job", image_cap: float, *, images: bool, redact: bool) -> "PageOptions":

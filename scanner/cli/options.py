@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,30 @@ from scanner.spec import (
     DETECTORS,
     DEVICES,
     DTYPES,
+    LOCALIZE,
     MAPS,
     ONLY_AT_IMAGE,
+    PROBE_DESIGNS,
+    SOURCES,
+    TIMESTEP,
     existing,
 )
+
+OF_MODEL, OF_SCORES, OF_MAPS = "Model", "Scores", "Maps"
+OF_FLAGS, OF_DEVICES, OF_RUN = "What is flagged", "Devices", "Run"
+"""Panels of the help."""
+FLAG = " "
+"""What the help shows for the value of an option that is on or off."""
+
+
+def one_of(values: Collection[str]) -> dict[str, Any]:
+    """Return what makes a shell complete an option with these values, and the help list them."""
+    listed = tuple(values)
+    return {
+        "metavar": "|".join(listed),
+        "autocompletion": lambda incomplete: [v for v in listed if v.startswith(incomplete)],
+    }
+
 
 Shards = Annotated[
     list[str],
@@ -32,13 +52,15 @@ Model = Annotated[
         "--model", "-m", show_default=False,
         help="A diffusers Stable Diffusion pipeline folder, a hub id such as "
         "CompVis/stable-diffusion-v1-4, or `gaussian`, a closed form for smoke tests.",
+        rich_help_panel=OF_MODEL,
     ),
 ]  # fmt: skip
 Baseline = Annotated[
     str,
     typer.Option(
         help="`null`: the unconditional branch alone. Else a less-trained network beside it: a "
-        "U-Net folder, or a pipeline folder or hub id whose U-Net is taken."
+        "U-Net folder, or a pipeline folder or hub id whose U-Net is taken.",
+        rich_help_panel=OF_MODEL,
     ),
 ]
 Fpr = Annotated[
@@ -46,6 +68,7 @@ Fpr = Annotated[
     typer.Option(
         help="False-positive rate at which a calibration flags captions; default 0.01.",
         show_default=False,
+        rich_help_panel=OF_FLAGS,
     ),
 ]
 Fdr = Annotated[
@@ -54,34 +77,55 @@ Fdr = Annotated[
         help="Flag by this false-discovery rate over all captions of the run "
         "(Benjamini-Hochberg) instead.",
         show_default=False,
+        rich_help_panel=OF_FLAGS,
     ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="Samplings per caption; its score is their mean.")]
-Steps = Annotated[int, typer.Option(min=1, max=1000, help="DDIM steps.")]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Samplings per caption; its score is their mean.", rich_help_panel=OF_SCORES
+    ),
+]
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="DDIM steps.", rich_help_panel=OF_SCORES)]
 MapBack = Annotated[
     int,
     typer.Option(
         min=0,
         help="How many steps before the last Δs and Δh are taken; `choose` measures what is best.",
+        rich_help_panel=OF_MAPS,
     ),
 ]
-Guidance = Annotated[float, typer.Option("--guidance-scale", help="Classifier-free guidance.")]
-Probes = Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")]
+Guidance = Annotated[
+    float,
+    typer.Option("--guidance-scale", help="Classifier-free guidance.", rich_help_panel=OF_SCORES),
+]
+Probes = Annotated[
+    int, typer.Option(min=1, help="Jacobian products per map and branch.", rich_help_panel=OF_MAPS)
+]
 Design = Annotated[
-    str, typer.Option("--probe-design", help="`structured`, or `rademacher` as in the paper.")
+    str,
+    typer.Option(
+        "--probe-design",
+        help="`rademacher` is the paper's.",
+        rich_help_panel=OF_MAPS,
+        **one_of(PROBE_DESIGNS),
+    ),
 ]
 Detectors = Annotated[
     str,
     typer.Option(
         help="Further scores, a column each, comma-separated: `none`, `all`, or among "
-        + ", ".join(DETECTORS)
+        + ", ".join(DETECTORS),
+        rich_help_panel=OF_SCORES,
     ),
 ]
 Maps = Annotated[
     str,
     typer.Option(
-        help=f"Which maps localized captions get, comma-separated: `default` "
-        f"({', '.join(DEFAULT_MAPS)}, and snap_back of images), `all`, and any of {', '.join(MAPS)}"
+        help="Which maps localized captions get, comma-separated: `default` "
+        f"({', '.join(DEFAULT_MAPS)}, and snap_back of images), `all`, and any of "
+        f"{', '.join(MAPS)}",
+        rich_help_panel=OF_MAPS,
     ),
 ]
 Source = Annotated[
@@ -89,24 +133,34 @@ Source = Annotated[
     typer.Option(
         help="Where scores are taken: `generated`, where sampling ends; `image`, at the sample's "
         "own image, noised: two evaluations instead of a sampling; `auto`, at the image where "
-        "there is one that can be read."
+        "there is one that can be read.",
+        rich_help_panel=OF_SCORES,
+        **one_of(SOURCES),
     ),
 ]
 Captions = Annotated[
     bool,
     typer.Option(
         "--captions/--no-captions",
+        metavar=FLAG,
         help="Score images under their captions; or without, where captions are lost: the model "
         "without a caption against --baseline without one. Needs --source image.",
+        rich_help_panel=OF_SCORES,
     ),
 ]
-Timestep = Annotated[int, typer.Option(min=0, help="Training timestep to which images are noised.")]
+Timestep = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Training timestep to which images are noised.", rich_help_panel=OF_SCORES
+    ),
+]
 Batch = Annotated[
     str,
     typer.Option(
         "--batch-size",
         help="Samplings at a time on a device: a number, or "
         "`auto`: what memory allows. Halved whenever memory runs out.",
+        rich_help_panel=OF_DEVICES,
     ),
 ]
 ChunkSize = Annotated[
@@ -114,38 +168,62 @@ ChunkSize = Annotated[
     typer.Option(
         min=1,
         help="Samples per commit: what a crash can cost. A run keeps what it was begun with.",
+        rich_help_panel=OF_DEVICES,
     ),
 ]
 Actors = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Processes with a model: one per GPU, else one per CPU.", show_default=False
+        min=1,
+        help="Processes with a model: one per GPU, else one per CPU.",
+        show_default=False,
+        rich_help_panel=OF_DEVICES,
     ),
 ]
-Device = Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `mps`.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where the network runs; `auto` takes a GPU if there is one.",
+        rich_help_panel=OF_DEVICES,
+        **one_of(DEVICES),
+    ),
+]
 Dtype = Annotated[
-    str, typer.Option(help="Precision of the network; sums and differences are float32 always.")
+    str,
+    typer.Option(
+        help="Precision of the network; sums and differences are float32 always.",
+        rich_help_panel=OF_MODEL,
+        **one_of(DTYPES),
+    ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(help="A Ray cluster to join, such as `auto` or ray://host:10001; default local.",
-                 show_default=False),
+                 show_default=False, rich_help_panel=OF_DEVICES),
 ]  # fmt: skip
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="Scan so many samples at most.", show_default=False)
+    int | None,
+    typer.Option(
+        min=1, help="Scan so many samples at most.", show_default=False, rich_help_panel=OF_RUN
+    ),
 ]
 Events = Annotated[
     Path | None,
     typer.Option(
         help="Append everything that happens to this file, a line of JSON each.",
         show_default=False,
+        rich_help_panel=OF_RUN,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", metavar=FLAG, help="Print JSON for a program.", rich_help_panel=OF_RUN),
+]
 Everything = Annotated[
     bool,
     typer.Option(
         "--everything",
+        metavar=FLAG,
         help="After an audit: shards that were superseded or removed, too.",
     ),
 ]
@@ -173,7 +251,7 @@ Runs = Annotated[
         show_default=False,
     ),
 ]
-AllRuns = Annotated[bool, typer.Option("--all-runs", help="Read every run.")]
+AllRuns = Annotated[bool, typer.Option("--all-runs", metavar=FLAG, help="Read every run.")]
 RunOfFiles = Annotated[
     list[str] | None,
     typer.Option(
@@ -182,20 +260,146 @@ RunOfFiles = Annotated[
 ]
 
 
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="What `memscan calibrate` wrote: flags by p-value, draws masks, and has the settings "
+        "of its scores, which hold here unless you give others.",
+        show_default=False,
+        rich_help_panel=OF_FLAGS,
+    ),
+]
+ImageCalibration = Annotated[
+    Path | None,
+    typer.Option(
+        help="With --source auto, the calibration of samples scored at their image; --calibration "
+        "is of the others then.",
+        show_default=False,
+        rich_help_panel=OF_FLAGS,
+    ),
+]
+UseScreen = Annotated[
+    bool,
+    typer.Option(
+        "--screen/--no-screen",
+        metavar=FLAG,
+        help="Drop captions after the first step where the calibration says so.",
+        rich_help_panel=OF_FLAGS,
+    ),
+]
+ScreenThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Drop captions whose first step's norm is below this instead.",
+        show_default=False,
+        rich_help_panel=OF_FLAGS,
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Flag captions above this Δs instead of by calibration.",
+        show_default=False,
+        rich_help_panel=OF_FLAGS,
+    ),
+]
+PixelThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Δh above which a pixel is in the mask, instead of by calibration.",
+        show_default=False,
+        rich_help_panel=OF_FLAGS,
+    ),
+]
+Localize = Annotated[
+    str,
+    typer.Option(help="Which captions get maps.", rich_help_panel=OF_MAPS, **one_of(LOCALIZE)),
+]
+Evidence = Annotated[
+    bool,
+    typer.Option(
+        "--evidence/--no-evidence",
+        metavar=FLAG,
+        help="Compare with the shards' images, where there are any.",
+        rich_help_panel=OF_RUN,
+    ),
+]
 MAPS_DEFAULT = "default"
 
 
-def with_options_of(
-    other: Callable[..., None], command: Callable[..., None], without: Collection[str]
-) -> Signature:
-    """Return a signature with a command's own options and those of another, but for some.
+def scoring(
+    baseline: Baseline = "null",
+    dtype: Dtype = "float32",
+    seeds: Seeds = 1,
+    steps: Steps = 50,
+    guidance_scale: Guidance = 7.5,
+    source: Source = "generated",
+    timestep: Timestep = TIMESTEP,
+    captions: Captions = True,
+    map_back: MapBack = 0,
+    probes: Probes = 16,
+    probe_design: Design = "structured",
+    maps: Maps = MAPS_DEFAULT,
+) -> None:
+    """Declare the options that decide scores and maps."""
 
-    A command that takes ``**asked`` so has every option that the other one has or will have.
+
+def flagging(
+    detectors: Detectors = "none",
+    localize: Localize = "flagged",
+    calibration: CalibrationFile = None,
+    image_calibration: ImageCalibration = None,
+    fpr: Fpr = None,
+    fdr: Fdr = None,
+    threshold: Threshold = None,
+    pixel_threshold: PixelThreshold = None,
+    screen: UseScreen = False,
+    screen_threshold: ScreenThreshold = None,
+) -> None:
+    """Declare the options that decide what is flagged and localized."""
+
+
+def running(
+    device: Device = "auto",
+    actors: Actors = None,
+    address: Address = None,
+    batch_size: Batch = "auto",
+    chunk_size: ChunkSize = 256,
+    limit: Limit = None,
+    events: Events = None,
+) -> None:
+    """Declare the options of how a scan runs, which change no number."""
+
+
+def compared(evidence: Evidence = True) -> None:
+    """Declare the option of what is compared with the training images."""
+
+
+def takes(
+    *sets: Callable[..., None], without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of these sets, in place of its ``**asked``.
+
+    An option's name, default, range and help so stand in one place. Options of the command's own
+    come first.
+
+    Args:
+        sets: Functions whose parameters declare options.
+        without: Options that the command has not.
     """
-    theirs, own = (signature(c, eval_str=True).parameters for c in (other, command))
-    merged = {name: p for name, p in theirs.items() if name not in without}
-    merged |= {name: p for name, p in own.items() if p.kind is not Parameter.VAR_KEYWORD}
-    return Signature([p.replace(kind=Parameter.KEYWORD_ONLY) for p in merged.values()])
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        own = signature(command, eval_str=True).parameters
+        merged = {name: p for name, p in own.items() if p.kind is not Parameter.VAR_KEYWORD}
+        for declared in sets:
+            theirs = signature(declared, eval_str=True).parameters
+            merged |= {name: p for name, p in theirs.items() if name not in without}
+        vars(command)["__signature__"] = Signature(
+            [p.replace(kind=Parameter.KEYWORD_ONLY) for p in merged.values()]
+        )
+        return command
+
+    return decorated
 
 
 def rates(

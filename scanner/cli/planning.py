@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from scanner.planning.forecast import Forecast
 
 
+@options.takes(options.scoring, options.flagging, options.running, without=("address", "events"))
 def plan(
+    context: typer.Context,
+    shards: options.Shards,
+    model: options.Model,
     out: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +60,7 @@ def plan(
             f"--flagged is of --localize flagged, and --localize is {asked['localize']}: "
             f"leave it out"
         )
-    job = scanning.job_of(**asked, out=out)
+    job = scanning.job_of(context, shards=shards, model=model, out=out, **asked)
     from scanner.engine.job import Resources
     from scanner.planning.forecast import forecast
 
@@ -71,11 +75,6 @@ def plan(
     if found.problems:
         more = f" and {len(found.problems) - 5} more" if len(found.problems) > 5 else ""
         raise IncompleteError(f"a scan would be incomplete: {'; '.join(found.problems[:5])}{more}")
-
-
-vars(plan)["__signature__"] = options.with_options_of(
-    scanning.scan, plan, without=("evidence", "address", "events")
-)
 
 
 def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:

@@ -1,28 +1,31 @@
 """``scan`` and ``calibrate``."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scanner import files
-from scanner.cli import error_rates, options, progress
+from scanner.cli import error_rates, options, progress, settings
 from scanner.errors import ConfigError, IncompleteError
 from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
     from scanner.engine.job import Job, Resources, Summary
-    from scanner.statistics.calibration import Screen
+    from scanner.statistics.calibration import Calibration, Screen
 
 
 ALL_SCREENED = 1e30
 """Drops every caption after the first step: what a screen is fitted on."""
 
 
+@options.takes(options.scoring, options.flagging, options.compared, options.running)
 def scan(
+    context: typer.Context,
     shards: options.Shards,
     model: options.Model,
     out: Annotated[
@@ -31,79 +34,8 @@ def scan(
             "--out", "-o", help="A folder, or s3://BUCKET/PREFIX, gs://….", show_default=False
         ),
     ],
-    baseline: options.Baseline = "null",
-    seeds: options.Seeds = 1,
-    steps: options.Steps = 50,
-    map_back: options.MapBack = 0,
-    guidance_scale: options.Guidance = 7.5,
-    probes: options.Probes = 16,
-    probe_design: options.Design = "structured",
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="What `memscan calibrate` wrote: flags by p-value, draws masks.",
-            show_default=False,
-        ),
-    ] = None,
-    image_calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --source auto, the calibration of samples scored at their image; "
-            "--calibration is of the others then.",
-            show_default=False,
-        ),
-    ] = None,
-    screen: Annotated[
-        bool,
-        typer.Option(
-            "--screen/--no-screen",
-            help="Drop captions after the first step where the calibration says so.",
-        ),
-    ] = False,
-    screen_threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Drop captions whose first step's norm is below this instead.", show_default=False
-        ),
-    ] = None,
-    fpr: options.Fpr = None,
-    fdr: options.Fdr = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Flag captions above this Δs instead of by calibration.", show_default=False
-        ),
-    ] = None,
-    pixel_threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Δh above which a pixel is in the mask, instead of by calibration.",
-            show_default=False,
-        ),
-    ] = None,
-    localize: Annotated[
-        str, typer.Option(help="Which captions get maps: `flagged`, `all`, `none`.")
-    ] = "flagged",
-    detectors: options.Detectors = "none",
-    maps: options.Maps = options.MAPS_DEFAULT,
-    source: options.Source = "generated",
-    timestep: options.Timestep = TIMESTEP,
-    captions: options.Captions = True,
-    evidence: Annotated[
-        bool,
-        typer.Option(
-            "--evidence/--no-evidence", help="Compare with the shards' images, where there are any."
-        ),
-    ] = True,
-    batch_size: options.Batch = "auto",
-    chunk_size: options.ChunkSize = 256,
-    actors: options.Actors = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    address: options.Address = None,
-    limit: options.Limit = None,
-    events: options.Events = None,
     as_json: options.Json = False,
+    **asked: Any,
 ) -> None:
     r"""Score every caption of SHARDS, localize the flagged ones, write Parquet to a folder.
 
@@ -118,18 +50,19 @@ def scan(
         memscan scan 'shards/{00000..00041}.tar' --model CompVis/stable-diffusion-v1-4 --out results
     """
     check_results(out)
-    check_events(events)
-    job = job_of(**locals())
+    check_events(asked["events"])
+    job = job_of(context, shards=shards, model=model, out=out, **asked)
 
     from scanner.engine.job import Resources
 
-    if calibration is None and threshold is None and localize == "flagged":
+    if job.calibration is None and job.spec.threshold is None and job.spec.localize == "flagged":
         progress.note(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
-    summary = run(job, Resources(actors=actors, device=device, address=address), "scan", events)
+    resources = Resources(**{name: asked[name] for name in ("actors", "device", "address")})
+    summary = run(job, resources, "scan", asked["events"])
     verdict = None
-    if fdr is not None:
+    if job.spec.fdr is not None:
         from scanner.analysis.findings import apply_cutoff
         from scanner.results.folder import Results
 
@@ -137,23 +70,13 @@ def scan(
     _report(summary, out, verdict, as_json=as_json)
 
 
+@options.takes(options.scoring, options.running)
 def calibrate(
     shards: options.Shards,
     model: options.Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.")] = Path(
         "calibration.json"
     ),
-    baseline: options.Baseline = "null",
-    seeds: options.Seeds = 1,
-    steps: options.Steps = 50,
-    map_back: options.MapBack = 0,
-    guidance_scale: options.Guidance = 7.5,
-    probes: options.Probes = 16,
-    probe_design: options.Design = "structured",
-    maps: options.Maps = options.MAPS_DEFAULT,
-    source: options.Source = "generated",
-    timestep: options.Timestep = TIMESTEP,
-    captions: options.Captions = True,
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
     ] = 0.01,
@@ -181,14 +104,7 @@ def calibrate(
             "other families too.",
         ),
     ] = False,
-    batch_size: options.Batch = "auto",
-    chunk_size: options.ChunkSize = 256,
-    actors: options.Actors = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "float32",
-    address: options.Address = None,
-    limit: options.Limit = None,
-    events: options.Events = None,
+    **asked: Any,
 ) -> None:
     r"""Learn from null captions what scores and maps look like without memorization.
 
@@ -208,48 +124,37 @@ def calibrate(
     from scanner.shards import reading as sources
 
     work = _work_folder(out)
-    check_events(events)
+    check_events(asked["events"])
+    source = asked["source"]
     if source == "auto":
         raise ConfigError(
             "null scores are of one source: give calibrate --source generated or image"
         )
-    for name in _without_effect(source, timestep, steps, guidance_scale):
-        progress.note(f"{name} is without effect with --source {source}")
     if (screen_recall is None) != (not positives):
         raise ConfigError("a screen needs both --screen-recall and --positives")
     if positives and source == "image":
         raise ConfigError("a screen is of sampled captions: calibrate it with --source generated")
-    if one_per_family and not captions:
+    if one_per_family and not asked["captions"]:
         raise ConfigError("--one-per-family is of captions: leave it out beside --no-captions")
-    spec = ScanSpec(
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        map_back=map_back,
-        guidance_scale=guidance_scale,
-        probes=probes,
-        probe_design=probe_design,
-        localize="all",
-        dtype=dtype,
-        store_image=False,
-        maps=options.names(maps, MAPS, source, captions=captions),
+    _note_without_effect(asked)
+    spec = _spec(
+        asked, localize="all", store_image=False,
         # Costs nothing, and only null trajectories say what is usual.
         detectors=existing(("increment", *(("wen_first",) if positives else ())), source),
-        source=source,
-        timestep=timestep,
-        captions=captions,
-    )
+    )  # fmt: skip
     planted = tuple(sources.expand(positives)) if positives else ()
     job = Job(
         model=options.located(model),
-        baseline=options.network(baseline),
+        baseline=options.network(asked["baseline"]),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
         spec=spec,
-        batch_size=options.batch_size(batch_size),
-        chunk_size=chunk_size,
-        limit=limit,
+        batch_size=options.batch_size(asked["batch_size"]),
+        chunk_size=asked["chunk_size"],
+        limit=asked["limit"],
     )
-    resources = Resources(actors=actors, device=device, address=address)
+    resources = Resources(**{name: asked[name] for name in ("actors", "device", "address")})
+    events = asked["events"]
     summary = run(job, resources, "calibrate", events)
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))
@@ -315,77 +220,116 @@ def _work_folder(out: Path) -> Path:
 
 
 def job_of(
-    *, shards: list[str], model: str, out: str | None, baseline: str, seeds: int, steps: int,
-    map_back: int = 0, guidance_scale: float, probes: int, probe_design: str,
-    calibration: Path | None,
-    fpr: float | None, fdr: float | None,
-    threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
-    maps: str, source: str, timestep: int, captions: bool = True, screen: bool,
-    screen_threshold: float | None, image_calibration: Path | None,
-    evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
-    limit: int | None, must_flag: bool = False, **_: object,
+    context: typer.Context, *, shards: list[str], model: str, out: str | None,
+    must_flag: bool = False, **asked: Any,
 ) -> "Job":  # fmt: skip
     """Return the job that the options of `scan` ask for.
 
-    With ``must_flag`` a calibration that can flag nothing at the rate is refused, though the rate
-    is the default.
+    Settings that nobody gave are those of the calibration. With ``must_flag`` a calibration that
+    can flag nothing at the rate is refused, though the rate is the default.
+
+    Args:
+        context: The command's context: it knows which options were given.
+        shards: Their addresses.
+        model: A folder, a hub id or ``gaussian``.
+        out: The results; null for none.
+        must_flag: Whether a job that flags nothing is refused.
+        asked: The options of `options.scoring`, `options.flagging` and `options.running`.
+
+    Raises:
+        ConfigError: If they contradict each other or cannot be meant.
     """
     from scanner.results import stores
     from scanner.shards import reading as sources
 
-    at_fpr, at_fdr = options.rates(fpr, fdr, threshold, is_calibrated=calibration is not None)
-    if screen and screen_threshold is not None:
+    threshold = asked["threshold"]
+    paths = [asked[name] for name in ("calibration", "image_calibration")]
+    fpr, fdr = options.rates(
+        asked["fpr"], asked["fdr"], threshold, is_calibrated=paths[0] is not None
+    )
+    if asked["screen"] and asked["screen_threshold"] is not None:
         raise ConfigError(
             "--screen and --screen-threshold exclude each other: the first takes the "
             "calibration's threshold, the second is one"
         )
     nulls = error_rates.check(
-        [path for path in (calibration, image_calibration) if path is not None],
-        at_fpr if at_fdr is None else at_fdr,
-        "--fpr" if at_fdr is None else "--fdr",
-        is_asked=must_flag or fpr is not None or fdr is not None,
+        [path for path in paths if path is not None],
+        fpr if fdr is None else fdr,
+        "--fpr" if fdr is None else "--fdr",
+        is_asked=must_flag or asked["fpr"] is not None or fdr is not None,
         decides=threshold is None,
     )
-    for name in _without_effect(source, timestep, steps, guidance_scale):
-        progress.note(f"{name} is without effect with --source {source}")
-    spec = ScanSpec(
-        seeds=tuple(range(seeds)),
-        steps=steps,
-        map_back=map_back,
-        guidance_scale=guidance_scale,
-        probes=probes,
-        probe_design=probe_design,
-        localize=localize,
-        dtype=dtype,
+    if paths[0] is not None:
+        asked |= _settings_of(context, asked, nulls)
+    _note_without_effect(asked)
+    known = None if paths[0] is None else nulls[0].screen
+    spec = _spec(
+        asked,
+        localize=asked["localize"],
         threshold=threshold,
-        pixel_threshold=pixel_threshold,
-        fpr=at_fpr,
-        fdr=at_fdr,
-        detectors=options.names(detectors, DETECTORS, source, captions=captions),
-        maps=options.names(maps, MAPS, source, captions=captions),
-        source=source,
-        timestep=timestep,
-        captions=captions,
-        screen=_screen(
-            None if calibration is None else nulls[0].screen, screen_threshold, wanted=screen
+        pixel_threshold=asked["pixel_threshold"],
+        fpr=fpr,
+        fdr=fdr,
+        detectors=options.names(
+            asked["detectors"], DETECTORS, asked["source"], captions=asked["captions"]
         ),
+        screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
     listed = tuple(sources.expand(shards))
     from scanner.engine.job import Job  # takes seconds, which a slip should not cost
 
+    calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)
     return Job(
         model=options.located(model),
-        baseline=options.network(baseline),
+        baseline=options.network(asked["baseline"]),
         shards=listed,
         results="" if out is None else stores.place(out),
         spec=spec,
-        calibration=None if calibration is None else str(calibration.absolute()),
-        image_calibration=None if image_calibration is None else str(image_calibration.absolute()),
-        images=evidence and source != "image",
-        batch_size=options.batch_size(batch_size),
-        chunk_size=chunk_size,
-        limit=limit,
+        calibration=calibration,
+        image_calibration=of_images,
+        images=asked.get("evidence", False) and asked["source"] != "image",
+        batch_size=options.batch_size(asked["batch_size"]),
+        chunk_size=asked["chunk_size"],
+        limit=asked["limit"],
     )
+
+
+def _spec(asked: dict[str, Any], **more: Any) -> ScanSpec:
+    """Return the spec of the options of `options.scoring`, and of what a command adds."""
+    names = (
+        "steps", "map_back", "guidance_scale", "probes", "probe_design", "dtype", "source",
+        "timestep", "captions",
+    )  # fmt: skip
+    maps = options.names(asked["maps"], MAPS, asked["source"], captions=asked["captions"])
+    return ScanSpec(
+        seeds=tuple(range(asked["seeds"])),
+        maps=maps,
+        **{name: asked[name] for name in names},
+        **more,
+    )
+
+
+def _settings_of(
+    context: typer.Context, asked: dict[str, Any], nulls: "Sequence[Calibration]"
+) -> dict[str, Any]:
+    """Return the settings that calibrations say and nobody else; say which differ from usual."""
+    found = settings.taken_from(context, nulls[0])
+    if len(nulls) > 1:
+        found.pop("source", None)  # one is of samples, one of images: auto, if anything
+        found |= {
+            name: value
+            for name, value in settings.taken_from(context, nulls[1]).items()
+            if name == "timestep"
+        }
+    if told := settings.differing(context, found):
+        progress.note(f"as {asked['calibration']} was calibrated: {told}")
+    return found
+
+
+def _note_without_effect(asked: dict[str, Any]) -> None:
+    source = asked["source"]
+    for name in _without_effect(source, asked["timestep"], asked["steps"], asked["guidance_scale"]):
+        progress.note(f"{name} is without effect with --source {source}")
 
 
 def _without_effect(source: str, timestep: int, steps: int, guidance_scale: float) -> list[str]:

@@ -54,7 +54,7 @@ def _values(root: Any, words: Sequence[str]) -> Iterator[tuple[str, Any, bool]]:
             raise ConfigError(f"memscan {' '.join(words)} is no command: see memscan --help")
         command = command.commands[rest.pop(0)]
     given = words[: len(words) - len(rest)]
-    parsed = command.make_context(" ".join(given), rest, parent=root).params
+    parsed = command.make_context(" ".join(given), rest, parent=root, default_map={}).params
     options = inspect.signature(inspect.unwrap(command.callback), eval_str=True).parameters
     for name, value in parsed.items():
         is_path = _is_path(options[name].annotation)

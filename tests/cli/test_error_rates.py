@@ -114,7 +114,7 @@ def test_the_command_line_reads_a_calibration_once_for_rate_and_screen(
     words = ("plan", shard, *OPTIONS, "--calibration", path, "--screen", "--rate", 100)
     code, _ = memscan(monkeypatch, capsys, *words)
     assert code == 0
-    assert [name for name in read if name.startswith("scanner.cli")] == ["scanner.cli.promises"]
+    assert [name for name in read if name.startswith("scanner.cli")] == ["scanner.cli.error_rates"]
 
 
 def test_the_default_rate_is_only_warned_of_but_an_audit_must_flag(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,123 @@
+"""Where an option's value comes from if it is not typed: ``memscan.toml``, then the calibration."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from scanner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from scanner.statistics.calibration import Calibration
+
+FILE = "memscan.toml"
+VARIABLE = "MEMSCAN_CONFIG"
+"""Environment variable that names another file."""
+_UNTYPED = ("DEFAULT",)
+_FROM_CALIBRATION = (
+    "steps", "guidance_scale", "probes", "probe_design", "dtype", "map_back", "source", "timestep",
+    "captions",
+)  # fmt: skip
+"""Settings that a calibration keeps under the name of their option."""
+
+
+def apply_file(context: typer.Context, path: Path | None) -> str:
+    """Take options from a file for every command that has them, unless they are typed.
+
+    Keys outside of a table are of every command that has such an option, those in a table of the
+    command of this name. Names are the options' own, with ``-`` or ``_``.
+
+    Args:
+        context: The context of the root command.
+        path: What ``--config`` says; null for `VARIABLE` or `FILE` in the working directory.
+
+    Returns:
+        What the command that is called takes from the file, for a person; ``""`` for nothing.
+
+    Raises:
+        ConfigError: If it cannot be read, or a command or an option of it is unknown.
+    """
+    named = path or (Path(text) if (text := os.environ.get(VARIABLE)) else None)
+    file = named or Path(FILE)
+    if named is None and not file.exists():
+        return ""
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read as TOML: {error}") from error
+    commands = _commands(context.command)
+    shared = {name: value for name, value in content.items() if not isinstance(value, dict)}
+    every = {option for options in commands.values() for option in options}
+    for name in shared:
+        _check(file, name, every, "no command has such an option")
+    result: dict[str, Any] = {}
+    for command, options in commands.items():
+        table = content.get(command, {})
+        for name in table:
+            _check(file, name, options, f"{command} has no such option")
+        merged = {_plain(k): v for k, v in shared.items() if _plain(k) in options}
+        result[command] = merged | {_plain(k): v for k, v in table.items()}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            _check(file, name, set(commands), "there is no such command")
+    context.default_map = result
+    taken = result.get(context.invoked_subcommand or "", {})
+    given = " ".join(f"--{name.replace('_', '-')}" for name in taken)
+    return f"from {file}, unless typed: {given}" if taken else ""
+
+
+def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, Any]:
+    """Return the settings of a calibration for options that neither a person nor a file gave.
+
+    Args:
+        context: The command's context, which knows where each value comes from.
+        calibration: One that keeps its settings; earlier ones do not, and give nothing.
+    """
+    settings: Mapping[str, Any] = calibration.settings or {}
+    found = {name: settings[name] for name in _FROM_CALIBRATION if name in settings}
+    seeds = list(settings.get("seeds") or ())
+    if seeds and seeds == list(range(len(seeds))):
+        found["seeds"] = len(seeds)
+    return {name: value for name, value in found.items() if _is_untyped(context, name)}
+
+
+def differing(context: typer.Context, values: Mapping[str, Any]) -> str:
+    """Return those of these values that are not the option's default, as one would type them."""
+    defaults = {param.name: param.default for param in context.command.params}
+    parts = [
+        f"--{'' if value is not False else 'no-'}{name.replace('_', '-')}"
+        + ("" if isinstance(value, bool) else f" {value}")
+        for name, value in values.items()
+        if defaults.get(name) != value
+    ]
+    return " ".join(parts)
+
+
+def _is_untyped(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name in _UNTYPED
+
+
+def _commands(group: Any) -> dict[str, set[str]]:
+    """Return the options of every command below a group, by the command's name."""
+    return {
+        name: {param.name for param in command.params if param.name} - {"help"}
+        for name, command in group.commands.items()
+        if not hasattr(command, "commands")
+    }
+
+
+def _plain(name: str) -> str:
+    return {"json": "as_json"}.get(name, name.replace("-", "_"))
+
+
+def _check(file: Path, name: str, known: set[str], what: str) -> None:
+    if _plain(name) in known or name in known:
+        return
+    near = difflib.get_close_matches(_plain(name), known, n=1)
+    advice = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"{file}: {name}: {what}{advice}")

@@ -1,0 +1,116 @@
+"""Options that nobody typed: from memscan.toml, then from the calibration."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+from webdataset.writer import TarWriter
+
+from scanner.cli import app
+from scanner.errors import ConfigError
+from scanner.models import fingerprint
+from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
+
+SPEC = ScanSpec(seeds=(0, 1), steps=20, guidance_scale=2.5, probes=4, map_back=1)
+
+
+def calibration(spec=SPEC, **changes):
+    scores = tuple(float(n) for n in range(1, 200))
+    known = Calibration(
+        fingerprint("gaussian"), spec.score_fingerprint(), scores, {}, 0.01, 199, "today",
+        settings=spec.score_settings(),
+    )  # fmt: skip
+    return replace(known, **changes)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MEMSCAN_CONFIG", raising=False)
+    with TarWriter(str(tmp_path / "a.tar")) as tar:
+        for number in range(3):
+            tar.write({"__key__": f"{number}", "txt": f"caption {number}"})
+    calibration().save(tmp_path / "c.json")
+    return tmp_path
+
+
+def plan(*words):
+    usual = ["--model", "gaussian", "--rate", "1", "--json"]
+    done = CliRunner().invoke(app, ["plan", "a.tar", *usual, *words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return json.loads(done.stdout), done.stderr
+
+
+def test_a_calibration_gives_the_settings_of_its_scores(here):
+    found, said = plan("--calibration", "c.json", "--out", "r")
+    assert found["run"] == plan("--calibration", "c.json", "--out", "r", *TYPED)[0]["run"]
+    assert "as c.json was calibrated: --steps 20 --guidance-scale 2.5 --probes 4 " in said
+    assert "--map-back 1 --seeds 2\n" in said
+
+
+TYPED = (
+    "--seeds", "2", "--steps", "20", "--guidance-scale", "2.5", "--probes", "4", "--map-back", "1",
+)  # fmt: skip
+
+
+def test_what_is_typed_beats_the_calibration_and_is_refused_where_it_cannot_be(here):
+    with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 50\)"):
+        plan("--calibration", "c.json", "--out", "r", "--steps", "50")
+
+
+def test_a_calibration_of_images_makes_a_scan_of_images(here):
+    spec = ScanSpec(source="image", timestep=101)
+    calibration(spec).save(here / "i.json")
+    _, said = plan("--calibration", "i.json", "--out", "r")
+    assert "--source image --timestep 101" in said
+
+
+def test_a_calibration_without_settings_gives_none(here):
+    calibration(ScanSpec(), settings={}).save(here / "old.json")
+    _, said = plan("--calibration", "old.json", "--out", "r")
+    assert "was calibrated" not in said
+
+
+def test_a_file_gives_options_to_every_command_and_to_one(here):
+    plain, _ = plan()
+    (here / "memscan.toml").write_text("guidance-scale = 3.0\n[plan]\nseeds = 3\n")
+    found, said = plan()
+    assert found["draws"] == 3 * plain["draws"]
+    assert "from memscan.toml, unless typed: --guidance-scale --seeds" in said
+    assert plan("--seeds", "1")[0]["draws"] == plain["draws"]
+
+
+def test_a_file_beats_a_calibration(here):
+    (here / "memscan.toml").write_text("steps = 50\n")
+    with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 50\)"):
+        plan("--calibration", "c.json", "--out", "r")
+
+
+def test_another_file_is_named_by_an_option_or_the_environment(here, monkeypatch):
+    (here / "other.toml").write_text("seeds = 2\n")
+    words = ["plan", "a.tar", "--model", "gaussian", "--rate", "1", "--json"]
+    done = CliRunner().invoke(app, ["--config", "other.toml", *words])
+    assert "from other.toml, unless typed: --seeds" in done.stderr
+    monkeypatch.setenv("MEMSCAN_CONFIG", "other.toml")
+    assert "from other.toml, unless typed: --seeds" in plan()[1]
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read"):
+        raise CliRunner().invoke(app, ["--config", "none.toml", *words]).exception
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step = 3\n", "step: no command has such an option; did you mean steps?"),
+        ("[plan]\nevents = 'x'\n", "events: plan has no such option"),
+        ("[scans]\nsteps = 3\n", "scans: there is no such command; did you mean scan?"),
+        ("steps = \n", "cannot be read as TOML"),
+    ],
+)
+def test_a_slip_in_the_file_is_told(here, text, message):
+    (here / "memscan.toml").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        plan()
+    assert message in str(raised.value)
