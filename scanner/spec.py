@@ -216,25 +216,31 @@ class ScanSpec:
                 f"{self.steps} steps"
             )
 
-    def refuse_blind_start(self) -> None:
+    def refuse_blind_start(self, *, flow: bool = False) -> None:
         """Refuse what looks at the first step, for models whose first step holds no signal.
+
+        Args:
+            flow: Whether the model is a flow. What compares two branches at the first step is
+                then of its outputs and exists; maps are of scores, and do not.
 
         Raises:
             ConfigError: If something does.
         """
         asked = [name for name in AT_FIRST_STEP if name in self.detectors]
         asked += ["screen"] if self.screen is not None else []
-        if asked:
+        if asked and not flow:
             raise ConfigError(
                 f"{', '.join(asked)} must have a first step with signal, and this model's has none "
                 f"(rescale_betas_zero_snr): the scores of all captions are equal there; leave out "
                 f"{', '.join(asked)}"
             )
-        third_is_first = "anisotropy" in self.maps and self.steps == LEAST_STEPS["anisotropy"]
+        looks = "anisotropy" in (*self.maps, *self.detectors)
+        third_is_first = looks and self.steps == LEAST_STEPS["anisotropy"]
         if self.map_back == self.steps - 1 or third_is_first:
+            reason = "a flow" if flow else "rescale_betas_zero_snr"
             raise ConfigError(
-                "the maps are at the first step, where this model has no signal "
-                "(rescale_betas_zero_snr): take more steps or a smaller map_back"
+                f"the maps are at the first step, where this model has no signal ({reason}): take "
+                f"more steps or a smaller map_back"
             )
 
     def only(self, source: str) -> "ScanSpec":

@@ -9,7 +9,7 @@ import torch
 from scanner import models
 from scanner.errors import ConfigError
 from scanner.models import attention
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, Level
 from scanner.models.limits import limits
 from scanner.models.stable_diffusion import StableDiffusion
 
@@ -86,7 +86,7 @@ def describe(model: str, device: str = "cpu", dtype: str = "float32") -> Descrip
 
 @torch.no_grad()
 def _evaluated(
-    denoiser: Denoiser, x: torch.Tensor, level: tuple[int, float, float], condition: torch.Tensor
+    denoiser: Denoiser, x: torch.Tensor, level: Level, condition: torch.Tensor
 ) -> tuple[float, bool]:
     best, finite, end, times = float("inf"), True, time.perf_counter() + SECONDS, 0
     while times < 2 or time.perf_counter() < end:  # the first warms up

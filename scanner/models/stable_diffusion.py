@@ -19,14 +19,14 @@ from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
 from scanner.models import attention
+from scanner.models.base import Level
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.numerics.schedule import (
     Prediction,
     Schedule,
     matched_timestep,
-    score_of_noise,
-    score_of_velocity,
+    target,
 )
 
 
@@ -102,14 +102,12 @@ class StableDiffusion:
             mask = tokens.attention_mask.to(self.device)
         return self.text_encoder(tokens.input_ids.to(self.device), attention_mask=mask)[0]
 
-    def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
+    def score(self, x: Tensor, level: Level, condition: Tensor) -> Tensor:
         """Return the score at ``x``; the network runs in its own precision, the rest in float32."""
-        return self.predict(x, level, condition)[0]
+        return self.predict(x, level, condition).score(x.float(), *level[1:])
 
-    def predict(
-        self, x: Tensor, level: tuple[int, float, float], condition: Tensor
-    ) -> tuple[Tensor, Prediction]:
-        """Return the score at ``x`` and the network's output.
+    def predict(self, x: Tensor, level: Level, condition: Tensor) -> Prediction:
+        """Return the network's output at ``x``.
 
         A network with a noise schedule of its own is told its own timestep of the same level.
         """
@@ -120,11 +118,7 @@ class StableDiffusion:
         inputs = x.to(self.unet.dtype)
         with _contiguous_norms(self.unet) if _has_tangent(x) else nullcontext():
             output = self.unet(inputs, told, condition.to(inputs.dtype), return_dict=False)[0]
-        output = output.float()
-        if self.prediction == "epsilon":
-            return score_of_noise(output, sigma), Prediction(output, 1.0, 0.0)
-        score = score_of_velocity(output, x.float(), alpha, sigma)
-        return score, Prediction(output, alpha, -sigma)
+        return Prediction(output.float(), *target(self.prediction, alpha, sigma))
 
     def refuse_level(self, alpha: float) -> None:
         """Refuse a noise level outside the network's own schedule.
@@ -150,19 +144,20 @@ class StableDiffusion:
         """
         return self._tokens(captions).attention_mask.sum(dim=1) - 1
 
-    def score_and_attention(
-        self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the score, and the cross attention that the first samples pay to a token each.
+    @contextmanager
+    def attention(self, tokens: Tensor) -> Iterator[list[Tensor]]:
+        """Collect the cross attention that the first samples pay to a token each.
 
-        The attention is the mean over heads and over the layers of
+        The mean over heads and over the layers of
         `scanner.models.attention.finest_cross_attention`, bilinear to the latent's size,
-        ``(N, H, W)`` float32. One evaluation; only those layers' queries and keys are formed
-        twice.
+        ``(N, H, W)`` float32, of the evaluation inside, which is untouched; only those layers'
+        queries and keys are formed twice.
         """
+        found: list[Tensor] = []
         with attention.watched(self.unet, tokens) as seen:
-            score = self.score(x, level, condition)
-        return score, attention.on_latent(torch.stack(seen).mean(dim=0), *self.latent_shape[1:])
+            yield found
+        mean = torch.stack(seen).mean(dim=0)
+        found.append(attention.on_latent(mean, *self.latent_shape[1:]))
 
     @contextmanager
     def bottleneck(self) -> Iterator[list[Tensor]]:

@@ -1,19 +1,18 @@
 """The stages of a scan as pure steps from a batch to a batch: detect or look, and localize."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from scanner import masks
-from scanner.errors import ConfigError
-from scanner.models.base import Denoiser, Predictive
+from scanner.models.base import Denoiser, Level
 from scanner.numerics import curvature, detectors, maps, noise, snapback
-from scanner.numerics.schedule import ddim_end, ddim_step
+from scanner.numerics.schedule import Prediction, ddim_end, ddim_step
 from scanner.scan import methods
-from scanner.scan.methods import Level, Moment, Setting
+from scanner.scan.methods import Moment, Setting
 from scanner.scan.tally import attentive, bottled, preparing
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
@@ -90,9 +89,9 @@ class Begun:
     """The first step of a batch of trajectories.
 
     Attributes:
-        conditional: Scores of pure noise under the captions, ``(B, C, H, W)``.
+        conditional: Scores of pure noise under the captions, ``(B, C, H, W)``; a flow's outputs.
         unconditional: Without a caption.
-        norm: ``||e_c - e_u||``, ``(B,)``.
+        norm: ``||e_c - e_u||``, ``(B,)``; of a flow ``||o_c - o_u||``.
     """
 
     conditional: Tensor
@@ -100,12 +99,34 @@ class Begun:
     norm: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Both branches at the same points, conditional first.
+
+    Attributes:
+        scores: ``(2B, C, H, W)``, in 1 / latent.
+        prediction: The outputs behind them, where they say more than the scores; else null.
+    """
+
+    scores: Tensor
+    prediction: Prediction | None = None
+
+    def detached(self) -> "Branches":
+        """Return the same without a graph."""
+        kept = self.prediction
+        if kept is not None:
+            kept = replace(kept, output=kept.output.detach())
+        return Branches(self.scores.detach(), kept)
+
+
 @torch.no_grad()
 def begin(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Begun:
     """Evaluate the first step alone: two evaluations a draw, which `detect` need not repeat."""
     setting, x = setting_of(denoiser, draws, spec), starts(denoiser, draws)
     level = setting.level(0)
-    conditional, unconditional = setting.scores(level)(torch.cat([x, x])).chunk(2)
+    conditional, unconditional = setting.compared(level)(torch.cat([x, x])).chunk(2)
+    if setting.schedule.flow:
+        return Begun(conditional, unconditional, detectors.norm(conditional - unconditional))
     norm = detectors.norm(detectors.noise_difference(conditional, unconditional, level[2]))
     return Begun(conditional, unconditional, norm)
 
@@ -226,67 +247,78 @@ def _step(
     setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor,
     begun: Begun | None = None,
 ) -> Moment:  # fmt: skip
-    """Evaluate both branches, unless they are given, and take one guided DDIM step."""
-    level, attention, features = setting.level(step), None, list[Tensor]()
-    if level[1] == 0:
-        scores, after = first_without_signal(setting, spec.guidance_scale, step, x)
-        conditional, unconditional = scores.chunk(2)
-        return Moment(step, level, x, conditional, unconditional, after)
+    """Evaluate both branches, unless they are given, and take one guided step."""
     if begun is None:
-        scores, attention, features = _evaluated(setting, draws, spec, step, x)
-        conditional, unconditional = scores.chunk(2)
+        both, attention, features = _evaluated(setting, draws, spec, step, x)
     else:
-        conditional, unconditional = begun.conditional, begun.unconditional
-    guided = unconditional + spec.guidance_scale * (conditional - unconditional)
-    after = ddim_step(x, guided, setting.schedule, step)
+        both, attention, features = _begun(setting, begun), None, []
+    level, (own, null) = setting.level(step), both.scores.chunk(2)
+    after = guided_step(setting, both, spec.guidance_scale, step, x)
+    outputs = both.prediction.output if both.prediction and setting.schedule.flow else None
     bottleneck = None if not features else features[0][-len(x) :]
-    return Moment(step, level, x, conditional, unconditional, after, attention, bottleneck)
+    return Moment(step, level, x, own, null, after, outputs, attention, bottleneck)
 
 
-@torch.no_grad()
-def first_without_signal(
-    setting: Setting, guidance_scale: float, step: int, x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Take a guided DDIM step where alpha is 0, from the network's output.
+def guided_step(
+    setting: Setting, both: Branches, guidance_scale: float, step: int, x: Tensor
+) -> Tensor:
+    """Return the latents after one guided DDIM step (for a flow: Euler's, which is the same).
 
-    The score there is ``-x`` whatever the caption is, so guidance and step are of the output,
-    whose clean latent is finite.
+    Guidance and step are of the network's output where it was kept, and of the score elsewhere:
+    for a variance-preserving level with signal that comes to the same, and keeps the numbers of
+    earlier versions to the last bit.
 
     Args:
-        setting: The two branches and the levels.
+        setting: The levels.
+        both: Of `evaluated` at ``x``.
         guidance_scale: Of classifier-free guidance.
         step: Counted from 0.
         x: The latents, ``(B, C, H, W)``.
-
-    Returns:
-        Scores of both branches, ``(2B, C, H, W)``, and the latents after the step.
-
-    Raises:
-        ConfigError: If the model gives nothing but scores.
     """
-    level, denoiser = setting.level(step), setting.denoiser
-    if not isinstance(denoiser, Predictive):
-        raise ConfigError("this model cannot sample from a level without signal")
-    scores, prediction = denoiser.predict(torch.cat([x, x]), level, setting.condition)
-    guided = prediction.guided(guidance_scale)
-    return scores, ddim_end(*guided.estimates(x, *level[1:]), setting.schedule, step)
+    schedule = setting.schedule
+    if both.prediction is not None:
+        guided = both.prediction.guided(guidance_scale)
+        return ddim_end(*guided.estimates(x, *setting.level(step)[1:]), schedule, step)
+    own, null = both.scores.chunk(2)
+    return ddim_step(x, null + guidance_scale * (own - null), schedule, step)
+
+
+def evaluated(setting: Setting, level: Level, pair: Tensor) -> Branches:
+    """Evaluate both branches at points, ``(2B, C, H, W)``, conditional first.
+
+    The output is kept where the score does not say everything: of flows, and where alpha is 0.
+    """
+    if not setting.schedule.flow and level[1] > 0:
+        return Branches(setting.scores(level)(pair))
+    prediction = setting.predict(level, pair)
+    return Branches(prediction.score(pair, *level[1:]), prediction)
+
+
+def _begun(setting: Setting, begun: Begun) -> Branches:
+    """Return the first step as `evaluated` gave it."""
+    pair, flow = torch.cat([begun.conditional, begun.unconditional]), setting.schedule.flow
+    if not flow:
+        return Branches(pair)
+    # At a flow's first level there is only noise, and its score does not depend on the output.
+    return Branches(pair.new_zeros(()).expand_as(pair), Prediction(pair, flow, -flow))
 
 
 def _evaluated(
     setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor
-) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Return both branches' scores, and at the last step the attention and features asked for."""
+) -> tuple[Branches, Tensor | None, list[Tensor]]:
+    """Evaluate both branches, and keep the attention and features asked for at the last step."""
     denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
-    attention, is_last = None, step == len(setting.schedule.timesteps) - 1
-    wanted = is_last and methods.wants_bottleneck(spec)
-    with bottled(denoiser).bottleneck() if wanted else nullcontext([]) as features:
+    seen, is_last = list[Tensor](), step == len(setting.schedule.timesteps) - 1
+    with ExitStack() as around:
+        features = list[Tensor]()
+        if is_last and methods.wants_bottleneck(spec):
+            features = around.enter_context(bottled(denoiser).bottleneck())
         if is_last and methods.wants_attention(spec):
             watched = attentive(denoiser)
             ends = watched.end_tokens([d.text for d in draws])
-            scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
-        else:
-            scores = setting.scores(level)(pair)
-    return scores, attention, features
+            seen = around.enter_context(watched.attention(ends))
+        both = evaluated(setting, level, pair)
+    return both, seen[0] if seen else None, features
 
 
 def starts(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
