@@ -96,6 +96,7 @@ def inspect(
 
     found = describe(model, local_device(device), dtype)
     without = () if found.attends else ("bright_ending", "combined")
+    without += () if found.has_middle else ("spread",)
     methods = {
         "detectors": [name for name in DETECTORS if name not in without],
         "maps": [name for name in MAPS if name not in without],
@@ -106,7 +107,7 @@ def inspect(
     millions = ", ".join(f"{name} {n / 1e6:.1f} M" for name, n in found.parameters.items())
     rows = {
         "model": found.model,
-        "class": found.family,
+        "family": found.kin,
         "fingerprint": found.fingerprint,
         "predicts": found.prediction,
         "latent": " x ".join(map(str, found.latent)),
@@ -115,6 +116,7 @@ def inspect(
         "sampler": found.sampler,
         "alpha, clean to noisy": "{:.5f} to {:.5f}".format(*found.alphas),
         "text encoder": found.text_encoder or "none",
+        "without a caption": found.null,
         "parameters": millions or "none",
         "weights in memory": f"{found.bytes / 2**20:.0f} MiB",
         "detectors": ", ".join(methods["detectors"]),
@@ -122,6 +124,8 @@ def inspect(
         "one evaluation": f"{1000 * found.seconds:.1f} ms on {found.device}, "
         + ("finite" if found.finite else "NOT FINITE: try --dtype float32"),
     }
+    if found.note:
+        rows["note"] = found.note
     for name, text in rows.items():
         progress.say(f"{name:<22}{text}")
 

@@ -75,6 +75,8 @@ def refuse(job: Job) -> None:
         )
     if has.scheduler is not None:
         _refuse_levels(job, has.scheduler)
+    if has.is_flow:
+        _refuse_flow(job)
     if not (has.attends and has.has_middle):
         from scanner.scan import methods  # takes torch
 
@@ -89,6 +91,21 @@ def refuse(job: Job) -> None:
             )
     if job.baseline is not None:
         refuse_baseline(job.model, job.baseline)
+
+
+def _refuse_flow(job: Job) -> None:
+    """Refuse maps of a flow where it has no signal, and images without noise.
+
+    Raises:
+        ConfigError: If they are asked for.
+    """
+    if job.spec.source != "image":
+        job.spec.only("generated").refuse_blind_start(flow=True)
+    if job.spec.source != "generated" and job.spec.timestep == 0:
+        raise ConfigError(
+            f"timestep 0 of {job.model}, a flow, has no noise: take one from 1 on (its noise is "
+            f"timestep / 1000)"
+        )
 
 
 def _refuse_levels(job: Job, scheduler: SchedulerConfig) -> None:

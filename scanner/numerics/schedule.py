@@ -75,11 +75,11 @@ class Schedule:
         ends = squares[1:]
         if stride:
             ends = [cumulative[t - stride] if t >= stride else final for t in timesteps]
-        return cls(
-            tuple(int(t) for t in timesteps),
-            *(tuple(part(a) for a in squares) for part in (_alpha, _sigma)),
-            *(tuple(part(a) for a in ends) for part in (_alpha, _sigma)),
+        here, there = (
+            [tuple(part(a) for a in each) for part in (_alpha, _sigma)] for each in (squares, ends)
         )
+        return cls(tuple(int(t) for t in timesteps), *here, next_alphas=there[0],
+                   next_sigmas=there[1])  # fmt: skip
 
     @classmethod
     def single(cls, timestep: int, cumulative: Sequence[float], final: float) -> "Schedule":

@@ -9,6 +9,7 @@ from scanner import models
 from scanner.errors import ConfigError
 from scanner.models import attention
 from scanner.models.base import Attentive
+from scanner.models.conditions import tokens_of
 from scanner.models.gaussian import Gaussian
 
 CAPTIONS = ["two blue stars", "a small red circle on a striped ground", "x " * 500]
@@ -48,11 +49,11 @@ def batch(model):
 
 
 def test_the_end_of_text_stands_after_the_words(model):
-    ids = model._tokens(CAPTIONS).input_ids
-    end = model.tokenizer.eos_token_id
+    ids = tokens_of(model.pipeline, CAPTIONS).input_ids
+    end = model.pipeline.tokenizer.eos_token_id
     expected = [row.tolist().index(end) for row in ids]
     assert model.end_tokens(CAPTIONS).tolist() == expected
-    assert expected[2] == model.tokenizer.model_max_length - 1
+    assert expected[2] == model.pipeline.tokenizer.model_max_length - 1
 
 
 @torch.no_grad()

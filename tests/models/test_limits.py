@@ -59,8 +59,8 @@ def test_a_folder_says_what_its_network_lacks(folder):
         with pytest.raises(ConfigError, match=text):
             refuse(job(folder, **asked))
     refuse(job(folder, steps=39, maps=("combined",), localize="none"))
-    said(folder / "scheduler" / "scheduler_config.json", prediction_type="sample")
-    with pytest.raises(ConfigError, match="must predict epsilon or v_prediction"):
+    said(folder / "scheduler" / "scheduler_config.json", prediction_type="image")
+    with pytest.raises(ConfigError, match="must predict epsilon, v_prediction, sample"):
         refuse(job(folder, steps=39))
 
 
@@ -75,7 +75,7 @@ def test_other_networks_and_baselines_are_refused_by_their_folders(folder, tmp_p
     with pytest.raises(ConfigError, match=r"is a network alone, without model_index\.json"):
         refuse(job(other))
     (folder / "unet").rename(folder / "transformer")
-    with pytest.raises(ConfigError, match="its network is a transformer"):
+    with pytest.raises(ConfigError, match=r"it has no unet/config\.json"):
         refuse(job(folder))
 
 
