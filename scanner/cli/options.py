@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,15 +30,38 @@ Model = Annotated[
     str,
     typer.Option(
         "--model", "-m", show_default=False,
-        help="A diffusers Stable Diffusion pipeline folder, a hub id such as "
+        help="A diffusers text-to-image pipeline folder, a hub id such as "
         "CompVis/stable-diffusion-v1-4, or `gaussian`, a closed form for smoke tests.",
     ),
 ]  # fmt: skip
 Baseline = Annotated[
     str,
     typer.Option(
-        help="`null`: the unconditional branch alone. Else a less-trained network beside it: a "
-        "U-Net folder, or a pipeline folder or hub id whose U-Net is taken."
+        help="`null`: the unconditional branch alone. `off`: the model without its --lora and "
+        "--weights, too. Else a less-trained network beside it: a network's folder, or a pipeline "
+        "folder or hub id whose network is taken."
+    ),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A LoRA over the model: FILE.safetensors or FILE.safetensors:SCALE; repeat for "
+        "several. `--baseline off` is the model without.",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="A .safetensors file of a fine-tuned network, which takes the place of the model's.",
+        show_default=False,
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of the model's pictures, in pixels; default the model's own.",
+        show_default=False,
     ),
 ]
 Fpr = Annotated[
@@ -278,4 +301,17 @@ def located(model: str) -> str:
 
 def network(baseline: str) -> str | None:
     """Return where the less-trained network lies; null for the unconditional branch alone."""
-    return None if baseline == "null" else located(baseline)
+    return None if baseline == "null" else baseline if baseline == "off" else located(baseline)
+
+
+def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:
+    """Return LoRAs and weights as a job has them, with absolute paths.
+
+    Raises:
+        ConfigError: If a scale is no number, or a file is named twice.
+    """
+    from scanner.models.overlay import overlay
+
+    found = overlay(lora or (), weights)
+    loras = tuple(f"{each.file}:{each.scale:g}" for each in found.loras)
+    return {"lora": loras, "weights": found.weights}

@@ -31,6 +31,9 @@ def scan(
         ),
     ],
     baseline: options.Baseline = "null",
+    lora: options.Lora = None,
+    weights: options.Weights = None,
+    size: options.Size = None,
     seeds: options.Seeds = 1,
     steps: options.Steps = 50,
     map_back: options.MapBack = 0,
@@ -143,6 +146,9 @@ def calibrate(
         "calibration.json"
     ),
     baseline: options.Baseline = "null",
+    lora: options.Lora = None,
+    weights: options.Weights = None,
+    size: options.Size = None,
     seeds: options.Seeds = 1,
     steps: options.Steps = 50,
     map_back: options.MapBack = 0,
@@ -236,6 +242,7 @@ def calibrate(
         source=source,
         timestep=timestep,
         captions=captions,
+        size=size,
     )
     planted = tuple(sources.expand(positives)) if positives else ()
     job = Job(
@@ -247,6 +254,7 @@ def calibrate(
         batch_size=options.batch_size(batch_size),
         chunk_size=chunk_size,
         limit=limit,
+        **options.over_model(lora, weights),
     )
     resources = Resources(actors=actors, device=device, address=address)
     summary = run(job, resources, "calibrate", events)
@@ -322,7 +330,8 @@ def job_of(
     maps: str, source: str, timestep: int, captions: bool = True, screen: bool,
     screen_threshold: float | None, image_calibration: Path | None,
     evidence: bool = False, batch_size: str, chunk_size: int, device: str, dtype: str,
-    limit: int | None, must_flag: bool = False, **_: object,
+    limit: int | None, must_flag: bool = False, lora: list[str] | None = None,
+    weights: str | None = None, size: int | None = None, **_: object,
 ) -> "Job":  # fmt: skip
     """Return the job that the options of `scan` ask for.
 
@@ -365,6 +374,7 @@ def job_of(
         source=source,
         timestep=timestep,
         captions=captions,
+        size=size,
         screen=_screen(calibration, screen_threshold, wanted=screen),
     )
     listed = tuple(sources.expand(shards))
@@ -382,6 +392,7 @@ def job_of(
         batch_size=options.batch_size(batch_size),
         chunk_size=chunk_size,
         limit=limit,
+        **options.over_model(lora, weights),
     )
 
 

@@ -219,7 +219,10 @@ def _processes(width: int) -> Iterator[ProcessPoolExecutor]:
 
 def _measured(job: Job, device: str) -> tuple[Speed, int]:
     """Return the model's speed on a device here, and its latents' channels."""
-    denoiser = models.load(job.model, device=local_device(device), dtype=job.spec.dtype)
+    denoiser = models.load(
+        job.model, device=local_device(device), dtype=job.spec.dtype, side=job.spec.size,
+        overlay=job.overlay,
+    )  # fmt: skip
     size = job.batch_size or USUAL_BATCH[denoiser.device.type == "cuda"]
     return speed.measure(denoiser, job.spec, size), denoiser.latent_shape[0]
 

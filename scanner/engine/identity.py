@@ -42,7 +42,7 @@ def identify(job: Job) -> Identity:
         ConfigError: If the model, the baseline or the calibration cannot be used.
     """
     refuse(job)
-    model = models.fingerprint(job.model)
+    model = models.fingerprint(job.model, job.overlay)
     if job.baseline is not None:
         baseline = models.baseline_fingerprint(job.model, job.baseline)
         job = replace(job, spec=replace(job.spec, baseline=baseline))
@@ -89,6 +89,9 @@ def refuse(job: Job) -> None:
             raise ConfigError(
                 f"spread needs a network with a middle block; {job.model} has none: leave it out"
             )
+    if job.overlay and job.model == models.GAUSSIAN:
+        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
+    job.overlay.refuse()
     if job.baseline is not None:
         refuse_baseline(job.model, job.baseline)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.errors import ConfigError
+from scanner.models.overlay import OFF, Overlay
 from scanner.parsing import object_from_json
 
 if TYPE_CHECKING:
@@ -18,13 +19,15 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # both warn at import 
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # text-to-image does not use
 
 _MARKS = ("model_index.json", "config.json", "unet/config.json", "transformer/config.json")
+_NOTHING_OFF = "--baseline off is the base of --lora or --weights: give one of them"
 _BARE = ("", ".", "unet", "transformer")
 _KEPT = {".json", ".safetensors", ".txt", ".model"}
 
 
 def load(
-    model: str, *, device: str = "cpu", dtype: str = "float32", side: int | None = None
-) -> "Denoiser":
+    model: str, *, device: str = "cpu", dtype: str = "float32", side: int | None = None,
+    overlay: Overlay | None = None,
+) -> "Denoiser":  # fmt: skip
     """Load a model.
 
     Args:
@@ -32,6 +35,7 @@ def load(
         device: Such as ``cpu`` or ``cuda``.
         dtype: Precision of the network.
         side: Of its pictures, in pixels; null takes what the model says.
+        overlay: Adapters and weights over it, if any.
 
     Raises:
         ConfigError: If it is not there or cannot be read; the text says what was expected.
@@ -45,7 +49,7 @@ def load(
     limits.limits(model)
     folder = folder_of(model)
     family, index = limits.opened(model)
-    return loading.load(str(folder), family, index, device, dtype, side)
+    return loading.load(str(folder), family, index, device, dtype, side, overlay)
 
 
 def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":
@@ -53,7 +57,8 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
 
     Args:
         source: A pipeline folder or hub id, whose network and scheduler are taken, or a
-            network's folder: its output is read as the model's is.
+            network's folder: its output is read as the model's is. ``off`` is the base of the
+            model's own adapters and weights; of adapters it needs no weights of its own.
         denoiser: The model under audit.
         dtype: Precision of the network.
 
@@ -65,6 +70,13 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
 
     if not isinstance(denoiser, diffusion.Diffusion):
         raise ConfigError("a baseline network needs a diffusers pipeline beside it")
+    if source == OFF:
+        if not denoiser.overlay:
+            raise ConfigError(_NOTHING_OFF)
+        off = denoiser.off() if denoiser.overlay.loras else denoiser
+        if denoiser.overlay.weights is None:
+            return off
+        return off.with_network(loading.load_network(denoiser.folder, denoiser, dtype))
     scheduler = None
     if denoiser.levels is not None:
         scheduler = limits.baseline_scheduler(denoiser.levels, source)
@@ -132,8 +144,8 @@ def _snapshot(model: str) -> Path:
         ) from error
 
 
-def fingerprint(model: str) -> str:
-    """Return twelve hex digits of a model's weights and configurations.
+def fingerprint(model: str, overlay: Overlay | None = None) -> str:
+    """Return twelve hex digits of a model's weights and configurations, and of what is over it.
 
     Two copies of one model share it, wherever they lie. Models of linspace and trailing spacing
     carry a mark beside: runs of earlier versions, which followed other levels, are others.
@@ -141,6 +153,8 @@ def fingerprint(model: str) -> str:
     Raises:
         ConfigError: If the model is not there.
     """
+    if overlay:
+        return overlay.fingerprint(fingerprint(model))
     if model == GAUSSIAN:
         return hashlib.sha256(b"gaussian-1").hexdigest()[:12]
     folder = folder_of(model)
@@ -165,6 +179,9 @@ def baseline_fingerprint(model: str, baseline: str) -> str:
     """
     from scanner.models.levels import SchedulerConfig
     from scanner.models.limits import baseline_scheduler, limits
+
+    if baseline == OFF:
+        return hashlib.sha256(f"{fingerprint(model)} off".encode()).hexdigest()[:12]
 
     own = limits(model).scheduler
     if own is None:

@@ -111,6 +111,16 @@ class Matched(Protocol):
 
 
 @runtime_checkable
+class Worded(Protocol):
+    """What a baseline adds to `Denoiser` whose text encoders may be others than the model's."""
+
+    @property
+    def text_differs(self) -> bool:
+        """Whether captions must be encoded by it."""
+        ...
+
+
+@runtime_checkable
 class Bottled(Protocol):
     """What a denoiser with a bottleneck adds to `Denoiser`."""
 

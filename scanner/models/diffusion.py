@@ -14,12 +14,14 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from scanner.errors import ConfigError
+from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
 from scanner.models.conditions import ENCODERS, Grid
 from scanner.models.families import Family
 from scanner.models.latents import Autoencoder, packed, unpacked
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
+from scanner.models.overlay import Overlay
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
 
 
@@ -41,7 +43,10 @@ class Diffusion:
         self.pipeline, self.family = pipeline, family
         self.network, self.vae = getattr(pipeline, family.network), pipeline.vae
         self.autoencoder = Autoencoder(self.vae)
+        self.folder, self.overlay = "", Overlay()
         self._layout: dict[str, tuple[int, ...]] = {}
+        self._off: list[Any] = []
+        self._text_off: list[Any] = []
         self._cumulative: list[float] | None = None
         self._read_scheduler(pipeline.scheduler)
         for module in self.modules().values():
@@ -160,7 +165,8 @@ class Diffusion:
 
         Longer captions are cut, as in training. Which parts a row has is the model's own.
         """
-        parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
+        with without_adapters(self._text_off):
+            parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
         if len(parts) == 1:
             return next(iter(parts.values()))
         self._layout |= {name: tuple(part.shape[1:]) for name, part in parts.items()}
@@ -175,7 +181,7 @@ class Diffusion:
         if self._cumulative is not None:
             timestep = matched_timestep(alpha, self._cumulative)
         is_packed, inputs = self.family.packing == "patches", x.to(self.network.dtype)
-        with self._around(x):
+        with self._around(x), without_adapters(self._off):
             output = self._output(packed(inputs) if is_packed else inputs, timestep, condition)
         if is_packed:
             output = unpacked(output, self.latent_shape)
@@ -237,6 +243,21 @@ class Diffusion:
         """Return the autoencoder's mean latents of pictures, scaled as the network sees them."""
         return self.autoencoder.encode(pictures)
 
+    @property
+    def text_differs(self) -> bool:
+        """Whether captions must be encoded by this model, though it stands beside another."""
+        return bool(self._text_off)
+
+    def off(self) -> Self:
+        """Return the same model with its adapters off, in the network and the text encoders.
+
+        It shares all weights, and gives what the base does to the last bit.
+        """
+        parts, other = adapted(self.pipeline), copy.copy(self)
+        other._off = [part for name, part in parts.items() if name == self.family.network]
+        other._text_off = [part for name, part in parts.items() if name != self.family.network]
+        return other
+
     def with_network(self, network: Any, scheduler: Mapping[str, Any] | None = None) -> Self:
         """Return the same model around another network, sharing everything else.
 
@@ -251,6 +272,7 @@ class Diffusion:
         """
         refuse_apart(self.network.config, network.config)
         other = copy.copy(self)
+        other._off = []
         other.network = network.requires_grad_(False).eval().to(self.device, self.network.dtype)
         if self.family.network == "unet":
             other.network.to(memory_format=torch.channels_last)

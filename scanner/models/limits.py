@@ -11,6 +11,7 @@ from scanner.errors import ConfigError
 from scanner.models.configs import read_config
 from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig
+from scanner.models.overlay import OFF
 from scanner.parsing import object_from_json
 
 GAUSSIAN_TIMESTEPS = 1000
@@ -206,10 +207,11 @@ def refuse_baseline(model: str, baseline: str) -> None:
         ConfigError: If one of them is not there, they do not share a latent space, or the
             baseline's output cannot be turned into a score.
     """
-    folder = models.folder_of(baseline)
     if model == models.GAUSSIAN:
         raise ConfigError("a baseline network needs a diffusers pipeline beside it")
-    part = opened(model)[0].network
+    if baseline == OFF:
+        return
+    folder, part = models.folder_of(baseline), opened(model)[0].network
     own = read_config(model, models.folder_of(model) / part / "config.json")
     alone = folder / "config.json"
     other = read_config(baseline, alone if alone.exists() else folder / part / "config.json")
@@ -223,7 +225,7 @@ def baseline_reading(model: str, baseline: str) -> str:
     Raises:
         ConfigError: If one of them cannot be read.
     """
-    own = limits(model).scheduler
+    own = None if baseline == OFF else limits(model).scheduler
     if own is None:
         return ""
     scheduler = baseline_scheduler(own, baseline)

@@ -14,22 +14,25 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
+from scanner.models.adapters import lay_over
 from scanner.models.diffusion import Diffusion
 from scanner.models.families import Family
+from scanner.models.overlay import Overlay
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.models.unet import UNetDiffusion
 
 _BROKEN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
-           OSError, RuntimeError, TypeError, ValueError)  # fmt: skip
+           OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)  # fmt: skip
 """What libraries raise over a folder that is no sound model: they check none of it."""
 
 
 def load(
     source: str, family: Family, index: dict[str, Any], device: str, dtype: str,
-    side: int | None = None,
+    side: int | None = None, overlay: Overlay | None = None,
 ) -> Diffusion:  # fmt: skip
     """Load a pipeline from its folder, from safetensors only.
 
@@ -40,9 +43,11 @@ def load(
         device: Where it shall run.
         dtype: Precision of the parts.
         side: Of its pictures, in pixels; null takes what its configuration says.
+        overlay: Adapters and weights over it, if any.
 
     Raises:
-        ConfigError: If it is no pipeline of this class, or cannot be read.
+        ConfigError: If it is no pipeline of this class, or cannot be read, or what is laid over
+            it does not fit.
     """
     kind = _pipeline_class(family)
     takes = set(inspect.signature(kind.__init__).parameters)
@@ -58,12 +63,15 @@ def load(
                 **parts,
                 **({"requires_safety_checker": False} if "safety_checker" in parts else {}),
             )
+            if overlay:
+                lay_over(pipeline, family.network, overlay)
             denoiser = _adapter(pipeline, family, side)
             denoiser.schedule(2)
     except _BROKEN as error:
         raise ConfigError(
             f"cannot load {source} as a {family.name} pipeline: {first_line(error)}"
         ) from error
+    denoiser.folder, denoiser.overlay = source, overlay or denoiser.overlay
     if dtype == "float16" and denoiser.vae.config.get("force_upcast") and family.encoder != "clip":
         denoiser.vae.float()  # its activations exceed half precision
     return denoiser.to(device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scanner import masks
-from scanner.models.base import Denoiser, Level
+from scanner.models.base import Denoiser, Level, Worded
 from scanner.numerics import curvature, detectors, maps, noise, snapback
 from scanner.numerics.schedule import Prediction, ddim_end, ddim_step
 from scanner.scan import methods
@@ -340,13 +340,29 @@ def setting_of(
     at_image = spec.source == "image"
     schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
     other = None if spec.captions or baseline is None else baseline[1]
-    return Setting(denoiser, both_conditions(denoiser, draws), schedule, other)
+    return Setting(denoiser, both_conditions(denoiser, draws, other), schedule, other)
 
 
-def both_conditions(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
-    """Return the captions' conditions, then as many unconditional ones, ``(2B, *)``."""
-    captions = denoiser.encode([d.text for d in draws])
-    return torch.cat([captions, denoiser.encode([""]).expand_as(captions)])
+def both_conditions(
+    denoiser: Denoiser, draws: Sequence[Draw], other: Denoiser | None = None
+) -> Tensor:
+    """Return the captions' conditions, then as many unconditional ones, ``(2B, *)``.
+
+    Args:
+        denoiser: The model.
+        draws: The batch.
+        other: Whose unconditional branch it is; null for the model's own.
+    """
+    captions, empty = denoiser.encode([d.text for d in draws]), denoiser.encode([""])
+    if other is not None:
+        empty = conditions_of(other, [""], empty)
+    return torch.cat([captions, empty.expand_as(captions)])
+
+
+def conditions_of(network: Denoiser, captions: Sequence[str], shared: Tensor) -> Tensor:
+    """Return the conditions of captions for a baseline: the model's, unless its words differ."""
+    is_own = isinstance(network, Worded) and network.text_differs
+    return network.encode(captions) if is_own else shared
 
 
 def localize(
@@ -384,7 +400,9 @@ def localize(
     if baseline is not None and spec.captions:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)
-        against, pair = _against(network, name, setting, level, seen.point, vectors, own)
+        shared = setting.condition[: len(draws)]
+        theirs = conditions_of(network, [d.text for d in draws], shared)
+        against, pair = _against(network, name, setting, level, seen.point, vectors, own, theirs)
         found.maps.update(against)
         if spec.source == "image" and seen.clean is not None:
             clean = seen.clean / level[1]
@@ -427,19 +445,19 @@ def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
 
 def _against(
     network: Denoiser, name: str, setting: Setting, level: Level, point: Tensor, vectors: Tensor,
-    own: _Branch | None,
+    own: _Branch | None, theirs: Tensor,
 ) -> tuple[Maps, tuple[Tensor, Tensor]]:  # fmt: skip
     """Return the maps against a less-trained network, and the scores of both under the caption.
 
-    Only Δs if ``own`` was not needed.
+    Only Δs if ``own`` was not needed. ``theirs`` are the captions' conditions for the network.
     """
     captions = setting.condition[: len(point)]
     if own is None:
         with torch.no_grad():
             score = setting.denoiser.score(point, level, captions)
-            other = network.score(point, level, captions)
+            other = network.score(point, level, theirs)
         return {("delta_s", name): maps.delta_s(score, other)}, (score, other)
-    other, early = score_and_diagonal(lambda x: network.score(x, level, captions), point, vectors)
+    other, early = score_and_diagonal(lambda x: network.score(x, level, theirs), point, vectors)
     found = {
         ("delta_h", name): maps.delta_h(own.diagonal, early),
         ("delta_s", name): maps.delta_s(own.score, other),

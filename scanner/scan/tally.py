@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from scanner.errors import ConfigError
-from scanner.models.base import Attentive, Bottled, Denoiser, Level, Matched
+from scanner.models.base import Attentive, Bottled, Denoiser, Level, Matched, Worded
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.scan.clock import Clock
 
@@ -54,6 +54,11 @@ class Counted:
         """Return the network's own; autoencoders are not counted."""
         with self.span("autoencoder"):
             return self.network.decode(latents)
+
+    @property
+    def text_differs(self) -> bool:
+        """Whether captions must be encoded by it, as the network says."""
+        return isinstance(self.network, Worded) and self.network.text_differs
 
     def refuse_level(self, alpha: float) -> None:
         """Refuse a level that the network refuses.
