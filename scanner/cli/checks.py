@@ -114,6 +114,7 @@ def inspect(
         "picture": "{} x {} pixels".format(*found.image),
         "autoencoder's scale": "none" if found.vae_scale is None else f"{found.vae_scale:g}",
         "sampler": found.sampler,
+        "products a map": _products(found.latent[0], found.token_side),
         "alpha, clean to noisy": "{:.5f} to {:.5f}".format(*found.alphas),
         "text encoder": found.text_encoder or "none",
         "without a caption": found.null,
@@ -128,6 +129,15 @@ def inspect(
         rows["note"] = found.note
     for name, text in rows.items():
         progress.say(f"{name:<22}{text}")
+
+
+def _products(channels: int, token_side: int) -> str:
+    """Return how many products a map and branch takes by default, and why."""
+    from scanner.models.limits import Limits
+
+    has = Limits(1, attends=False, has_middle=False, channels=channels, token_side=token_side)
+    tokens = f", tokens of {token_side} x {token_side} positions" if token_side > 1 else ""
+    return f"{has.probes('structured')}: {channels} channels{tokens}"
 
 
 def _checks(

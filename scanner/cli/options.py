@@ -15,6 +15,7 @@ from scanner.spec import (
     DTYPES,
     MAPS,
     ONLY_AT_IMAGE,
+    ScanSpec,
     existing,
 )
 
@@ -89,7 +90,13 @@ MapBack = Annotated[
     ),
 ]
 Guidance = Annotated[float, typer.Option("--guidance-scale", help="Classifier-free guidance.")]
-Probes = Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")]
+Probes = Annotated[
+    str,
+    typer.Option(
+        help="Jacobian products per map and branch: a number, or `auto`: 16, and more where the "
+        "model's channels and tokens need them."
+    ),
+]
 Design = Annotated[
     str, typer.Option("--probe-design", help="`structured`, or `rademacher` as in the paper.")
 ]
@@ -206,6 +213,9 @@ RunOfFiles = Annotated[
 
 
 MAPS_DEFAULT = "default"
+AUTO = "auto"
+MOST_PROBES = 100_000
+"""More would be more than a latent has entries."""
 
 
 def with_options_of(
@@ -268,6 +278,19 @@ def names(
         words["default"] = existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source)
     listed = (name for part in parts for name in words.get(part, (part,)))
     return tuple(dict.fromkeys(listed))
+
+
+def probes(text: str) -> int:
+    """Return the probes that were asked for; a spec's default for ``auto``.
+
+    Raises:
+        ConfigError: If it is neither a positive number nor ``auto``.
+    """
+    if text == AUTO:
+        return ScanSpec().probes
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROBES:
+        raise ConfigError(f"--probes must be auto or from 1 to {MOST_PROBES}, got {text!r}")
+    return int(text)
 
 
 def batch_size(text: str) -> int | None:

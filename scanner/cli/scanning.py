@@ -38,7 +38,7 @@ def scan(
     steps: options.Steps = 50,
     map_back: options.MapBack = 0,
     guidance_scale: options.Guidance = 7.5,
-    probes: options.Probes = 16,
+    probes: options.Probes = options.AUTO,
     probe_design: options.Design = "structured",
     calibration: Annotated[
         Path | None,
@@ -153,7 +153,7 @@ def calibrate(
     steps: options.Steps = 50,
     map_back: options.MapBack = 0,
     guidance_scale: options.Guidance = 7.5,
-    probes: options.Probes = 16,
+    probes: options.Probes = options.AUTO,
     probe_design: options.Design = "structured",
     maps: options.Maps = options.MAPS_DEFAULT,
     source: options.Source = "generated",
@@ -231,7 +231,7 @@ def calibrate(
         steps=steps,
         map_back=map_back,
         guidance_scale=guidance_scale,
-        probes=probes,
+        probes=options.probes(probes),
         probe_design=probe_design,
         localize="all",
         dtype=dtype,
@@ -255,6 +255,7 @@ def calibrate(
         chunk_size=chunk_size,
         limit=limit,
         **options.over_model(lora, weights),
+        auto_probes=probes == options.AUTO,
     )
     resources = Resources(actors=actors, device=device, address=address)
     summary = run(job, resources, "calibrate", events)
@@ -323,7 +324,7 @@ def _work_folder(out: Path) -> Path:
 
 def job_of(
     *, shards: list[str], model: str, out: str | None, baseline: str, seeds: int, steps: int,
-    map_back: int = 0, guidance_scale: float, probes: int, probe_design: str,
+    map_back: int = 0, guidance_scale: float, probes: str, probe_design: str,
     calibration: Path | None,
     fpr: float | None, fdr: float | None,
     threshold: float | None, pixel_threshold: float | None, localize: str, detectors: str,
@@ -361,7 +362,7 @@ def job_of(
         steps=steps,
         map_back=map_back,
         guidance_scale=guidance_scale,
-        probes=probes,
+        probes=options.probes(probes),
         probe_design=probe_design,
         localize=localize,
         dtype=dtype,
@@ -393,6 +394,7 @@ def job_of(
         chunk_size=chunk_size,
         limit=limit,
         **options.over_model(lora, weights),
+        auto_probes=probes == options.AUTO,
     )
 
 
@@ -430,16 +432,21 @@ def _screen(path: Path | None, threshold: float | None, *, wanted: bool) -> floa
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it; say first how a baseline is read, where that is not obvious."""
+    """Scan, and show it; say first how a baseline is read and what products are taken.
+
+    Both only where it is not obvious.
+    """
     from scanner.cli.live import watching
     from scanner.engine import driver
-    from scanner.engine.identity import refuse
-    from scanner.models.limits import baseline_reading
+    from scanner.engine.identity import refuse, resolved
+    from scanner.models.limits import baseline_reading, limits
 
-    if job.baseline is not None:
-        refuse(job)
-        if said := baseline_reading(job.model, job.baseline):
-            progress.note(said)
+    refuse(job)
+    if job.baseline is not None and (said := baseline_reading(job.model, job.baseline)):
+        progress.note(said)
+    asked = resolved(job).spec
+    if asked.localize != "none" and (said := limits(job.model).probing(asked, job.auto_probes)):
+        progress.note(said)
     with watching(title, events) as heard:
         return driver.scan(job, resources, heard)
 

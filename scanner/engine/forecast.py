@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from scanner import calibration, models
-from scanner.engine.identity import identify, refuse
+from scanner.engine.identity import identify, refuse, resolved
 from scanner.engine.job import Job
 from scanner.engine.plan import Ledger, Plan
 from scanner.errors import ClusterError, ConfigError
 from scanner.io.census import REJECTED, Census, Distinct, census
 from scanner.io.results import Results
 from scanner.models.device import local_device
+from scanner.models.limits import limits
 from scanner.scan import methods, speed
 from scanner.scan.speed import Speed
 from scanner.spec import ScanSpec
@@ -114,6 +115,7 @@ def forecast(
         job, done.run = who.job, who.run
     elif is_here:
         refuse(job)
+        job = resolved(job)
     else:
         done.model_checked = False  # what a hub has is not downloaded to be counted with
     if job.results:
@@ -123,7 +125,7 @@ def forecast(
             kept = config.get("chunk_size", job.chunk_size)
             job, ledger = replace(job, chunk_size=kept), Ledger(results.commits(done.run))
     _count(done, job, ledger, progress)
-    channels = CHANNELS
+    channels = limits(job.model).channels if done.model_checked else CHANNELS
     if rate is not None:
         done.speed = Speed(1 / rate, VJP / rate)
     elif done.distinct:

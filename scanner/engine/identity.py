@@ -42,6 +42,7 @@ def identify(job: Job) -> Identity:
         ConfigError: If the model, the baseline or the calibration cannot be used.
     """
     refuse(job)
+    job = resolved(job)
     model = models.fingerprint(job.model, job.overlay)
     if job.baseline is not None:
         baseline = models.baseline_fingerprint(job.model, job.baseline)
@@ -54,6 +55,18 @@ def identify(job: Job) -> Identity:
             null.check(model, job.spec.only(source))
             nulls.append(null.fingerprint())
     return Identity(job, model, "+".join(nulls))
+
+
+def resolved(job: Job) -> Job:
+    """Return a job whose spec says how many products it takes.
+
+    Raises:
+        ConfigError: If the model is not there.
+    """
+    if not job.auto_probes:
+        return job
+    number = limits(job.model).probes(job.spec.probe_design)
+    return replace(job, spec=replace(job.spec, probes=number), auto_probes=False)
 
 
 def refuse(job: Job) -> None:

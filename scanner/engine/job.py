@@ -30,6 +30,7 @@ class Job:
         limit: At most this many samples, the first in shard order; null takes all.
         lora: Adapters over the model, ``FILE`` or ``FILE:SCALE`` each.
         weights: A file with another network's weights, in place of the model's, or null.
+        auto_probes: Whether the model's channels and tokens decide the spec's ``probes``.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Job:
     limit: int | None = None
     lora: tuple[str, ...] = ()
     weights: str | None = None
+    auto_probes: bool = False
 
     @property
     def overlay(self) -> Overlay:

@@ -1,6 +1,7 @@
 """What a model can serve, as its folder says it: read from its configurations, without weights."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig
 from scanner.models.overlay import OFF
 from scanner.parsing import object_from_json
+from scanner.spec import ScanSpec
 
 GAUSSIAN_TIMESTEPS = 1000
+USUAL_PROBES = 16
+"""Products of a map where the model needs no more."""
 _SHARED = (
     "_class_name", "in_channels", "sample_size", "cross_attention_dim", "joint_attention_dim",
     "pooled_projection_dim", "caption_channels", "cap_feat_dim", "patch_size",
@@ -49,6 +53,45 @@ class Limits:
     is_flow: bool = False
     channels: int = 4
     token_side: int = 1
+
+    def probes(self, design: str) -> int:
+        """Return how many products a map takes by default.
+
+        Of structured probes one round over the channels and the positions of a token, which mix
+        in every transformer; over more positions where 16 products reach so far.
+        """
+        if design != "structured":
+            return USUAL_PROBES
+        return self.channels * max(self.token_side, math.isqrt(USUAL_PROBES // self.channels)) ** 2
+
+    def probing(self, spec: ScanSpec, is_auto: bool) -> str:
+        """Return what is to be known of a scan's products, in a sentence; ``""`` if nothing is.
+
+        Args:
+            spec: What is asked, its probes a number.
+            is_auto: Whether the number is `probes`.
+        """
+        each = self.channels * self.token_side**2
+        round_of = f"{self.channels} channels"
+        if self.token_side > 1:
+            round_of += f" x {self.token_side} x {self.token_side} positions of a token"
+        if spec.probe_design != "structured" or (is_auto and spec.probes == USUAL_PROBES):
+            return ""
+        if is_auto:
+            return f"{spec.probes} products a map and branch: {round_of}"
+        if spec.probes < self.channels:
+            return (
+                f"--probes {spec.probes} is less than a structured round over {self.channels} "
+                f"channels: independent signs are taken instead (rademacher), and maps are "
+                f"noisier; --probes auto takes {self.probes(spec.probe_design)}"
+            )
+        if spec.probes < each:
+            return (
+                f"--probes {spec.probes} is less than a round over {round_of}: positions of one "
+                f"token share probes and blur each other; --probes auto takes "
+                f"{self.probes(spec.probe_design)}"
+            )
+        return ""
 
 
 def limits(model: str) -> Limits:
