@@ -23,6 +23,8 @@ MAPS = (
 )  # fmt: skip
 """Metrics of which a localized caption can have a map."""
 DEFAULT_MAPS = ("delta_s", "delta_h", "curvature")
+LARGEST_SIDE = 4096
+"""Of a picture, in pixels."""
 TIMESTEP = 61
 """Where images are noised to if nobody says; docs/methods.md compares."""
 LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
@@ -74,6 +76,7 @@ class ScanSpec:
         timestep: Training timestep to which an image is noised, where images are scored.
         captions: Whether an image is scored under its caption. Without, the empty caption's branch
             takes the caption's place, and the baseline network's takes the empty caption's.
+        size: Side of the model's pictures in pixels; null takes the model's own.
         fdr: False-discovery rate over all captions of a run instead, or null. What may pass is
             localized; which of it does is settled when the p-values are known.
         store_image: Whether localized rows carry the generated picture.
@@ -101,6 +104,7 @@ class ScanSpec:
     source: str = "generated"
     timestep: int = TIMESTEP
     captions: bool = True
+    size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -134,9 +138,19 @@ class ScanSpec:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         object.__setattr__(self, "detectors", _chosen("detectors", self.detectors, DETECTORS))
         object.__setattr__(self, "maps", _chosen("maps", self.maps, MAPS))
+        self._check_size()
         self._check_methods()
         self._check_source()
         self._check_screen()
+
+    def _check_size(self) -> None:
+        """Refuse pictures of no size that a model has.
+
+        Raises:
+            ConfigError: If the size is out of its range.
+        """
+        if self.size is not None and not 8 <= self.size <= LARGEST_SIDE:
+            raise ConfigError(f"size must be from 8 to {LARGEST_SIDE} pixels, got {self.size}")
 
     def _check_methods(self) -> None:
         """Refuse methods that this scan cannot serve.
@@ -217,25 +231,31 @@ class ScanSpec:
                 f"{self.steps} steps"
             )
 
-    def refuse_blind_start(self) -> None:
+    def refuse_blind_start(self, *, flow: bool = False) -> None:
         """Refuse what looks at the first step, for models whose first step holds no signal.
+
+        Args:
+            flow: Whether the model is a flow. What compares two branches at the first step is
+                then of its outputs and exists; maps are of scores, and do not.
 
         Raises:
             ConfigError: If something does.
         """
         asked = [name for name in AT_FIRST_STEP if name in self.detectors]
         asked += ["screen"] if self.screen is not None else []
-        if asked:
+        if asked and not flow:
             raise ConfigError(
                 f"{', '.join(asked)} must have a first step with signal, and this model's has none "
                 f"(rescale_betas_zero_snr): the scores of all captions are equal there; leave out "
                 f"{', '.join(asked)}"
             )
-        third_is_first = "anisotropy" in self.maps and self.steps == LEAST_STEPS["anisotropy"]
+        looks = "anisotropy" in (*self.maps, *self.detectors)
+        third_is_first = looks and self.steps == LEAST_STEPS["anisotropy"]
         if self.map_back == self.steps - 1 or third_is_first:
+            reason = "a flow" if flow else "rescale_betas_zero_snr"
             raise ConfigError(
-                "the maps are at the first step, where this model has no signal "
-                "(rescale_betas_zero_snr): take more steps or a smaller map_back"
+                f"the maps are at the first step, where this model has no signal ({reason}): take "
+                f"more steps or a smaller map_back"
             )
 
     def only(self, source: str) -> "ScanSpec":
@@ -267,7 +287,7 @@ class ScanSpec:
             del asked["detectors"]
         if self.maps == DEFAULT_MAPS:
             del asked["maps"]
-        for name in ("fdr", "screen"):
+        for name in ("fdr", "screen", "size"):
             if asked[name] is None:
                 del asked[name]
         if self.captions:
@@ -295,6 +315,8 @@ class ScanSpec:
         settings |= {name: getattr(self, name) for name in deciding}
         if not self.captions:
             settings["captions"] = False
+        if self.size is not None:
+            settings["size"] = self.size
         return settings
 
     def _without_effect(self) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, Level
 from scanner.numerics import maps
-from scanner.numerics.schedule import ddim_step
 from scanner.scan import stages
-from scanner.scan.stages import Draw
+from scanner.scan.methods import Setting
+from scanner.scan.stages import Branches, Draw
 from scanner.spec import ScanSpec
 
 Profile = dict[tuple[str, str, int], Tensor]
@@ -41,17 +41,9 @@ def profile(
     captions = setting.condition[: len(draws)]
     for step in range(spec.steps):
         level, pair = setting.level(step), torch.cat([x, x])
-        if level[1] == 0:  # both scores are -x: no map to take
-            _, x = stages.first_without_signal(setting, spec.guidance_scale, step, x)
-            continue
-        if step not in steps:
-            with torch.no_grad():
-                own, null = denoiser.score(pair, level, setting.condition).chunk(2)
-        else:
-            scores, diagonals = stages.score_and_diagonal(
-                setting.scores(level), pair, torch.cat([vectors, vectors], dim=1)
-            )
-            (own, null), (diagonal, other) = scores.chunk(2), diagonals.chunk(2)
+        if step in steps and level[1] > 0:  # where alpha is 0, both scores are -x: no map to take
+            both, diagonals = _measured(setting, level, pair, torch.cat([vectors, vectors], dim=1))
+            (own, null), (diagonal, other) = both.scores.chunk(2), diagonals.chunk(2)
             found["delta_s", "null", step] = maps.delta_s(own, null).cpu()
             found["delta_h", "null", step] = maps.delta_h(diagonal, other).cpu()
             for name, network in baselines.items():
@@ -60,5 +52,22 @@ def profile(
                 )
                 found["delta_s", name, step] = maps.delta_s(own, score).cpu()
                 found["delta_h", name, step] = maps.delta_h(diagonal, early).cpu()
-        x = ddim_step(x, null + spec.guidance_scale * (own - null), setting.schedule, step)
+        else:
+            with torch.no_grad():
+                both = stages.evaluated(setting, level, pair)
+        x = stages.guided_step(setting, both, spec.guidance_scale, step, x)
     return found
+
+
+def _measured(
+    setting: Setting, level: Level, pair: Tensor, vectors: Tensor
+) -> tuple[Branches, Tensor]:
+    """Evaluate both branches once, and return the diagonals of their Jacobians beside them."""
+    kept: list[Branches] = []
+
+    def scores(points: Tensor) -> Tensor:
+        kept.append(stages.evaluated(setting, level, points))
+        return kept[0].scores
+
+    _, diagonals = stages.score_and_diagonal(scores, pair, vectors)
+    return kept[0].detached(), diagonals

@@ -95,7 +95,7 @@ def measured(
         name: whole.reshape(*shape, *whole.shape[1:])
         for name, whole in ((name, np.concatenate(own)) for name, own in parts.items())
     }
-    timesteps = denoiser.schedule(spec.steps).timesteps
+    timesteps = [round(timestep) for timestep in denoiser.schedule(spec.steps).timesteps]
     choice = choose(maps, [known[caption.sha256] for caption in texts], timesteps)
     choice.evaluations = {"draws": len(draws), **counts}
     return choice

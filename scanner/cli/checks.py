@@ -96,6 +96,7 @@ def inspect(
 
     found = describe(model, local_device(device), dtype)
     without = () if found.attends else ("bright_ending", "combined")
+    without += () if found.has_middle else ("spread",)
     methods = {
         "detectors": [name for name in DETECTORS if name not in without],
         "maps": [name for name in MAPS if name not in without],
@@ -106,15 +107,17 @@ def inspect(
     millions = ", ".join(f"{name} {n / 1e6:.1f} M" for name, n in found.parameters.items())
     rows = {
         "model": found.model,
-        "class": found.family,
+        "family": found.kin,
         "fingerprint": found.fingerprint,
         "predicts": found.prediction,
         "latent": " x ".join(map(str, found.latent)),
         "picture": "{} x {} pixels".format(*found.image),
         "autoencoder's scale": "none" if found.vae_scale is None else f"{found.vae_scale:g}",
         "sampler": found.sampler,
+        "products a map": _products(found.latent[0], found.token_side),
         "alpha, clean to noisy": "{:.5f} to {:.5f}".format(*found.alphas),
         "text encoder": found.text_encoder or "none",
+        "without a caption": found.null,
         "parameters": millions or "none",
         "weights in memory": f"{found.bytes / 2**20:.0f} MiB",
         "detectors": ", ".join(methods["detectors"]),
@@ -122,8 +125,19 @@ def inspect(
         "one evaluation": f"{1000 * found.seconds:.1f} ms on {found.device}, "
         + ("finite" if found.finite else "NOT FINITE: try --dtype float32"),
     }
+    if found.note:
+        rows["note"] = found.note
     for name, text in rows.items():
         progress.say(f"{name:<22}{text}")
+
+
+def _products(channels: int, token_side: int) -> str:
+    """Return how many products a map and branch takes by default, and why."""
+    from scanner.models.limits import Limits
+
+    has = Limits(1, attends=False, has_middle=False, channels=channels, token_side=token_side)
+    tokens = f", tokens of {token_side} x {token_side} positions" if token_side > 1 else ""
+    return f"{has.probes('structured')}: {channels} channels{tokens}"
 
 
 def _checks(

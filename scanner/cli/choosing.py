@@ -28,7 +28,7 @@ def choose(
     seeds: Annotated[int, typer.Option(min=1, help="The most seeds to choose from.")] = 4,
     steps: options.Steps = 50,
     guidance_scale: options.Guidance = 7.5,
-    probes: options.Probes = 4,
+    probes: Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")] = 4,
     captions: Annotated[
         int, typer.Option(min=8, help="Captions to sample, half of them memorized if there are.")
     ] = 96,

@@ -19,6 +19,7 @@ from scanner.spec import (
     PROBE_DESIGNS,
     SOURCES,
     TIMESTEP,
+    ScanSpec,
     existing,
 )
 
@@ -50,7 +51,7 @@ Model = Annotated[
     str,
     typer.Option(
         "--model", "-m", show_default=False,
-        help="A diffusers Stable Diffusion pipeline folder, a hub id such as "
+        help="A diffusers text-to-image pipeline folder, a hub id such as "
         "CompVis/stable-diffusion-v1-4, or `gaussian`, a closed form for smoke tests.",
         rich_help_panel=OF_MODEL,
     ),
@@ -58,8 +59,34 @@ Model = Annotated[
 Baseline = Annotated[
     str,
     typer.Option(
-        help="`null`: the unconditional branch alone. Else a less-trained network beside it: a "
-        "U-Net folder, or a pipeline folder or hub id whose U-Net is taken.",
+        help="`null`: the unconditional branch alone. `off`: the model without its --lora and "
+        "--weights, too. Else a less-trained network beside it: a network's folder, or a pipeline "
+        "folder or hub id whose network is taken.",
+        rich_help_panel=OF_MODEL,
+    ),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A LoRA over the model: FILE.safetensors or FILE.safetensors:SCALE; repeat for "
+        "several. `--baseline off` is the model without.",
+        show_default=False,
+        rich_help_panel=OF_MODEL,
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="A .safetensors file of a fine-tuned network, which takes the place of the model's.",
+        show_default=False,
+        rich_help_panel=OF_MODEL,
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of the model's pictures, in pixels; default the model's own.",
+        show_default=False,
         rich_help_panel=OF_MODEL,
     ),
 ]
@@ -100,7 +127,12 @@ Guidance = Annotated[
     typer.Option("--guidance-scale", help="Classifier-free guidance.", rich_help_panel=OF_SCORES),
 ]
 Probes = Annotated[
-    int, typer.Option(min=1, help="Jacobian products per map and branch.", rich_help_panel=OF_MAPS)
+    str,
+    typer.Option(
+        help="Jacobian products per map and branch: a number, or `auto`: 16, and more where the "
+        "model's channels and tokens need them.",
+        rich_help_panel=OF_MAPS,
+    ),
 ]
 Design = Annotated[
     str,
@@ -325,10 +357,16 @@ Evidence = Annotated[
     ),
 ]
 MAPS_DEFAULT = "default"
+AUTO = "auto"
+MOST_PROBES = 100_000
+"""More would be more than a latent has entries."""
 
 
 def scoring(
     baseline: Baseline = "null",
+    lora: Lora = None,
+    weights: Weights = None,
+    size: Size = None,
     dtype: Dtype = "float32",
     seeds: Seeds = 1,
     steps: Steps = 50,
@@ -337,7 +375,7 @@ def scoring(
     timestep: Timestep = TIMESTEP,
     captions: Captions = True,
     map_back: MapBack = 0,
-    probes: Probes = 16,
+    probes: Probes = AUTO,
     probe_design: Design = "structured",
     maps: Maps = MAPS_DEFAULT,
 ) -> None:
@@ -464,6 +502,19 @@ def batch_size(text: str) -> int | None:
     return int(text)
 
 
+def probes(text: str) -> int:
+    """Return the probes that were asked for; a spec's default for ``auto``.
+
+    Raises:
+        ConfigError: If it is neither a positive number nor ``auto``.
+    """
+    if text == AUTO:
+        return ScanSpec().probes
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROBES:
+        raise ConfigError(f"--probes must be auto or from 1 to {MOST_PROBES}, got {text!r}")
+    return int(text)
+
+
 def check_device(device: str, dtype: str) -> None:
     """Refuse a device or a precision that there is not.
 
@@ -482,4 +533,17 @@ def located(model: str) -> str:
 
 def network(baseline: str) -> str | None:
     """Return where the less-trained network lies; null for the unconditional branch alone."""
-    return None if baseline == "null" else located(baseline)
+    return None if baseline == "null" else baseline if baseline == "off" else located(baseline)
+
+
+def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:
+    """Return LoRAs and weights as a job has them, with absolute paths.
+
+    Raises:
+        ConfigError: If a scale is no number, or a file is named twice.
+    """
+    from scanner.models.overlay import overlay
+
+    found = overlay(lora or (), weights)
+    loras = tuple(f"{each.file}:{each.scale:g}" for each in found.loras)
+    return {"lora": loras, "weights": found.weights}

@@ -152,6 +152,7 @@ def calibrate(
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
+        **_over_model(asked),
     )
     resources = Resources(**{name: asked[name] for name in ("actors", "device", "address")})
     events = asked["events"]
@@ -291,19 +292,27 @@ def job_of(
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
+        **_over_model(asked),
     )
+
+
+def _over_model(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a job says of LoRAs, weights and products that the model chooses."""
+    found = options.over_model(asked["lora"], asked["weights"])
+    return found | {"auto_probes": asked["probes"] == options.AUTO}
 
 
 def _spec(asked: dict[str, Any], **more: Any) -> ScanSpec:
     """Return the spec of the options of `options.scoring`, and of what a command adds."""
     names = (
-        "steps", "map_back", "guidance_scale", "probes", "probe_design", "dtype", "source",
-        "timestep", "captions",
+        "steps", "map_back", "guidance_scale", "probe_design", "dtype", "source", "timestep",
+        "captions", "size",
     )  # fmt: skip
     maps = options.names(asked["maps"], MAPS, asked["source"], captions=asked["captions"])
     return ScanSpec(
         seeds=tuple(range(asked["seeds"])),
         maps=maps,
+        probes=options.probes(asked["probes"]),
         **{name: asked[name] for name in names},
         **more,
     )
@@ -363,16 +372,21 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it; say first how a baseline is read, where that is not obvious."""
+    """Scan, and show it; say first how a baseline is read and what products are taken.
+
+    Both only where it is not obvious.
+    """
     from scanner.cli.live import watching
     from scanner.engine import driver
-    from scanner.engine.identity import refuse
-    from scanner.models.limits import baseline_reading
+    from scanner.engine.identity import refuse, resolved
+    from scanner.models.limits import baseline_reading, limits
 
-    if job.baseline is not None:
-        refuse(job)
-        if said := baseline_reading(job.model, job.baseline):
-            progress.note(said)
+    refuse(job)
+    if job.baseline is not None and (said := baseline_reading(job.model, job.baseline)):
+        progress.note(said)
+    asked = resolved(job).spec
+    if asked.localize != "none" and (said := limits(job.model).probing(asked, job.auto_probes)):
+        progress.note(said)
     with watching(title, events) as heard:
         return driver.scan(job, resources, heard)
 

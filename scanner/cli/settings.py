@@ -20,7 +20,7 @@ VARIABLE = "MEMSCAN_CONFIG"
 _UNTYPED = ("DEFAULT",)
 _FROM_CALIBRATION = (
     "steps", "guidance_scale", "probes", "probe_design", "dtype", "map_back", "source", "timestep",
-    "captions",
+    "captions", "size",
 )  # fmt: skip
 """Settings that a calibration keeps under the name of their option."""
 
@@ -82,6 +82,8 @@ def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, 
     seeds = list(settings.get("seeds") or ())
     if seeds and seeds == list(range(len(seeds))):
         found["seeds"] = len(seeds)
+    if "probes" in found:
+        found["probes"] = str(found["probes"])
     return {name: value for name, value in found.items() if _is_untyped(context, name)}
 
 

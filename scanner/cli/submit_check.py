@@ -13,7 +13,7 @@ HERE_ONLY = {"submit", "jobs"}
 WRITTEN = {"out", "state", "results", "events", "figures", "figure", "coco", "catalogue"}
 """Parameters that name what is written, or what earlier commands wrote."""
 SHARDS = {"shards", "corpus"}
-MODELS = {"model", "baseline"}
+MODELS = {"model", "baseline", "lora", "weights"}
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # a path object has lost one of its slashes
 

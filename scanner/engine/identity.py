@@ -43,7 +43,8 @@ def identify(job: Job) -> RunIdentity:
         ConfigError: If the model, the baseline or the calibration cannot be used.
     """
     refuse(job)
-    model = models.fingerprint(job.model)
+    job = resolved(job)
+    model = models.fingerprint(job.model, job.overlay)
     if job.baseline is not None:
         baseline = models.baseline_fingerprint(job.model, job.baseline)
         job = replace(job, spec=replace(job.spec, baseline=baseline))
@@ -55,6 +56,18 @@ def identify(job: Job) -> RunIdentity:
             null.check(model, job.spec.only(source))
             nulls.append(null.fingerprint())
     return RunIdentity(job, model, "+".join(nulls))
+
+
+def resolved(job: Job) -> Job:
+    """Return a job whose spec says how many products it takes.
+
+    Raises:
+        ConfigError: If the model is not there.
+    """
+    if not job.auto_probes:
+        return job
+    number = limits(job.model).probes(job.spec.probe_design)
+    return replace(job, spec=replace(job.spec, probes=number), auto_probes=False)
 
 
 def refuse(job: Job) -> None:
@@ -76,6 +89,8 @@ def refuse(job: Job) -> None:
         )
     if has.scheduler is not None:
         _refuse_levels(job, has.scheduler)
+    if has.is_flow:
+        _refuse_flow(job)
     if not (has.attends and has.has_middle):
         from scanner.scan import methods  # takes torch
 
@@ -88,8 +103,26 @@ def refuse(job: Job) -> None:
             raise ConfigError(
                 f"spread needs a network with a middle block; {job.model} has none: leave it out"
             )
+    if job.overlay and job.model == models.GAUSSIAN:
+        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
+    job.overlay.refuse()
     if job.baseline is not None:
         refuse_baseline(job.model, job.baseline)
+
+
+def _refuse_flow(job: Job) -> None:
+    """Refuse maps of a flow where it has no signal, and images without noise.
+
+    Raises:
+        ConfigError: If they are asked for.
+    """
+    if job.spec.source != "image":
+        job.spec.only("generated").refuse_blind_start(flow=True)
+    if job.spec.source != "generated" and job.spec.timestep == 0:
+        raise ConfigError(
+            f"timestep 0 of {job.model}, a flow, has no noise: take one from 1 on (its noise is "
+            f"timestep / 1000)"
+        )
 
 
 def _refuse_levels(job: Job, scheduler: SchedulerConfig) -> None:

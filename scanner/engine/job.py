@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.errors import ConfigError
+from scanner.models.overlay import OFF, Overlay, overlay
 from scanner.spec import DEVICES, ScanSpec
 
 
@@ -27,6 +28,9 @@ class Job:
         batch_size: Draws at a time on a device; null finds out what it can take.
         chunk_size: Samples per commit. A run keeps the size that it was begun with.
         limit: At most this many samples, the first in shard order; null takes all.
+        lora: Adapters over the model, ``FILE`` or ``FILE:SCALE`` each.
+        weights: A file with another network's weights, in place of the model's, or null.
+        auto_probes: Whether the model's channels and tokens decide the spec's ``probes``.
     """
 
     model: str
@@ -40,6 +44,14 @@ class Job:
     batch_size: int | None = None
     chunk_size: int = 256
     limit: int | None = None
+    lora: tuple[str, ...] = ()
+    weights: str | None = None
+    auto_probes: bool = False
+
+    @property
+    def overlay(self) -> Overlay:
+        """What is laid over the model."""
+        return overlay(self.lora, self.weights)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -47,6 +59,8 @@ class Job:
         Raises:
             ConfigError: If a field is out of its range.
         """
+        if self.baseline == OFF and not self.overlay:
+            raise ConfigError("--baseline off is the base of --lora or --weights: give one of them")
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
         if self.spec.fdr is not None and self.calibration is None:

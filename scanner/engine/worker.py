@@ -181,7 +181,9 @@ def build_scanner(job: Job, device: str) -> "Scanner":
     from scanner.scan.scanner import Scanner
 
     def load(dtype: str) -> "Loaded":
-        denoiser = models.load(job.model, device=device, dtype=dtype)
+        denoiser = models.load(
+            job.model, device=device, dtype=dtype, side=job.spec.size, overlay=job.overlay
+        )
         if job.baseline is None:
             return denoiser, None
         network = models.load_baseline(job.baseline, denoiser, dtype)
@@ -244,7 +246,8 @@ class Worker:
 
     def _open(self) -> ActorInfo:
         start = time.perf_counter()
-        if self._fingerprint and models.fingerprint(self._job.model) != self._fingerprint:
+        own = models.fingerprint(self._job.model, self._job.overlay) if self._fingerprint else ""
+        if own != self._fingerprint:
             raise ConfigError(
                 f"{self._job.model} on {platform.node()} is not the model that the driver "
                 f"has ({self._fingerprint}): put the same files on every node"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.errors import ConfigError
+from scanner.models.overlay import OFF, Overlay
 from scanner.parsing import object_from_json
 
 if TYPE_CHECKING:
@@ -17,29 +18,24 @@ GAUSSIAN = "gaussian"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # both warn at import about what
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # text-to-image does not use
 
-_MARKS = ("model_index.json", "config.json", "unet/config.json")
-_OTHERS = {
-    "XL": "it has two text encoders and conditions on sizes",
-    "StableDiffusion3": "it learns a flow, with a transformer",
-    "Flux": "it learns a flow, with a transformer",
-    "PixArt": "its network is a transformer",
-    "Sana": "its network is a transformer",
-    "Kandinsky": "it goes through image embeddings",
-    "Inpaint": "its network takes a mask and a picture too",
-    "Upscale": "its network takes a picture too",
-    "Depth2Img": "its network takes a depth map too",
-}
-"""Parts of pipeline classes that people bring, and why they cannot be audited."""
+_MARKS = ("model_index.json", "config.json", "unet/config.json", "transformer/config.json")
+_NOTHING_OFF = "--baseline off is the base of --lora or --weights: give one of them"
+_BARE = ("", ".", "unet", "transformer")
 _KEPT = {".json", ".safetensors", ".txt", ".model"}
 
 
-def load(model: str, *, device: str = "cpu", dtype: str = "float32") -> "Denoiser":
+def load(
+    model: str, *, device: str = "cpu", dtype: str = "float32", side: int | None = None,
+    overlay: Overlay | None = None,
+) -> "Denoiser":  # fmt: skip
     """Load a model.
 
     Args:
         model: A diffusers pipeline folder, a hub id, or ``gaussian``.
         device: Such as ``cpu`` or ``cuda``.
         dtype: Precision of the network.
+        side: Of its pictures, in pixels; null takes what the model says.
+        overlay: Adapters and weights over it, if any.
 
     Raises:
         ConfigError: If it is not there or cannot be read; the text says what was expected.
@@ -48,53 +44,21 @@ def load(model: str, *, device: str = "cpu", dtype: str = "float32") -> "Denoise
         from scanner.models.gaussian import Gaussian
 
         return Gaussian(device)
-    from scanner.models import stable_diffusion
-    from scanner.models.limits import limits
+    from scanner.models import limits, loading
 
-    limits(model)
+    limits.limits(model)
     folder = folder_of(model)
-    return stable_diffusion.load(str(folder), device, dtype)
-
-
-def refuse_others(model: str, folder: Path) -> None:
-    """Say what a model is that memscan does not know, before a library fails at it.
-
-    Raises:
-        ConfigError: If it is no pipeline, or of another class, or its weights are pickled.
-    """
-    index = folder / "model_index.json"
-    if not index.exists():
-        raise ConfigError(f"{model} is a network alone, without model_index.json: give a pipeline")
-    try:
-        found = object_from_json(index.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{index} cannot be read: {error}") from error
-    kind = found.get("_class_name", "")
-    if not isinstance(kind, str):
-        raise ConfigError(f"{index} must name the class of its pipeline, got {kind!r}")
-    reason = next((reason for part, reason in _OTHERS.items() if part in kind), None)
-    if reason is None and (folder / "transformer").is_dir():
-        kind, reason = kind or "pipeline of another class", "its network is a transformer"
-    if reason is not None:
-        raise ConfigError(
-            f"{model} is a {kind}: {reason}; memscan audits Stable Diffusion 1 and 2 and their kin"
-        )
-    for part in ("unet", "vae", "text_encoder"):
-        files = [p.suffix for p in (folder / part).glob("*")]
-        if ".bin" in files and ".safetensors" not in files:
-            raise ConfigError(
-                f"{model} has pickled weights in {part}/, which run code when they are loaded: "
-                f"convert them (pipeline.save_pretrained with safe_serialization) where you "
-                f"trust them"
-            )
+    family, index = limits.opened(model)
+    return loading.load(str(folder), family, index, device, dtype, side, overlay)
 
 
 def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":
-    """Load a less-trained network that shares all but its U-Net with ``denoiser``.
+    """Load a less-trained network that shares all but its network with ``denoiser``.
 
     Args:
-        source: A pipeline folder or hub id, whose U-Net and scheduler are taken, or a U-Net
-            folder: its output is read as the model's is.
+        source: A pipeline folder or hub id, whose network and scheduler are taken, or a
+            network's folder: its output is read as the model's is. ``off`` is the base of the
+            model's own adapters and weights; of adapters it needs no weights of its own.
         denoiser: The model under audit.
         dtype: Precision of the network.
 
@@ -102,18 +66,27 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
         ConfigError: If it cannot be read, the two do not share a latent space, or its output
             cannot be turned into a score.
     """
-    from scanner.models import limits, stable_diffusion
+    from scanner.models import diffusion, limits, loading
 
-    if not isinstance(denoiser, stable_diffusion.StableDiffusion):
-        raise ConfigError("a baseline network needs a Stable Diffusion model beside it")
-    scheduler = limits.baseline_scheduler(denoiser.levels, source)
-    unet = stable_diffusion.load_unet(str(folder_of(source)), dtype)
-    return denoiser.with_unet(unet, scheduler)
+    if not isinstance(denoiser, diffusion.Diffusion):
+        raise ConfigError("a baseline network needs a diffusers pipeline beside it")
+    if source == OFF:
+        if not denoiser.overlay:
+            raise ConfigError(_NOTHING_OFF)
+        off = denoiser.off() if denoiser.overlay.loras else denoiser
+        if denoiser.overlay.weights is None:
+            return off
+        return off.with_network(loading.load_network(denoiser.folder, denoiser, dtype))
+    scheduler = None
+    if denoiser.levels is not None:
+        scheduler = limits.baseline_scheduler(denoiser.levels, source)
+    network = loading.load_network(str(folder_of(source)), denoiser, dtype)
+    return denoiser.with_network(network, scheduler)
 
 
 def baseline_name(source: str) -> str:
     """Return what a baseline is called in the tables: its folder's name, or the id's last part."""
-    parts = [part for part in source.replace("\\", "/").split("/") if part not in ("", ".", "unet")]
+    parts = [part for part in source.replace("\\", "/").split("/") if part not in _BARE]
     return parts[-1] if parts else "baseline"
 
 
@@ -157,6 +130,10 @@ def _snapshot(model: str) -> Path:
                     "*ema-pruned*",
                     "safety_checker/*",
                     "v*-*.safetensors",
+                    "flux1-*.safetensors",
+                    "ae.safetensors",
+                    "sd3*.safetensors",
+                    "sd_xl*.safetensors",
                 ],
             )
         )
@@ -167,8 +144,8 @@ def _snapshot(model: str) -> Path:
         ) from error
 
 
-def fingerprint(model: str) -> str:
-    """Return twelve hex digits of a model's weights and configurations.
+def fingerprint(model: str, overlay: Overlay | None = None) -> str:
+    """Return twelve hex digits of a model's weights and configurations, and of what is over it.
 
     Two copies of one model share it, wherever they lie. Models of linspace and trailing spacing
     carry a mark beside: runs of earlier versions, which followed other levels, are others.
@@ -176,6 +153,8 @@ def fingerprint(model: str) -> str:
     Raises:
         ConfigError: If the model is not there.
     """
+    if overlay:
+        return overlay.fingerprint(fingerprint(model))
     if model == GAUSSIAN:
         return hashlib.sha256(b"gaussian-1").hexdigest()[:12]
     folder = folder_of(model)
@@ -199,9 +178,14 @@ def baseline_fingerprint(model: str, baseline: str) -> str:
         ConfigError: If one of them is not there or cannot be read.
     """
     from scanner.models.levels import SchedulerConfig
-    from scanner.models.limits import baseline_scheduler, scheduler_of
+    from scanner.models.limits import baseline_scheduler, limits
 
-    own = SchedulerConfig.of(scheduler_of(model))
+    if baseline == OFF:
+        return hashlib.sha256(f"{fingerprint(model)} off".encode()).hexdigest()[:12]
+
+    own = limits(model).scheduler
+    if own is None:
+        return fingerprint(baseline)
     scheduler = baseline_scheduler(own, baseline)
     alone = fingerprint(baseline)
     if scheduler is None or own.reads_like(SchedulerConfig.of(scheduler)):

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from scanner.numerics.schedule import Prediction, Schedule
 
+Level = tuple[float, float, float]
+"""Timestep, alpha and sigma."""
+
 
 class Denoiser(Protocol):
-    """A conditional generative model, seen through its score.
+    """A conditional generative model, seen through its network's output and its score.
 
-    Every method of the package is written against this. Epsilon and velocity networks are
-    adapters; so are closed forms.
+    Every method of the package is written against this. Networks of every target (noise, clean
+    latent, velocity, flow) are adapters; so are closed forms.
     """
 
     latent_shape: tuple[int, int, int]
@@ -25,7 +28,7 @@ class Denoiser(Protocol):
     """Where latents live."""
 
     def schedule(self, steps: int) -> Schedule:
-        """Return the noise levels that a DDIM sampler of so many steps visits."""
+        """Return the noise levels that the sampler of so many steps visits."""
         ...
 
     def single(self, timestep: int) -> Schedule:
@@ -48,8 +51,20 @@ class Denoiser(Protocol):
         """
         ...
 
-    def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
+    def predict(self, x: Tensor, level: Level, condition: Tensor) -> Prediction:
+        """Return the network's output at ``x``, ``(B, C, H, W)`` float32; differentiable.
+
+        Args:
+            x: ``(B, C, H, W)`` float32.
+            level: Timestep, alpha and sigma.
+            condition: ``(B, *)`` from `encode`.
+        """
+        ...
+
+    def score(self, x: Tensor, level: Level, condition: Tensor) -> Tensor:
         """Return the score at ``x``, ``(B, C, H, W)`` float32, in 1 / latent; differentiable.
+
+        That of what `predict` returns. At alpha = 0 it says nothing of the model.
 
         Args:
             x: ``(B, C, H, W)`` float32.
@@ -71,35 +86,14 @@ class HasAttention(Protocol):
         """Return where each caption's end-of-text token stands among its states, ``(B,)``."""
         ...
 
-    def score_and_attention(
-        self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the score, and the attention that the first samples pay to one token each.
+    def attention(self, tokens: Tensor) -> AbstractContextManager[list[Tensor]]:
+        """Collect the attention that the first samples pay to one token each.
+
+        Of the evaluation inside; the list is filled at the end: ``(N, H, W)`` float32, 0 to 1.
 
         Args:
-            x: ``(B, C, H, W)`` float32.
-            level: Timestep, alpha and sigma.
-            condition: ``(B, *)`` from `Denoiser.encode`.
             tokens: Position of the token in each of the first N samples, ``(N,)``.
-
-        Returns:
-            The score as `Denoiser.score` gives it, and ``(N, H, W)`` float32, 0 to 1.
         """
-        ...
-
-
-@runtime_checkable
-class HasPrediction(Protocol):
-    """What a denoiser adds to `Denoiser` that can sample from a level without signal.
-
-    At alpha = 0 the score is that of the noise alone, whatever the model; the network's output
-    says more.
-    """
-
-    def predict(
-        self, x: Tensor, level: tuple[int, float, float], condition: Tensor
-    ) -> tuple[Tensor, Prediction]:
-        """Return the score as `Denoiser.score` gives it, and the output behind it."""
         ...
 
 
@@ -113,6 +107,16 @@ class HasLevels(Protocol):
         Raises:
             ConfigError: If it was not.
         """
+        ...
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """What a baseline adds to `Denoiser` whose text encoders may be others than the model's."""
+
+    @property
+    def text_differs(self) -> bool:
+        """Whether captions must be encoded by it."""
         ...
 
 

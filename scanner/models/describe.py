@@ -9,14 +9,17 @@ import torch
 from scanner import models
 from scanner.errors import ConfigError
 from scanner.models import attention
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, Level
+from scanner.models.diffusion import Diffusion
 from scanner.models.limits import limits
-from scanner.models.stable_diffusion import StableDiffusion
+from scanner.models.unet import UNetDiffusion
 
 SECONDS = 2.0
 """How long evaluations are repeated for the best time, which a busy machine hides."""
 STEPS = 50
 """Of the sampler that is described, where the model has as many timesteps."""
+LONGEST = 100_000
+"""Tokenizers without a limit say a larger number of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,7 @@ class Description:
     Attributes:
         model: As it was named.
         family: The class that drives it.
+        kin: The family of models, for a person.
         fingerprint: What names it in a run.
         prediction: What its network predicts.
         latent: Channels, height and width.
@@ -35,7 +39,11 @@ class Description:
         sampler: The timesteps that a DDIM sampler of `STEPS` steps visits, in a sentence.
         text_encoder: Class, tokens and width, or ``""``.
         parameters: Numbers in every part.
+        null: What its unconditional branch is.
+        token_side: Side of the square of latent positions that share a token of its network.
+        note: What its results mean beside others', or ``""``.
         attends: Whether it has cross attention, which Bright Ending needs.
+        has_middle: Whether it has a middle block, which ``spread`` needs.
         device: Where the evaluation ran.
         bytes: Of the weights there.
         seconds: For one evaluation of one sample, the best of those that two seconds hold.
@@ -44,6 +52,7 @@ class Description:
 
     model: str
     family: str
+    kin: str
     fingerprint: str
     prediction: str
     latent: tuple[int, int, int]
@@ -53,7 +62,11 @@ class Description:
     sampler: str
     text_encoder: str
     parameters: dict[str, int]
+    null: str
+    token_side: int
+    note: str
     attends: bool
+    has_middle: bool
     device: str
     bytes: int
     seconds: float
@@ -86,7 +99,7 @@ def describe(model: str, device: str = "cpu", dtype: str = "float32") -> Descrip
 
 @torch.no_grad()
 def _evaluated(
-    denoiser: Denoiser, x: torch.Tensor, level: tuple[int, float, float], condition: torch.Tensor
+    denoiser: Denoiser, x: torch.Tensor, level: Level, condition: torch.Tensor
 ) -> tuple[float, bool]:
     best, finite, end, times = float("inf"), True, time.perf_counter() + SECONDS, 0
     while times < 2 or time.perf_counter() < end:  # the first warms up
@@ -99,32 +112,64 @@ def _evaluated(
 
 
 def _sampler(denoiser: Denoiser, steps: int) -> str:
-    if isinstance(denoiser, StableDiffusion):
+    if isinstance(denoiser, Diffusion) and denoiser.levels is not None:
         return denoiser.levels.described(steps)
-    timesteps = denoiser.schedule(steps).timesteps
+    schedule = denoiser.schedule(steps)
+    if schedule.flow:
+        sigmas = schedule.sigmas
+        return (
+            f"a flow's, {steps} steps: sigma {sigmas[0]:.4g}, {sigmas[1]:.4g} ... "
+            f"{sigmas[-2]:.4g}; the first holds no signal"
+        )
+    timesteps = schedule.timesteps
     return f"leading spacing, {steps} steps: {timesteps[0]} ... {timesteps[-1]}"
 
 
 def _inside(denoiser: Denoiser) -> dict[str, Any]:
     """Return what only a pipeline has."""
-    if not isinstance(denoiser, StableDiffusion):
+    if not isinstance(denoiser, Diffusion):
         return {
-            "prediction": "the score itself", "vae_scale": None, "text_encoder": "",
-            "parameters": {}, "attends": False, "bytes": 0,
+            "kin": "a closed form", "prediction": "the score itself", "vae_scale": None,
+            "text_encoder": "", "parameters": {}, "attends": False, "has_middle": False,
+            "bytes": 0, "null": "the empty caption", "token_side": 1, "note": "",
         }  # fmt: skip
-    text = denoiser.text_encoder
-    parts = {"unet": denoiser.unet, "vae": denoiser.vae, "text_encoder": text}
-    weights = {name: list(part.parameters()) for name, part in parts.items()}
-    try:
-        attends = bool(attention.finest_cross_attention(denoiser.unet))
-    except ConfigError:
-        attends = False
-    tokens = denoiser.tokenizer.model_max_length
+    family = denoiser.family
+    weights = {name: list(part.parameters()) for name, part in denoiser.modules().items()}
     return {
+        "kin": family.name,
         "prediction": denoiser.prediction,
-        "vae_scale": float(denoiser.vae.config["scaling_factor"]),
-        "text_encoder": f"{type(text).__name__}, {tokens} tokens, width {text.config.hidden_size}",
+        "vae_scale": denoiser.autoencoder.scale,
+        "text_encoder": _text_encoders(denoiser),
         "parameters": {name: sum(p.numel() for p in each) for name, each in weights.items()},
-        "attends": attends,
+        "attends": _attends(denoiser),
+        "has_middle": getattr(denoiser.network, "mid_block", None) is not None,
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),
+        "null": family.null,
+        "token_side": denoiser.token_side,
+        "note": family.note,
     }
+
+
+def _attends(denoiser: Diffusion) -> bool:
+    if not isinstance(denoiser, UNetDiffusion):
+        return False
+    try:
+        return bool(attention.finest_cross_attention(denoiser.network))
+    except ConfigError:
+        return False
+
+
+def _text_encoders(denoiser: Diffusion) -> str:
+    """Return classes, tokens and widths of the text encoders in a line."""
+    said = list[str]()
+    for name, part in denoiser.modules().items():
+        if not name.startswith("text_encoder"):
+            continue
+        tokenizer = getattr(denoiser.pipeline, name.replace("text_encoder", "tokenizer"), None)
+        tokens = getattr(tokenizer, "model_max_length", 0)
+        config: Any = part.config
+        width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
+        width = width or config.get_text_config().hidden_size
+        long = f"{tokens} tokens, " if tokens < LONGEST else ""
+        said.append(f"{type(part).__name__}, {long}width {width}")
+    return "; ".join(said)

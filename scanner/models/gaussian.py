@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scanner.models.base import Level
 from scanner.models.limits import GAUSSIAN_TIMESTEPS
-from scanner.numerics.schedule import Schedule
+from scanner.numerics.schedule import Prediction, Schedule
 
 
 class Gaussian:
@@ -48,7 +49,11 @@ class Gaussian:
         """Return means and variances, ``(B, 2, C, H, W)``."""
         return torch.stack([self._moments(caption) for caption in captions]).to(self.device)
 
-    def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
+    def predict(self, x: Tensor, level: Level, condition: Tensor) -> Prediction:
+        """Return what a network that predicts the noise would put out."""
+        return Prediction(self.score(x, level, condition) * -level[2], 1.0, 0.0)
+
+    def score(self, x: Tensor, level: Level, condition: Tensor) -> Tensor:
         """Return the closed form."""
         _, alpha, sigma = level
         mean, variance = condition.unbind(dim=1)

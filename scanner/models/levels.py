@@ -8,7 +8,7 @@ import numpy as np
 
 from scanner.errors import ConfigError
 
-PREDICTIONS = ("epsilon", "v_prediction")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """What networks may predict: memscan can turn these into a score."""
 SPACINGS = ("leading", "trailing", "linspace")
 """How samplers may space their timesteps."""
@@ -125,7 +125,7 @@ def refuse_scheduler(config: Mapping[str, Any]) -> None:
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS:
         raise ConfigError(
-            f"the network must predict epsilon or v_prediction, its scheduler says "
+            f"the network must predict {', '.join(PREDICTIONS)}, its scheduler says "
             f"{prediction!r}: memscan cannot turn that into a score yet"
         )
     spacing = config.get("timestep_spacing", "leading")

@@ -1,6 +1,7 @@
 """What a model can serve, as its folder says it: read from its configurations, without weights."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,27 +9,25 @@ from typing import Any
 
 from scanner import models
 from scanner.errors import ConfigError
+from scanner.models.configs import read_config
+from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig
+from scanner.models.overlay import OFF
 from scanner.parsing import object_from_json
+from scanner.spec import ScanSpec
 
 GAUSSIAN_TIMESTEPS = 1000
-_LARGEST = 1e7
-"""No setting of a network is a larger number."""
-_RANGES = {
-    "num_train_timesteps": (1, 100_000), "beta_start": (0, 1), "beta_end": (0, 1),
-    "trained_betas": (0, 1), "steps_offset": (0, 100_000), "sample_size": (1, 4096),
-    "in_channels": (1, 1024), "out_channels": (1, 1024), "latent_channels": (1, 1024),
-    "block_out_channels": (1, 16_384), "layers_per_block": (1, 64),
-}  # fmt: skip
-"""Least and largest of a setting's number, or of the numbers in its list."""
-_KINDS = {
-    "num_train_timesteps": int, "prediction_type": str, "beta_schedule": str,
-    "timestep_spacing": str, "trained_betas": list | None, "steps_offset": int,
-    "down_block_types": list, "up_block_types": list, "block_out_channels": list,
-    "sample_size": int | list, "in_channels": int, "out_channels": int,
-}  # fmt: skip
-_SHARED = ("in_channels", "sample_size", "cross_attention_dim")
-"""What a U-Net's configuration says of its latents and its text states."""
+USUAL_PROBES = 16
+"""Products of a map where the model needs no more."""
+_SHARED = (
+    "_class_name", "in_channels", "sample_size", "cross_attention_dim", "joint_attention_dim",
+    "pooled_projection_dim", "caption_channels", "cap_feat_dim", "patch_size",
+)  # fmt: skip
+"""What a network's configuration says of its class, its latents and its text states."""
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+"""Of what the parts of a pipeline may be."""
+_PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+"""What weights are pickled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,59 @@ class Limits:
             noised to one of them.
         attends: Whether its down blocks have cross attention over text.
         has_middle: Whether it has a middle block.
-        scheduler: What its scheduler says; null of a model without one.
+        scheduler: What its scheduler says; null of a flow, and of a model without one.
+        is_flow: Whether it is a flow: its first step holds no signal, and timestep t is the
+            level ``sigma = t / timesteps``.
+        channels: Of a latent.
+        token_side: Side of the square of latent positions that share one token of the network.
     """
 
     timesteps: int
     attends: bool
     has_middle: bool
     scheduler: SchedulerConfig | None = None
+    is_flow: bool = False
+    channels: int = 4
+    token_side: int = 1
+
+    def probes(self, design: str) -> int:
+        """Return how many products a map takes by default.
+
+        Of structured probes one round over the channels and the positions of a token, which mix
+        in every transformer; over more positions where 16 products reach so far.
+        """
+        if design != "structured":
+            return USUAL_PROBES
+        return self.channels * max(self.token_side, math.isqrt(USUAL_PROBES // self.channels)) ** 2
+
+    def probing(self, spec: ScanSpec, is_auto: bool) -> str:
+        """Return what is to be known of a scan's products, in a sentence; ``""`` if nothing is.
+
+        Args:
+            spec: What is asked, its probes a number.
+            is_auto: Whether the number is `probes`.
+        """
+        each = self.channels * self.token_side**2
+        round_of = f"{self.channels} channels"
+        if self.token_side > 1:
+            round_of += f" x {self.token_side} x {self.token_side} positions of a token"
+        if spec.probe_design != "structured" or (is_auto and spec.probes == USUAL_PROBES):
+            return ""
+        if is_auto:
+            return f"{spec.probes} products a map and branch: {round_of}"
+        if spec.probes < self.channels:
+            return (
+                f"--probes {spec.probes} is less than a structured round over {self.channels} "
+                f"channels: independent signs are taken instead (rademacher), and maps are "
+                f"noisier; --probes auto takes {self.probes(spec.probe_design)}"
+            )
+        if spec.probes < each:
+            return (
+                f"--probes {spec.probes} is less than a round over {round_of}: positions of one "
+                f"token share probes and blur each other; --probes auto takes "
+                f"{self.probes(spec.probe_design)}"
+            )
+        return ""
 
 
 def limits(model: str) -> Limits:
@@ -60,17 +105,103 @@ def limits(model: str) -> Limits:
     """
     if model == models.GAUSSIAN:
         return Limits(GAUSSIAN_TIMESTEPS, attends=False, has_middle=False)
+    family, _ = opened(model)
     folder = models.folder_of(model)
-    models.refuse_others(model, folder)
-    unet = _config(model, folder / "unet" / "config.json")
+    network = read_config(model, folder / family.network / "config.json")
+    if family.is_flow:
+        return _of_flow(model, family, network)
     scheduler = SchedulerConfig.of(scheduler_of(model))
-    blocks = unet.get("down_block_types", ("CrossAttnDownBlock2D",))
+    blocks = network.get("down_block_types", ("CrossAttnDownBlock2D",))
+    is_unet = family.network == "unet"
+    middle = network.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+    channels, token_side = _tokens(family, network)
     return Limits(
         timesteps=scheduler.timesteps,
-        attends=any("CrossAttn" in str(block) for block in blocks),
-        has_middle=unet.get("mid_block_type", "UNetMidBlock2DCrossAttn") is not None,
+        attends=family.attends and any("CrossAttn" in str(block) for block in blocks),
+        has_middle=is_unet and middle is not None,
         scheduler=scheduler,
+        channels=channels,
+        token_side=token_side,
     )
+
+
+def opened(model: str) -> tuple[Family, dict[str, Any]]:
+    """Return the family of a pipeline and its ``model_index.json``; no weights are read.
+
+    Args:
+        model: A diffusers pipeline folder or a hub id.
+
+    Raises:
+        ConfigError: If it is no pipeline, of a class that memscan does not serve, or a part of
+            it is pickled or brings its own code.
+    """
+    folder = models.folder_of(model)
+    file = folder / "model_index.json"
+    if not file.exists():
+        raise ConfigError(f"{model} is a network alone, without model_index.json: give a pipeline")
+    try:
+        index = object_from_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    family = known_family(model, index)
+    _refuse_parts(model, folder, family, index)
+    network = read_config(model, folder / family.network / "config.json")
+    return family_of(model, index, network), index
+
+
+def _refuse_parts(model: str, folder: Path, family: Family, index: Mapping[str, Any]) -> None:
+    """Refuse parts that are pickled, or of other libraries.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    lists = {name: v for name, v in index.items() if isinstance(v, list) and name.isidentifier()}
+    parts = {n: v for n, v in lists.items() if v != [None, None] and not n.startswith("_")}
+    for name, kind in parts.items():
+        if name in family.unused:
+            continue
+        if len(kind) != 2 or kind[0] not in _LIBRARIES:
+            raise ConfigError(
+                f"{model} brings its own {name} ({json.dumps(kind)[:60]}): memscan runs no code of "
+                f"a model's folder"
+            )
+    for name in {*parts, family.network, "vae", "text_encoder"} - set(family.unused):
+        files = [path.suffix for path in (folder / name).glob("*")]
+        if _PICKLES & set(files) and ".safetensors" not in files:
+            raise ConfigError(
+                f"{model} has pickled weights in {name}/, which run code when they are loaded: "
+                f"convert them (pipeline.save_pretrained with safe_serialization) where you "
+                f"trust them"
+            )
+
+
+def _of_flow(model: str, family: Family, network: Mapping[str, Any]) -> Limits:
+    """Return what a flow can serve.
+
+    Raises:
+        ConfigError: If its scheduler is no flow's.
+    """
+    config = scheduler_of(model)
+    kind = str(config.get("_class_name", ""))
+    if not (kind.startswith("FlowMatch") or config.get("use_flow_sigmas")):
+        raise ConfigError(
+            f"{model} is a {family.name}, whose network learns a flow, and its scheduler is a "
+            f"{kind or 'scheduler without a class'}: its levels are not a flow's"
+        )
+    timesteps = int(config.get("num_train_timesteps", 1000))
+    channels, token_side = _tokens(family, network)
+    return Limits(
+        timesteps, attends=False, has_middle=False, is_flow=True, channels=channels,
+        token_side=token_side,
+    )  # fmt: skip
+
+
+def _tokens(family: Family, network: Mapping[str, Any]) -> tuple[int, int]:
+    """Return a latent's channels and the side of a token, as `Limits` has them."""
+    is_packed, patch = family.packing == "patches", network.get("patch_size", family.patch)
+    channels = int(network.get("in_channels", 4)) // (4 if is_packed else 1)
+    side = patch if isinstance(patch, int) and not is_packed else family.patch
+    return channels, side
 
 
 def scheduler_of(model: str) -> dict[str, Any]:
@@ -79,9 +210,11 @@ def scheduler_of(model: str) -> dict[str, Any]:
     Raises:
         ConfigError: If it is not there or cannot be read.
     """
-    found = _config(model, models.folder_of(model) / "scheduler" / "scheduler_config.json")
+    folder = models.folder_of(model)
+    found = read_config(model, folder / "scheduler" / "scheduler_config.json")
     # diffusers' Stable Diffusion pipelines set the offset to 1 wherever a scheduler has one.
-    return found | ({"steps_offset": 1} if "steps_offset" in found else {})
+    is_first = (folder / "unet").is_dir() and opened(model)[0].encoder == "clip"
+    return found | ({"steps_offset": 1} if is_first and "steps_offset" in found else {})
 
 
 def baseline_scheduler(own: SchedulerConfig, baseline: str) -> dict[str, Any] | None:
@@ -98,11 +231,11 @@ def baseline_scheduler(own: SchedulerConfig, baseline: str) -> dict[str, Any] | 
     folder = models.folder_of(baseline)
     file = folder / "scheduler" / "scheduler_config.json"
     if file.exists():
-        return _config(baseline, file)
+        return read_config(baseline, file)
     beside = folder.parent / "scheduler" / "scheduler_config.json"
     if not (folder.parent / "model_index.json").exists() or not beside.exists():
         return None
-    if not own.reads_like(SchedulerConfig.of(_config(baseline, beside))):
+    if not own.reads_like(SchedulerConfig.of(read_config(baseline, beside))):
         raise ConfigError(
             f"{baseline} is a U-Net without its scheduler, and the one beside it is not the "
             f"model's: give the pipeline folder {folder.parent}"
@@ -117,12 +250,15 @@ def refuse_baseline(model: str, baseline: str) -> None:
         ConfigError: If one of them is not there, they do not share a latent space, or the
             baseline's output cannot be turned into a score.
     """
-    folder = models.folder_of(baseline)
     if model == models.GAUSSIAN:
-        raise ConfigError("a baseline network needs a Stable Diffusion model beside it")
-    own = _config(model, models.folder_of(model) / "unet" / "config.json")
+        raise ConfigError("a baseline network needs a diffusers pipeline beside it")
+    if baseline == OFF:
+        return
+    folder, part = models.folder_of(baseline), opened(model)[0].network
+    own = read_config(model, models.folder_of(model) / part / "config.json")
     alone = folder / "config.json"
-    refuse_apart(own, _config(baseline, alone if alone.exists() else folder / "unet/config.json"))
+    other = read_config(baseline, alone if alone.exists() else folder / part / "config.json")
+    refuse_apart(own, other)
     baseline_reading(model, baseline)
 
 
@@ -132,7 +268,9 @@ def baseline_reading(model: str, baseline: str) -> str:
     Raises:
         ConfigError: If one of them cannot be read.
     """
-    own = SchedulerConfig.of(scheduler_of(model))
+    own = None if baseline == OFF else limits(model).scheduler
+    if own is None:
+        return ""
     scheduler = baseline_scheduler(own, baseline)
     if scheduler is None:
         return (
@@ -164,42 +302,3 @@ def refuse_apart(model: Mapping[str, Any], baseline: Mapping[str, Any]) -> None:
                 f"the baseline's {name} is {baseline[name]}, the model's {model[name]}: a baseline "
                 f"must share the latent space"
             )
-
-
-def _config(model: str, path: Path) -> dict[str, Any]:
-    """Return a part's configuration.
-
-    Raises:
-        ConfigError: If it is not there or cannot be read.
-    """
-    try:
-        content = object_from_json(path.read_bytes())
-    except FileNotFoundError as error:
-        part = f"{path.parent.name}/{path.name}"
-        raise ConfigError(
-            f"cannot load {model} as a Stable Diffusion pipeline: it has no {part}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    if (wrong := _absurd(content)) is not None:
-        raise ConfigError(f"{path} cannot be right: {wrong}")
-    return content
-
-
-def _absurd(config: dict[str, Any]) -> str | None:
-    """Return which setting no network or noise schedule can have, null if there is none.
-
-    Libraries answer these with hours, all of the memory, or errors of any kind.
-    """
-    for name, value in config.items():
-        low, high = _RANGES.get(name, (-_LARGEST, _LARGEST))
-        for number in value if isinstance(value, list) else [value]:
-            is_number = isinstance(number, int | float) and not isinstance(number, bool)
-            if is_number and not low <= number <= high:
-                return f"{name} must be from {low:g} to {high:g}, got {str(number)[:20]}"
-            if name in _RANGES and not is_number and value is not None:
-                return f"{name} must be made of numbers, got {json.dumps(number)[:40]}"
-    for name, kind in _KINDS.items():
-        if name in config and not isinstance(config[name], kind):
-            return f"{name} has another form, got {json.dumps(config[name])[:40]}"
-    return None

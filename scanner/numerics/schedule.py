@@ -2,6 +2,10 @@ r"""Noise schedules, and from a network's output to the score.
 
 A schedule noises a clean latent ``z`` to ``x = alpha z + sigma n`` with ``n`` standard normal.
 The score of the noised density is :math:`s(x) = \nabla_x \log p(x) = -E[n | x] / \sigma`.
+
+Whatever a network is trained on, its output is ``o = a n + b z`` in expectation: noise (1, 0),
+clean latent (0, 1), velocity (alpha, -sigma), flow (1, -1), reversed flow (-1, 1). With x it
+decides both n and z, and so the score: see `Prediction`.
 """
 
 import bisect
@@ -26,13 +30,18 @@ class Schedule:
         next_alphas: Scale of the clean latent where each step ends. Left out, each step ends
             where the next one begins; samplers whose timesteps are not evenly spaced end elsewhere.
         next_sigmas: Scale of the noise there.
+        flow: 0 of a variance-preserving model. Of a flow (``alpha + sigma == 1``) what its
+            network predicts: 1 for ``n - z``, -1 for ``z - n``. It starts at ``alpha == 0``,
+            where scores are ``-x`` whatever the caption is, so what is compared between two
+            branches there is their outputs.
     """
 
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     alphas: tuple[float, ...]
     sigmas: tuple[float, ...]
     next_alphas: tuple[float, ...] = ()
     next_sigmas: tuple[float, ...] = ()
+    flow: int = 0
 
     def __post_init__(self) -> None:
         """Fill in where steps end, and refuse levels that do not belong together.
@@ -66,11 +75,11 @@ class Schedule:
         ends = squares[1:]
         if stride:
             ends = [cumulative[t - stride] if t >= stride else final for t in timesteps]
-        return cls(
-            tuple(int(t) for t in timesteps),
-            *(tuple(part(a) for a in squares) for part in (_alpha, _sigma)),
-            *(tuple(part(a) for a in ends) for part in (_alpha, _sigma)),
+        here, there = (
+            [tuple(part(a) for a in each) for part in (_alpha, _sigma)] for each in (squares, ends)
         )
+        return cls(tuple(int(t) for t in timesteps), *here, next_alphas=there[0],
+                   next_sigmas=there[1])  # fmt: skip
 
     @classmethod
     def single(cls, timestep: int, cumulative: Sequence[float], final: float) -> "Schedule":
@@ -82,6 +91,21 @@ class Schedule:
         if not 0 <= timestep < len(cumulative):
             raise ValueError(f"timestep must be from 0 to {len(cumulative) - 1}, got {timestep}")
         return cls.from_cumulative([timestep], cumulative, final)
+
+    @classmethod
+    def from_flow(
+        cls, sigmas: Sequence[float], flow: int, timesteps: Sequence[float] = ()
+    ) -> "Schedule":
+        """Return the schedule of a flow, ``x = (1 - sigma) z + sigma n``.
+
+        Args:
+            sigmas: One a step, falling, and where the last step ends.
+            flow: 1 for networks that predict ``n - z``, -1 for ``z - n``.
+            timesteps: One a step; ``1000 sigma`` if left out.
+        """
+        found = tuple(float(sigma) for sigma in sigmas)
+        told = tuple(timesteps) or tuple(1000 * sigma for sigma in found[:-1])
+        return cls(told, tuple(1 - sigma for sigma in found), found, flow=flow)
 
 
 def _alpha(square: float) -> float:
@@ -101,13 +125,32 @@ class Prediction:
         noise: The output is ``noise * n + clean * z`` of the noise n and the clean latent z.
         clean: Likewise.
 
-    A network that predicts the noise has (1, 0), one that predicts the velocity
-    ``(alpha, -sigma)``.
+    A network that predicts the noise has (1, 0), the clean latent (0, 1), the velocity
+    ``(alpha, -sigma)``, a flow (1, -1) and a reversed flow (-1, 1).
     """
 
     output: Tensor
     noise: float
     clean: float
+
+    def score(self, x: Tensor, alpha: float, sigma: float) -> Tensor:
+        """Return the score at x that the output stands for, same shape, in 1 / latent.
+
+        ``s = -n / sigma``, with the noise of `estimates`. Where alpha is 0 it is ``-x / sigma``
+        of every network but one that predicts the noise itself.
+
+        Args:
+            x: Where the output is from.
+            alpha: Scale of the clean latent in x.
+            sigma: Scale of the noise in x.
+
+        Raises:
+            ValueError: If the output and x do not decide it.
+        """
+        if (self.noise, self.clean) == (1.0, 0.0):
+            return score_of_noise(self.output, sigma)
+        scale = sigma * self._determinant(alpha, sigma)
+        return self.output * (-alpha / scale) + x * (self.clean / scale)
 
     def estimates(self, x: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
         """Return the clean latent and the noise that the output stands for.
@@ -123,9 +166,7 @@ class Prediction:
         Raises:
             ValueError: If the output and x do not decide them.
         """
-        determinant = alpha * self.noise - sigma * self.clean
-        if determinant == 0:
-            raise ValueError("a predicted noise says nothing of the clean latent at alpha = 0")
+        determinant = self._determinant(alpha, sigma)
         clean = (self.noise * x - sigma * self.output) / determinant
         return clean, (alpha * self.output - self.clean * x) / determinant
 
@@ -134,19 +175,50 @@ class Prediction:
         own, null = self.output.chunk(2)
         return Prediction(null + guidance_scale * (own - null), self.noise, self.clean)
 
+    def put_as(self, other: "Prediction", x: Tensor, alpha: float, sigma: float) -> "Prediction":
+        """Return what a network that predicts what ``other`` does would have put out here.
+
+        Args:
+            other: Gives the target.
+            x: Where the output is from.
+            alpha: Scale of the clean latent in x.
+            sigma: Scale of the noise in x.
+        """
+        if (self.noise, self.clean) == (other.noise, other.clean):
+            return self
+        clean, noise = self.estimates(x, alpha, sigma)
+        return Prediction(other.noise * noise + other.clean * clean, other.noise, other.clean)
+
+    def _determinant(self, alpha: float, sigma: float) -> float:
+        determinant = alpha * self.noise - sigma * self.clean
+        if determinant == 0:
+            raise ValueError("a predicted noise says nothing of the clean latent at alpha = 0")
+        return determinant
+
+
+def target(name: str, alpha: float, sigma: float) -> tuple[float, float]:
+    """Return the shares (a, b) of noise and clean latent in what a network predicts.
+
+    Args:
+        name: ``epsilon``, ``sample``, ``v_prediction``, ``flow`` or ``reversed flow``.
+        alpha: Scale of the clean latent.
+        sigma: Scale of the noise.
+
+    Raises:
+        ValueError: If there is no such target.
+    """
+    known = {
+        "epsilon": (1.0, 0.0), "sample": (0.0, 1.0), "v_prediction": (alpha, -sigma),
+        "flow": (1.0, -1.0), "reversed flow": (-1.0, 1.0),
+    }  # fmt: skip
+    if name not in known:
+        raise ValueError(f"a target must be one of {', '.join(known)}, got {name!r}")
+    return known[name]
+
 
 def score_of_noise(noise: Tensor, sigma: float) -> Tensor:
     """Return the score of a predicted noise: ``-noise / sigma``."""
     return noise / -sigma
-
-
-def score_of_velocity(velocity: Tensor, x: Tensor, alpha: float, sigma: float) -> Tensor:
-    """Return the score of a predicted velocity ``v = alpha n - sigma z``.
-
-    From ``n = alpha v + sigma x`` follows ``s = -(alpha / sigma) v - x``, for
-    ``alpha**2 + sigma**2 == 1``.
-    """
-    return velocity * (-alpha / sigma) - x
 
 
 def matched_timestep(alpha: float, cumulative: Sequence[float]) -> float:

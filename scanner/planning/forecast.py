@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from scanner import models
-from scanner.engine.identity import identify, refuse
+from scanner.engine.identity import identify, refuse, resolved
 from scanner.engine.job import Job
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.errors import ClusterError, ConfigError
 from scanner.models.device import local_device
+from scanner.models.limits import limits
 from scanner.planning import speed
 from scanner.planning.caption_hashes import REJECTED, DistinctCounter, ShardHashes, hash_captions
 from scanner.planning.speed import Speed
@@ -116,6 +117,7 @@ def forecast(
         job, done.run = who.job, who.run
     elif is_here:
         refuse(job)
+        job = resolved(job)
     else:
         done.model_checked = False  # what a hub has is not downloaded to be counted with
     if job.results:
@@ -128,7 +130,7 @@ def forecast(
                 CommitIndex(results.commits(done.run)),
             )
     _count(done, job, commit_index, progress)
-    channels = CHANNELS
+    channels = limits(job.model).channels if done.model_checked else CHANNELS
     if rate is not None:
         done.speed = Speed(1 / rate, VJP / rate)
     elif done.distinct:
@@ -226,7 +228,10 @@ def _processes(width: int) -> Iterator[ProcessPoolExecutor]:
 
 def _measured(job: Job, device: str) -> tuple[Speed, int]:
     """Return the model's speed on a device here, and its latents' channels."""
-    denoiser = models.load(job.model, device=local_device(device), dtype=job.spec.dtype)
+    denoiser = models.load(
+        job.model, device=local_device(device), dtype=job.spec.dtype, side=job.spec.size,
+        overlay=job.overlay,
+    )  # fmt: skip
     size = job.batch_size or USUAL_BATCH[denoiser.device.type == "cuda"]
     return speed.measure(denoiser, job.spec, size), denoiser.latent_shape[0]
 

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from scanner.errors import ConfigError
-from scanner.models.base import Denoiser, HasAttention, HasBottleneck, HasLevels, HasPrediction
+from scanner.models.base import Denoiser, HasAttention, HasBottleneck, HasLevels, Level, Worded
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.scan.clock import Clock
 
@@ -54,6 +55,11 @@ class EvaluationCounter:
         with self.span("autoencoder"):
             return self.network.decode(latents)
 
+    @property
+    def text_differs(self) -> bool:
+        """Whether captions must be encoded by it, as the network says."""
+        return isinstance(self.network, Worded) and self.network.text_differs
+
     def refuse_level(self, alpha: float) -> None:
         """Refuse a level that the network refuses.
 
@@ -72,38 +78,25 @@ class EvaluationCounter:
         with self.span("preparation"):
             return attentive(self.network).end_tokens(captions)
 
-    def score(self, x: Tensor, level: tuple[int, float, float], condition: Tensor) -> Tensor:
+    def score(self, x: Tensor, level: Level, condition: Tensor) -> Tensor:
         """Return the network's own, counted."""
         with self.span("network"):
             score = self.network.score(x, level, condition)
         return self._count(x, score)
 
-    def predict(
-        self, x: Tensor, level: tuple[int, float, float], condition: Tensor
-    ) -> tuple[Tensor, Prediction]:
-        """Return the network's own, counted.
-
-        Raises:
-            ConfigError: If it gives nothing but scores.
-        """
-        if not isinstance(self.network, HasPrediction):
-            raise ConfigError("this model cannot sample from a level without signal")
+    def predict(self, x: Tensor, level: Level, condition: Tensor) -> Prediction:
+        """Return the network's own, counted."""
         with self.span("network"):
-            score, prediction = self.network.predict(x, level, condition)
-        return self._count(x, score), prediction
+            prediction = self.network.predict(x, level, condition)
+        return replace(prediction, output=self._count(x, prediction.output))
 
-    def score_and_attention(
-        self, x: Tensor, level: tuple[int, float, float], condition: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the network's own, counted as one evaluation a sample.
+    def attention(self, tokens: Tensor) -> AbstractContextManager[list[Tensor]]:
+        """Return the network's own.
 
         Raises:
             ConfigError: If it has no cross attention.
         """
-        network = attentive(self.network)
-        with self.span("network"):
-            score, seen = network.score_and_attention(x, level, condition, tokens)
-        return self._count(x, score), seen
+        return attentive(self.network).attention(tokens)
 
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Return the network's own.

@@ -12,13 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, Level
 from scanner.numerics import detectors, noise
-from scanner.numerics.schedule import Schedule
+from scanner.numerics.schedule import Prediction, Schedule
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
-
-Level = tuple[int, float, float]
-"""Timestep, alpha and sigma."""
 
 LOW_NOISE = -3
 """Step of the low noise level at which `Anisotropy` looks at pure noise: the third from the end."""
@@ -68,6 +65,25 @@ class Setting:
 
         return apart
 
+    def predict(self, level: Level, pair: Tensor) -> Prediction:
+        """Return the outputs at points of both branches, ``(2B, C, H, W)``, in one target."""
+        if self.other is None:
+            return self.denoiser.predict(pair, level, self.condition)
+        (x, y), (own, empty) = pair.chunk(2), self.condition.chunk(2)
+        mine = self.denoiser.predict(x, level, own)
+        theirs = self.other.predict(y, level, empty).put_as(mine, y, *level[1:])
+        return replace(mine, output=torch.cat([mine.output, theirs.output]))
+
+    def compared(self, level: Level) -> Callable[[Tensor], Tensor]:
+        """Return the function to what is compared between branches at the first step.
+
+        Scores; of a flow the outputs, since its first step has no signal and its scores are the
+        same under every caption. From points of both branches, ``(2B, C, H, W)``, to that shape.
+        """
+        if not self.schedule.flow:
+            return self.scores(level)
+        return lambda pair: self.predict(level, pair).output
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -80,6 +96,8 @@ class Step:
         conditional: Their conditional score, in 1 / latent.
         unconditional: Their unconditional score.
         after: The latents after it.
+        outputs: What a flow's network put out, ``(2B, C, H, W)``, conditional first; null of
+            other models.
         attention: What the conditional branch's end-of-text token gets, ``(B, H, W)``, 0 to 1;
             at the last step and only if somebody asked.
         bottleneck: What the model's middle gave for the empty caption, ``(B, C, h, w)``; the same.
@@ -91,13 +109,27 @@ class Step:
     conditional: Tensor
     unconditional: Tensor
     after: Tensor
+    outputs: Tensor | None = None
     attention: Tensor | None = None
     bottleneck: Tensor | None = None
 
     @property
     def difference(self) -> Tensor:
-        """``eps_c - eps_u``, ``(B, C, H, W)``."""
+        """``eps_c - eps_u``, ``(B, C, H, W)``; of a flow that of the outputs, ``o_c - o_u``.
+
+        The two differ by the factor alpha, which is 0 at a flow's first step.
+        """
+        if self.outputs is not None:
+            own, null = self.outputs.chunk(2)
+            return own - null
         return detectors.noise_difference(self.conditional, self.unconditional, self.level[2])
+
+    @property
+    def compared(self) -> Tensor:
+        """What `Setting.compared` gives here, ``(2B, C, H, W)``, conditional first."""
+        if self.outputs is not None:
+            return self.outputs
+        return torch.cat([self.conditional, self.unconditional])
 
 
 class Observer(Protocol):
@@ -167,11 +199,12 @@ class Sharpness(ObserverBase):
         """Take the product at the first step, a few samples at a time."""
         if step.index > 0:
             return
-        tangent = step.conditional - step.unconditional
+        own, null = step.compared.chunk(2)
+        tangent = own - null
         parts: list[Tensor] = []
         for start in range(0, len(tangent), TANGENTS_AT_ONCE):
             part = slice(start, start + TANGENTS_AT_ONCE)
-            function = self.setting.of_samples(part).scores(step.level)
+            function = self.setting.of_samples(part).compared(step.level)
             parts.append(detectors.sharpness(function, step.x[part], tangent[part]))
         self.kept.append(torch.cat(parts))
 
@@ -186,9 +219,9 @@ class GradientGap(ObserverBase):
     def update(self, step: Step) -> None:
         """Take the gradients at the first step."""
         if step.index == 0:
-            function = self.setting.scores(step.level)
-            scores = torch.cat([step.conditional, step.unconditional])
-            gap = detectors.gradient_gap(function, step.x, scores, step.level[2])
+            function, flow = self.setting.compared(step.level), self.setting.schedule.flow
+            scale = 1.0 if flow else step.level[2]  # outputs are compared as they are
+            gap = detectors.gradient_gap(function, step.x, step.compared, scale)
             self.kept.append(gap)
 
 

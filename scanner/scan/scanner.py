@@ -538,7 +538,7 @@ def _places(
     if spec.source != "image":
         schedule, own = denoiser.schedule(spec.steps), spec.only("generated")
         if schedule.alphas[0] == 0:
-            own.refuse_blind_start()
+            own.refuse_blind_start(flow=bool(schedule.flow))
         _refuse_level(baseline, schedule.alphas[-2 - spec.map_back])
         found[False] = RowContext(own, calibration, schedule.sigmas[: spec.steps])
     if spec.source != "generated":

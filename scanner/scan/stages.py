@@ -1,20 +1,19 @@
 """The stages of a scan as pure steps from a batch to a batch: detect or look, and localize."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from scanner import masks
-from scanner.errors import ConfigError
-from scanner.models.base import Denoiser, HasPrediction
+from scanner.models.base import Denoiser, Level, Worded
 from scanner.numerics import curvature, detectors, maps, noise, snapback
-from scanner.numerics.schedule import ddim_end, ddim_step
+from scanner.numerics.schedule import Prediction, ddim_end, ddim_step
 from scanner.scan import methods
 from scanner.scan.evaluation_counter import attentive, bottled, preparing
-from scanner.scan.methods import Level, Setting, Step
+from scanner.scan.methods import Setting, Step
 from scanner.spec import WHEN_LOCALIZED, ScanSpec
 
 
@@ -90,9 +89,9 @@ class FirstEvaluation:
     """The first step of a batch of trajectories.
 
     Attributes:
-        conditional: Scores of pure noise under the captions, ``(B, C, H, W)``.
+        conditional: Scores of pure noise under the captions, ``(B, C, H, W)``; a flow's outputs.
         unconditional: Without a caption.
-        norm: ``||e_c - e_u||``, ``(B,)``.
+        norm: ``||e_c - e_u||``, ``(B,)``; of a flow ``||o_c - o_u||``.
     """
 
     conditional: Tensor
@@ -100,12 +99,36 @@ class FirstEvaluation:
     norm: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Both branches at the same points, conditional first.
+
+    Attributes:
+        scores: ``(2B, C, H, W)``, in 1 / latent.
+        prediction: The outputs behind them, where they say more than the scores; else null.
+    """
+
+    scores: Tensor
+    prediction: Prediction | None = None
+
+    def detached(self) -> "Branches":
+        """Return the same without a graph."""
+        kept = self.prediction
+        if kept is not None:
+            kept = replace(kept, output=kept.output.detach())
+        return Branches(self.scores.detach(), kept)
+
+
 @torch.no_grad()
 def first_step(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> FirstEvaluation:
     """Evaluate the first step alone: two evaluations a draw, which `detect` need not repeat."""
     setting, x = setting_of(denoiser, draws, spec), initial_latents(denoiser, draws)
     level = setting.level(0)
-    conditional, unconditional = setting.scores(level)(torch.cat([x, x])).chunk(2)
+    conditional, unconditional = setting.compared(level)(torch.cat([x, x])).chunk(2)
+    if setting.schedule.flow:
+        return FirstEvaluation(
+            conditional, unconditional, detectors.norm(conditional - unconditional)
+        )
     norm = detectors.norm(detectors.noise_difference(conditional, unconditional, level[2]))
     return FirstEvaluation(conditional, unconditional, norm)
 
@@ -133,24 +156,24 @@ def detect(
     setting = setting_of(denoiser, draws, spec)
     observers = methods.observers(setting, spec.detectors)
     x = initial_latents(denoiser, draws)
-    moment = place = None
-    for step in range(spec.steps):
-        moment = _step(setting, draws, spec, step, x, begun if step == 0 else None)
-        place = moment if step <= spec.steps - 1 - spec.map_back else place
+    step = place = None
+    for index in range(spec.steps):
+        step = _step(setting, draws, spec, index, x, begun if index == 0 else None)
+        place = step if index <= spec.steps - 1 - spec.map_back else place
         for observer in observers.values():
-            observer.update(moment)
-        x = moment.after
-    if moment is None or place is None:
+            observer.update(step)
+        x = step.after
+    if step is None or place is None:
         raise ValueError("a trajectory has at least one step")
     found: Maps = {}
     for observer in observers.values():
         found |= observer.maps()
-    if moment.attention is not None:
-        found["bright_ending", "none"] = moment.attention
+    if step.attention is not None:
+        found["bright_ending", "none"] = step.attention
     return Detection(
         place.x, x, maps.delta_s(place.conditional, place.unconditional),
         {name: observer.scores() for name, observer in observers.items()}, found,
-        _clean(moment, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
+        _clean(step, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
         {name: path for name, one in observers.items() if (path := one.per_step()) is not None},
     )  # fmt: skip
 
@@ -182,16 +205,16 @@ def detect_image(
     clean = torch.stack([latents[d.identity] for d in draws])
     observers = methods.observers(setting, spec.detectors)
     x = snapback.noised(clean, initial_latents(denoiser, draws), alpha, sigma)
-    moment = _step(setting, draws, spec, 0, x)
+    step = _step(setting, draws, spec, 0, x)
     for observer in observers.values():
-        observer.update(moment)
-    ratio, ratios = _snap_back(setting, x, clean, moment.conditional, moment.unconditional)
+        observer.update(step)
+    ratio, ratios = _snap_back(setting, x, clean, step.conditional, step.unconditional)
     found: Maps = {("snap_back", "null"): ratios}
-    if moment.attention is not None:
-        found["bright_ending", "none"] = moment.attention
+    if step.attention is not None:
+        found["bright_ending", "none"] = step.attention
     scores = {name: observer.scores() for name, observer in observers.items()}
     return Detection(
-        x, moment.after, maps.delta_s(moment.conditional, moment.unconditional),
+        x, step.after, maps.delta_s(step.conditional, step.unconditional),
         scores | {"snap_back": ratio}, found, alpha * clean,
     )  # fmt: skip
 
@@ -215,78 +238,89 @@ def _snap_back(
     return snapback.snap_back(mine, theirs), snapback.snap_back_map(mine, theirs, window)
 
 
-def _clean(moment: Step, guidance_scale: float) -> Tensor:
+def _clean(step: Step, guidance_scale: float) -> Tensor:
     """Return ``alpha z`` for the clean latent z that the guided score points at (Tweedie)."""
-    difference = moment.conditional - moment.unconditional
-    guided = moment.unconditional + guidance_scale * difference
-    return moment.x + moment.level[2] ** 2 * guided
+    difference = step.conditional - step.unconditional
+    guided = step.unconditional + guidance_scale * difference
+    return step.x + step.level[2] ** 2 * guided
 
 
 def _step(
     setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor,
     begun: FirstEvaluation | None = None,
 ) -> Step:  # fmt: skip
-    """Evaluate both branches, unless they are given, and take one guided DDIM step."""
-    level, attention, features = setting.level(step), None, list[Tensor]()
-    if level[1] == 0:
-        scores, after = first_without_signal(setting, spec.guidance_scale, step, x)
-        conditional, unconditional = scores.chunk(2)
-        return Step(step, level, x, conditional, unconditional, after)
+    """Evaluate both branches, unless they are given, and take one guided step."""
     if begun is None:
-        scores, attention, features = _evaluated(setting, draws, spec, step, x)
-        conditional, unconditional = scores.chunk(2)
+        both, attention, features = _evaluated(setting, draws, spec, step, x)
     else:
-        conditional, unconditional = begun.conditional, begun.unconditional
-    guided = unconditional + spec.guidance_scale * (conditional - unconditional)
-    after = ddim_step(x, guided, setting.schedule, step)
+        both, attention, features = _begun(setting, begun), None, []
+    level, (own, null) = setting.level(step), both.scores.chunk(2)
+    after = guided_step(setting, both, spec.guidance_scale, step, x)
+    outputs = both.prediction.output if both.prediction and setting.schedule.flow else None
     bottleneck = None if not features else features[0][-len(x) :]
-    return Step(step, level, x, conditional, unconditional, after, attention, bottleneck)
+    return Step(step, level, x, own, null, after, outputs, attention, bottleneck)
 
 
-@torch.no_grad()
-def first_without_signal(
-    setting: Setting, guidance_scale: float, step: int, x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Take a guided DDIM step where alpha is 0, from the network's output.
+def guided_step(
+    setting: Setting, both: Branches, guidance_scale: float, step: int, x: Tensor
+) -> Tensor:
+    """Return the latents after one guided DDIM step (for a flow: Euler's, which is the same).
 
-    The score there is ``-x`` whatever the caption is, so guidance and step are of the output,
-    whose clean latent is finite.
+    Guidance and step are of the network's output where it was kept, and of the score elsewhere:
+    for a variance-preserving level with signal that comes to the same, and keeps the numbers of
+    earlier versions to the last bit.
 
     Args:
-        setting: The two branches and the levels.
+        setting: The levels.
+        both: Of `evaluated` at ``x``.
         guidance_scale: Of classifier-free guidance.
         step: Counted from 0.
         x: The latents, ``(B, C, H, W)``.
-
-    Returns:
-        Scores of both branches, ``(2B, C, H, W)``, and the latents after the step.
-
-    Raises:
-        ConfigError: If the model gives nothing but scores.
     """
-    level, denoiser = setting.level(step), setting.denoiser
-    if not isinstance(denoiser, HasPrediction):
-        raise ConfigError("this model cannot sample from a level without signal")
-    scores, prediction = denoiser.predict(torch.cat([x, x]), level, setting.condition)
-    guided = prediction.guided(guidance_scale)
-    return scores, ddim_end(*guided.estimates(x, *level[1:]), setting.schedule, step)
+    schedule = setting.schedule
+    if both.prediction is not None:
+        guided = both.prediction.guided(guidance_scale)
+        return ddim_end(*guided.estimates(x, *setting.level(step)[1:]), schedule, step)
+    own, null = both.scores.chunk(2)
+    return ddim_step(x, null + guidance_scale * (own - null), schedule, step)
+
+
+def evaluated(setting: Setting, level: Level, pair: Tensor) -> Branches:
+    """Evaluate both branches at points, ``(2B, C, H, W)``, conditional first.
+
+    The output is kept where the score does not say everything: of flows, and where alpha is 0.
+    """
+    if not setting.schedule.flow and level[1] > 0:
+        return Branches(setting.scores(level)(pair))
+    prediction = setting.predict(level, pair)
+    return Branches(prediction.score(pair, *level[1:]), prediction)
+
+
+def _begun(setting: Setting, begun: FirstEvaluation) -> Branches:
+    """Return the first step as `evaluated` gave it."""
+    pair, flow = torch.cat([begun.conditional, begun.unconditional]), setting.schedule.flow
+    if not flow:
+        return Branches(pair)
+    # At a flow's first level there is only noise, and its score does not depend on the output.
+    return Branches(pair.new_zeros(()).expand_as(pair), Prediction(pair, flow, -flow))
 
 
 def _evaluated(
     setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor
-) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Return both branches' scores, and at the last step the attention and features asked for."""
+) -> tuple[Branches, Tensor | None, list[Tensor]]:
+    """Evaluate both branches, and keep the attention and features asked for at the last step."""
     denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
-    attention, is_last = None, step == len(setting.schedule.timesteps) - 1
-    wanted = is_last and methods.needs_bottleneck(spec)
-    with bottled(denoiser).bottleneck() if wanted else nullcontext([]) as features:
+    seen, is_last = list[Tensor](), step == len(setting.schedule.timesteps) - 1
+    with ExitStack() as around:
+        features = list[Tensor]()
+        if is_last and methods.needs_bottleneck(spec):
+            features = around.enter_context(bottled(denoiser).bottleneck())
         if is_last and methods.needs_attention(spec):
             watched = attentive(denoiser)
             ends = watched.end_tokens([d.text for d in draws])
-            scores, attention = watched.score_and_attention(pair, level, setting.condition, ends)
-        else:
-            scores = setting.scores(level)(pair)
-    return scores, attention, features
+            seen = around.enter_context(watched.attention(ends))
+        both = evaluated(setting, level, pair)
+    return both, seen[0] if seen else None, features
 
 
 def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
@@ -308,13 +342,29 @@ def setting_of(
     at_image = spec.source == "image"
     schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
     other = None if spec.captions or baseline is None else baseline[1]
-    return Setting(denoiser, both_conditions(denoiser, draws), schedule, other)
+    return Setting(denoiser, both_conditions(denoiser, draws, other), schedule, other)
 
 
-def both_conditions(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
-    """Return the captions' conditions, then as many unconditional ones, ``(2B, *)``."""
-    captions = denoiser.encode([d.text for d in draws])
-    return torch.cat([captions, denoiser.encode([""]).expand_as(captions)])
+def both_conditions(
+    denoiser: Denoiser, draws: Sequence[Draw], other: Denoiser | None = None
+) -> Tensor:
+    """Return the captions' conditions, then as many unconditional ones, ``(2B, *)``.
+
+    Args:
+        denoiser: The model.
+        draws: The batch.
+        other: Whose unconditional branch it is; null for the model's own.
+    """
+    captions, empty = denoiser.encode([d.text for d in draws]), denoiser.encode([""])
+    if other is not None:
+        empty = conditions_of(other, [""], empty)
+    return torch.cat([captions, empty.expand_as(captions)])
+
+
+def conditions_of(network: Denoiser, captions: Sequence[str], shared: Tensor) -> Tensor:
+    """Return the conditions of captions for a baseline: the model's, unless its words differ."""
+    is_own = isinstance(network, Worded) and network.text_differs
+    return network.encode(captions) if is_own else shared
 
 
 def localize(
@@ -354,7 +404,9 @@ def localize(
     if baseline is not None and spec.captions:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)
-        against, pair = _against(network, name, setting, level, seen.point, vectors, own)
+        shared = setting.condition[: len(draws)]
+        theirs = conditions_of(network, [d.text for d in draws], shared)
+        against, pair = _against(network, name, setting, level, seen.point, vectors, own, theirs)
         found.maps.update(against)
         if spec.source == "image" and seen.clean is not None:
             clean = seen.clean / level[1]
@@ -397,19 +449,19 @@ def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
 
 def _against(
     network: Denoiser, name: str, setting: Setting, level: Level, point: Tensor, vectors: Tensor,
-    own: _Branch | None,
+    own: _Branch | None, theirs: Tensor,
 ) -> tuple[Maps, tuple[Tensor, Tensor]]:  # fmt: skip
     """Return the maps against a less-trained network, and the scores of both under the caption.
 
-    Only Δs if ``own`` was not needed.
+    Only Δs if ``own`` was not needed. ``theirs`` are the captions' conditions for the network.
     """
     captions = setting.condition[: len(point)]
     if own is None:
         with torch.no_grad():
             score = setting.denoiser.score(point, level, captions)
-            other = network.score(point, level, captions)
+            other = network.score(point, level, theirs)
         return {("delta_s", name): maps.delta_s(score, other)}, (score, other)
-    other, early = score_and_diagonal(lambda x: network.score(x, level, captions), point, vectors)
+    other, early = score_and_diagonal(lambda x: network.score(x, level, theirs), point, vectors)
     found = {
         ("delta_h", name): maps.delta_h(own.diagonal, early),
         ("delta_s", name): maps.delta_s(own.score, other),

@@ -69,8 +69,9 @@ def test_inspect_tells_what_a_pipeline_is(pipeline_folder):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("StableDiffusionXLPipeline", "is a StableDiffusionXLPipeline: it has two text encoders"),
-        ("FluxPipeline", "is a FluxPipeline: it learns a flow"),
+        ("FluxKontextPipeline", "is a FluxKontextPipeline: it edits a given picture"),
+        ("Flux2KleinPipeline", "is a Flux2KleinPipeline: its latents are batch-normalised"),
+        ("LatentConsistencyModelPipeline", "is a Latent.*Pipeline: it is distilled to few steps"),
     ],
 )
 def test_a_model_of_another_class_is_refused_with_the_reason(kind, said, tmp_path):

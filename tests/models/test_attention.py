@@ -9,6 +9,7 @@ from scanner import models
 from scanner.errors import ConfigError
 from scanner.models import attention
 from scanner.models.base import HasAttention
+from scanner.models.conditions import tokens_of
 from scanner.models.gaussian import Gaussian
 
 CAPTIONS = ["two blue stars", "a small red circle on a striped ground", "x " * 500]
@@ -48,18 +49,20 @@ def batch(model):
 
 
 def test_the_end_of_text_stands_after_the_words(model):
-    ids = model._tokens(CAPTIONS).input_ids
-    end = model.tokenizer.eos_token_id
+    ids = tokens_of(model.pipeline, CAPTIONS).input_ids
+    end = model.pipeline.tokenizer.eos_token_id
     expected = [row.tolist().index(end) for row in ids]
     assert model.end_tokens(CAPTIONS).tolist() == expected
-    assert expected[2] == model.tokenizer.model_max_length - 1
+    assert expected[2] == model.pipeline.tokenizer.model_max_length - 1
 
 
 @torch.no_grad()
 def test_it_is_what_the_network_itself_computes_unfused(model, batch):
     pair, condition = batch
     tokens = model.end_tokens(CAPTIONS)
-    _, found = model.score_and_attention(pair, LEVEL, condition, tokens)
+    with model.attention(tokens) as seen:
+        model.score(pair, LEVEL, condition)
+    (found,) = seen
 
     layers = attention.finest_cross_attention(model.unet)
     assert [layer.heads for layer in layers] == [4]
@@ -87,7 +90,8 @@ def test_it_is_what_the_network_itself_computes_unfused(model, batch):
 def test_watching_changes_no_score_and_leaves_nothing_behind(model, batch):
     pair, condition = batch
     plain = model.score(pair, LEVEL, condition)
-    watched, _ = model.score_and_attention(pair, LEVEL, condition, model.end_tokens(CAPTIONS))
+    with model.attention(model.end_tokens(CAPTIONS)):
+        watched = model.score(pair, LEVEL, condition)
     assert torch.equal(plain, watched)
     assert not any(m._forward_pre_hooks for m in model.unet.modules())
 
@@ -96,9 +100,13 @@ def test_watching_changes_no_score_and_leaves_nothing_behind(model, batch):
 def test_a_caption_gets_the_same_attention_in_any_company(model, batch):
     pair, condition = batch
     tokens = model.end_tokens(CAPTIONS)
-    _, together = model.score_and_attention(pair, LEVEL, condition, tokens)
     one = torch.tensor([1, 4])
-    _, alone = model.score_and_attention(pair[one], LEVEL, condition[one], tokens[1:2])
+    with model.attention(tokens) as seen:
+        model.score(pair, LEVEL, condition)
+    (together,) = seen
+    with model.attention(tokens[1:2]) as seen:
+        model.score(pair[one], LEVEL, condition[one])
+    (alone,) = seen
     assert_close(alone[0], together[1], rtol=1e-4, atol=1e-6)
 
 

@@ -243,7 +243,7 @@ LINEAR = {"beta_start": 0.0005, "beta_end": 0.02, "beta_schedule": "linear"}
 def test_a_baseline_is_read_by_its_own_scheduler(own, other, levels):
     """Both networks know one closed form: their scores agree at every level, whatever they say."""
     model, beside = closed_form(own, **SD), closed_form(other, **levels)
-    baseline = model.with_unet(beside.unet, beside.unet.scheduler.config)
+    baseline = model.with_network(beside.unet, beside.unet.scheduler.config)
     x = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     for timestep in (61, 400, 900):
         schedule = model.single(timestep)
@@ -257,7 +257,7 @@ def test_a_baseline_is_read_by_its_own_scheduler(own, other, levels):
 
 def test_a_level_that_a_baseline_never_saw_is_refused():
     model, beside = closed_form("epsilon", **LINEAR), closed_form("epsilon", **SD)
-    baseline = model.with_unet(beside.unet, beside.unet.scheduler.config)
+    baseline = model.with_network(beside.unet, beside.unet.scheduler.config)
     spec = ScanSpec(source="image", timestep=0)
     with pytest.raises(ConfigError, match="was not trained at the level of the maps: its noise"):
         Scanner(model, spec, baseline=("early", baseline))

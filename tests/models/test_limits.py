@@ -10,7 +10,7 @@ from scanner import cli, models
 from scanner.engine.identity import refuse
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
-from scanner.models.limits import limits
+from scanner.models.limits import Limits, limits
 from scanner.spec import ScanSpec
 
 NO_CROSS = {"down_block_types": ["DownBlock2D", "DownBlock2D"], "mid_block_type": None}
@@ -59,8 +59,8 @@ def test_a_folder_says_what_its_network_lacks(folder):
         with pytest.raises(ConfigError, match=text):
             refuse(job(folder, **asked))
     refuse(job(folder, steps=39, maps=("combined",), localize="none"))
-    said(folder / "scheduler" / "scheduler_config.json", prediction_type="sample")
-    with pytest.raises(ConfigError, match="must predict epsilon or v_prediction"):
+    said(folder / "scheduler" / "scheduler_config.json", prediction_type="image")
+    with pytest.raises(ConfigError, match="must predict epsilon, v_prediction, sample"):
         refuse(job(folder, steps=39))
 
 
@@ -75,7 +75,7 @@ def test_other_networks_and_baselines_are_refused_by_their_folders(folder, tmp_p
     with pytest.raises(ConfigError, match=r"is a network alone, without model_index\.json"):
         refuse(job(other))
     (folder / "unet").rename(folder / "transformer")
-    with pytest.raises(ConfigError, match="its network is a transformer"):
+    with pytest.raises(ConfigError, match=r"it has no unet/config\.json"):
         refuse(job(folder))
 
 
@@ -101,3 +101,34 @@ def test_every_command_refuses_before_a_process_starts(command, monkeypatch, cap
     error = capsys.readouterr().err
     assert "memscan: timestep must be from 0 to 999, the training timesteps of gaussian" in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("channels", "token_side", "number"),
+    [(4, 1, 16), (4, 2, 16), (16, 2, 64), (16, 1, 16), (32, 1, 32), (3, 1, 12)],
+)
+def test_products_cover_a_models_channels_and_tokens(channels, token_side, number):
+    from scanner.numerics.noise import num_probes
+
+    has = Limits(1000, attends=False, has_middle=False, channels=channels, token_side=token_side)
+    assert has.probes("structured") == number
+    assert num_probes(channels, number, "structured") == number  # whole rounds
+    assert has.probes("rademacher") == 16
+    auto = has.probing(ScanSpec(probes=number), is_auto=True)
+    assert (auto == "") == (number == 16)
+    few = has.probing(ScanSpec(probes=channels - 1), is_auto=False)
+    assert "independent signs are taken instead (rademacher)" in few
+    assert f"--probes auto takes {number}" in few
+    blurred = has.probing(ScanSpec(probes=channels), is_auto=False)
+    assert ("share probes and blur each other" in blurred) == (token_side > 1)
+    assert has.probing(ScanSpec(probes=1, probe_design="rademacher"), is_auto=False) == ""
+
+
+def test_auto_products_are_a_number_in_the_runs_name(pipeline_folder):
+    from dataclasses import replace
+
+    from scanner.engine.identity import identify
+
+    plain = job(pipeline_folder)
+    who = identify(replace(plain, auto_probes=True))
+    assert (who.run, who.job.spec.probes) == (identify(plain).run, 16)

@@ -74,7 +74,7 @@ def test_what_is_not_a_model_is_said_in_one_line(tmp_path):
             models.load(source)
         assert "\n" not in str(caught.value)
     (tmp_path / "model_index.json").write_text("{}")
-    with pytest.raises(ConfigError, match="cannot load"):
+    with pytest.raises(ConfigError, match="is a pipeline without a class"):
         models.load(str(tmp_path))
 
 

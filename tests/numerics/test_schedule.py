@@ -6,16 +6,52 @@ from torch.testing import assert_close
 
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.maps import smooth
-from scanner.numerics.schedule import Schedule, ddim_step, score_of_noise, score_of_velocity
+from scanner.numerics.schedule import (
+    Prediction,
+    Schedule,
+    ddim_end,
+    ddim_step,
+    score_of_noise,
+    target,
+)
+
+TARGETS = ("epsilon", "sample", "v_prediction", "flow", "reversed flow")
 
 
+@pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("alpha", [0.05, 0.6, 0.9991])
-def test_noise_and_velocity_give_the_same_score(alpha):
-    sigma = (1 - alpha**2) ** 0.5
+@pytest.mark.parametrize("is_flow", [False, True])
+def test_every_target_gives_the_same_score_clean_latent_and_noise(name, alpha, is_flow):
+    sigma = 1 - alpha if is_flow else (1 - alpha**2) ** 0.5
     torch.manual_seed(0)
     clean, noise = torch.randn(2, 3, 4, 4, 4, dtype=torch.float64)
-    x, velocity = alpha * clean + sigma * noise, alpha * noise - sigma * clean
-    assert_close(score_of_velocity(velocity, x, alpha, sigma), score_of_noise(noise, sigma))
+    x, (a, b) = alpha * clean + sigma * noise, target(name, alpha, sigma)
+    found = Prediction(a * noise + b * clean, a, b)
+    assert_close(found.score(x, alpha, sigma), score_of_noise(noise, sigma))
+    assert_close(found.estimates(x, alpha, sigma), (clean, noise))
+    for other in TARGETS:
+        wanted = Prediction(x, *target(other, alpha, sigma))
+        put = found.put_as(wanted, x, alpha, sigma)
+        assert_close(put.output, wanted.noise * noise + wanted.clean * clean)
+
+
+@pytest.mark.parametrize("flow", [1, -1])
+def test_a_flows_step_is_eulers_and_starts_without_signal(flow):
+    schedule = Schedule.from_flow((1.0, 0.7, 0.0), flow)
+    torch.manual_seed(0)
+    x, output = torch.randn(2, 3, 4, 4, 4, dtype=torch.float64)
+    for step, (sigma, after) in enumerate([(1.0, 0.7), (0.7, 0.0)]):
+        found = Prediction(output, flow, -flow).estimates(x, 1 - sigma, sigma)
+        end = ddim_end(*found, schedule, step)
+        assert_close(end, x + (after - sigma) * flow * output)
+    assert_close(Prediction(output, flow, -flow).score(x, 0.0, 1.0), -x)
+
+
+def test_what_does_not_decide_a_score_is_refused():
+    noise = torch.ones(1, 1, 2, 2)
+    assert_close(Prediction(noise, 1.0, 0.0).score(noise, 0.0, 1.0), -noise)
+    with pytest.raises(ValueError, match="a target must be one of epsilon, sample"):
+        target("velocity", 0.6, 0.8)
 
 
 def test_ddim_transports_a_standard_normal_onto_itself():

@@ -360,9 +360,8 @@ def test_bright_ending_maps_and_score_come_from_the_one_pass(pipeline_folder):
             with torch.no_grad():
                 s_c, s_u = (model.score(x, level, conditions[i : i + 1]) for i in (0, 1))
                 if k == 2:
-                    _, again = model.score_and_attention(
-                        x, level, conditions[:1], model.end_tokens([draw.text])
-                    )
+                    with model.attention(model.end_tokens([draw.text])) as again:
+                        model.score(x, level, conditions[:1])
             norms.append((level[2] * (s_c - s_u)[0].double() * attention).norm().item())
             noise = -level[2] * (s_u + 7.5 * (s_c - s_u))
             clean = (x - level[2] * noise) / level[1]

@@ -1,0 +1,284 @@
+"""One adapter for every family of `scanner.models.families`."""
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# (diffusers and transformers annotate their constructors too narrowly)
+
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from scanner.errors import ConfigError
+from scanner.models.adapters import adapted, without_adapters
+from scanner.models.base import Level
+from scanner.models.conditions import ENCODERS, Grid
+from scanner.models.families import Family
+from scanner.models.latents import Autoencoder, packed, unpacked
+from scanner.models.levels import SchedulerConfig, refuse_scheduler
+from scanner.models.limits import refuse_apart
+from scanner.models.overlay import Overlay
+from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
+
+
+class Diffusion:
+    """A `scanner.models.base.Denoiser` over a diffusers pipeline, its weights frozen.
+
+    Args:
+        pipeline: With the parts that the family's class has.
+        family: What is known of it.
+        device: Where it runs.
+        side: Of its pictures, in pixels; null takes what its configuration says.
+
+    Raises:
+        ConfigError: If the network's output cannot be turned into a score, its scheduler cannot
+            be followed, or its latents are not the autoencoder's.
+    """
+
+    def __init__(self, pipeline: Any, family: Family, device: str, side: int | None = None) -> None:
+        self.pipeline, self.family = pipeline, family
+        self.network, self.vae = getattr(pipeline, family.network), pipeline.vae
+        self.autoencoder = Autoencoder(self.vae)
+        self.folder, self.overlay = "", Overlay()
+        self._layout: dict[str, tuple[int, ...]] = {}
+        self._off: list[Any] = []
+        self._text_off: list[Any] = []
+        self._cumulative: list[float] | None = None
+        self._read_scheduler(pipeline.scheduler)
+        for module in self.modules().values():
+            module.requires_grad_(False).eval()
+        if isinstance(self.network, nn.Module) and family.network == "unet":
+            self.network.to(memory_format=torch.channels_last)
+        self._shape(side)
+        self.to(device)
+
+    def _read_scheduler(self, scheduler: Any) -> None:
+        if self.family.is_flow:
+            self.levels, self.scheduler = None, copy.deepcopy(scheduler)
+            self.prediction = self.family.target
+            return
+        refuse_scheduler(scheduler.config)  # DDIM's own configuration forgets its family
+        self.scheduler = DDIMScheduler.from_config(scheduler.config)
+        self.levels = SchedulerConfig.of(self.scheduler.config)
+        self.prediction = self.levels.prediction
+
+    def _shape(self, side: int | None) -> None:
+        """Set the shape of latents and pictures."""
+        config, factor = self.network.config, self.autoencoder.factor
+        channels = int(config["in_channels"]) // (4 if self.family.packing == "patches" else 1)
+        if channels != self.autoencoder.channels:
+            raise ConfigError(
+                f"the network takes {channels} channels, its autoencoder makes "
+                f"{self.autoencoder.channels}: inpainting and depth models are not text-to-image "
+                f"models"
+            )
+        sides: tuple[int, int]
+        if side is not None:
+            sides = (side // factor, side // factor)
+        elif isinstance(self.family.side, int):
+            sides = (self.family.side // factor, self.family.side // factor)
+        elif self.family.side == "vae":
+            own = int(self.vae.config["sample_size"]) // factor
+            sides = (own, own)
+        else:
+            own = config["sample_size"]
+            sides = (own, own) if isinstance(own, int) else (int(own[0]), int(own[1]))
+        self.latent_shape = (channels, sides[0], sides[1])
+        self.picture_size = (sides[0] * factor, sides[1] * factor)
+
+    @property
+    def token_side(self) -> int:
+        """Side of the square of latent positions that share one token of the network."""
+        if self.family.packing == "patches":
+            return self.family.patch
+        own = self.network.config.get("patch_size", self.family.patch)
+        return own if isinstance(own, int) else self.family.patch
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the parts with weights by name."""
+        return {n: m for n, m in vars(self.pipeline).items() if isinstance(m, nn.Module)}
+
+    def to(self, device: str) -> Self:
+        """Move the model to a device, and return it."""
+        self.device = torch.device(device)
+        for module in (*self.modules().values(), self.network):
+            module.to(self.device)
+        return self
+
+    def schedule(self, steps: int) -> Schedule:
+        """Return the levels of DDIM's steps, or of the flow's pipeline.
+
+        Raises:
+            ConfigError: If so many steps leave the training timesteps.
+        """
+        if self.levels is None:
+            return self._flow_levels(steps)
+        cumulative = self.scheduler.alphas_cumprod.tolist()
+        final = float(self.scheduler.final_alpha_cumprod)
+        timesteps, stride = self.levels.sampled(steps), self.levels.stride(steps)
+        return Schedule.from_cumulative(timesteps, cumulative, final, stride)
+
+    def _flow_levels(self, steps: int) -> Schedule:
+        config, asked = self.scheduler.config, dict[str, Any]()
+        if config.get("use_dynamic_shifting"):
+            asked["mu"] = self._shift(config)
+        if self.family.levels == "pipeline" and not config.get("use_flow_sigmas"):
+            asked["sigmas"] = np.linspace(1.0, 1 / steps, steps).tolist()
+        else:
+            asked["num_inference_steps"] = steps
+        self.scheduler.set_timesteps(**asked)
+        timesteps, sigmas = self.scheduler.timesteps.tolist(), self.scheduler.sigmas.tolist()
+        return Schedule.from_flow(sigmas, self.family.flow, timesteps)
+
+    def _shift(self, config: Mapping[str, Any]) -> float:
+        """Return how far levels move towards noise at this size, as the pipelines do."""
+        channels, height, width = self.latent_shape
+        tokens = height * width // self.token_side**2
+        count = channels if self.family.shifted_by == "channels" else tokens
+        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        slope = (most - least) / (high - low)
+        return count * slope + least - slope * low
+
+    def single(self, timestep: float) -> Schedule:
+        """Return the schedule of one step from a training timestep; of a flow, ``1000 sigma``.
+
+        Raises:
+            ValueError: If the model has no such timestep, or it has no noise.
+        """
+        if self.levels is None:
+            number = int(self.scheduler.config["num_train_timesteps"])
+            if not 0 < timestep < number:
+                raise ValueError(f"timestep must be from 1 to {number - 1}, got {timestep}")
+            return Schedule.from_flow((timestep / number, 0.0), self.family.flow, (timestep,))
+        cumulative = self.scheduler.alphas_cumprod.tolist()
+        final = float(self.scheduler.final_alpha_cumprod)
+        return Schedule.single(int(timestep), cumulative, final)
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str]) -> Tensor:
+        """Return conditions: text states, or one row of everything the network takes, ``(B, N)``.
+
+        Longer captions are cut, as in training. Which parts a row has is the model's own.
+        """
+        with without_adapters(self._text_off):
+            parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        self._layout |= {name: tuple(part.shape[1:]) for name, part in parts.items()}
+        return torch.cat([part.float().flatten(1) for part in parts.values()], dim=1)
+
+    def predict(self, x: Tensor, level: Level, condition: Tensor) -> Prediction:
+        """Return the network's output at ``x``; it runs in its own precision.
+
+        A network with a noise schedule of its own is told its own timestep of the same level.
+        """
+        timestep, alpha, sigma = level
+        if self._cumulative is not None:
+            timestep = matched_timestep(alpha, self._cumulative)
+        is_packed, inputs = self.family.packing == "patches", x.to(self.network.dtype)
+        with self._around(x), without_adapters(self._off):
+            output = self._output(packed(inputs) if is_packed else inputs, timestep, condition)
+        if is_packed:
+            output = unpacked(output, self.latent_shape)
+        if self.family.halves and output.shape[1] == 2 * x.shape[1]:
+            output = output.chunk(2, dim=1)[0]
+        return Prediction(output.float(), *target(self.prediction, alpha, sigma))
+
+    def _output(self, inputs: Tensor, timestep: float, condition: Tensor) -> Tensor:
+        """Return what the network gives for latents as it takes them."""
+        encoder, grid = ENCODERS[self.family.encoder], self._grid(len(inputs))
+        told = {"index": timestep, "unit": timestep / 1000, "reversed": 1 - timestep / 1000}
+        time = told[self.family.time] * self.network.config.get("timestep_scale", 1.0)
+        times = torch.full((len(inputs),), time, device=inputs.device)
+        arguments = encoder.arguments(self._parts(condition, inputs.dtype), grid)
+        return encoder.call(self.network, inputs, times, arguments)
+
+    def _grid(self, batch: int) -> Grid:
+        return Grid(self.pipeline, batch, self.latent_shape, self.picture_size, self.device)
+
+    def _parts(self, rows: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return the parts of conditions by name, in the network's precision but for masks."""
+        if not self._layout:
+            return {"encoder_hidden_states": rows.to(dtype)}
+        parts = rows.split([int(np.prod(shape)) for shape in self._layout.values()], dim=1)
+        return {
+            name: part.to(torch.float32 if "mask" in name else dtype).contiguous().view(-1, *shape)
+            for (name, shape), part in zip(self._layout.items(), parts, strict=True)
+        }
+
+    def _around(self, x: Tensor) -> AbstractContextManager[None]:
+        """Return what an evaluation at ``x`` must be inside of."""
+        return nullcontext()
+
+    def score(self, x: Tensor, level: Level, condition: Tensor) -> Tensor:
+        """Return the score at ``x``, float32."""
+        return self.predict(x, level, condition).score(x.float(), *level[1:])
+
+    def refuse_level(self, alpha: float) -> None:
+        """Refuse a noise level outside the network's own schedule.
+
+        Raises:
+            ConfigError: If it is.
+        """
+        if self._cumulative is None:
+            return
+        try:
+            matched_timestep(alpha, self._cumulative)
+        except ValueError as error:
+            raise ConfigError(
+                f"the baseline network was not trained at the level of the maps: {error}; take "
+                f"the maps elsewhere (--map-back, --timestep) or another baseline"
+            ) from error
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
+        return self.autoencoder.decode(latents)
+
+    def compress(self, pictures: Tensor) -> Tensor:
+        """Return the autoencoder's mean latents of pictures, scaled as the network sees them."""
+        return self.autoencoder.encode(pictures)
+
+    @property
+    def text_differs(self) -> bool:
+        """Whether captions must be encoded by this model, though it stands beside another."""
+        return bool(self._text_off)
+
+    def off(self) -> Self:
+        """Return the same model with its adapters off, in the network and the text encoders.
+
+        It shares all weights, and gives what the base does to the last bit.
+        """
+        parts, other = adapted(self.pipeline), copy.copy(self)
+        other._off = [part for name, part in parts.items() if name == self.family.network]
+        other._text_off = [part for name, part in parts.items() if name != self.family.network]
+        return other
+
+    def with_network(self, network: Any, scheduler: Mapping[str, Any] | None = None) -> Self:
+        """Return the same model around another network, sharing everything else.
+
+        Args:
+            network: The other network.
+            scheduler: Its scheduler's configuration: what it predicts, and its noise schedule.
+                Null takes it to be as the model's; of a flow nothing else can be.
+
+        Raises:
+            ConfigError: If the other network's latents or text states have another shape, or
+                its output cannot be turned into a score.
+        """
+        refuse_apart(self.network.config, network.config)
+        other = copy.copy(self)
+        other._off = []
+        other.network = network.requires_grad_(False).eval().to(self.device, self.network.dtype)
+        if self.family.network == "unet":
+            other.network.to(memory_format=torch.channels_last)
+        if scheduler is not None and self.levels is not None:
+            other.prediction = SchedulerConfig.of(scheduler).prediction
+            table = DDIMScheduler.from_config(dict(scheduler)).alphas_cumprod
+            if not torch.equal(table, self.scheduler.alphas_cumprod):
+                other._cumulative = table.tolist()
+        return other

@@ -1,0 +1,92 @@
+"""Latents as an autoencoder, the scanner and a network see them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def packed(x: Tensor) -> Tensor:
+    """Return squares of 2 x 2 positions as tokens, ``(B, C, H, W)`` to ``(B, H W / 4, 4 C)``."""
+    squares = x.unfold(2, 2, 2).unfold(3, 2, 2)  # (B, C, H/2, W/2, 2, 2)
+    return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+def unpacked(tokens: Tensor, latent: tuple[int, int, int]) -> Tensor:
+    """Return tokens as `packed` made them of ``(B, C, H, W)`` latents.
+
+    Args:
+        tokens: ``(B, H W / 4, 4 C)``.
+        latent: C, H and W.
+    """
+    channels, height, width = latent
+    squares = tokens.unflatten(2, (channels, 2, 2)).unflatten(1, (height // 2, width // 2))
+    return squares.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width)
+
+
+class Autoencoder:
+    """An autoencoder with its latents as the network sees them.
+
+    ``(z - shift) scale``, with a mean and a deviation a channel where its configuration has them.
+    Those of videos take one frame.
+
+    Args:
+        module: A diffusers autoencoder.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        config = module.config
+        self.scale = float(config.get("scaling_factor") or 1.0)
+        self.shift = float(config.get("shift_factor") or 0.0)
+        self._mean, self._deviation = config.get("latents_mean"), config.get("latents_std")
+        self._is_video = "temperal_downsample" in config
+
+    @property
+    def factor(self) -> int:
+        """How many pixels a latent position is wide."""
+        config = self.module.config
+        if (blocks := config.get("encoder_block_out_channels")) is not None:
+            return 2 ** (len(blocks) - 1)
+        if (halved := config.get("temperal_downsample")) is not None:
+            return 2 ** len(halved)
+        return 2 ** (len(config["block_out_channels"]) - 1)
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        config = self.module.config
+        return int(config["z_dim"] if "z_dim" in config else config["latent_channels"])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
+        raw = latents.to(self.module.dtype) / self.scale + self.shift
+        if self._mean is not None and self._deviation is not None:
+            raw = raw * self._of_channels(self._deviation, raw) + self._of_channels(self._mean, raw)
+        if self._is_video:
+            raw = raw.unsqueeze(2)
+        pixels = self.module.decode(raw, return_dict=False)[0].float()
+        if self._is_video:
+            pixels = pixels[:, :, 0]
+        pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
+        return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Return mean latents of pictures, ``(B, C, H, W)`` float32, as the network sees them."""
+        module = self.module
+        pixels = pictures.permute(0, 3, 1, 2).to(module.device, module.dtype) / 127.5 - 1
+        if self._is_video:
+            pixels = pixels.unsqueeze(2)
+        found = module.encode(pixels)
+        raw = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latent
+        raw = (raw[:, :, 0] if self._is_video else raw).float()
+        if self._mean is not None and self._deviation is not None:
+            raw = (raw - self._of_channels(self._mean, raw)) / self._of_channels(
+                self._deviation, raw
+            )
+        return (raw - self.shift) * self.scale
+
+    def _of_channels(self, numbers: Any, like: Tensor) -> Tensor:
+        return torch.tensor(numbers, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)

@@ -1,0 +1,198 @@
+"""What is laid over a base model: LoRAs, and a fine-tune's weights. Read without torch."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanner.errors import ConfigError
+from scanner.parsing import object_from_json
+
+OFF = "off"
+"""Name of the base as a baseline: the same model with nothing laid over it."""
+_LARGEST_HEADER = 100 << 20
+"""Of a safetensors file, in bytes: what its format allows."""
+_LAYER = re.compile(
+    r"^(?P<layer>.+?)[._](?:lora[._])?(?:lora_linear_layer[._])?"
+    r"(?:lora_A|lora_down|down)(?:\.default)?\.weight$"
+)
+_OTHER_KINDS = {"lokr_": "LoKr", "hada_": "LoHa", "oft_": "OFT", "boft_": "BOFT"}
+_OTHER_PARTS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "vae.", "text_encoders.",
+                "text_encoder.")  # fmt: skip
+"""What the names of tensors begin with that are no denoiser's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter.
+
+    Attributes:
+        file: A safetensors file.
+        scale: By what its difference is multiplied.
+    """
+
+    file: str
+    scale: float = 1.0
+
+    @classmethod
+    def parsed(cls, text: str) -> "Lora":
+        """Return what ``FILE`` or ``FILE:SCALE`` names, the file as an absolute path.
+
+        Raises:
+            ConfigError: If the scale is no finite number.
+        """
+        path, colon, scale = text.rpartition(":")
+        if not colon or not re.fullmatch(r"[-+.\deE]+|nan|[-+]?inf", scale):
+            path, scale = text, "1"
+        try:
+            number = float(scale)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"--lora {text}: a scale must be a finite number, got {scale!r}")
+        return cls(str(Path(path).expanduser().absolute()), number)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What is laid over a base model.
+
+    Attributes:
+        loras: Adapters, all of them on at once.
+        weights: A safetensors file with all tensors of another network of the same class, or
+            null.
+    """
+
+    loras: tuple[Lora, ...] = ()
+    weights: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.loras or self.weights)
+
+    def refuse(self) -> None:
+        """Refuse files that cannot be laid over any model, by their headers.
+
+        Raises:
+            ConfigError: If one is not there, no safetensors, or of another kind.
+        """
+        for lora in self.loras:
+            layers_of(lora.file)
+        if self.weights is not None:
+            refuse_other_parts(self.weights, list(header(self.weights)))
+
+    def fingerprint(self, base: str) -> str:
+        """Return twelve hex digits of a base with this laid over it; the base's own of nothing.
+
+        Args:
+            base: The base's fingerprint.
+        """
+        if not self:
+            return base
+        total = hashlib.sha256(f"{base}\n".encode())
+        if self.weights is not None:
+            total.update(f"weights {_digest(self.weights)}\n".encode())
+        for lora in sorted(self.loras, key=lambda lora: (_digest(lora.file), lora.scale)):
+            total.update(f"lora {_digest(lora.file)} {lora.scale:g}\n".encode())
+        return total.hexdigest()[:12]
+
+
+def overlay(loras: Sequence[str] = (), weights: str | None = None) -> Overlay:
+    """Return what ``--lora`` and ``--weights`` name.
+
+    Raises:
+        ConfigError: If a scale is no number, or a file is named twice.
+    """
+    parsed = tuple(Lora.parsed(text) for text in loras)
+    if len({lora.file for lora in parsed}) < len(parsed):
+        raise ConfigError("--lora names a file twice: give each once, with the sum of its scales")
+    found = None if weights is None else str(Path(weights).expanduser().absolute())
+    return Overlay(parsed, found)
+
+
+def header(file: str) -> dict[str, list[int]]:
+    """Return the names and shapes of the tensors in a safetensors file; no weights are read.
+
+    Raises:
+        ConfigError: If it is not there, or no safetensors.
+    """
+    path = Path(file)
+    if path.suffix != ".safetensors":
+        raise ConfigError(
+            f"{file} must be a .safetensors file: others are pickled, which run code when they "
+            f"are loaded"
+        )
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= _LARGEST_HEADER:
+                raise ValueError("its header has no such length")
+            content = object_from_json(stream.read(length))
+        shapes = {n: v["shape"] for n, v in content.items() if n != "__metadata__"}
+    except FileNotFoundError as error:
+        raise ConfigError(f"no file {file}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} cannot be read as safetensors: {error}") from error
+    if not all(isinstance(s, list) and all(isinstance(n, int) for n in s) for s in shapes.values()):
+        raise ConfigError(f"{file} cannot be read as safetensors: a shape is no list of numbers")
+    return shapes
+
+
+def layers_of(file: str) -> list[str]:
+    """Return the names of the layers that a LoRA file changes, one per pair of matrices.
+
+    Names may be diffusers', PEFT's, kohya's, ComfyUI's or ai-toolkit's.
+
+    Raises:
+        ConfigError: If there is none, or it is an adapter of another kind.
+    """
+    names = list(header(file))
+    for part, kind in _OTHER_KINDS.items():
+        if any(part in name for name in names):
+            raise ConfigError(
+                f"{file} is a {kind}, which diffusers loads for none of the families here: merge "
+                f"it into its base with the tool that trained it, and give --weights"
+            )
+    found = sorted({match["layer"] for name in names if (match := _LAYER.match(name))})
+    if not found:
+        raise ConfigError(
+            f"{file} has no LoRA layer among its {len(names)} tensors: give --weights for a whole "
+            f"network"
+        )
+    return found
+
+
+def up_numbers(shapes: dict[str, list[int]]) -> int:
+    """Return how many numbers the second matrices of a LoRA file hold.
+
+    It stays the same where a layer is split, as a fused query, key and value is.
+    """
+    ups = (".lora_B.weight", ".lora_up.weight", ".lora.up.weight", ".up.weight",
+           ".lora_B.default.weight")  # fmt: skip
+    return sum(math.prod(shape) for name, shape in shapes.items() if name.endswith(ups))
+
+
+def refuse_other_parts(file: str, names: Sequence[str]) -> None:
+    """Refuse weights that hold more than a denoiser.
+
+    Raises:
+        ConfigError: If they do.
+    """
+    others = [name for name in names if name.startswith(_OTHER_PARTS)]
+    if others:
+        raise ConfigError(
+            f"{file} holds {len(others)} of {len(names)} tensors of other parts (such as "
+            f"{json.dumps(others[0])[:60]}): convert it to a pipeline folder, so that all of it "
+            f"is audited"
+        )
+
+
+def _digest(file: str) -> str:
+    try:
+        with Path(file).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
