@@ -20,8 +20,9 @@ from PIL import Image, ImageEnhance
 from webdataset.writer import TarWriter
 
 from scanner.analysis.fit import fit
-from scanner.engine import Job, Resources, cluster
+from scanner.engine import Job, Resources
 from scanner.engine import scan as scan_on_ray
+from scanner.engine.cluster import cluster
 from scanner.nightly.audit import AuditRequest, audit
 from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState

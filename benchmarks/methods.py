@@ -24,7 +24,8 @@ from scanner import models
 from scanner.analysis.detection import RATES, tpr_name
 from scanner.analysis.evaluate import Evaluation, evaluate
 from scanner.analysis.fit import fit
-from scanner.engine import Event, Job, Resources, cluster, scan
+from scanner.engine import Event, Job, Resources, scan
+from scanner.engine.cluster import cluster
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.results.folder import Results
 from scanner.shards import reading

@@ -22,8 +22,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from scanner.analysis.fit import fit
-from scanner.engine import Job, Resources, cluster
+from scanner.engine import Job, Resources
 from scanner.engine import scan as scan_on_ray
+from scanner.engine.cluster import cluster
 from scanner.nightly.audit import AuditRequest, audit
 from scanner.nightly.formats import NightReport
 from scanner.nightly.policy import Policy

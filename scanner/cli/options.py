@@ -131,6 +131,14 @@ Address = Annotated[
     typer.Option(help="A Ray cluster to join, such as `auto` or ray://host:10001; default local.",
                  show_default=False),
 ]  # fmt: skip
+Local = Annotated[
+    bool,
+    typer.Option(
+        "--local",
+        help="Scan in this process, with one model and without Ray: for two captions, a laptop, a "
+        "debugger. The rows are the same.",
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Scan so many samples at most.", show_default=False)
 ]

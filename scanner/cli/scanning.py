@@ -101,6 +101,7 @@ def scan(
     device: options.Device = "auto",
     dtype: options.Dtype = "float32",
     address: options.Address = None,
+    local: options.Local = False,
     limit: options.Limit = None,
     events: options.Events = None,
     as_json: options.Json = False,
@@ -127,7 +128,8 @@ def scan(
         progress.note(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
-    summary = run(job, Resources(actors=actors, device=device, address=address), "scan", events)
+    resources = Resources(actors=actors, device=device, address=address, local=local)
+    summary = run(job, resources, "scan", events)
     verdict = None
     if fdr is not None:
         from scanner.analysis.findings import apply_cutoff
@@ -187,6 +189,7 @@ def calibrate(
     device: options.Device = "auto",
     dtype: options.Dtype = "float32",
     address: options.Address = None,
+    local: options.Local = False,
     limit: options.Limit = None,
     events: options.Events = None,
 ) -> None:
@@ -249,7 +252,7 @@ def calibrate(
         chunk_size=chunk_size,
         limit=limit,
     )
-    resources = Resources(actors=actors, device=device, address=address)
+    resources = Resources(actors=actors, device=device, address=address, local=local)
     summary = run(job, resources, "calibrate", events)
     if not summary.is_complete:
         raise IncompleteError(_missing(summary))

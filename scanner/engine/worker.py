@@ -1,7 +1,8 @@
-"""What runs in Ray's processes: the actor that scans, and the task that counts a shard."""
+"""What a runtime calls: the worker that scans, and the function that counts a shard."""
 
 import os
 import platform
+import sys
 import time
 import traceback
 from collections import Counter
@@ -242,6 +243,15 @@ class Worker:
             return Failure(None, answer.text, answer.details, usable=_cuda_works())
         return answer
 
+    def close(self, seconds: float) -> None:
+        """Give up what is being scanned and let the model go.
+
+        Args:
+            seconds: How long to wait for the evaluation that a network is at.
+        """
+        if self._compute is not None:
+            self._compute.close(seconds)
+
     def _open(self) -> ActorInfo:
         start = time.perf_counter()
         if self._fingerprint and models.fingerprint(self._job.model) != self._fingerprint:
@@ -394,7 +404,6 @@ def _answered(work: Callable[[], T]) -> T | Failure:
 
 def _device(device: str) -> tuple[str, str]:
     """Return the name of this process's device, and what tells its GPU from all others."""
-    import ray
     import torch
 
     if device == "cuda":
@@ -402,7 +411,8 @@ def _device(device: str) -> tuple[str, str]:
         if (uuid := getattr(facts, "uuid", None)) is not None:
             return facts.name, str(uuid)
     name = torch.cuda.get_device_name() if device == "cuda" else device
-    if not ray.is_initialized():
+    ray = sys.modules.get("ray")  # absent where the scan is local
+    if ray is None or not ray.is_initialized():
         return name, ""
     here = ray.get_runtime_context()
     numbers = ",".join(here.get_accelerator_ids().get("GPU", ()))
