@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scanner.errors import ConfigError
+from scanner.models import located
 from scanner.spec import (
     DEFAULT_MAPS,
     DETECTORS,
@@ -277,11 +278,6 @@ def check_device(device: str, dtype: str) -> None:
     for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
         if value not in known:
             raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
-def located(model: str) -> str:
-    """Return a folder as an absolute path, which every process finds; a hub id as it is."""
-    return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
 def network(baseline: str) -> str | None:

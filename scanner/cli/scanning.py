@@ -1,7 +1,7 @@
 """``scan`` and ``calibrate``."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,16 +10,12 @@ import typer
 from scanner import files
 from scanner.cli import error_rates, options, progress
 from scanner.errors import ConfigError, IncompleteError
-from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
+from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
     from scanner.engine.job import Job, Resources, Summary
     from scanner.statistics.calibration import Screen
-
-
-ALL_SCREENED = 1e30
-"""Drops every caption after the first step: what a screen is fitted on."""
 
 
 def scan(
@@ -205,25 +201,14 @@ def calibrate(
     Example:
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
     """
-    from scanner.analysis import fit as fitting
+    from scanner.api.calibrating import CalibrationRequest, calibrate_shards, null_spec
     from scanner.engine.job import Job, Resources
-    from scanner.results.folder import Results
     from scanner.shards import reading as sources
 
     work = _work_folder(out)
     check_events(events)
-    if source == "auto":
-        raise ConfigError(
-            "null scores are of one source: give calibrate --source generated or image"
-        )
     for name in _without_effect(source, timestep, steps, guidance_scale):
         progress.note(f"{name} is without effect with --source {source}")
-    if (screen_recall is None) != (not positives):
-        raise ConfigError("a screen needs both --screen-recall and --positives")
-    if positives and source == "image":
-        raise ConfigError("a screen is of sampled captions: calibrate it with --source generated")
-    if one_per_family and not captions:
-        raise ConfigError("--one-per-family is of captions: leave it out beside --no-captions")
     spec = ScanSpec(
         seeds=tuple(range(seeds)),
         steps=steps,
@@ -231,44 +216,28 @@ def calibrate(
         guidance_scale=guidance_scale,
         probes=probes,
         probe_design=probe_design,
-        localize="all",
         dtype=dtype,
-        store_image=False,
         maps=options.names(maps, MAPS, source, captions=captions),
-        # Costs nothing, and only null trajectories say what is usual.
-        detectors=existing(("increment", *(("wen_first",) if positives else ())), source),
         source=source,
         timestep=timestep,
         captions=captions,
     )
-    planted = tuple(sources.expand(positives)) if positives else ()
     job = Job(
         model=options.located(model),
         baseline=options.network(baseline),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
-        spec=spec,
+        spec=null_spec(spec, with_screen=bool(positives)),
         batch_size=options.batch_size(batch_size),
         chunk_size=chunk_size,
         limit=limit,
     )
+    request = CalibrationRequest(
+        job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
+        positives=tuple(sources.expand(positives)) if positives else (),
+    )  # fmt: skip
     resources = Resources(actors=actors, device=device, address=address, local=local)
-    summary = run(job, resources, "calibrate", events)
-    if not summary.is_complete:
-        raise IncompleteError(_missing(summary))
-    fitted = fitting.fit(
-        Results(work), summary.run, pixel_fpr=pixel_fpr, one_per_family=one_per_family
-    )
-    if screen_recall is not None:
-        known_job = replace(
-            job, shards=planted, limit=None,
-            spec=replace(spec, localize="none", detectors=(), screen=ALL_SCREENED),
-        )  # fmt: skip
-        known = run(known_job, resources, "positives", events)
-        if not known.is_complete:
-            raise IncompleteError(_missing(known))
-        of = fitting.screen(Results(work), known.run, summary.run, screen_recall)
-        fitted = replace(fitted, screen=of)
+    fitted = calibrate_shards(request, lambda job, title: run(job, resources, title, events))
     fitted.save(out)
     progress.say(f"{out}: {fitted.captions} null captions")
     for line in error_rates.lines(fitted):
@@ -466,10 +435,4 @@ def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_jso
             )
         progress.say(f"results in {out}")
     if not summary.is_complete:
-        raise IncompleteError(_missing(summary))
-
-
-def _missing(summary: "Summary") -> str:
-    parts = [*summary.incomplete, *(f"{name}: {reason}" for name, reason in summary.quarantined)]
-    more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
-    return f"incomplete, what could be read is scored: {'; '.join(parts[:5])}{more}"
+        raise IncompleteError(summary.missing())

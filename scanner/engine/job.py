@@ -238,3 +238,11 @@ class Summary:
     def is_complete(self) -> bool:
         """Whether every sample of every shard is accounted for."""
         return not self.incomplete and not self.quarantined
+
+    def missing(self) -> str:
+        """Return what is not accounted for, in a line."""
+        parts = [
+            *self.incomplete, *(f"{name}: {reason}" for name, reason in self.quarantined),
+        ]  # fmt: skip
+        more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+        return f"incomplete, what could be read is scored: {'; '.join(parts[:5])}{more}"

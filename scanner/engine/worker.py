@@ -173,8 +173,13 @@ class Failure:
     usable: bool = True
 
 
-def build_scanner(job: Job, device: str) -> "Scanner":
+def build_scanner(job: Job, device: str, *, loaded: "Loaded | None" = None) -> "Scanner":
     """Load the networks that a job names and return a scanner on a device.
+
+    Args:
+        job: The scan.
+        device: Where the networks go.
+        loaded: The same networks, where they are on the device already.
 
     Raises:
         ConfigError: If a model, a baseline or a calibration cannot be read.
@@ -188,7 +193,7 @@ def build_scanner(job: Job, device: str) -> "Scanner":
         network = models.load_baseline(job.baseline, denoiser, dtype)
         return denoiser, (models.baseline_name(job.baseline), network)
 
-    denoiser, baseline = load(job.spec.dtype)
+    denoiser, baseline = loaded or load(job.spec.dtype)
     null, of_images = (
         None if path is None else calibration.load(path)
         for path in (job.calibration, job.image_calibration)
