@@ -19,15 +19,15 @@ import numpy as np
 from PIL import Image, ImageEnhance
 from webdataset.writer import TarWriter
 
-from scanner.analysis.fit import fit
-from scanner.engine import Job, Resources, cluster
+from scanner.api.calibrating import CalibrationRequest, calibrate_shards
+from scanner.engine import Job, Resources
 from scanner.engine import scan as scan_on_ray
+from scanner.engine.cluster import cluster
 from scanner.nightly.audit import AuditRequest, audit
 from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
 from scanner.report.page import PageOptions
-from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
@@ -94,8 +94,10 @@ def main() -> None:
     with cluster():
         job = Job(model=model, shards=tuple(map(str, null)), results=str(out / "null.results"),
                   spec=ScanSpec(**{**vars_of(SPEC), "localize": "all"}), chunk_size=32)  # fmt: skip
-        done = scan_on_ray(job, resources, lambda event: None)
-        fit(Results(job.results), done.run).save(out / "calibration.json")
+        calibrate_shards(
+            CalibrationRequest(job=job),
+            lambda job, title: scan_on_ray(job, resources, lambda event: None),
+        ).save(out / "calibration.json")
         state = AuditState(out / "state")
         job = Job(
             model=model, shards=tuple(reading.expand([str(out / "corpus")])), spec=SPEC,

@@ -63,7 +63,8 @@ def measure(folder: Path, shards: list[str]) -> dict[str, float]:
     """Scan in this process and say what it took."""
     import psutil
 
-    from scanner.engine import Job, Resources, cluster, scan
+    from scanner.engine import Job, Resources, scan
+    from scanner.engine.cluster import cluster
     from scanner.spec import ScanSpec
 
     peaks: dict[int, float] = {}

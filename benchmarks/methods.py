@@ -23,8 +23,9 @@ from planted import Testbed, markdown, options, testbeds
 from scanner import models
 from scanner.analysis.detection import RATES, tpr_name
 from scanner.analysis.evaluate import Evaluation, evaluate
-from scanner.analysis.fit import fit
-from scanner.engine import Event, Job, Resources, cluster, scan
+from scanner.api.calibrating import CalibrationRequest, calibrate_shards
+from scanner.engine import Event, Job, Resources, Summary, scan
+from scanner.engine.cluster import cluster
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.results.folder import Results
 from scanner.shards import reading
@@ -86,19 +87,18 @@ def measured(
         if not (corpus / f"{name}-truth.parquet").exists():
             make.write_shards(testbed.seed, items, corpus, name)
             make.write_truth(items, corpus / f"{name}-truth.parquet")
-    null = _scan(testbed, out, "calibration", None, said)
     calibration = out / "calibration.json"
-    fit(Results(out / "calibration"), null).save(calibration)
-    run = _scan(testbed, out, "evaluation", calibration, said)
+    null = CalibrationRequest(job=_job(testbed, out, "calibration", None))
+    calibrate_shards(null, lambda job, title: _scan(testbed, job, title, said)).save(calibration)
+    job = _job(testbed, out, "evaluation", calibration)
+    run = _scan(testbed, job, "evaluation", said).run
     found = evaluate(Results(out / "evaluation"), run, corpus / "evaluation-truth.parquet")
     (out / "evaluation.json").write_text(found.as_json())
     return found
 
 
-def _scan(
-    testbed: Testbed, out: Path, name: str, calibration: Path | None, said: Callable[[str], None]
-) -> str:
-    job = Job(
+def _job(testbed: Testbed, out: Path, name: str, calibration: Path | None) -> Job:
+    return Job(
         model=str((testbed.folder / "pipeline").absolute()),
         baseline=str((testbed.folder / "early").absolute()),
         shards=tuple(reading.expand([str(out / "corpus" / f"{name}-*.tar")])),
@@ -106,11 +106,13 @@ def _scan(
         calibration=calibration and str(calibration.absolute()),
     )  # fmt: skip
 
+
+def _scan(testbed: Testbed, job: Job, title: str, said: Callable[[str], None]) -> Summary:
     def heard(event: Event) -> None:
         if event.kind == "chunk":
-            said(f"seed {testbed.seed}, {name}: {event.samples_done} of {event.samples_total}")
+            said(f"seed {testbed.seed}, {title}: {event.samples_done} of {event.samples_total}")
 
-    return scan(job, Resources(device="auto"), heard).run
+    return scan(job, Resources(device="auto"), heard)
 
 
 def given_back(testbed: Testbed) -> str:

@@ -113,7 +113,7 @@ def bare_apart(captions: int) -> float:
     """Return the same, measured in a worker of Ray's: its memory is managed as an actor's is."""
     import ray
 
-    from scanner.engine import cluster
+    from scanner.engine.cluster import cluster
 
     with cluster():
         return ray.get(ray.remote(num_cpus=1)(bare).remote(captions))
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=512)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    from scanner.engine import cluster
+    from scanner.engine.cluster import cluster
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from scanner.analysis.fit import fit
-from scanner.engine import Job, Resources, cluster
+from scanner.api.calibrating import CalibrationRequest, calibrate_shards
+from scanner.engine import Job, Resources
 from scanner.engine import scan as scan_on_ray
+from scanner.engine.cluster import cluster
 from scanner.nightly.audit import AuditRequest, audit
 from scanner.nightly.formats import NightReport
 from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState
 from scanner.report.page import PageOptions
-from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
@@ -93,8 +93,10 @@ class Week:
             model=model, shards=tuple(reading.expand([str(self.out / "null")])), chunk_size=32,
             results=str(self.out / "null.results"), spec=replace(SPEC, localize="all"),
         )  # fmt: skip
-        done = scan_on_ray(job, Resources(), lambda event: None)
-        fit(Results(job.results), done.run).save(target)
+        calibrate_shards(
+            CalibrationRequest(job=job),
+            lambda job, title: scan_on_ray(job, Resources(), lambda event: None),
+        ).save(target)
 
     def night(self) -> NightReport:
         """Audit as the command does, and add a row to the table."""

@@ -111,6 +111,10 @@ class LeaseError(ScannerError):
     exit_code = ExitCode.LOST
 
 
+class Stopped(Exception):  # noqa: N818 - asked for, and never shown
+    """Work was given up because it was asked to stop; what is committed stays."""
+
+
 def reproducible(error: BaseException | str) -> str:
     """Return the text of an exception without what differs from one process to the next.
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from scanner import masks
+from scanner.errors import ConfigError
 
 MATCH_MSE = 2.5e3 / (256 * 256 * 3)
 """Webster's (2023) threshold for a verbatim or template copy, per element of pixels in 0..1."""
@@ -128,6 +129,30 @@ def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Return ``(H, W, 3)`` pixels as a JPEG of quality 92."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=92)
+    return stream.getvalue()
+
+
+def encode_png(image: Image.Image | NDArray[np.uint8]) -> bytes:
+    """Return an image in memory as a PNG, which loses nothing.
+
+    Args:
+        image: Of Pillow, or ``(H, W, 3)`` uint8.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ConfigError(
+                f"an image must be (height, width, 3) uint8, got {image.shape} {image.dtype}"
+            )
+        image = Image.fromarray(image)
+    if not isinstance(image, Image.Image):
+        raise ConfigError(
+            f"an image must be a path, encoded bytes, an array or of Pillow, got {type(image)}"
+        )
+    stream = io.BytesIO()
+    image.convert("RGB").save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -61,7 +61,7 @@ def epsilon_folder(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def local_ray():
     """One local Ray for every scan of this process: each start takes seconds."""
-    from scanner.engine import cluster
+    from scanner.engine.cluster import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "1000")  # a test waits for them

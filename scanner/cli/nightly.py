@@ -96,7 +96,7 @@ def audit(
         copies=copies and asked["evidence"],
     )
     resources = Resources(
-        **{name: asked[name] for name in ("actors", "device", "address")},
+        **{name: asked[name] for name in ("actors", "device", "address", "local")},
         most_samples=max_captions, hours=max_hours,
     )  # fmt: skip
     with ExitStack() as shown:

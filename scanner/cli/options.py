@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from scanner.errors import ConfigError
+from scanner.models import located
 from scanner.spec import (
     DEFAULT_MAPS,
     DETECTORS,
@@ -233,6 +234,16 @@ Address = Annotated[
     typer.Option(help="A Ray cluster to join, such as `auto` or ray://host:10001; default local.",
                  show_default=False, rich_help_panel=OF_DEVICES),
 ]  # fmt: skip
+Local = Annotated[
+    bool,
+    typer.Option(
+        "--local",
+        metavar=FLAG,
+        rich_help_panel=OF_DEVICES,
+        help="Scan in this process, with one model and without Ray: for two captions, a laptop, a "
+        "debugger. The rows are the same.",
+    ),
+]
 Limit = Annotated[
     int | None,
     typer.Option(
@@ -401,6 +412,7 @@ def running(
     device: Device = "auto",
     actors: Actors = None,
     address: Address = None,
+    local: Local = False,
     batch_size: Batch = "auto",
     chunk_size: ChunkSize = 256,
     limit: Limit = None,
@@ -524,11 +536,6 @@ def check_device(device: str, dtype: str) -> None:
     for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
         if value not in known:
             raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
-
-
-def located(model: str) -> str:
-    """Return a folder as an absolute path, which every process finds; a hub id as it is."""
-    return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
 def network(baseline: str) -> str | None:

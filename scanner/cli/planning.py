@@ -49,7 +49,8 @@ def plan(
     r"""Say what a scan would take, before it takes it: shards, captions, evaluations, hours.
 
     Give it what you would give `memscan scan`. Every shard is read once for its captions (not
-    its images), by as many processes as there are CPUs; nothing is written and no Ray started.
+    its images), by as many processes as there are CPUs, or with --local in this one; nothing is
+    written and no Ray started.
     Exit code 3 if something is wrong with a shard.
 
     Example:
@@ -64,9 +65,12 @@ def plan(
     from scanner.engine.job import Resources
     from scanner.planning.forecast import forecast
 
-    Resources(actors=asked["actors"], device=asked["device"])  # refuses what a scan refuses
+    local = asked["local"]
+    Resources(actors=asked["actors"], device=asked["device"], local=local)  # refuses as a scan does
     with progress.meter("count shards") as show:
-        found = forecast(job, rate=rate, flagged=flagged, device=asked["device"], progress=show)
+        found = forecast(
+            job, rate=rate, flagged=flagged, device=asked["device"], progress=show, local=local
+        )
     if as_json:
         progress.say(json.dumps(asdict(found)))
     else:

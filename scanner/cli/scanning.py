@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +11,7 @@ import typer
 from scanner import files
 from scanner.cli import error_rates, options, progress, settings
 from scanner.errors import ConfigError, IncompleteError
-from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
+from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from scanner.statistics.calibration import Calibration, Screen
 
 
-ALL_SCREENED = 1e30
-"""Drops every caption after the first step: what a screen is fitted on."""
+DEVICES = ("actors", "device", "address", "local")
+"""Options that are resources of a scan."""
 
 
 @options.takes(options.scoring, options.flagging, options.compared, options.running)
@@ -59,7 +59,7 @@ def scan(
         progress.note(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
-    resources = Resources(**{name: asked[name] for name in ("actors", "device", "address")})
+    resources = Resources(**{name: asked[name] for name in DEVICES})
     summary = run(job, resources, "scan", asked["events"])
     verdict = None
     if job.spec.fdr is not None:
@@ -118,60 +118,32 @@ def calibrate(
     Example:
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
     """
-    from scanner.analysis import fit as fitting
+    from scanner.api.calibrating import CalibrationRequest, calibrate_shards, null_spec
     from scanner.engine.job import Job, Resources
-    from scanner.results.folder import Results
     from scanner.shards import reading as sources
 
     work = _work_folder(out)
     check_events(asked["events"])
-    source = asked["source"]
-    if source == "auto":
-        raise ConfigError(
-            "null scores are of one source: give calibrate --source generated or image"
-        )
-    if (screen_recall is None) != (not positives):
-        raise ConfigError("a screen needs both --screen-recall and --positives")
-    if positives and source == "image":
-        raise ConfigError("a screen is of sampled captions: calibrate it with --source generated")
-    if one_per_family and not asked["captions"]:
-        raise ConfigError("--one-per-family is of captions: leave it out beside --no-captions")
     _note_without_effect(asked)
-    spec = _spec(
-        asked, localize="all", store_image=False,
-        # Costs nothing, and only null trajectories say what is usual.
-        detectors=existing(("increment", *(("wen_first",) if positives else ())), source),
-    )  # fmt: skip
-    planted = tuple(sources.expand(positives)) if positives else ()
     job = Job(
         model=options.located(model),
         baseline=options.network(asked["baseline"]),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
-        spec=spec,
+        spec=null_spec(_spec(asked), with_screen=bool(positives)),
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
         **_over_model(asked),
     )
-    resources = Resources(**{name: asked[name] for name in ("actors", "device", "address")})
-    events = asked["events"]
-    summary = run(job, resources, "calibrate", events)
-    if not summary.is_complete:
-        raise IncompleteError(_missing(summary))
-    fitted = fitting.fit(
-        Results(work), summary.run, pixel_fpr=pixel_fpr, one_per_family=one_per_family
+    request = CalibrationRequest(
+        job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
+        positives=tuple(sources.expand(positives)) if positives else (),
+    )  # fmt: skip
+    resources = Resources(**{name: asked[name] for name in DEVICES})
+    fitted = calibrate_shards(
+        request, lambda job, title: run(job, resources, title, asked["events"])
     )
-    if screen_recall is not None:
-        known_job = replace(
-            job, shards=planted, limit=None,
-            spec=replace(spec, localize="none", detectors=(), screen=ALL_SCREENED),
-        )  # fmt: skip
-        known = run(known_job, resources, "positives", events)
-        if not known.is_complete:
-            raise IncompleteError(_missing(known))
-        of = fitting.screen(Results(work), known.run, summary.run, screen_recall)
-        fitted = replace(fitted, screen=of)
     fitted.save(out)
     progress.say(f"{out}: {fitted.captions} null captions")
     for line in error_rates.lines(fitted):

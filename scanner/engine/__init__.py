@@ -1,10 +1,10 @@
-"""Distribution and nothing else: hands chunks to actors, counts, retries, resumes.
+"""Chunks to workers: hands out, counts, retries, resumes; on Ray or in this process.
 
-The only room that knows Ray.
+`scanner.engine.runtime` is what the loop asks of either. What imports Ray is the modules cluster,
+ray_runtime, score_index, heartbeat, metrics, health and authentication.
 """
 
-from scanner.engine.cluster import cluster
 from scanner.engine.driver import scan
 from scanner.engine.job import Event, Job, Resources, Summary
 
-__all__ = ["Event", "Job", "Resources", "Summary", "cluster", "scan"]
+__all__ = ["Event", "Job", "Resources", "Summary", "scan"]

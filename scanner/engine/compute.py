@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from scanner.errors import Stopped
 from scanner.records import Caption, ScoreRow
 
 if TYPE_CHECKING:
@@ -50,13 +51,14 @@ class ComputeThread:
 
         self._scanner, self._threads = scanner, threads
         self._gathering = LocalizationBatcher(scanner)
-        self._tickets: queue.SimpleQueue[ScanRequest] = queue.SimpleQueue()
+        self._tickets: queue.SimpleQueue[ScanRequest | None] = queue.SimpleQueue()
         self._given: dict[ChunkState, ScanRequest] = {}
         self._first: float | None = None
         self._last = self._since = 0.0
         self._tasks, self._lock = 0, threading.Lock()
-        self.waiting = 0.0
-        threading.Thread(target=self._run, name="compute", daemon=True).start()
+        self.waiting, self._closed = 0.0, False
+        self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
+        self._thread.start()
 
     @property
     def seconds(self) -> float:
@@ -85,9 +87,26 @@ class ComputeThread:
 
         Raises:
             Exception: Whatever its captions, and no others', led to.
+            Stopped: If the thread was closed.
         """
-        self._tickets.put(ticket)
+        with self._lock:
+            if self._closed:
+                raise Stopped("the scan was stopped")
+            self._tickets.put(ticket)
         return ticket.done.result()
+
+    def close(self, seconds: float) -> None:
+        """End the thread at the next evaluation of a network; who waits for it gets `Stopped`.
+
+        Args:
+            seconds: How long to wait for it.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._scanner.stopped.set()
+                self._tickets.put(None)
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         import torch
@@ -98,8 +117,12 @@ class ComputeThread:
                 ticket = self._tickets.get(block=not len(self._gathering))
             except queue.Empty:
                 self._answer(self._gathering.flush())
-            else:
-                self._take(ticket)
+                continue
+            if ticket is None:
+                break
+            self._take(ticket)
+        for given in self._given.values():
+            given.done.set_exception(Stopped("the scan was stopped"))
 
     def _take(self, ticket: ScanRequest) -> None:
         now, first = time.perf_counter(), self._first or self._since

@@ -1,14 +1,11 @@
-"""Shards counted in Ray tasks, so that the driver never opens one."""
+"""Shards counted beside the driver, so that it never opens one. Knows no Ray."""
 
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-import ray
-from ray.exceptions import LocalRayletDiedError, RayError
-
-from scanner.engine import heartbeat
+from scanner.engine.runtime import Ref, Runtime, WorkerLost
 from scanner.engine.worker import Failure, index_shard
 from scanner.errors import ShardError
 from scanner.shards.reading import ShardIndex
@@ -25,7 +22,7 @@ class _IndexingTask:
     """A shard that is being counted."""
 
     url: str
-    ref: ray.ObjectRef
+    ref: Ref
     attempt: int = 1
     since: float = field(default_factory=time.monotonic)
     is_told: bool = False
@@ -39,25 +36,24 @@ class ShardIndexer:
     """Counts shards, a few at a time.
 
     Args:
+        runtime: Where they are counted.
         urls: The shards.
         chunk_size: Samples per chunk.
         finished: Identities of the shards that need no counting, by address.
-        width: Shards at a time.
         in_order: Whether they must be told of in their order, as a limit on samples needs; if
             not, a slow shard holds up no other.
     """
 
     def __init__(
-        self, urls: Sequence[str], chunk_size: int, finished: Mapping[str, Set[str]], width: int,
-        *, in_order: bool = True,
+        self, runtime: Runtime, urls: Sequence[str], chunk_size: int,
+        finished: Mapping[str, Set[str]], *, in_order: bool = True,
     ) -> None:  # fmt: skip
+        self._runtime, self._in_order = runtime, in_order
         self._urls, self._chunk_size, self._finished = deque(urls), chunk_size, finished
-        self._width, self._in_order = width, in_order
         self._running: list[_IndexingTask] = []
-        self._task = ray.remote(index_shard).options(num_cpus=0, max_retries=2)
 
     @property
-    def refs(self) -> list[ray.ObjectRef]:
+    def refs(self) -> list[Ref]:
         """What to wait for."""
         return [count.ref for count in self._next()]
 
@@ -70,7 +66,7 @@ class ShardIndexer:
         """Look at no further shard."""
         self._urls.clear()
         for count in self._running:
-            ray.cancel(count.ref, force=True)
+            self._runtime.cancel(count.ref)
         self._running.clear()
 
     def answers(self) -> Iterator[tuple[str, ShardIndex | str | Failure]]:
@@ -103,10 +99,10 @@ class ShardIndexer:
 
     def _answered(self) -> tuple[_IndexingTask, ShardIndex | str | Failure] | None:
         for count in self._next():
-            if ray.wait([count.ref], timeout=0)[0]:
-                return count, _answer(count.ref)
+            if self._runtime.ready([count.ref], 0):
+                return count, self._answer(count.ref)
             if count.seconds > COUNT_SECONDS:
-                ray.cancel(count.ref, force=True)
+                self._runtime.cancel(count.ref)
                 return count, Failure(
                     ShardError,
                     f"{count.url} could not be counted within {COUNT_SECONDS:g} s, tried "
@@ -117,24 +113,21 @@ class ShardIndexer:
     def _restart_stalled(self) -> None:
         for count in self._running:
             if count.seconds > COUNT_SECONDS and count.attempt < COUNT_ATTEMPTS:
-                ray.cancel(count.ref, force=True)
+                self._runtime.cancel(count.ref)
                 count.ref, count.since = self._begun(count.url), time.monotonic()
                 count.attempt += 1
 
     def _fill(self) -> None:
-        while self._urls and len(self._running) < self._width:
+        while self._urls and len(self._running) < self._runtime.indexing_width:
             url = self._urls.popleft()
             self._running.append(_IndexingTask(url, self._begun(url)))
 
-    def _begun(self, url: str) -> ray.ObjectRef:
+    def _begun(self, url: str) -> Ref:
         finished = frozenset(self._finished.get(url, ()))
-        return self._task.remote(url, self._chunk_size, finished)
+        return self._runtime.submit(index_shard, url, self._chunk_size, finished)
 
-
-def _answer(ref: ray.ObjectRef) -> ShardIndex | str | Failure:
-    try:
-        return ray.get(ref)
-    except LocalRayletDiedError as error:  # says nothing of the shard
-        raise heartbeat.lost("the node that this process is connected to is dead") from error
-    except RayError as error:
-        return Failure(None, f"the process that counted it died ({type(error).__name__})")
+    def _answer(self, ref: Ref) -> ShardIndex | str | Failure:
+        try:
+            return self._runtime.result(ref)
+        except WorkerLost as lost:
+            return Failure(None, f"the process that counted it died ({lost.reason})")

@@ -96,6 +96,7 @@ class Resources:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         threads: Threads of one actor; null shares the CPUs among the actors.
         address: A Ray cluster to join; null starts a local one.
+        local: Whether to scan in this process instead, without Ray, with one model.
         most_samples: Scan so many samples now at most; what is left is for the next scan.
         hours: Begin no further chunk after so long; those at work are finished.
     """
@@ -104,6 +105,7 @@ class Resources:
     device: str = "auto"
     threads: int | None = None
     address: str | None = None
+    local: bool = False
     most_samples: int | None = None
     hours: float | None = None
 
@@ -115,6 +117,16 @@ class Resources:
         """
         if self.device not in DEVICES:
             raise ConfigError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        if self.local and self.address is not None:
+            raise ConfigError(
+                "--local and --address exclude each other: the one scans in this process, the "
+                "other on a cluster"
+            )
+        if self.local and self.actors not in (None, 1):
+            raise ConfigError(
+                f"a local scan has one model in this process, got {self.actors} actors: leave out "
+                f"--actors, or --local"
+            )
         if self.hours is not None and self.hours <= 0:
             raise ConfigError(f"hours must be more than 0, got {self.hours}")
         for name in ("actors", "threads", "most_samples"):
@@ -125,7 +137,8 @@ class Resources:
     @property
     def joins(self) -> bool:
         """Whether the cluster is someone else's and may grow; then whole devices are asked for."""
-        return self.address is not None or "RAY_ADDRESS" in os.environ
+        has_address = self.address is not None or "RAY_ADDRESS" in os.environ
+        return has_address and not self.local
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +252,11 @@ class Summary:
     def is_complete(self) -> bool:
         """Whether every sample of every shard is accounted for."""
         return not self.incomplete and not self.quarantined
+
+    def missing(self) -> str:
+        """Return what is not accounted for, in a line."""
+        parts = [
+            *self.incomplete, *(f"{name}: {reason}" for name, reason in self.quarantined),
+        ]  # fmt: skip
+        more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+        return f"incomplete, what could be read is scored: {'; '.join(parts[:5])}{more}"

@@ -1,15 +1,14 @@
-"""The actors: started, handed tasks, watched, replaced."""
+"""The actors: started, handed tasks, watched, replaced. Knows no Ray."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
-
 from scanner.engine.queue import Queue, Task
+from scanner.engine.runtime import Ref, Runtime, WorkerLost
 from scanner.engine.worker import ActorInfo, ActorUsage, ChunkReport, Failure
 from scanner.errors import ClusterError, ConfigError, DeviceError
 
@@ -65,9 +64,9 @@ PoolEvent = ActorReady | TaskReturned | ActorLost
 @dataclass(slots=True, eq=False)
 class _Actor:
     handle: Any
-    opening: ray.ObjectRef | None
+    opening: Ref | None
     since: float
-    flight: list[tuple[ray.ObjectRef, Task]] = field(default_factory=list)
+    flight: list[tuple[Ref, Task]] = field(default_factory=list)
     death_reason: str = ""
     name: str = ""
     number: int = -1
@@ -82,31 +81,29 @@ class _Actor:
 class Pool:
     """Up to ``size`` actors, started as there is work for them.
 
-    An actor that dies is not restarted by Ray; the pool starts another while there is work.
+    An actor that dies is not restarted by itself; the pool starts another while there is work.
 
     Attributes:
         facts: Every actor that was opened.
         efforts: What each of them last told of its time.
 
     Args:
-        start: Starts one actor.
-        size: The most at a time.
-        stall_seconds: A task that runs longer is taken away, and its actor stopped.
-        one_gpu_each: Whether two actors on one GPU are a mistake.
+        runtime: Where they run.
+        start: Starts one actor there.
+        stall_seconds: A task that runs longer is taken away, and its actor stopped, where that
+            can be.
     """
 
-    def __init__(
-        self, start: Callable[[], Any], size: int, stall_seconds: float, *,
-        one_gpu_each: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, runtime: Runtime, start: Callable[[], Any], stall_seconds: float) -> None:
         self.facts: list[ActorInfo] = []
         self.efforts: list[ActorUsage] = []
-        self._start, self._size, self._stall_seconds = start, size, stall_seconds
+        self._runtime, self._start, self._size = runtime, start, runtime.size
+        self._stall_seconds = stall_seconds if runtime.can_kill else math.inf
         self._actors: list[_Actor] = []
-        self._one_gpu_each, self._losses_at_opening = one_gpu_each, 0
+        self._losses_at_opening = 0
 
     @property
-    def refs(self) -> list[ray.ObjectRef]:
+    def refs(self) -> list[Ref]:
         """What to wait for."""
         opening = [a.opening for a in self._actors if a.opening is not None]
         return opening + [ref for a in self._actors for ref, _ in a.flight]
@@ -125,7 +122,7 @@ class Pool:
         """Start actors until there is one for every outstanding task, or all there may be."""
         while len(self._actors) < min(self._size, outstanding):
             handle = self._start()
-            self._actors.append(_Actor(handle, handle.open.remote(), time.monotonic()))
+            self._actors.append(_Actor(handle, self._runtime.open(handle), time.monotonic()))
 
     def hand_out(self, queue: Queue) -> None:
         """Give tasks to the open actors, evenly, until each has enough or none is left.
@@ -156,7 +153,7 @@ class Pool:
         outstanding, actors = waiting + self.in_flight, max(1, actors)
         return min(IN_FLIGHT, ceil(outstanding / actors), max(2, ceil(outstanding / actors / 2)))
 
-    def events(self, ready: set[ray.ObjectRef]) -> Iterator[PoolEvent]:
+    def events(self, ready: Set[Ref]) -> Iterator[PoolEvent]:
         """Yield what the ready references say.
 
         Raises:
@@ -180,26 +177,26 @@ class Pool:
             late = now - actor.since > self._stall_seconds and not actor.death_reason
             if late and actor.flight:
                 actor.death_reason = f"no answer within {self._stall_seconds:g} s"
-                ray.kill(actor.handle)
+                self._runtime.kill(actor.handle)
         if self._actors and all(
             a.opening is not None and now - a.since > START_SECONDS for a in self._actors
         ):
             raise ClusterError(
                 f"no worker could start within {START_SECONDS:g} s: the cluster offers "
-                f"{_offer()}; ask for fewer actors, or for a device that it has"
+                f"{self._runtime.offer()}; ask for fewer actors, or for a device that it has"
             )
 
     def close(self) -> None:
         """Stop all actors and abandon what they had."""
         for actor in self._actors:
-            ray.kill(actor.handle)
+            self._runtime.kill(actor.handle)
         self._actors.clear()
 
-    def _opened(self, actor: _Actor, opening: ray.ObjectRef) -> Iterator[PoolEvent]:
+    def _opened(self, actor: _Actor, opening: Ref) -> Iterator[PoolEvent]:
         try:
-            answer: ActorInfo | Failure = ray.get(opening)
-        except RayError as error:
-            yield self._lost_at_opening(actor, _reason(error), str(error))
+            answer: ActorInfo | Failure = self._runtime.result(opening)
+        except WorkerLost as lost:
+            yield self._lost_at_opening(actor, lost.reason, lost.details)
             return
         if isinstance(answer, Failure):
             if not self.facts:
@@ -217,7 +214,7 @@ class Pool:
 
     def _check_gpu(self, new: ActorInfo) -> None:
         there = [self.facts[a.number] for a in self._actors if a.opening is None]
-        for other in there if self._one_gpu_each and new.gpu else ():
+        for other in there if self._runtime.one_gpu_each and new.gpu else ():
             if other.gpu == new.gpu:
                 raise ConfigError(
                     f"every actor must have a GPU of its own, but {other.name} and {new.name} both "
@@ -237,16 +234,16 @@ class Pool:
     def _send(self, actor: _Actor, task: Task) -> None:
         if not actor.flight:
             actor.since = time.monotonic()
-        actor.flight.append((actor.handle.scan.remote(task), task))
+        actor.flight.append((self._runtime.scan(actor.handle, task), task))
 
-    def _returned(self, actor: _Actor, ready: set[ray.ObjectRef]) -> Iterator[PoolEvent]:
+    def _returned(self, actor: _Actor, ready: Set[Ref]) -> Iterator[PoolEvent]:
         """Yield the answers of an actor; its death last, so that what it answered counts."""
         died, usable, too_small = "", True, ""
         for ref, task in [pair for pair in actor.flight if pair[0] in ready]:
             try:
-                answer: ChunkReport | Failure = ray.get(ref)
-            except RayError as error:
-                died = actor.death_reason or _reason(error)
+                answer: ChunkReport | Failure = self._runtime.result(ref)
+            except WorkerLost as lost:
+                died = actor.death_reason or lost.reason
                 continue
             actor.flight.remove((ref, task))
             actor.since = time.monotonic()
@@ -271,26 +268,5 @@ class Pool:
 
     def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> ActorLost:
         self._actors.remove(actor)
-        ray.kill(actor.handle)
+        self._runtime.kill(actor.handle)
         return ActorLost(tuple(task for _, task in actor.flight), reason, blames, actor.name)
-
-
-def _reason(error: RayError) -> str:
-    """Return one line for an error of Ray's."""
-    known = {
-        "ActorDiedError": DIED,
-        "ActorUnavailableError": UNREACHABLE,
-        "NodeDiedError": NODE_DIED,
-        "OutOfMemoryError": "the worker was stopped because the node's memory ran out",
-        "ActorUnschedulableError": "the worker could not be placed",
-    }
-    text = str(error)
-    if "low on memory" in text:
-        return known["OutOfMemoryError"]
-    first = (text.strip().splitlines() or [""])[0]
-    return known.get(type(error).__name__, f"{type(error).__name__}: {first}")
-
-
-def _offer() -> str:
-    have = ray.cluster_resources()
-    return f"{have.get('CPU', 0):g} CPUs and {have.get('GPU', 0):g} GPUs"

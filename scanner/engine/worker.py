@@ -1,7 +1,8 @@
-"""What runs in Ray's processes: the actor that scans, and the task that counts a shard."""
+"""What a runtime calls: the worker that scans, and the function that counts a shard."""
 
 import os
 import platform
+import sys
 import time
 import traceback
 from collections import Counter
@@ -172,8 +173,13 @@ class Failure:
     usable: bool = True
 
 
-def build_scanner(job: Job, device: str) -> "Scanner":
+def build_scanner(job: Job, device: str, *, loaded: "Loaded | None" = None) -> "Scanner":
     """Load the networks that a job names and return a scanner on a device.
+
+    Args:
+        job: The scan.
+        device: Where the networks go.
+        loaded: The same networks, where they are on the device already.
 
     Raises:
         ConfigError: If a model, a baseline or a calibration cannot be read.
@@ -189,7 +195,7 @@ def build_scanner(job: Job, device: str) -> "Scanner":
         network = models.load_baseline(job.baseline, denoiser, dtype)
         return denoiser, (models.baseline_name(job.baseline), network)
 
-    denoiser, baseline = load(job.spec.dtype)
+    denoiser, baseline = loaded or load(job.spec.dtype)
     null, of_images = (
         None if path is None else calibration.load(path)
         for path in (job.calibration, job.image_calibration)
@@ -243,6 +249,15 @@ class Worker:
         if isinstance(answer, Failure) and self._device == "cuda" and answer.error is None:
             return Failure(None, answer.text, answer.details, usable=_cuda_works())
         return answer
+
+    def close(self, seconds: float) -> None:
+        """Give up what is being scanned and let the model go.
+
+        Args:
+            seconds: How long to wait for the evaluation that a network is at.
+        """
+        if self._compute is not None:
+            self._compute.close(seconds)
 
     def _open(self) -> ActorInfo:
         start = time.perf_counter()
@@ -397,7 +412,6 @@ def _answered(work: Callable[[], T]) -> T | Failure:
 
 def _device(device: str) -> tuple[str, str]:
     """Return the name of this process's device, and what tells its GPU from all others."""
-    import ray
     import torch
 
     if device == "cuda":
@@ -405,7 +419,8 @@ def _device(device: str) -> tuple[str, str]:
         if (uuid := getattr(facts, "uuid", None)) is not None:
             return facts.name, str(uuid)
     name = torch.cuda.get_device_name() if device == "cuda" else device
-    if not ray.is_initialized():
+    ray = sys.modules.get("ray")  # absent where the scan is local
+    if ray is None or not ray.is_initialized():
         return name, ""
     here = ray.get_runtime_context()
     numbers = ",".join(here.get_accelerator_ids().get("GPU", ()))

@@ -90,6 +90,11 @@ def baseline_name(source: str) -> str:
     return parts[-1] if parts else "baseline"
 
 
+def located(model: str) -> str:
+    """Return a folder as an absolute path, which every process finds; a hub id as it is."""
+    return str(Path(model).absolute()) if Path(model).is_dir() else model
+
+
 def folder_of(model: str) -> Path:
     """Return the folder of a model: itself, or the hub's snapshot (downloaded if need be).
 

@@ -93,7 +93,7 @@ class Forecast:
 
 def forecast(
     job: Job, *, rate: float | None, flagged: float | None, device: str,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None], local: bool = False,
 ) -> Forecast:  # fmt: skip
     """Count what a job would scan and what that would take.
 
@@ -104,6 +104,7 @@ def forecast(
             false-positive rate, as of a corpus without memorization.
         device: Where to time: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: Told how many shards are counted of how many.
+        local: Whether to count in this process, one shard after another.
 
     Raises:
         ConfigError: If the model, the baseline, the calibration or an address cannot be used.
@@ -129,7 +130,7 @@ def forecast(
                 replace(job, chunk_size=kept),
                 CommitIndex(results.commits(done.run)),
             )
-    _count(done, job, commit_index, progress)
+    _count(done, job, commit_index, progress, local=local)
     channels = limits(job.model).channels if done.model_checked else CHANNELS
     if rate is not None:
         done.speed = Speed(1 / rate, VJP / rate)
@@ -140,14 +141,16 @@ def forecast(
 
 
 def _count(
-    done: Forecast, job: Job, commit_index: CommitIndex, progress: Callable[[int, int], None]
-) -> None:
+    done: Forecast, job: Job, commit_index: CommitIndex, progress: Callable[[int, int], None],
+    *, local: bool,
+) -> None:  # fmt: skip
     """Fill in everything about shards and captions."""
     urls = list(dict.fromkeys(job.shards))
     done.shards, done.first, done.last = len(urls), urls[0], urls[-1]
     plan, distinct, rejected = Plan(commit_index, job.limit), DistinctCounter(), Counter[str]()
     progress(0, len(urls))
-    for number, (url, found) in enumerate(_hash_shards(urls, job, commit_index.finished()), 1):
+    hashed = _hash_here if local else _hash_shards
+    for number, (url, found) in enumerate(hashed(urls, job, commit_index.finished()), 1):
         if not found.is_usable:
             raise ConfigError(found.problem or url)
         captions, reasons = _left(found, plan)
@@ -192,6 +195,15 @@ def _problems(url: str, found: ShardHashes) -> list[str]:
     if not problem:
         return []
     return [problem if url in problem else f"{url}: {problem}"]
+
+
+def _hash_here(
+    urls: Sequence[str], job: Job, finished: Mapping[str, Set[str]]
+) -> Iterator[tuple[str, ShardHashes]]:
+    """Yield every shard's hashes in order, counted in this process."""
+    for url in urls:
+        known = frozenset(finished.get(url, ()))
+        yield url, hash_captions(url, job.chunk_size, known, captions=job.spec.captions)
 
 
 def _hash_shards(

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,10 @@ from scanner.results.tables import SCORES
 
 AT_ONCE = 16
 """Files read at a time: a store answers slowly, but many at once."""
+
+LOAD_SECONDS = 60.0
+"""How long a question waits while earlier commits are read; after that, it is answered by what
+is known so far, and a caption may be scored again."""
 
 RunShard = tuple[str, str]
 """Run and chunk."""
@@ -103,6 +107,36 @@ class ScoreIndex:
         return owners
 
 
+class BackgroundScoreIndex:
+    """A `ScoreIndex` that reads earlier commits in a thread of its own.
+
+    Args:
+        results: The results folder.
+        runs: The runs whose rows do for this scan.
+    """
+
+    def __init__(self, results: Results, runs: Iterable[str]) -> None:
+        self._index, self._loaded = ScoreIndex(), Event()
+        Thread(target=self._load, args=(results, tuple(runs)), daemon=True).start()
+
+    def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:
+        """Return places, each with the positions in ``prefixes`` of what it may hold."""
+        self._loaded.wait(LOAD_SECONDS)
+        return self._index.find(prefixes)
+
+    def add(self, place: RunShard, prefixes: NDArray[np.uint64]) -> None:
+        """Note that a chunk is committed."""
+        self._index.add(place, prefixes)
+
+    def _load(self, results: Results, runs: tuple[str, ...]) -> None:
+        try:
+            self._index.load(results, runs)
+        except ResultsError:
+            pass  # a damaged record: the driver, which reads them too, says so
+        finally:
+            self._loaded.set()
+
+
 class ScoreCacheReader:
     """The rows of captions that were scored before.
 
@@ -153,6 +187,19 @@ class ScoreCacheReader:
             sha = row["caption_sha256"]
             found[sha].setdefault(row["seed"], _row(row, first[sha]))
         return {sha: list(by_seed.values()) for sha, by_seed in found.items()}
+
+
+def runs_like(results: Results, run: str, identity: dict[str, str]) -> list[str]:
+    """Return a run, and the others whose rows were made by the same model and settings.
+
+    Calibration, thresholds, and which captions get maps may differ: verdicts are made anew.
+    """
+    found = [run]
+    for other in results.runs() if results.exists() else []:
+        theirs = results.read_run(other).get("identity") or {}
+        if other != run and all(theirs.get(name) == identity[name] for name in ("model", "scores")):
+            found.append(other)
+    return found
 
 
 def prefixes_of(hashes: Collection[str]) -> NDArray[np.uint64]:

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from threading import Event
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, Stopped
 from scanner.models.base import Denoiser, HasAttention, HasBottleneck, HasLevels, Level, Worded
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.scan.clock import Clock
@@ -25,10 +26,15 @@ class EvaluationCounter:
         network: The denoiser.
         counts: Added to; may be shared by several denoisers.
         clock: Times what is called, if there is one; may be shared likewise.
+        stopped: Once it is set, evaluations raise `scanner.errors.Stopped`.
     """
 
-    def __init__(self, network: Denoiser, counts: Counter[str], clock: Clock | None = None) -> None:
+    def __init__(
+        self, network: Denoiser, counts: Counter[str], clock: Clock | None = None,
+        stopped: Event | None = None,
+    ) -> None:  # fmt: skip
         self.network, self.counts, self.clock = network, counts, clock
+        self._stopped = stopped
         self.latent_shape, self.device = network.latent_shape, network.device
         self.picture_size = network.picture_size
 
@@ -107,6 +113,8 @@ class EvaluationCounter:
         return bottled(self.network).bottleneck()
 
     def _count(self, x: Tensor, output: Tensor) -> Tensor:
+        if self._stopped is not None and self._stopped.is_set():
+            raise Stopped("the scan was stopped")
         self.counts["forward"] += len(x)
         if forward_ad.unpack_dual(x).tangent is not None:
             self.counts["jvp"] += len(x)

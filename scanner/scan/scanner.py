@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import TypeVar
 
 import numpy as np
@@ -78,6 +79,7 @@ class Scanner:
             ``jvp`` evaluations of networks that they and their maps took.
         parts: Seconds of the device so far, by `scanner.scan.clock.PARTS`.
         sizes: The batch size of ``detect`` and of ``localize``.
+        stopped: Set from any thread, it has the next evaluation raise `scanner.errors.Stopped`.
 
     Raises:
         ConfigError: If a method needs cross attention and the model has none, there is no such
@@ -91,7 +93,7 @@ class Scanner:
     ) -> None:  # fmt: skip
         self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
         self.spec, self.parts = spec, Counter[str]()
-        self._clock = Clock(denoiser.device)
+        self._clock, self.stopped = Clock(denoiser.device), Event()
         self._networks = self._counted(denoiser, baseline)
         if not spec.captions and baseline is None:
             raise ConfigError("images without captions are compared with a baseline network")
@@ -226,7 +228,7 @@ class Scanner:
 
     def _counted(self, denoiser: Denoiser, baseline: tuple[str, Denoiser] | None) -> _Networks:
         def counted(network: Denoiser) -> EvaluationCounter:
-            return EvaluationCounter(network, self.evaluations, self._clock)
+            return EvaluationCounter(network, self.evaluations, self._clock, self.stopped)
 
         return _Networks(counted(denoiser), baseline and (baseline[0], counted(baseline[1])))
 

@@ -291,6 +291,15 @@ class Calibration:
             + "; calibrate with the scan's, or scan with the calibration's"
         )
 
+    @staticmethod
+    def load(path: str | Path) -> "Calibration":
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: If there is no such file, or it is not a calibration.
+        """
+        return load(path)
+
     def save(self, path: str | Path) -> None:
         """Write it as JSON; `load` returns an equal one.
 

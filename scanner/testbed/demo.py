@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from scanner import files, models
-from scanner.analysis import fit as fitting
 from scanner.analysis.evaluate import Evaluation, evaluate
+from scanner.api.calibrating import CalibrationRequest, calibrate_shards
 from scanner.engine import driver
 from scanner.engine.cluster import cluster
 from scanner.engine.job import Event, Job, Resources, Summary
@@ -111,8 +111,9 @@ def run(
             model=pipeline, baseline=early, results=str(out / "calibration.results"), spec=spec,
             shards=tuple(reading.expand([str(corpus / "calibration-*.tar")])), chunk_size=32,
         )  # fmt: skip
-        done = _scan(null, resources, "calibrate", watched)
-        fitted = fitting.fit(Results(null.results), done.run)
+        fitted = calibrate_shards(
+            CalibrationRequest(job=null), lambda job, title: _scan(job, resources, title, watched)
+        )
         fitted.save(calibration)
         job = Job(
             model=pipeline, baseline=early, results=str(results), spec=spec, images=True,

@@ -9,7 +9,7 @@ import pytest
 from webdataset import TarWriter
 
 from scanner import cli, models
-from scanner.engine import cluster
+from scanner.engine.cluster import cluster
 from scanner.models.gaussian import Gaussian
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration

@@ -13,8 +13,8 @@ import typer
 
 from scanner import cli
 from scanner.cli.submit_check import WRITTEN
-from scanner.engine.driver import placement
 from scanner.engine.job import Resources
+from scanner.engine.ray_runtime import placement
 from scanner.errors import ConfigError, ExitCode
 from scanner.models.device import choose_device, local_device
 from scanner.records import Caption, ChunkResult, ScoreRow

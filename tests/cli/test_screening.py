@@ -5,7 +5,7 @@ import json
 import pytest
 from test_fdr import OPTIONS, captions, memscan, rows, write
 
-from scanner.engine import cluster
+from scanner.engine.cluster import cluster
 from scanner.statistics import calibration
 
 

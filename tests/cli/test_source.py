@@ -11,7 +11,7 @@ from PIL import Image
 from webdataset import TarWriter
 
 from scanner import cli
-from scanner.engine import cluster
+from scanner.engine.cluster import cluster
 from scanner.models.gaussian import Gaussian
 from scanner.testbed import WEIGHTS
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from engine_harness import keys, write_shard
 
-from scanner.engine import heartbeat, indexing
+from scanner.engine import heartbeat, ray_runtime
+from scanner.engine.ray_runtime import RayRuntime
 from scanner.errors import ClusterLostError
 
 psutil = pytest.importorskip("psutil")
@@ -115,6 +116,6 @@ def test_shards_are_not_blamed_for_a_node_that_died(monkeypatch):
     def get(_):
         raise LocalRayletDiedError
 
-    monkeypatch.setattr(indexing, "ray", SimpleNamespace(get=get))
+    monkeypatch.setattr(ray_runtime, "ray", SimpleNamespace(get=get))
     with pytest.raises(ClusterLostError, match="the node that this process"):
-        indexing._answer(None)
+        RayRuntime.result(SimpleNamespace(), None)

@@ -7,7 +7,7 @@ import pytest
 from engine_harness import CHUNK, SPEC, job_of, keys, rows, run, write_shard
 
 from scanner.engine import Job, Resources, scan
-from scanner.engine.driver import placement
+from scanner.engine.ray_runtime import placement
 from scanner.errors import ConfigError, ResultsError
 from scanner.results.folder import Results
 from scanner.scan import methods

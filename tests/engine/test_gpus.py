@@ -12,7 +12,7 @@ import sys, time
 from pathlib import Path
 import ray
 from engine_harness import job_of, run, slow_build
-from scanner.engine import driver
+from scanner.engine import ray_runtime
 from scanner.errors import ConfigError
 from scanner.results.folder import Results
 
@@ -30,7 +30,7 @@ def together(job, device):
 
 folder = Path(sys.argv[1])
 ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
-driver.placement = lambda *_: ("cpu", 2, {"num_gpus": 1, "num_cpus": 0}, 1)
+ray_runtime.placement = lambda *_: ("cpu", 2, {"num_gpus": 1, "num_cpus": 0}, 1)
 done = run(job_of([folder / "a.tar"], folder / "apart"), build=together)
 actors = Results(folder / "apart").read_run(done.run)["actors"]
 print(len({actor["gpu"] for actor in actors}), all(actor["gpu"] for actor in actors))

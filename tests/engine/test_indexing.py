@@ -7,6 +7,8 @@ import ray
 
 from scanner.engine import indexing
 from scanner.engine.indexing import ShardIndexer
+from scanner.engine.job import Resources
+from scanner.engine.ray_runtime import RayRuntime
 from scanner.engine.worker import Failure
 from scanner.errors import ShardError
 
@@ -22,6 +24,12 @@ def told(one, until, seconds=120):
     return answers, late
 
 
+def indexer(urls, width, **settings):
+    runtime = RayRuntime(Resources(device="cpu"))
+    runtime.indexing_width = width
+    return ShardIndexer(runtime, urls, 4, {}, **settings)
+
+
 @pytest.fixture(autouse=True)
 def quick_limits(monkeypatch):
     def counted(url, chunk_size, finished):
@@ -33,7 +41,7 @@ def quick_limits(monkeypatch):
 
 
 def test_a_slow_shard_is_named_and_the_others_do_not_wait_for_it():
-    one = ShardIndexer(["slow.tar", "b.tar", "c.tar"], 4, {}, 2, in_order=False)
+    one = indexer(["slow.tar", "b.tar", "c.tar"], 2, in_order=False)
     answers, late = told(one, lambda answers: len(answers) == 2)
     assert sorted(answers) == [("b.tar", "b.tar"), ("c.tar", "c.tar")]
     assert late.count("slow.tar") == 1
@@ -42,9 +50,9 @@ def test_a_slow_shard_is_named_and_the_others_do_not_wait_for_it():
 
 
 def test_a_shard_that_is_not_counted_in_time_is_tried_again_and_then_given_up(monkeypatch):
-    told(ShardIndexer(["warm.tar"], 4, {}, 1), lambda answers: len(answers) == 1)
+    told(indexer(["warm.tar"], 1), lambda answers: len(answers) == 1)
     monkeypatch.setattr(indexing, "COUNT_SECONDS", 3.0)
-    one = ShardIndexer(["slow.tar"], 4, {}, 1)
+    one = indexer(["slow.tar"], 1)
     ((url, answer),), _ = told(one, lambda answers: len(answers) == 1)
     assert url == "slow.tar"
     assert answer == Failure(
@@ -56,6 +64,6 @@ def test_a_shard_that_is_not_counted_in_time_is_tried_again_and_then_given_up(mo
 
 
 def test_where_the_order_counts_the_shards_come_in_it():
-    one = ShardIndexer(["a.tar", "b.tar", "c.tar"], 4, {}, 3, in_order=True)
+    one = indexer(["a.tar", "b.tar", "c.tar"], 3)
     answers, _ = told(one, lambda answers: len(answers) == 3)
     assert [url for url, _ in answers] == ["a.tar", "b.tar", "c.tar"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from engine_harness import job_of, rows, run
-from scanner.engine import driver
+from scanner.engine import ray_runtime
 from scanner.engine.plan import Ledger, Plan
 from scanner.engine.queue import Task
 from scanner.engine.worker import Worker, build_scanner, survey
@@ -49,7 +49,7 @@ cluster.add_node(num_cpus=1, include_dashboard=False, **small)
 victim = cluster.add_node(num_cpus=1, num_gpus=1, **small)
 cluster.add_node(num_cpus=1, num_gpus=1, **small)
 ray.init(address=cluster.address, log_to_driver=False)
-driver.placement = lambda *_: ("cpu", 2, {"num_gpus": 1, "num_cpus": 0}, 1)
+ray_runtime.placement = lambda *_: ("cpu", 2, {"num_gpus": 1, "num_cpus": 0}, 1)
 events, kills = [], []
 
 def replace_node():

@@ -21,7 +21,7 @@ from engine_harness import (
     write_shard,
 )  # fmt: skip
 
-from scanner.engine import driver
+from scanner.engine import ray_runtime
 from scanner.errors import ClusterError
 from scanner.results.folder import Results
 
@@ -105,7 +105,7 @@ def test_sigterm_while_ray_starts_marks_the_run_interrupted_too(corpus, tmp_path
         os.kill(os.getpid(), signal.SIGTERM)
         yield
 
-    monkeypatch.setattr(driver, "cluster", starting)
+    monkeypatch.setattr(ray_runtime, "cluster", starting)
     with pytest.raises(KeyboardInterrupt):
         run(job_of(corpus, tmp_path), actors=1)
     results = Results(str(tmp_path))

@@ -8,7 +8,7 @@ from scan_here import scan_here
 from test_week import SETTINGS, clear, mem, null_file, week, write
 
 from scanner import cli
-from scanner.engine import cluster
+from scanner.engine.cluster import cluster
 from scanner.nightly.audit import audit as run_audit
 
 __all__ = ["null_file", "week"]

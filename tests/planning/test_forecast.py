@@ -37,6 +37,7 @@ def test_a_scan_spends_the_evaluations_that_the_plan_names(tmp_path, localize, d
     said = plan(job)
     assert (said.samples, said.captions, said.distinct, said.draws) == (6, 5, 3, 6)
     assert said.rejected == {"empty_caption": 1}
+    assert plan(job, local=True) == said
     run(job, actors=1)
     named = Counter(said.detection)
     named.update(said.localization)

@@ -1,0 +1,202 @@
+"""A calibration from captions that a model was not trained on: scan them, fit, fit a screen.
+
+The command ``memscan calibrate``, the demonstration and `scanner.calibrate` all call
+`calibrate_shards`.
+"""
+
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Unpack
+
+from scanner.analysis import fit as fitting
+from scanner.api.models import Model, texts_of
+from scanner.api.progress import shown
+from scanner.api.settings import ScoreSettings, spec_of, with_settings
+from scanner.engine import driver
+from scanner.engine.job import Job, Resources, Summary
+from scanner.errors import ConfigError, IncompleteError
+from scanner.results.folder import Results
+from scanner.shards import reading
+from scanner.spec import ScanSpec, existing
+from scanner.statistics.calibration import Calibration
+
+ALL_SCREENED = 1e30
+"""Drops every caption after the first step: what a screen is fitted on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationRequest:
+    """What is asked of a calibration.
+
+    Attributes:
+        job: The scan of the null captions, into results of its own; `null_spec` makes its spec.
+        pixel_fpr: Share of null pixels that a mask may contain, 0 to 1.
+        one_per_family: Whether of near-identical null captions one is kept.
+        screen_recall: Share of memorized captions that a screen shall keep; null fits none.
+        positives: Shards of memorized captions, for the screen.
+    """
+
+    job: Job
+    pixel_fpr: float = 0.01
+    one_per_family: bool = False
+    screen_recall: float | None = None
+    positives: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            ConfigError: If null scores would be of two sources, or a screen lacks something.
+        """
+        spec = self.job.spec
+        if spec.source == "auto":
+            raise ConfigError(
+                "null scores are of one source: give calibrate --source generated or image"
+            )
+        if (self.screen_recall is None) != (not self.positives):
+            raise ConfigError("a screen needs both --screen-recall and --positives")
+        if self.positives and spec.source == "image":
+            raise ConfigError(
+                "a screen is of sampled captions: calibrate it with --source generated"
+            )
+        if self.one_per_family and not spec.captions:
+            raise ConfigError("--one-per-family is of captions: leave it out beside --no-captions")
+
+
+def null_spec(spec: ScanSpec, *, with_screen: bool = False) -> ScanSpec:
+    """Return what null captions are scanned with for scans of a spec: all of them get maps.
+
+    Args:
+        spec: Of the scans to come.
+        with_screen: Whether a screen will be fitted.
+    """
+    # The lengths of the steps cost nothing, and only null trajectories say what is usual.
+    detectors = ("increment", *(("wen_first",) if with_screen else ()))
+    return replace(
+        spec, localize="all", store_image=False, threshold=None, pixel_threshold=None, screen=None,
+        detectors=existing(detectors, spec.source),
+    )  # fmt: skip
+
+
+def calibrate_shards(
+    request: CalibrationRequest, run: Callable[[Job, str], Summary]
+) -> Calibration:
+    """Scan null captions, fit a calibration on them, and with positives a screen.
+
+    An interrupted calibration resumes: the scores stay in the job's results.
+
+    Args:
+        request: What is asked.
+        run: Scans a job under a title, such as ``lambda job, title: scan(job, resources, heard)``.
+
+    Raises:
+        ConfigError: If the scores do not make a calibration, or the positives no screen.
+        IncompleteError: If a shard could not be read in full.
+    """
+    results = Results(request.job.results)
+    null = _scanned(request.job, "calibrate", run)
+    fitted = fitting.fit(
+        results, null.run, pixel_fpr=request.pixel_fpr, one_per_family=request.one_per_family
+    )
+    if request.screen_recall is None:
+        return fitted
+    spec = replace(request.job.spec, localize="none", detectors=(), screen=ALL_SCREENED)
+    job = replace(request.job, shards=request.positives, limit=None, spec=spec)
+    known = _scanned(job, "positives", run)
+    screen = fitting.screen(results, known.run, null.run, request.screen_recall)
+    return replace(fitted, screen=screen)
+
+
+def _scanned(job: Job, title: str, run: Callable[[Job, str], Summary]) -> Summary:
+    summary = run(job, title)
+    if not summary.is_complete:
+        raise IncompleteError(summary.missing())
+    return summary
+
+
+@with_settings
+def calibrate(
+    model: Model, captions: Sequence[str] = (), *, shards: Sequence[str] = (),
+    baseline: str | None = None, pixel_fpr: float = 0.01, one_per_family: bool = False,
+    screen_recall: float | None = None, positives: Sequence[str] = (),
+    batch_size: int | None = None, work: str | Path | None = None, progress: bool | None = None,
+    **settings: Unpack[ScoreSettings],
+) -> Calibration:  # fmt: skip
+    """Learn from captions that a model was not trained on what its scores look like.
+
+    ``n`` of them give p-values down to ``1 / (n + 1)``, for captions of the kinds that they are
+    of. Settings must be those of the scores to come; they are kept in the calibration, and
+    `scanner.score` takes them from there.
+
+    Args:
+        model: What `scanner.load_model` returned.
+        captions: Null captions.
+        shards: Addresses of WebDataset shards of null captions instead, as ``memscan calibrate``
+            takes them.
+        baseline: Folder or hub id of a less-trained network beside the unconditional branch.
+        pixel_fpr: Share of the null maps' pixels that a mask may contain, 0 to 1.
+        one_per_family: Whether of near-identical null captions one is kept.
+        screen_recall: Share of memorized captions that a screen shall keep; needs positives.
+        positives: Memorized captions to fit it on.
+        batch_size: Draws at a time; null finds out what memory allows.
+        work: Folder in which the scores stay, so that an interrupted calibration resumes; a
+            temporary one by default.
+        progress: Whether to show how far it is; null shows it to people.
+        **settings: Of `ScoreSettings`; all captions get maps, whatever ``localize`` says.
+
+    Returns:
+        The calibration; `Calibration.save` and `Calibration.load` keep it in a file.
+
+    Raises:
+        ConfigError: If the captions, the settings or the baseline cannot be used.
+        IncompleteError: If a shard could not be read in full.
+
+    Example:
+        >>> import scanner
+        >>> model = scanner.load_model("gaussian")
+        >>> null = [f"a caption that is not memorized, number {n}" for n in range(19)]
+        >>> calibration = scanner.calibrate(model, null, steps=4, probes=4)
+        >>> calibration.captions, calibration.min_p
+        (19, 0.05)
+        >>> calibration.settings["steps"]
+        4
+    """
+    if bool(captions) == bool(shards):
+        raise ConfigError("calibrate takes captions or shards, and one of them")
+    spec = null_spec(spec_of(model, settings), with_screen=bool(positives))
+    loaded = model.with_baseline(baseline)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        found = tuple(reading.expand(list(shards))) if shards else (_shard(captions, place / "a"),)
+        job = Job(
+            model=model.name, baseline=baseline, shards=found, spec=spec, batch_size=batch_size,
+            results=str(Path(work).absolute() if work is not None else place / "results"),
+        )  # fmt: skip
+        request = CalibrationRequest(
+            job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,
+            screen_recall=screen_recall,
+            positives=(_shard(positives, place / "b"),) if positives else (),
+        )  # fmt: skip
+        resources = Resources(local=True, device=model.device)
+
+        def run(job: Job, title: str) -> Summary:
+            with shown(title, progress) as heard:
+                return driver.scan(job, resources, heard.on_event, build=model.builder(loaded))
+
+        return calibrate_shards(request, run)
+
+
+def _shard(captions: Sequence[str], path: Path) -> str:
+    """Write captions as a shard; return its address."""
+    target = path.with_suffix(".tar")
+    with tarfile.open(target, "w") as tar:
+        for number, text in enumerate(texts_of(captions)):
+            content = text.encode()
+            member = tarfile.TarInfo(f"{number:09d}.txt")
+            member.size = len(content)
+            tar.addfile(member, BytesIO(content))
+    return str(target)

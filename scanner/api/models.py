@@ -1,0 +1,99 @@
+"""A model that is loaded once and asked many times."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from scanner import models
+from scanner.engine.worker import ScannerFactory, build_scanner
+from scanner.errors import ConfigError
+from scanner.models.device import local_device
+from scanner.spec import DTYPES
+
+if TYPE_CHECKING:
+    from scanner.models.base import Denoiser
+    from scanner.scan.scanner import Loaded
+
+
+class Model:
+    """A text-to-image model on a device, as `load_model` returns it.
+
+    Attributes:
+        name: What it was loaded by.
+        denoiser: The network behind its score function: `scanner.models.base.Denoiser`.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        dtype: Precision of the network.
+    """
+
+    def __init__(self, name: str, denoiser: "Denoiser", device: str, dtype: str) -> None:
+        self.name, self.denoiser, self.device, self.dtype = name, denoiser, device, dtype
+        self._baselines: dict[str, Denoiser] = {}
+        self._fingerprint = ""
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, device={self.device!r}, dtype={self.dtype!r})"
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits of weights and configurations: what runs and calibrations name."""
+        self._fingerprint = self._fingerprint or models.fingerprint(self.name)
+        return self._fingerprint
+
+    def with_baseline(self, baseline: str | None) -> "Loaded":
+        """Return the networks that scores are of; a baseline is loaded once.
+
+        Args:
+            baseline: Folder or hub id of a less-trained network, or null.
+
+        Raises:
+            ConfigError: If it cannot be read, or does not fit the model.
+        """
+        if baseline is None:
+            return self.denoiser, None
+        if baseline not in self._baselines:
+            network = models.load_baseline(baseline, self.denoiser, self.dtype)
+            self._baselines[baseline] = network
+        return self.denoiser, (models.baseline_name(baseline), self._baselines[baseline])
+
+    def builder(self, loaded: "Loaded") -> ScannerFactory:
+        """Return what makes scanners of networks that are loaded already."""
+        return partial(build_scanner, loaded=loaded)
+
+
+def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> Model:
+    """Load a model.
+
+    Args:
+        name: A diffusers Stable Diffusion 1 or 2 pipeline folder, a hub id such as
+            ``CompVis/stable-diffusion-v1-4``, or ``gaussian``, a closed form without weights.
+            Safetensors only; no code of the folder runs.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
+        dtype: Precision of the network: ``float32``, ``float16`` or ``bfloat16``.
+
+    Raises:
+        ConfigError: If it is not there or cannot be read, or there is no such device.
+
+    Example:
+        >>> import scanner
+        >>> scanner.load_model("gaussian", device="cpu")
+        Model('gaussian', device='cpu', dtype='float32')
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    name, chosen = models.located(str(name)), local_device(device)
+    return Model(name, models.load(name, device=chosen, dtype=dtype), chosen, dtype)
+
+
+def texts_of(captions: Sequence[str] | str) -> list[str]:
+    """Return captions as a list; one alone is a list of one.
+
+    Raises:
+        ConfigError: If there is none, or one of them is no text or blank.
+    """
+    found = [captions] if isinstance(captions, str) else list(captions)
+    if not found:
+        raise ConfigError("captions must be at least one")
+    for number, text in enumerate(found):
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"captions must be texts and not blank, got {text!r} at {number}")
+    return found

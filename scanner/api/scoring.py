@@ -1,0 +1,322 @@
+"""Captions and images in memory to scores, maps and masks: no shards, no results folder."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scanner import masks, pictures
+from scanner.api.models import Model, load_model, texts_of
+from scanner.api.progress import Meter, shown
+from scanner.api.settings import ScoreSettings, spec_of, with_settings
+from scanner.engine.identity import refuse
+from scanner.engine.job import Job
+from scanner.errors import ConfigError
+from scanner.models import baseline_fingerprint
+from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
+from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from scanner.scan.scanner import Scanner
+    from scanner.scan.state import ChunkState
+
+    ImageLike = str | Path | bytes | NDArray[np.uint8] | Image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Map:
+    """One metric, pixel by pixel, of every seed.
+
+    Attributes:
+        values: ``(seeds, height, width)`` float32 in the latent's resolution, signed, summed over
+            channels; Δs and Δh in 1 / latent², divided by sigma.
+        sigma: Noise scale of the step where it was taken.
+        threshold: Per seed, what a pixel of the mask exceeds; null without a threshold.
+        masks: ``(seeds, height, width)`` bool, the region that is the copy; null likewise.
+    """
+
+    values: NDArray[np.float32]
+    sigma: float
+    threshold: NDArray[np.float64] | None = None
+    masks: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """What a caption, or an image under its caption, scored.
+
+    Attributes:
+        caption: The text.
+        seeds: The sampling seeds, in the order of every array.
+        scores: Every score by name, ``(seeds,)`` float64: ``delta_s`` (Kim & Lee 2026, the mean
+            of the squared score difference), the means of the maps, and the detectors that were
+            asked for. NaN where a seed has none.
+        p_value: Conformal p-value of the mean Δs among the calibration's null scores; null without
+            a calibration.
+        flagged: Whether it is suspicious; null without calibration and threshold.
+        maps: Of localized captions, by name: ``delta_s``, ``delta_h`` and others; those against
+            a less-trained baseline as ``delta_h/NAME``.
+        images: What was generated, ``(seeds, height, width, 3)`` uint8; null where nothing was
+            localized or an image was scored.
+        rejected: Why there are no numbers, such as ``not_finite: ...``; null where there are.
+    """
+
+    caption: str
+    seeds: tuple[int, ...]
+    scores: dict[str, NDArray[np.float64]]
+    p_value: float | None = None
+    flagged: bool | None = None
+    maps: dict[str, Map] = field(default_factory=dict)
+    images: NDArray[np.uint8] | None = None
+    rejected: str | None = None
+
+    @property
+    def delta_s(self) -> float:
+        """The caption's Δs: the mean over its seeds, in 1 / latent²."""
+        own = self.scores.get("delta_s")
+        return float("nan") if own is None else float(own.mean())
+
+    @property
+    def delta_h(self) -> float:
+        """The caption's Δh: the mean over pixels and seeds, in 1 / latent²; NaN without maps."""
+        own = self.scores.get("delta_h")
+        return float("nan") if own is None else float(own.mean())
+
+    def __repr__(self) -> str:
+        said = f"rejected={self.rejected!r}" if self.rejected else f"delta_s={self.delta_s:.4g}"
+        return f"Score({self.caption!r}, {said}, p_value={self.p_value}, flagged={self.flagged})"
+
+
+@with_settings
+def score(
+    model: Model, captions: Sequence[str] | str, *, calibration: Calibration | None = None,
+    baseline: str | None = None, batch_size: int | None = None, progress: bool | None = None,
+    **settings: Unpack[ScoreSettings],
+) -> list[Score]:  # fmt: skip
+    """Score captions: is each memorized, and which region is the copy.
+
+    Noise is keyed by caption and seed, so a caption's numbers are those that ``memscan scan``
+    gives it, up to the rounding of another batch.
+
+    Args:
+        model: What `scanner.load_model` returned.
+        captions: Texts, or one.
+        calibration: Of this model and these settings, from `scanner.calibrate`: gives p-values,
+            flags and masks, and the settings that are left out here.
+        baseline: Folder or hub id of a less-trained network beside the unconditional branch.
+        batch_size: Draws at a time; null finds out what memory allows.
+        progress: Whether to show how far it is; null shows it to people.
+        **settings: Of `ScoreSettings`.
+
+    Returns:
+        One result per caption, in their order.
+
+    Raises:
+        ConfigError: If a caption is blank, or settings, calibration and model do not fit.
+        DeviceError: If not even one caption fits into memory.
+
+    Example:
+        >>> import scanner
+        >>> model = scanner.load_model("gaussian")
+        >>> first, second = scanner.score(model, ["a red circle", "a blue star"], steps=4, seeds=2)
+        >>> first.scores["delta_s"].shape, first.maps["delta_h"].values.shape
+        ((2,), (2, 8, 8))
+        >>> first.images.shape, first.flagged
+        ((2, 32, 32, 3), None)
+        >>> scanner.score(model, "a red circle", steps=4, seeds=2)[0].delta_s == first.delta_s
+        True
+    """
+    spec = spec_of(model, settings, calibration=calibration)
+    found = [Caption("", str(n), text) for n, text in enumerate(texts_of(captions))]
+    return _scored(model, spec, found, calibration, baseline, batch_size, progress)
+
+
+@with_settings
+def score_images(
+    model: Model, images: "Sequence[ImageLike]", captions: Sequence[str] | None = None, *,
+    calibration: Calibration | None = None, baseline: str | None = None,
+    batch_size: int | None = None, progress: bool | None = None,
+    **settings: Unpack[ScoreSettings],
+) -> list[Score]:  # fmt: skip
+    """Score images at themselves: does the model store this image, whole or a region of it.
+
+    Two evaluations of the network and no sampling. Images are fitted to the model's size.
+
+    Args:
+        model: What `scanner.load_model` returned.
+        images: Paths, encoded JPEG, PNG or WebP bytes, PIL images, or ``(height, width, 3)`` uint8
+            arrays.
+        captions: The caption of each; null scores them without captions, against ``baseline``.
+        calibration: As of `scanner.score`, of images.
+        baseline: As of `scanner.score`; needed without captions.
+        batch_size: Draws at a time; null finds out what memory allows.
+        progress: Whether to show how far it is; null shows it to people.
+        **settings: Of `ScoreSettings`; those of the sampling have no effect.
+
+    Returns:
+        One result per image, in their order; one that cannot be read is ``rejected``.
+
+    Raises:
+        ConfigError: If there are not as many captions as images, or settings, calibration and
+            model do not fit.
+
+    Example:
+        >>> import numpy as np, scanner
+        >>> model = scanner.load_model("gaussian")
+        >>> grey = np.full((32, 32, 3), 128, np.uint8)
+        >>> (found,) = scanner.score_images(model, [grey], ["a red circle"])
+        >>> sorted(found.scores), found.maps["snap_back"].values.shape
+        (['curvature', 'delta_h', 'delta_s', 'snap_back'], (1, 8, 8))
+    """
+    if captions is None and baseline is None:
+        raise ConfigError(
+            "images without captions are compared with a less-trained network: give baseline"
+        )
+    texts = [""] * len(images) if captions is None else texts_of(captions)
+    if len(texts) != len(images):
+        raise ConfigError(f"every image needs a caption, got {len(images)} and {len(texts)}")
+    spec = spec_of(
+        model, settings, calibration=calibration, source="image", captions=captions is not None
+    )
+    found = [
+        Caption("", str(n), text, image=_encoded(image))
+        for n, (image, text) in enumerate(zip(images, texts, strict=True))
+    ]
+    return _scored(model, spec, found, calibration, baseline, batch_size, progress)
+
+
+def _scored(
+    model: Model, spec: ScanSpec, captions: Sequence[Caption], calibration: Calibration | None,
+    baseline: str | None, batch_size: int | None, progress: bool | None,
+) -> list[Score]:  # fmt: skip
+    """Score samples whose keys are their numbers, a batch at a time."""
+    from scanner.scan.scanner import Scanner  # takes torch
+
+    refuse(Job(model=model.name, shards=("",), results="", spec=spec, baseline=baseline))
+    if baseline is not None:
+        spec = replace(spec, baseline=baseline_fingerprint(model.name, baseline))
+    if calibration is not None:
+        calibration.check(model.fingerprint, spec)
+    denoiser, network = model.with_baseline(baseline)
+    scanner = Scanner(
+        denoiser, replace(spec, store_image=False), baseline=network, calibration=calibration,
+        batch_size=batch_size,
+        precise=lambda: load_model(model.name, device=model.device).with_baseline(baseline),
+    )  # fmt: skip
+    found = dict[int, Score]()
+    with shown("score", progress) as meter:
+        for position, each in _results(scanner, captions, meter):
+            found[position] = each
+    return [found[position] for position in range(len(captions))]
+
+
+def _results(
+    scanner: "Scanner", captions: Sequence[Caption], meter: Meter
+) -> Iterator[tuple[int, Score]]:
+    """Yield position and result of every sample, as they get done."""
+    from scanner.scan.batcher import LocalizationBatcher
+
+    batcher, done, start = LocalizationBatcher(scanner), 0, 0
+    while start < len(captions):
+        number = max(1, scanner.sizes["detect"].size // len(scanner.spec.seeds))
+        some = captions[start : start + number]
+        start += len(some)
+        taken = [scanner.draws_of(caption) for caption in some]
+        refused = ChunkResult(rejects=[item for item in taken if isinstance(item, Reject)])
+        yield from _of_rows(captions, refused, None, scanner.spec.seeds)
+        finished = batcher.add(
+            scanner.detect([item for item in taken if isinstance(item, Caption)])
+        )
+        finished += batcher.flush() if start >= len(captions) else []
+        for work, error in finished:
+            if error is not None:
+                raise error
+            own = list(_of_rows(captions, scanner.rows(work), work, scanner.spec.seeds))
+            done += len(own)
+            meter(done, len(captions))
+            yield from own
+
+
+def _of_rows(
+    captions: Sequence[Caption], result: ChunkResult, work: "ChunkState | None",
+    seeds: tuple[int, ...],
+) -> Iterator[tuple[int, Score]]:  # fmt: skip
+    """Yield position and result of the samples that rows and rejects are of."""
+    scores, maps = dict[str, list[ScoreRow]](), dict[str, list[MaskRow]]()
+    for row in result.scores:
+        scores.setdefault(row.caption.key, []).append(row)
+    for row in result.masks:
+        maps.setdefault(row.caption.key, []).append(row)
+    for reject in result.rejects:
+        reason = f"{reject.reason}: {reject.detail}"
+        text = captions[int(reject.key)].text
+        yield int(reject.key), Score(text, seeds, {}, rejected=reason)
+    for key, rows in scores.items():
+        draws = [] if work is None else work.verdicts[rows[0].caption.identity].draws
+        drawn = [draw.picture for draw in draws if draw.picture is not None]
+        values = {draw.draw.seed: draw.scores for draw in draws}
+        yield int(key), Score(
+            caption=rows[0].caption.text,
+            seeds=tuple(row.seed for row in rows),
+            scores=_columns(rows), p_value=rows[0].p_value, flagged=rows[0].flagged,
+            maps=_maps(maps.get(key, ()), values),
+            images=np.stack(drawn) if drawn else None,
+        )  # fmt: skip
+
+
+def _columns(rows: Sequence[ScoreRow]) -> dict[str, NDArray[np.float64]]:
+    """Return every score of a caption as an array over seeds."""
+    cells = [{"delta_s": row.delta_s} | dict(row.extra) for row in rows]
+    names = sorted({name for own in cells for name in own})
+    return {
+        name: np.array([np.nan if (v := own.get(name)) is None else v for own in cells], float)
+        for name in names
+    }
+
+
+def _maps(rows: Sequence[MaskRow], values: dict[int, Any]) -> dict[str, Map]:
+    """Return the maps of a caption, in float32 as they were computed; masks as a scan has them."""
+    by_name = dict[tuple[str, str], list[MaskRow]]()
+    for row in rows:
+        by_name.setdefault((row.metric, row.baseline), []).append(row)
+    found = dict[str, Map]()
+    for (metric, baseline), own in by_name.items():
+        name = metric if baseline in ("null", "none") else f"{metric}/{baseline}"
+        regions = [
+            masks.from_runs(row.mask, row.height, row.width) for row in own if row.mask is not None
+        ]
+        thresholds = [row.threshold for row in own if row.threshold is not None]
+        found[name] = Map(
+            np.stack([_values(values[row.seed], metric, baseline) for row in own]),
+            own[0].sigma,
+            np.array(thresholds) if len(thresholds) == len(own) else None,
+            np.stack(regions) if len(regions) == len(own) else None,
+        )
+    return found
+
+
+def _values(maps: dict[tuple[str, str], Any], metric: str, baseline: str) -> Any:
+    """Return a map; without captions, a row names the baseline what the arrays call null."""
+    return maps[metric, baseline] if (metric, baseline) in maps else maps[metric, "null"]
+
+
+def _encoded(image: "ImageLike") -> bytes:
+    """Return an image as encoded bytes.
+
+    Raises:
+        ConfigError: If it is no image, or its file cannot be read.
+    """
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        try:
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"image {image} cannot be read: {error.strerror}") from error
+    return pictures.encode_png(image)

@@ -1,0 +1,113 @@
+"""The settings that decide scores, declared once for every function that takes them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from inspect import Parameter, signature
+from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
+
+from scanner.api.models import Model
+from scanner.errors import ConfigError
+from scanner.spec import DEFAULT_MAPS, ONLY_AT_IMAGE, ScanSpec, existing
+from scanner.statistics.calibration import Calibration
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ScoreSettings(TypedDict, total=False):
+    """What decides scores, maps and flags; names and defaults are those of ``memscan scan``.
+
+    What is left out comes from the calibration, if one is given, else from the defaults.
+
+    Attributes:
+        seeds: How many samplings a caption gets (the seeds 0, 1, ...), or the seeds; 1. A
+            caption's score is their mean.
+        steps: DDIM steps; 50.
+        guidance_scale: Classifier-free guidance of the sampling; 7.5.
+        map_back: How many steps before the last the maps are taken; 0.
+        probes: Jacobian products per map and branch; 16.
+        probe_design: ``structured``, or ``rademacher`` as in Hutchinson (1990); ``structured``.
+        detectors: Further scores, names of `scanner.spec.DETECTORS`; none.
+        maps: Which maps localized captions get, of `scanner.spec.MAPS`; Δh and Δs among them.
+        localize: Which captions get maps: ``all``, ``flagged`` or ``none``.
+        fpr: False-positive rate at which a calibration flags, 0 to 1; 0.01.
+        threshold: Flag above this Δs instead.
+        pixel_threshold: A pixel is in the mask above this Δh, instead of by the calibration.
+        timestep: Training timestep to which images are noised; of images alone.
+    """
+
+    seeds: int | Sequence[int]
+    steps: int
+    guidance_scale: float
+    map_back: int
+    probes: int
+    probe_design: str
+    detectors: Sequence[str]
+    maps: Sequence[str]
+    localize: str
+    fpr: float
+    threshold: float | None
+    pixel_threshold: float | None
+    timestep: int
+
+
+_FROM_CALIBRATION = (
+    "seeds", "steps", "guidance_scale", "map_back", "probes", "probe_design", "timestep",
+)  # fmt: skip
+
+
+def spec_of(
+    model: Model | None, settings: Mapping[str, Any], *, calibration: Calibration | None = None,
+    source: str = "generated", captions: bool = True,
+) -> ScanSpec:  # fmt: skip
+    """Return the spec that settings ask for.
+
+    Args:
+        model: Says the precision; null takes the calibration's, or float32.
+        settings: Of `ScoreSettings`.
+        calibration: What takes the place of settings that were left out.
+        source: ``generated`` or ``image``.
+        captions: Whether images are scored under captions.
+
+    Raises:
+        TypeError: If a setting has no such name, as of any function.
+        ConfigError: If one is out of its range.
+    """
+    if unknown := sorted(set(settings) - set(ScoreSettings.__annotations__)):
+        raise TypeError(f"unexpected keyword argument {', '.join(map(repr, unknown))}")
+    asked: dict[str, Any] = {"localize": "all", "source": source, "captions": captions}
+    asked["maps"] = existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source, captions=captions)
+    if calibration is not None:
+        kept = calibration.settings
+        asked |= {name: kept[name] for name in _FROM_CALIBRATION if name in kept}
+    asked |= settings
+    for name in ("seeds", "detectors", "maps"):
+        if name in asked:
+            asked[name] = _tuple_of(name, asked[name])
+    kept = {} if calibration is None else calibration.settings
+    dtype = kept.get("dtype", "float32") if model is None else model.dtype
+    return ScanSpec(**asked, dtype=dtype)
+
+
+def _tuple_of(name: str, value: object) -> tuple[Any, ...]:
+    if name == "seeds" and isinstance(value, int):
+        return tuple(range(value))
+    if isinstance(value, str):
+        raise ConfigError(f"{name} must be a list, got {value!r}: write [{value!r}]")
+    if not isinstance(value, Sequence):
+        raise ConfigError(f"{name} must be a list, got {value!r}")
+    return tuple(value)
+
+
+def with_settings(function: Callable[P, R]) -> Callable[P, R]:
+    """Show the settings of a function that takes them in its signature: ``help`` and notebooks."""
+    usual = {each.name: each.default for each in fields(ScanSpec)} | {"seeds": 1, "localize": "all"}
+    own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    hints = get_type_hints(ScoreSettings)
+    more = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=usual[name], annotation=hints[name])
+        for name in ScoreSettings.__annotations__
+    ]
+    shown = signature(function).replace(parameters=[*own, *more])
+    vars(function)["__signature__"] = shown
+    return function

@@ -1,0 +1,217 @@
+"""The scan loop: counts shards, hands out chunks, sorts out what failed. Holds no caption.
+
+Knows no Ray: a `scanner.engine.runtime.Runtime` makes the calls.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+from scanner.engine.indexing import LATE_SECONDS, ShardIndexer
+from scanner.engine.job import Event, Resources
+from scanner.engine.plan import CommitIndex, Plan
+from scanner.engine.pool import DIED, GONE, ActorLost, ActorReady, Pool, PoolEvent, TaskReturned
+from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Queue, Task
+from scanner.engine.record import RunRecord
+from scanner.engine.reporter import Reporter, about
+from scanner.engine.runtime import Runtime, WorkerSetup
+from scanner.engine.worker import ChunkReport, Failure
+from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
+from scanner.results.folder import Results
+from scanner.results.lease import Lease
+from scanner.shards.reading import ShardIndex
+
+STALL_SECONDS = 1800.0
+"""A task that runs longer is taken away from its actor and tried elsewhere."""
+
+
+class ScanLoop:
+    """The state of one scan.
+
+    Args:
+        setup: What its workers are made from.
+        resources: How much may be scanned, and how long.
+        runtime: Where the workers run.
+        results: Where rows are committed.
+        record: The run's record.
+    """
+
+    def __init__(
+        self, setup: WorkerSetup, resources: Resources, runtime: Runtime, results: Results,
+        record: RunRecord,
+    ) -> None:  # fmt: skip
+        self._setup, self._runtime, self._results, self._record = setup, runtime, results, record
+        job, commits = setup.job, results.commits(setup.run)
+        record.add_commits(commits.values())
+        commit_index = CommitIndex(commits)
+        self._queue = Queue()
+        self._plan = Plan(commit_index, job.limit, resources.most_samples)
+        hours = math.inf if resources.hours is None else resources.hours
+        self._deadline = time.monotonic() + 3600 * hours
+        self._urls = tuple(dict.fromkeys(job.shards))
+        in_order = job.limit is not None or resources.most_samples is not None
+        self._indexer = ShardIndexer(
+            runtime, self._urls, job.chunk_size, commit_index.finished(), in_order=in_order
+        )
+        self._failed_in_row = 0
+
+    def run(
+        self, lease: Lease, progress: Callable[[Event], None],
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:  # fmt: skip
+        """Run until everything is committed or given up.
+
+        Args:
+            lease: Shows that no other process has taken the run over.
+            progress: Called with every event.
+            stall_seconds: How long one task may run.
+        """
+        pool = Pool(self._runtime, lambda: self._runtime.start(self._setup), stall_seconds)
+        metrics = self._runtime.metrics(self._setup.run)
+        self._report = Reporter(
+            self._record, self._plan, self._queue, pool, len(self._urls), metrics, progress
+        )
+        try:
+            self._loop(pool, lease)
+        finally:
+            pool.close()
+            self._indexer.stop()
+        self._report.emit("end", f"{self._report.summary.samples} samples committed")
+
+    def _loop(self, pool: Pool, lease: Lease) -> None:
+        while True:
+            lease.check()
+            self._runtime.check()
+            self._take_shards()
+            outstanding = len(self._queue) + pool.in_flight
+            if not outstanding and self._indexer.is_over:
+                return
+            pool.grow(outstanding)
+            pool.hand_out(self._queue)
+            ready = self._runtime.ready(pool.refs + self._indexer.refs, 1.0)
+            for happening in pool.events(ready):
+                self._note(happening)
+                self._report.note_actors()
+            pool.stop_stalled()
+
+    def _take_shards(self) -> None:
+        """Plan the shards that are counted, as far as limit and time go."""
+        for url, answer in self._indexer.answers():
+            self._add_shard(url, answer)
+        for url in self._indexer.late():
+            text = f"{url} is still being counted after {LATE_SECONDS:g} s"
+            self._report.emit("wait", text, shard=url)
+        if self._plan.is_full:
+            self._indexer.stop()
+            self._report.shards_total = self._report.shards_counted
+        if time.monotonic() > self._deadline:
+            self._indexer.stop()
+            self._queue.clear()
+
+    def _add_shard(self, url: str, answer: ShardIndex | str | Failure) -> None:
+        skipped = len(self._plan.skipped)
+        self._report.shards_counted += 1
+        if isinstance(answer, Failure):
+            if answer.error is ConfigError:
+                raise ConfigError(answer.text)
+            text = answer.text if answer.error else f"{url} could not be counted: {answer.text}"
+            self._report.incomplete(text, url)
+            return
+        if isinstance(answer, str):
+            problem = self._plan.skip(answer)
+        else:
+            problem = answer.problem
+            for unit in self._plan.work_units(answer):
+                self._queue.add(unit)
+        for facts in self._plan.skipped[skipped:]:
+            self._report.skipped(facts)
+        if problem is not None:
+            self._report.incomplete(problem if url in problem else f"{url}: {problem}", url)
+        self._report.emit("index", url, shard=url)
+
+    def _note(self, happening: PoolEvent) -> None:
+        match happening:
+            case ActorReady(facts):
+                text = f"{facts.device} on {facts.node} in {facts.seconds:.1f} s"
+                self._report.emit("worker", text, actor=facts.name)
+            case TaskReturned(task, ChunkReport() as counts, actor):
+                self._returned(task, counts, actor)
+            case TaskReturned(task, Failure() as failure):
+                self._refused(task, failure)
+            case ActorLost():
+                self._lost(happening)
+
+    def _returned(self, task: Task, counts: ChunkReport, actor: str) -> None:
+        if task.proves:
+            self._failed_in_row = 0
+        self._report.spent(counts)
+        self._queue.succeeded(task)
+        if not task.trial:
+            self._report.committed(task.unit, counts.facts(), actor)
+
+    def _refused(self, task: Task, failure: Failure) -> None:
+        if not failure.usable and not task.alone:
+            self._retry_apart([task], failure.text)
+        elif failure.error is DeviceError:
+            self._queue.give_back(task)
+        elif failure.error is None:
+            self._failed(task, f"{failure.text}\n{failure.details}".strip())
+        elif failure.error is ShardError:
+            if not self._queue.unreadable(task):
+                self._report.incomplete(failure.text, task.unit.chunk.shard.url)
+        else:
+            raise failure.error(failure.text)
+
+    def _lost(self, lost: ActorLost) -> None:
+        """Sort out what a lost actor had: committed after all, to blame, or not begun."""
+        doing = f"with {lost.tasks[0].unit.name}" if lost.tasks else "while it waited"
+        self._report.emit("lost", f"a worker was lost {doing}: {lost.reason}", actor=lost.actor)
+        left = list[Task]()
+        for task in lost.tasks:
+            facts = self._results.read_commit(self._setup.run, task.unit.name)
+            if task.trial or facts is None:
+                left.append(task)
+            else:
+                self._queue.succeeded(task)
+                self._report.committed(task.unit, facts, lost.actor)
+        left = [task for task in left if not self._queue.is_over(task)]
+        if lost.blames and len(left) == 1 == len(lost.tasks):
+            # A reject tells it, and rows must not depend on the moment.
+            self._failed(left[0], DIED if lost.reason in GONE else lost.reason)
+        elif lost.blames and left:
+            self._retry_apart(left, lost.reason)
+        else:
+            for task in reversed(left):
+                self._queue.give_back(task)
+
+    def _retry_apart(self, tasks: list[Task], reason: str) -> None:
+        """Have tasks tried alone, of which one may have ended its actor."""
+        self._fail(reason, tasks[0].unit.name)
+        for task in reversed(tasks):
+            self._queue.give_back(task, suspect=True)
+        names = ", ".join(task.unit.name for task in tasks)
+        self._report.summary.retries += len(tasks)
+        self._report.emit("retry", f"{reason.partition(chr(10))[0]}; each is tried alone: {names}")
+
+    def _fail(self, reason: str, name: str) -> None:
+        """Count an attempt that came to nothing.
+
+        Raises:
+            ClusterError: If there were too many in a row.
+        """
+        self._failed_in_row += 1
+        if self._failed_in_row > MOST_FAILURES_IN_A_ROW + 4 + 2 * self._runtime.size:
+            raise ClusterError(
+                f"{self._failed_in_row} attempts failed in a row, the last at {name} "
+                f"({reason.partition(chr(10))[0]}): what is committed is kept; run again to resume"
+            )
+
+    def _failed(self, task: Task, reason: str) -> None:
+        self._fail(reason, task.unit.name)
+        line = reason.partition("\n")[0]
+        given_up = len(self._queue.quarantined)
+        self._queue.failed(task, reason)
+        self._report.summary.quarantined = list(self._queue.quarantined)
+        kind = "retry" if len(self._queue.quarantined) == given_up else "quarantine"
+        self._report.summary.retries += kind == "retry"
+        self._report.emit(kind, f"{task.unit.name}: {line}", **about(task.unit))
