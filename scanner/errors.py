@@ -27,7 +27,7 @@ _CHANGING = (
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status says.
+    """Exit status of a command.
 
     The table in README.md is made from this class: ``python docs/generate.py``.
 

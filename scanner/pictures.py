@@ -138,7 +138,7 @@ def match(
 
     Args:
         generated: ``(H, W, 3)``.
-        training: The same shape.
+        training: ``(H, W, 3)``, of the generated picture's size.
         mask: The predicted region, at any resolution, if there is one.
     """
     squares = _squares(generated, training)
@@ -166,7 +166,7 @@ def tiled_l2(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
     Args:
         first: ``(H, W, 3)``.
-        second: The same shape.
+        second: ``(H, W, 3)``, of the first one's size.
     """
     return _worst_tile(_squares(first, second))
 

@@ -1,4 +1,4 @@
-"""What decides the numbers of a scan, and nothing else."""
+"""Settings that decide the numbers of a scan, and no others."""
 
 import hashlib
 import json

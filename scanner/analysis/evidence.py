@@ -41,8 +41,8 @@ class Evidence:
     Attributes:
         caption: The text.
         caption_sha256: Its hash.
-        shard: Where the sample is that was named, or the first one with the caption.
-        key: The same.
+        shard: Shard of the sample that was named, or of the first one with the caption.
+        key: That sample's key.
         seed: The seed of the pictures and maps.
         delta_s: Mean score over seeds.
         p_value: Smallest over its seeds; null without calibration.

@@ -35,7 +35,7 @@ WHERE scores.image_sha256 IS NOT DISTINCT FROM seeds.image_sha256
 GROUP BY caption_sha256, scores.image_sha256 ORDER BY caption_sha256, scores.image_sha256
 """
 NUM_CODES = 1 << 16
-"""Bit patterns of a float16: a heatmap's pixels are counted by pattern, exactly, in little room."""
+"""Number of float16 codes: pixels of heatmaps are counted in an exact histogram over them."""
 
 STEPS = """
 WITH paths AS (

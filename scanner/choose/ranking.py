@@ -40,10 +40,10 @@ class SettingResult:
         step: Counted from 0, the noisiest.
         timestep: The training timestep of that.
         back: Steps before the last, as ``--map-back`` of a scan counts them.
-        auc: Of the map's mean, on the half that chooses.
-        iou: At the best threshold, on the partly memorized captions of that half.
-        held_auc: The same on the other half.
-        held_iou: The same on the other half.
+        auc: AUC of the map's mean on the half that chooses.
+        iou: IoU at the best threshold, on the partly memorized captions of that half.
+        held_auc: AUC of the map's mean on the half held out.
+        held_iou: IoU on the half held out.
     """
 
     metric: str
@@ -58,7 +58,7 @@ class SettingResult:
 
     @property
     def cost(self) -> int:
-        """How dear it is: a score difference is there anyway, a product or a network is not."""
+        """Relative cost: a score difference is free, a product counts 2, a network 1."""
         return 2 * (self.metric != "delta_s") + (self.baseline != "null")
 
 

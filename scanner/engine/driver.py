@@ -285,7 +285,7 @@ class _ScanRun:
                 self._committed(task.unit, facts, lost.actor)
         left = [task for task in left if not self._queue.is_over(task)]
         if lost.blames and len(left) == 1 == len(lost.tasks):
-            # A reject tells it, and rows must not depend on the moment.
+            # The reason is stored in the reject, so it must not depend on timing.
             self._failed(left[0], DIED if lost.reason in GONE else lost.reason)
         elif lost.blames and left:
             self._retry_apart(left, lost.reason)

@@ -14,7 +14,7 @@ from scanner.errors import ShardError
 from scanner.shards.reading import ShardIndex
 
 COUNT_SECONDS = 1800.0
-"""How long the counting of a shard may take; then it is begun once more."""
+"""Seconds that counting a shard may take; then it is started once more."""
 COUNT_ATTEMPTS = 2
 LATE_SECONDS = 30.0
 """A shard that takes longer to count is named."""

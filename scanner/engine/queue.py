@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(slots=True)
 class _FailureHistory:
-    """What is known of a unit that failed."""
+    """The failures of a unit so far."""
 
     reason: str = ""
     failures: int = 0

@@ -35,7 +35,7 @@ DISTINCTIVE = 0.25
 """A match counts if its error is less than this share of the picture's own variance: a plain
 surface matches every other."""
 NOISE = 1e-4
-"""What encoding alone may change: where a match must be better than that, nothing is told."""
+"""Error of encoding alone: a picture so plain that a match must be below this has no verdict."""
 LARGEST_SIDE = 256
 AT_ONCE = 256
 MOST_FINDINGS = 2000
@@ -61,8 +61,8 @@ class Copy:
     """An image of the corpus that is a copy.
 
     Attributes:
-        shard: Where it is.
-        key: The same.
+        shard: The shard that holds the sample.
+        key: The sample's key in that shard.
         url: Where it came from, if the shard says so.
         caption_sha256: Its own caption's hash.
         match: ``verbatim`` or ``template``: how the generated picture matches it, or the region

@@ -1,4 +1,4 @@
-"""What is understood of a model, for a person who wonders whether it can be audited."""
+"""Description of a model for a person: what memscan reads from it, or why it is refused."""
 
 import time
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a model can serve, as its folder says it: read from its configurations, without weights."""
+"""Limits of a model, read from the configuration files of its folder, without weights."""
 
 import json
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ TARGET_BYTES = 256 * 2**20
 GROUP_ROWS = 8192
 """Rows of a row group: what a look-up of one caption reads."""
 GROUP_BYTES = 32 * 2**20
-"""The same in bytes before compression, for tables with maps."""
+"""Bytes of a row group before compression, for tables with maps."""
 GRACE_SECONDS = 24 * 3600.0
 """Age of a pack before the files that it replaced are removed: no query runs for so long."""
 AT_ONCE = 16

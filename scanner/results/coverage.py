@@ -1,4 +1,4 @@
-"""What a run had committed, by its record, against the commits that are there.
+"""Commits that a run's record lists, compared with the commits that exist.
 
 A commit record can be lost without a trace: by a copy that broke off, or by a rule of a bucket
 that deletes old objects. So the run's record keeps which chunks of which shards were committed

@@ -1,4 +1,4 @@
-"""What a scan takes from null captions: p-values, and thresholds for scores and pixels.
+"""Null distributions: p-values, and thresholds for scores and pixels.
 
 A p-value is conformal: it is at most ``a`` with probability at most ``a``, for any distribution of
 the scores, if the caption is exchangeable with the n null captions. That is an average over
@@ -120,8 +120,8 @@ class Calibration:
         increments: Mean and standard deviation of the length of each of the sampler's steps over
             null captions and seeds; empty where the null run had no ``increment``.
         screen: Where to drop captions after the first step, or null.
-        snap_back: The same of the snap-back, where images are scored; null elsewhere and in old
-            files, where Δs decides alone.
+        snap_back: Null distribution of the snap-back, where images are scored; null elsewhere
+            and in old files, where Δs decides alone.
         families: Families of near-identical captions among the null captions; null in old files
             and where images are scored without captions.
         tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under

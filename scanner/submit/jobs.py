@@ -73,17 +73,17 @@ class Submission:
     """A command for the cluster.
 
     Attributes:
-        words: What follows ``memscan``.
+        arguments: The command line after ``memscan``.
         python: The interpreter that runs it there.
-        ship: Whether this very memscan goes along; else the cluster's own is run.
+        include_package: Whether this memscan is uploaded; else the cluster's own is run.
         working_dir: A folder that is packaged and becomes the command's current one, or null.
         runtime_env: Ray's further settings: ``pip``, ``env_vars`` and so on.
         name: What the job is called.
         metadata: What else is kept with it.
-        cpus: Reserved for the command itself, beside its workers. With nothing reserved it runs
-            on the head node.
-        gpus: The same.
-        memory: The same, in bytes.
+        cpus: CPUs reserved for the command itself, beside its workers. With nothing reserved it
+            runs on the head node.
+        gpus: GPUs reserved for the command itself.
+        memory: Memory reserved for the command itself, in bytes.
     """
 
     arguments: tuple[str, ...]
