@@ -1,3 +1,3 @@
 """memscan: which captions make a text-to-image model give a training image back, and where."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
