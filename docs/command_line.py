@@ -10,6 +10,7 @@ import typer
 
 from scanner import cli
 
+
 def reference() -> str:
     """Return a table of the commands, then each with its arguments and options, in Markdown."""
     found = list(commands())
@@ -33,11 +34,11 @@ def _anchor(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def _summary(command: Any) -> str:  # noqa: ANN401
+def _summary(command: Any) -> str:
     return _paragraphs(command.help)[0]
 
 
-def _section(name: str, command: Any) -> str:  # noqa: ANN401
+def _section(name: str, command: Any) -> str:
     parameters = [p for p in command.params if not getattr(p, "hidden", False)]
     arguments = [p for p in parameters if p.param_type_name == "argument"]
     options = [p for p in parameters if p.param_type_name == "option" and p.name != "help"]
@@ -56,12 +57,12 @@ def _panels(options: list[Any]) -> Iterator[tuple[str, list[Any]]]:
         yield panel, [p for p in options if (p.rich_help_panel or "option") == panel]
 
 
-def _word(argument: Any) -> str:  # noqa: ANN401
+def _word(argument: Any) -> str:
     word = argument.name.upper() + ("…" if argument.nargs == -1 else "")
     return word if argument.required else f"[{word}]"
 
 
-def _row(parameter: Any) -> str:  # noqa: ANN401
+def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         names = f"`{parameter.name.upper()}`"
     else:
@@ -71,7 +72,7 @@ def _row(parameter: Any) -> str:  # noqa: ANN401
     return f"| {names}{_kind(parameter)} | {_cell(text)} | {_cell(_default(parameter))} |"
 
 
-def _kind(parameter: Any) -> str:  # noqa: ANN401
+def _kind(parameter: Any) -> str:
     """Return what an option takes, where its name does not say it: a range or choices."""
     annotation = parameter.type_descriptor.annotation
     for each in (annotation, *get_args(annotation)):
@@ -83,7 +84,7 @@ def _kind(parameter: Any) -> str:  # noqa: ANN401
     return f" ≥ {low}" if low is not None else f" ≤ {high}" if high is not None else ""
 
 
-def _default(parameter: Any) -> str:  # noqa: ANN401
+def _default(parameter: Any) -> str:
     value = parameter.default
     value = getattr(value, "value", value)
     if isinstance(value, bool) and not parameter.secondary_opts and not value:

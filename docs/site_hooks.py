@@ -19,6 +19,8 @@ PAGES = {
     "scanner/testbed/weights/README.md": "model-card.md",
 }
 """Pages outside of docs/, and where they stand in the site."""
+HOME = "---\nhide: [navigation]\n---\n"
+"""The first page alone has no list of pages beside it."""
 FOLDERS = {"infra": "infra/README.md", "docs/decisions": "docs/decisions/README.md"}
 """Folders that have a page."""
 LINK = re.compile(r"(?<!\!)\[(?P<text>[^\]\n]*(?:\n[^\]\n]+)?)\]\((?P<target>[^)\s]+)\)")
@@ -32,6 +34,8 @@ def on_files(files: Any, config: Any) -> Any:
 
     for source, page in PAGES.items():
         content = (ROOT / source).read_text(encoding="utf-8")
+        if page == "index.md":
+            content = HOME + content
         files.append(File.generated(config, page, content=content))
     return files
 

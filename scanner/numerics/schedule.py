@@ -1,7 +1,7 @@
 r"""Noise schedules, and from a network's output to the score.
 
 A schedule noises a clean latent ``z`` to ``x = alpha z + sigma n`` with ``n`` standard normal.
-The score of the noised density is :math:`s(x) = \nabla_x \log p(x) = -E[n | x] / \sigma`.
+The score of the noised density is ``s(x) = d log p(x) / dx = -E[n | x] / sigma``.
 """
 
 import bisect
