@@ -42,7 +42,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a generated picture and a training image have in common.
+    """Comparison of a generated picture with a training image.
 
     Errors are mean squared, of pixels in 0..1. Inside low and outside high is a template; both
     low is a verbatim copy.

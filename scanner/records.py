@@ -55,7 +55,7 @@ class Caption:
 
     @property
     def identity(self) -> str:
-        """What samples share whose numbers are the same: of the caption, or of it and its image."""
+        """Hash that samples with the same scores share: of the caption, or of caption and image."""
         return identity_of(self.sha256, self.image_sha256)
 
 

@@ -1,4 +1,4 @@
-"""What is known of one caption: its pictures, maps, mask and numbers, found by key or hash."""
+"""Evidence of one caption: its pictures, maps, mask and numbers, found by key or hash."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

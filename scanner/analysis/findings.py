@@ -76,7 +76,7 @@ class Finding:
 
     @property
     def identity(self) -> str:
-        """What names the finding from night to night, as `scanner.records.identity_of` does."""
+        """Name of the finding from night to night, by `scanner.records.identity_of`."""
         return identity_of(self.caption_sha256, self.image_sha256)
 
     @property
@@ -98,7 +98,7 @@ class Finding:
 
     @property
     def order(self) -> tuple[int, float, float, str]:
-        """What sorts the worst first: the match, then the p-value, then the score."""
+        """Sort key, worst first: by match, then p-value, then score."""
         p_value = 2.0 if self.p_value is None else self.p_value
         return self.match_rank, p_value, -(self.delta_s or 0.0), self.identity
 

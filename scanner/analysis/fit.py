@@ -240,7 +240,7 @@ def pixel_threshold(maps: Iterable[tuple[bytes, int, int]], pixel_fpr: float) ->
     """
     counts = np.zeros(NUM_CODES, np.int64)
     for row in maps:
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers that are none are refused
+        with np.errstate(over="ignore", invalid="ignore"):  # non-finite numbers are refused
             smooth = to_heatmap(mean_filtered(from_heatmap(*row)))
         counts += np.bincount(np.frombuffer(smooth, "<u2"), minlength=NUM_CODES)
     return exceeded_by(counts, pixel_fpr)

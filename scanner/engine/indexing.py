@@ -58,12 +58,12 @@ class ShardIndexer:
 
     @property
     def refs(self) -> list[ray.ObjectRef]:
-        """What to wait for."""
+        """Pending references for `ray.wait`."""
         return [count.ref for count in self._next()]
 
     @property
     def is_over(self) -> bool:
-        """Whether every shard has been told of."""
+        """Whether every shard has been reported."""
         return not self._urls and not self._running
 
     def stop(self) -> None:

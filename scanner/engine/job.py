@@ -75,7 +75,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Where and how wide to run; never changes a number.
+    """Devices and processes of a scan; never changes a number.
 
     Attributes:
         actors: Processes that hold the model; null for one per GPU, or per CPU without GPUs.
@@ -174,7 +174,7 @@ class Event:
 
 @dataclass(slots=True)
 class Summary:
-    """What became of a scan.
+    """The outcome of a scan.
 
     Sample counts include what earlier runs of the same scan had committed.
 

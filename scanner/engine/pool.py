@@ -107,7 +107,7 @@ class Pool:
 
     @property
     def refs(self) -> list[ray.ObjectRef]:
-        """What to wait for."""
+        """Pending references for `ray.wait`."""
         opening = [a.opening for a in self._actors if a.opening is not None]
         return opening + [ref for a in self._actors for ref, _ in a.flight]
 

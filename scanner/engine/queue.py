@@ -1,4 +1,4 @@
-"""Which chunk is tried next, how often, and what is to blame. Knows no Ray."""
+"""The queue of chunks: order, retries, and the blame for a failure. Knows no Ray."""
 
 from collections import deque
 from dataclasses import dataclass, field, replace

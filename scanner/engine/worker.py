@@ -157,7 +157,7 @@ class ChunkReport:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong in a process that is still there to tell.
+    """An error in a process that survived it.
 
     Attributes:
         error: The exception that it is to the driver, or null for one that nobody foresaw.

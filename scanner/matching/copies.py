@@ -1,4 +1,4 @@
-"""Which images of the corpus are copies of what a caption gives back, whatever their captions.
+"""Search for images of the corpus that copy a generated picture, whatever their captions.
 
 What is looked for is the generated picture (where a sample was scored at its image, that image as
 it was scored), as a whole and inside the core of its mask (the rim
@@ -253,7 +253,7 @@ def is_distinctive(
 
 
 class Cutoffs:
-    """What queries ask of sketches: a weighted distance each, or two where there is a mask."""
+    """Cut-offs of queries: one weighted distance between sketches each, or two with a mask."""
 
     def __init__(self, queries: Sequence[Query]) -> None:
         rules = [(query, weights) for query in queries for weights in query.weights()]

@@ -1,4 +1,4 @@
-"""Which images of a run's shards are nearest to what its captions give back.
+"""Search for the images of a run's shards that are nearest to its generated pictures.
 
 A caption may give back the training image of *another* caption: a retrieved copy (Webster 2023).
 Only a search of all images shows it. The sketches of all images are compared with every

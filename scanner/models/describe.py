@@ -14,7 +14,7 @@ from scanner.models.limits import limits
 from scanner.models.stable_diffusion import StableDiffusion
 
 SECONDS = 2.0
-"""How long evaluations are repeated for the best time, which a busy machine hides."""
+"""Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
 STEPS = 50
 """Of the sampler that is described, where the model has as many timesteps."""
 

@@ -16,7 +16,7 @@ _NOISE = {
     "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02,
     "beta_schedule": "linear", "trained_betas": None, "rescale_betas_zero_snr": False,
 }  # fmt: skip
-"""What decides alpha and sigma of a training timestep, with diffusers' own defaults for DDIM."""
+"""Keys that decide alpha and sigma of a training timestep, with diffusers' defaults for DDIM."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,12 @@ _KINDS = {
     "sample_size": int | list, "in_channels": int, "out_channels": int,
 }  # fmt: skip
 _SHARED = ("in_channels", "sample_size", "cross_attention_dim")
-"""What a U-Net's configuration says of its latents and its text states."""
+"""Keys of a U-Net's configuration about its latents and text states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What of a model decides which scans it can serve.
+    """Properties of a model that decide which scans it can serve.
 
     Attributes:
         timesteps: How many training timesteps it has. No sampler has more steps, and an image is

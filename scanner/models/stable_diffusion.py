@@ -235,7 +235,7 @@ class StableDiffusion:
 
 _BROKEN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError,
            OSError, RuntimeError, StrictDataclassError, TypeError, ValueError)  # fmt: skip
-"""What libraries raise over a folder that is no sound model: they check none of it."""
+"""Errors that libraries raise for an invalid model folder, which they do not check."""
 
 
 def _has_tangent(x: Tensor) -> bool:

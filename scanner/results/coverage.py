@@ -21,7 +21,7 @@ NOT_RECORDED = "which chunks were committed is not recorded: an earlier version 
 
 @dataclass(slots=True)
 class ShardCommits:
-    """What is committed of a shard.
+    """The committed chunks of a shard.
 
     Attributes:
         shard: Its address.

@@ -43,7 +43,7 @@ _NOT_FINITE = "a score was NaN or infinite"
 
 @dataclass(frozen=True, slots=True)
 class _Networks:
-    """What evaluates draws, counted."""
+    """The networks that evaluate draws, with counters."""
 
     denoiser: EvaluationCounter
     baseline: tuple[str, EvaluationCounter] | None

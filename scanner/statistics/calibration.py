@@ -33,12 +33,12 @@ have a ``tail`` from before docs/decisions/0015: it is ignored."""
 MASK_SHARE = 0.3
 """Chosen on planted captions: docs/calibration.md."""
 _NOT_DECIDING = {"created", "captions", "settings", "screen", "families", "tail_fingerprint"}
-"""What changes no number of a scan; of a screen, the scan's own spec says where it drops."""
+"""Fields that change no number of a scan; the threshold of a screen is in the scan's own spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Where captions can be dropped after the first step, and what that costs.
+    """Threshold below which captions are dropped after the first step, and its recall.
 
     Attributes:
         threshold: Captions whose first step's norm, mean over seeds, is below this are dropped.
@@ -168,7 +168,7 @@ class Calibration:
 
     @property
     def independent(self) -> int:
-        """How many null scores count as independent: one per family, where families are known."""
+        """Number of independent null scores: one per family, where families are known."""
         return min(len(self.null_scores), self.families or len(self.null_scores))
 
     def fingerprint(self) -> str:

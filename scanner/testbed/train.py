@@ -36,7 +36,7 @@ Report = Callable[[str, int, int, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What decides the trained weights.
+    """Settings that decide the trained weights.
 
     Attributes:
         seed: The corpus seed; also seeds the weights and the batches.

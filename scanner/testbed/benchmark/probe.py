@@ -32,7 +32,7 @@ from scanner.testbed.benchmark.strokes import Picture
 TINTS = (*COLOURS, *PLAIN)
 
 PICTURES, EPOCHS = 8000, 8
-"""What the classifier learns on, and how often it sees it."""
+"""Pictures that the classifier is trained on, and passes over them."""
 
 
 @dataclass(frozen=True, slots=True)
