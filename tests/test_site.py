@@ -1,15 +1,17 @@
-"""Pages: their links lead somewhere, on a plain code host and in the site; each is in the site."""
+"""Pages: links lead somewhere, commands exist, and each page is in the site."""
 
 import importlib.util
 import re
+import shlex
 import tomllib
 import unicodedata
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
-from scanner import __version__
+from scanner import __version__, cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -145,3 +147,49 @@ def test_the_citation_is_of_this_version_and_license():
         assert work["title"]
         for author in work["authors"]:
             assert "name" in author or {"family-names", "given-names"} <= set(author)
+
+
+def typed(page):
+    """Commands of memscan in a page's blocks of code, as words."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for block in re.findall(r"^```.*?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        for line in re.findall(r"(?:^\$ |^|&& |; )memscan ([a-z].*)$", block, re.MULTILINE):
+            try:
+                words = shlex.split(line, comments=True)
+            except ValueError:  # a line of output that begins like a command
+                continue
+            ends = (i for i, word in enumerate(words) if word in {"|", "||", "&&", ";"})
+            yield words[: next(ends, len(words))]
+
+
+def options_of(words):
+    """The options that a command has, and those words that are meant as options of it.
+
+    Returns:
+        A list of pairs: `submit` and what follows its ``--`` are two commands.
+    """
+    command, *rest = words
+    if "--" in rest:
+        own, inner = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
+        return options_of([command, *own]) + options_of(inner)
+    root = typer.main.get_command(cli.app)
+    found = root.commands[command]
+    if hasattr(found, "commands"):
+        found, rest = found.commands[rest[0]], rest[1:]
+    known = {name for p in found.params for name in (*p.opts, *p.secondary_opts)}
+    return [(known | {"-h", "--help"}, [w.partition("=")[0] for w in rest if w.startswith("--")])]
+
+
+TYPED = [(page, words) for page in PAGES for words in typed(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), TYPED, ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else v.name
+)
+def test_a_command_in_a_page_exists_with_its_options(page, words):
+    for known, used in options_of(words):
+        assert set(used) <= known
+
+
+def test_pages_show_many_commands():
+    assert len(TYPED) > 100
