@@ -16,6 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
+from textwrap import wrap
 from typing import Any
 
 from planted import Testbed, markdown, options, testbeds
@@ -238,9 +239,10 @@ def text(beds: Sequence[Testbed], found: Sequence[Evaluation], copies: Sequence[
         f"memorized, {len(SPEC.seeds)} seeds a caption, {SPEC.steps} steps, guidance "
         f"{SPEC.guidance_scale}, {SPEC.probes} probes."
     )
-    head = [about]
+    head = wrap(about, 120)
     if copies:
-        head.append(f"Given back, within twice the autoencoder's own error: {'; '.join(copies)}.")
+        given = f"Given back, within twice the autoencoder's own error: {'; '.join(copies)}."
+        head += wrap(given, 120)
     parts = [head, detection_table(found), localization_table(found), kinds_table(found),
              deployed_lines(found)]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts)

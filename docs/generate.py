@@ -3,6 +3,7 @@
 A table stands between two comments, ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 """
 
+import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from scanner.records import Reason, RejectReason
 from scanner.shards.convert import LeftOut
 
 ROOT = Path(__file__).parents[1]
+DECISION = re.compile(r"# (.+)\n\n\*(.+\d{4}-\d\d-\d\d.*)\.\*\n")
 
 
 def exit_codes() -> str:
@@ -24,15 +26,43 @@ def reject_reasons() -> str:
     return _reasons(RejectReason)
 
 
+def decisions() -> str:
+    """Return the table of decision records: title, status and date of each.
+
+    Raises:
+        ValueError: If a record does not begin with its title and its status.
+    """
+    rows = []
+    for page in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
+        found = DECISION.match(page.read_text(encoding="utf-8"))
+        if found is None:
+            raise ValueError(f"{page.name} must begin with a title and a line *Status YYYY-MM-DD.*")
+        title, status = found.groups()
+        rows.append((f"[{page.name[:4]}]({page.name})", f"{title} | {status}"))
+    return _table("no.", rows, "decision | status")
+
+
+def command_line() -> str:
+    """Return the reference of all commands."""
+    spec = importlib.util.spec_from_file_location("command_line", ROOT / "docs" / "command_line.py")
+    if spec is None or spec.loader is None:
+        raise ImportError("docs/command_line.py cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.reference()
+
+
 def left_out() -> str:
     """Return the table of the reasons that ``shards make`` has of its own."""
     return _reasons(LeftOut)
 
 
 TABLES = {
-    "exit codes": (ROOT / "README.md", exit_codes),
+    "exit codes": (ROOT / "docs" / "exit-codes.md", exit_codes),
     "reject reasons": (ROOT / "docs" / "results.md", reject_reasons),
     "left out": (ROOT / "docs" / "results.md", left_out),
+    "decisions": (ROOT / "docs" / "decisions" / "README.md", decisions),
+    "command line": (ROOT / "docs" / "cli.md", command_line),
 }
 
 
@@ -54,8 +84,9 @@ def _reasons(kind: type[Reason]) -> str:
     return _table("reason", ((f"`{reason}`", reason.meaning) for reason in kind))
 
 
-def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:
-    lines = [f"| {head} | means |", "|---|---|", *(f"| {cell} | {text} |" for cell, text in rows)]
+def _table(head: str, rows: Iterable[tuple[str, str]], also: str = "means") -> str:
+    rule = "|---" * (2 + also.count("|")) + "|"
+    lines = [f"| {head} | {also} |", rule, *(f"| {cell} | {text} |" for cell, text in rows)]
     return "\n".join(lines) + "\n"
 
 

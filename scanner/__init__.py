@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scanner.api.scoring import Score, score, score_images
     from scanner.statistics.calibration import Calibration
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Calibration", "Model", "Score", "calibrate", "load_model", "open_results", "plot",

@@ -27,9 +27,9 @@ _CHANGING = (
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status says.
+    """Exit status of a command.
 
-    The table in README.md is made from this class: ``python docs/generate.py``.
+    The table in docs/exit-codes.md is made from this class: ``python docs/generate.py``.
 
     Attributes:
         meaning: A line for the table, in Markdown.

@@ -25,7 +25,7 @@ from scanner.errors import ConfigError, OutputError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors that say that a disk or a quota is full."""
 CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)
-"""How file systems answer that do not flush folders."""
+"""Errors of file systems that cannot flush folders."""
 
 _ADVICE = {
     errno.EROFS: "the disk is read-only: name another place",

@@ -63,12 +63,12 @@ def window(side: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StoredExtent:
-    """How far an image is one that the model stores.
+    """The part of an image that the model stores.
 
     Attributes:
         verdict: ``whole``, ``region`` (the mask alone, as of a template) or ``none``.
         inside: Mean of the snap-back's map inside the mask, in bits; null where nothing is.
-        outside: The same outside it.
+        outside: Mean of the snap-back's map outside the mask, in bits; null where nothing is.
     """
 
     verdict: str
@@ -77,14 +77,14 @@ class StoredExtent:
 
 
 def stored_extent(ratios: NDArray[np.floating], mask: NDArray[np.bool_]) -> StoredExtent:
-    """Return whether an image is pinned onto a stored one, and how much of it.
+    """Return how much of an image the model stores.
 
     Args:
         ratios: The snap-back's map, ``(H, W)``, in bits.
         mask: The region that the model repeats, ``(H, W)``.
 
     Example:
-        >>> pinned(np.array([[3.0, 0.1]]), np.array([[True, False]])).verdict
+        >>> stored_extent(np.array([[3.0, 0.1]]), np.array([[True, False]])).verdict
         'region'
     """
     inside, outside = (float(ratios[m].mean()) if m.any() else None for m in (mask, ~mask))

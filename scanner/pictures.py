@@ -43,7 +43,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a generated picture and a training image have in common.
+    """Comparison of a generated picture with a training image.
 
     Errors are mean squared, of pixels in 0..1. Inside low and outside high is a template; both
     low is a verbatim copy.
@@ -163,7 +163,7 @@ def match(
 
     Args:
         generated: ``(H, W, 3)``.
-        training: The same shape.
+        training: ``(H, W, 3)``, of the generated picture's size.
         mask: The predicted region, at any resolution, if there is one.
     """
     squares = _squares(generated, training)
@@ -191,7 +191,7 @@ def tiled_l2(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
     Args:
         first: ``(H, W, 3)``.
-        second: The same shape.
+        second: ``(H, W, 3)``, of the first one's size.
     """
     return _worst_tile(_squares(first, second))
 

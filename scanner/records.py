@@ -1,4 +1,4 @@
-"""What crosses the rooms: captions in, score rows, mask rows and rejects out."""
+"""Records that cross the rooms: captions in; score rows, mask rows and rejects out."""
 
 import hashlib
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Caption:
 
     @property
     def identity(self) -> str:
-        """What samples share whose numbers are the same: of the caption, or of it and its image."""
+        """Hash that samples with the same scores share: of the caption, or of caption and image."""
         return identity_of(self.sha256, self.image_sha256)
 
 
@@ -190,14 +190,14 @@ class MaskRow:
         match: ``verbatim``, ``template`` or ``none``; null without a training image.
         match_mse: Mean squared error behind the match, pixels 0..1: of the whole picture, or
             inside the mask.
-        mse_inside: The same inside the mask; null without a mask or a training image.
-        mse_outside: The same outside it.
+        mse_inside: Mean squared error inside the mask; null without a mask or a training image.
+        mse_outside: Mean squared error outside the mask; null where ``mse_inside`` is.
         tiled_l2: Largest root mean squared error of a sixteenth of the picture (Carlini et al.).
-        tightness: Mean of that between the generations of this caption's seeds; null of one.
+        tightness: Mean ``tiled_l2`` over pairs of this caption's seeds; null with one seed.
         pinned: Of an image that was scored, ``whole``, ``region`` or ``none``: how much of it the
             model stores; null without a mask.
         snap_inside: Mean of the snap-back's map inside the mask, in bits.
-        snap_outside: The same outside it.
+        snap_outside: Mean of the snap-back's map outside the mask, in bits.
     """
 
     caption: Caption

@@ -11,11 +11,11 @@ from scanner.signed import redacted
 T = TypeVar("T")
 
 RETRY_SECONDS = 60.0
-"""How long a store may fail before that is an error; ``MEMSCAN_STORE_PATIENCE`` overrides it."""
+"""Seconds that a store may fail before it is an error; ``MEMSCAN_STORE_PATIENCE`` overrides it."""
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 10.0
 LEAST_BYTES_PER_SECOND = 1024
-"""What a web server must send on average; slower is as good as gone."""
+"""Bytes per second that a web server must send on average; a slower one counts as gone."""
 
 _PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _PASSING_NAMES = frozenset({

@@ -1,4 +1,4 @@
-"""What decides the numbers of a scan, and nothing else."""
+"""Settings that decide the numbers of a scan, and no others."""
 
 import hashlib
 import json
@@ -26,15 +26,15 @@ DEFAULT_MAPS = ("delta_s", "delta_h", "curvature")
 LARGEST_SIDE = 4096
 """Of a picture, in pixels."""
 TIMESTEP = 61
-"""Where images are noised to if nobody says; docs/methods.md compares."""
+"""Default timestep to which images are noised; docs/methods.md compares others."""
 LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
-"""How many steps a trajectory needs for what looks at a step in its middle."""
+"""Least number of steps for detectors that use a step in the middle of the trajectory."""
 AT_FIRST_STEP = ("wen_first", "sharpness", "metric2", "anisotropy")
 """Detectors that compare both branches at the first step."""
 WHEN_LOCALIZED = ("flipd", "flipd_null")
 """Detectors that need products with the Jacobian: only localized captions have them."""
 SOURCES = ("generated", "image", "auto")
-"""Where scores are taken: where sampling ends, at the sample's own image, or there if it can be."""
+"""Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
 AT_IMAGE = (
     "wen_first", "sharpness", "flipd", "flipd_null", "metric2", "bright_ending", "spread",
     "delta_s", "delta_h", "curvature", "combined", "combined_s", "snap_back",

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import Any
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
-"""What a spreadsheet takes for the start of a formula; some also take the full-width forms."""
+"""Characters that start a formula in a spreadsheet; some also accept the full-width forms."""
 NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-"""How a number that JSON lacks is written; Python, DuckDB and pandas read these words."""
+"""Spellings of numbers that JSON lacks; Python, DuckDB and pandas read them."""
 SPACES = {"Zl", "Zp", "Zs"}
 HIDDEN = {"Cc", "Cf", "Co", "Cs", "Cn"}
 

@@ -1,4 +1,4 @@
-"""How fast something goes, over the last while."""
+"""Rate of work over a sliding window."""
 
 from collections import deque
 

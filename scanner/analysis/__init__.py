@@ -1,1 +1,1 @@
-"""What results say: queries, findings, differences, evaluation."""
+"""Analysis of results: queries, findings, differences, evaluation."""

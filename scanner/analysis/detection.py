@@ -1,4 +1,4 @@
-"""How well a score ranks memorized captions above the others, with intervals over families."""
+"""Detection: how well scores rank memorized captions above others, with intervals over families."""
 
 from dataclasses import dataclass
 

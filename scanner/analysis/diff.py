@@ -23,7 +23,7 @@ FACTOR = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """What is looked at: a run, or some shards of one.
+    """A run, or some shards of one, as a side of a comparison.
 
     Attributes:
         results: The results folder.
@@ -44,7 +44,7 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one finding.
+    """The change of one finding.
 
     Attributes:
         state: One of `STATES`. What is ``pending`` was a finding; its caption is yet to be scanned
@@ -76,7 +76,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What changed between two views.
+    """The changes between two views.
 
     Attributes:
         changes: By state in the order of `STATES`, worst first within one.
@@ -98,16 +98,16 @@ class Diff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousNight:
-    """What the last audit told, and where its captions are now.
+    """Findings of the last audit, and the shards that hold their captions now.
 
-    Its view alone would not do: a run goes on after an audit, so that tonight the same view may
-    hold findings that nobody was told of.
+    Its view alone is not enough: a run goes on after an audit, so tonight the same view may hold
+    findings that no audit has reported.
 
     Attributes:
-        findings: What it told of, by identity.
-        pending: What it carried, by identity, with the run that found it.
-        gone: Why what a shard held may be gone, by its address.
-        late: Addresses of the shards that earlier audits knew as they are and left for later.
+        findings: Findings that it reported, by identity.
+        pending: Pending findings, by identity, with the run that found them.
+        gone: Why the samples of a shard may be gone, by its address.
+        late: Addresses of unchanged shards that earlier audits left for later.
         waiting: Returns, of some findings, the identities of those whose caption stands in a
             shard that is not scanned whole.
     """

@@ -1,4 +1,4 @@
-"""What is known of one caption: its pictures, maps, mask and numbers, found by key or hash."""
+"""Evidence of one caption: its pictures, maps, mask and numbers, found by key or hash."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,8 +41,8 @@ class Evidence:
     Attributes:
         caption: The text.
         caption_sha256: Its hash.
-        shard: Where the sample is that was named, or the first one with the caption.
-        key: The same.
+        shard: Shard of the sample that was named, or of the first one with the caption.
+        key: That sample's key.
         seed: The seed of the pictures and maps.
         delta_s: Mean score over seeds.
         p_value: Smallest over its seeds; null without calibration.

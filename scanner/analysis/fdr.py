@@ -1,4 +1,4 @@
-"""What a false-discovery rate decides: one cut-off for all captions of a run, once all are known.
+"""False-discovery rate: one cut-off for all captions of a run, once all are known.
 
 Chunks are committed before the run's p-values are known. No cut-off exceeds the rate, so every
 caption up to the rate is localized and its rows say ``flagged``; which of them are findings is

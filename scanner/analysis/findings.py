@@ -25,8 +25,8 @@ class Finding:
         delta_s: Mean score over its seeds.
         p_value: Null without calibration.
         copies: Samples that carry the caption; where images are scored, with this image.
-        shard: Where the copy with the strongest evidence is.
-        key: The same.
+        shard: Shard of the sample with the strongest evidence.
+        key: That sample's key.
         seed: Seed of that evidence; null where nothing was localized.
         match: ``verbatim``, ``template`` or ``none``; null without a training image.
         match_mse: Error behind the match against the training image, pixels 0..1, squared.
@@ -35,14 +35,14 @@ class Finding:
         mse_outside: Error outside it: high for a template.
         p_kind: Where the p-value comes from: ``conformal``, or in old rows ``tail`` (a model).
         tiled_l2: Error of the worst sixteenth against the training image, pixels 0..1.
-        tightness: Mean of that between the generations of the caption's seeds.
+        tightness: Mean ``tiled_l2`` over pairs of the caption's seeds.
         nearest_match: How the nearest image of the run's shards matches, under the seed where it
             matches best; null where `retrieve` did not look.
         nearest_own: Whether that image is of this very caption.
-        nearest_shard: Where it is.
-        nearest_key: The same.
-        nearest_mse: The error of that match.
-        nearest_tiled_l2: The worst sixteenth's.
+        nearest_shard: Shard of the nearest image.
+        nearest_key: Key of the nearest image.
+        nearest_mse: Error of that match.
+        nearest_tiled_l2: Error of its worst sixteenth.
         image_sha256: Hash of the image that was scored; null where the caption was sampled.
         snap_back: By how many bits the caption brings that image nearer, mean over seeds.
         pinned: How much of that image the model stores: ``whole``, ``region`` or ``none``.
@@ -76,7 +76,7 @@ class Finding:
 
     @property
     def identity(self) -> str:
-        """What names the finding from night to night, as `scanner.records.identity_of` does."""
+        """Name of the finding from night to night, by `scanner.records.identity_of`."""
         return identity_of(self.caption_sha256, self.image_sha256)
 
     @property
@@ -98,7 +98,7 @@ class Finding:
 
     @property
     def order(self) -> tuple[int, float, float, str]:
-        """What sorts the worst first: the match, then the p-value, then the score."""
+        """Sort key, worst first: by match, then p-value, then score."""
         p_value = 2.0 if self.p_value is None else self.p_value
         return self.match_rank, p_value, -(self.delta_s or 0.0), self.identity
 

@@ -35,7 +35,7 @@ WHERE scores.image_sha256 IS NOT DISTINCT FROM seeds.image_sha256
 GROUP BY caption_sha256, scores.image_sha256 ORDER BY caption_sha256, scores.image_sha256
 """
 NUM_CODES = 1 << 16
-"""Bit patterns of a float16: a heatmap's pixels are counted by pattern, exactly, in little room."""
+"""Number of float16 codes: pixels of heatmaps are counted in an exact histogram over them."""
 
 STEPS = """
 WITH paths AS (
@@ -240,7 +240,7 @@ def pixel_threshold(maps: Iterable[tuple[bytes, int, int]], pixel_fpr: float) ->
     """
     counts = np.zeros(NUM_CODES, np.int64)
     for row in maps:
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers that are none are refused
+        with np.errstate(over="ignore", invalid="ignore"):  # non-finite numbers are refused
             smooth = to_heatmap(mean_filtered(from_heatmap(*row)))
         counts += np.bincount(np.frombuffer(smooth, "<u2"), minlength=NUM_CODES)
     return exceeded_by(counts, pixel_fpr)

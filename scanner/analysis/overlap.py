@@ -1,4 +1,4 @@
-"""How well maps and masks cover the memorized region.
+"""Overlap of maps and masks with the memorized region.
 
 ``oracle`` follows the published protocol: ReLU, bilinear to the truth's size, log1p, one min-max
 over the whole pool, 101 thresholds, each measure at its own best threshold on the very maps it

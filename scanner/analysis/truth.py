@@ -23,7 +23,7 @@ _AS_THEY_MUST_BE = (
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is known of one caption.
+    """The truth about one caption.
 
     Attributes:
         kind: What it was planted as.

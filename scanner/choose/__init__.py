@@ -1,1 +1,1 @@
-"""Which method, step and number of seeds to use, measured on planted or confirmed captions."""
+"""Choice of method, step and number of seeds, measured on planted or confirmed captions."""

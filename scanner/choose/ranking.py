@@ -1,4 +1,4 @@
-"""Which step, which baseline and how many seeds: measured on captions whose truth is known.
+"""Ranking of steps, baselines and numbers of seeds on captions whose truth is known.
 
 Families are split in two: the first half chooses, the second half shows what the choice is worth.
 """
@@ -32,7 +32,7 @@ MOST_SUBSETS = 50
 
 @dataclass(frozen=True, slots=True)
 class SettingResult:
-    """What one map is worth at one step.
+    """The quality of one map at one step.
 
     Attributes:
         metric: ``delta_s`` or ``delta_h``.
@@ -40,10 +40,10 @@ class SettingResult:
         step: Counted from 0, the noisiest.
         timestep: The training timestep of that.
         back: Steps before the last, as ``--map-back`` of a scan counts them.
-        auc: Of the map's mean, on the half that chooses.
-        iou: At the best threshold, on the partly memorized captions of that half.
-        held_auc: The same on the other half.
-        held_iou: The same on the other half.
+        auc: AUC of the map's mean on the half that chooses.
+        iou: IoU at the best threshold, on the partly memorized captions of that half.
+        held_auc: AUC of the map's mean on the half held out.
+        held_iou: IoU on the half held out.
     """
 
     metric: str
@@ -58,13 +58,13 @@ class SettingResult:
 
     @property
     def cost(self) -> int:
-        """How dear it is: a score difference is there anyway, a product or a network is not."""
+        """Relative cost: a score difference is free, a product counts 2, a network 1."""
         return 2 * (self.metric != "delta_s") + (self.baseline != "null")
 
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
-    """What so many seeds are worth to the recommended detector, over subsets of the seeds.
+    """The quality of the recommended detector with a number of seeds, over subsets of the seeds.
 
     Attributes:
         number: How many.
@@ -83,7 +83,7 @@ class Seeds:
 
 @dataclass
 class Choice:
-    """What was measured and what is recommended.
+    """All measurements and the recommended settings.
 
     Attributes:
         points: Every map at every step.
@@ -112,7 +112,7 @@ class Choice:
 
     @property
     def tpr_title(self) -> str:
-        """What the true-positive rates are: at 1%, or with no false positive among so many."""
+        """Name of the true-positive rates: at 1%, or with no false positive among so many."""
         halves = self.counts.get("choosing_other", 0), self.counts.get("held_out_other", 0)
         return tpr_name("1%", min(halves))
 

@@ -26,7 +26,7 @@ BACK = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceRequest:
-    """What is to be chosen for, and from.
+    """The settings to choose among, and the captions to choose on.
 
     Attributes:
         model: Pipeline folder or hub id.

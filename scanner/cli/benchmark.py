@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 class Family(StrEnum):
-    """What kind of model is trained."""
+    """Kind of model to train."""
 
     clean = "clean"
     unet = "unet"

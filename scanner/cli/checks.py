@@ -163,12 +163,12 @@ def _checks(
 
 
 def _tried(name: str, fix: str, look: Callable[[], tuple[str, str, str]]) -> Check:
-    """Run a check; whatever goes wrong in it is its finding."""
+    """Run a check; an error in it becomes its result."""
     try:
         return Check(name, *look())
     except ScannerError as error:
         return Check(name, "fail", str(error), fix)
-    except Exception as error:  # a doctor does not fall ill: libraries break in ways of their own
+    except Exception as error:  # a failing check must not abort the report
         from scanner.signed import redacted
 
         return Check(name, "fail", redacted(f"{type(error).__name__}: {error}"), fix)

@@ -1,4 +1,4 @@
-"""What a calibration supports: said by ``calibrate``, checked before a scan starts."""
+"""Error rates that a calibration supports: printed by ``calibrate``, checked before a scan."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -58,7 +58,7 @@ def watching(title: str, events: Path | None = None) -> Iterator[Listener]:
 
 
 class LiveView:
-    """What there is to see of a scan."""
+    """The live view of a scan."""
 
     def __init__(self, title: str) -> None:
         self.title, self.begun = title, time.time()

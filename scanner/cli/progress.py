@@ -87,7 +87,7 @@ def span(seconds: float) -> str:
 
 
 class Estimate:
-    """How a piece of work goes: its rate, and what it will take.
+    """Progress of a piece of work: its rate and the time left.
 
     The clock starts at the first progress: what came before is starting up, or was done before.
     A total that changes, or a count that falls, is another piece of work.

@@ -1,4 +1,4 @@
-"""Which run, or runs, a command reads: one rule for all commands that read results.
+"""Choice of the run or runs that a command reads: one rule for all commands that read results.
 
 Without ``--run`` it is `Results.default_run`, or what the last audit counted where the place is the
 state folder of an audit. Where there was a choice, a line on the standard error says what was
@@ -23,7 +23,7 @@ MANY = f"{ONE}, --all-runs reads all"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a command reads.
+    """The runs and shards that a command reads.
 
     Attributes:
         store: The results.

@@ -1,4 +1,4 @@
-"""Whether a command makes sense on another machine: known here, and its paths there."""
+"""Checks before a command is submitted: it is known here, and its paths exist there."""
 
 import inspect
 import re

@@ -17,7 +17,7 @@ OBJECT_STORE_BYTES = 100 * 2**20
 LOCAL_STARTS = 3
 """A local Ray gives up after 30 s, which a busy machine can exceed."""
 STOP_SECONDS = 60.0
-"""How long Ray may take to stop."""
+"""Seconds that Ray may take to stop."""
 
 
 @contextmanager
@@ -68,9 +68,9 @@ def _kill_local() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray from printing what it thinks of dead workers between the lines of a report.
+    """Suppress Ray's messages about dead workers.
 
-    Nothing that is meant for users turns that off: ``log_to_driver`` covers the workers only.
+    No public setting does this: ``log_to_driver`` covers the output of workers only.
     """
     printer = importlib.import_module("ray._private.worker")
     before = getattr(printer, "_worker_logs_enabled", True)

@@ -1,4 +1,4 @@
-"""Whether Ray works here, or a cluster can be joined."""
+"""Checks that Ray starts here, or that a cluster can be joined."""
 
 import ipaddress
 import platform

@@ -19,14 +19,14 @@ from ray.exceptions import RayError
 from scanner.errors import ClusterLostError
 
 SILENCE_SECONDS = 20.0
-"""How long the GCS may be silent."""
+"""Seconds that the GCS may be silent."""
 GRACE_SECONDS = 5.0
-"""How long the main thread may take to leave Ray after a loss, before the process is ended."""
+"""Seconds that the main thread may take to leave Ray after a loss, before the process is ended."""
 RECONNECT_SETTING = "RAY_gcs_rpc_server_reconnect_timeout_s"
 """Ray's own setting; after that many seconds Ray would end the process. If it is set, the loss is
 declared after four fifths of it."""
 RAYS_RECONNECT_SECONDS = 60.0
-"""What Ray takes where the setting is absent."""
+"""Ray's default for the setting."""
 _ASK_SECONDS = 1.0
 _TICK_SECONDS = 0.25
 

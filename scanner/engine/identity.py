@@ -1,4 +1,4 @@
-"""Who a run is: the model, the settings and the calibration that a job comes down to."""
+"""The identity of a run: fingerprints of its model, settings and calibration."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from scanner.statistics import calibration
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """What decides a run's rows.
+    """Everything that decides a run's rows.
 
     Attributes:
         job: The job, its spec with the baseline's fingerprint.

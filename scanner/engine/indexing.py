@@ -11,7 +11,7 @@ from scanner.errors import ShardError
 from scanner.shards.reading import ShardIndex
 
 COUNT_SECONDS = 1800.0
-"""How long the counting of a shard may take; then it is begun once more."""
+"""Seconds that counting a shard may take; then it is started once more."""
 COUNT_ATTEMPTS = 2
 LATE_SECONDS = 30.0
 """A shard that takes longer to count is named."""
@@ -59,7 +59,7 @@ class ShardIndexer:
 
     @property
     def is_over(self) -> bool:
-        """Whether every shard has been told of."""
+        """Whether every shard has been reported."""
         return not self._urls and not self._running
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of the engine, what it tells on the way, and what it answers."""
+"""A scan as the engine takes it, its events, and its summary."""
 
 import os
 import time
@@ -22,8 +22,8 @@ class Job:
         results: Folder or address of the results.
         spec: What decides the numbers.
         calibration: Path of a calibration file, or null.
-        image_calibration: The same, of samples scored at their image, where the source is
-            ``auto``; it and ``calibration`` come together.
+        image_calibration: Path of a calibration of samples scored at their image. Given together
+            with ``calibration`` where the source is ``auto``, else null.
         images: Whether training images are read for evidence.
         batch_size: Draws at a time on a device; null finds out what it can take.
         chunk_size: Samples per commit. A run keeps the size that it was begun with.
@@ -89,7 +89,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Where and how wide to run; never changes a number.
+    """Devices and processes of a scan; never changes a number.
 
     Attributes:
         actors: Processes that hold the model; null for one per GPU, or per CPU without GPUs.
@@ -201,7 +201,7 @@ class Event:
 
 @dataclass(slots=True)
 class Summary:
-    """What became of a scan.
+    """The outcome of a scan.
 
     Sample counts include what earlier runs of the same scan had committed.
 

@@ -1,4 +1,4 @@
-"""What Prometheus sees of a scan: the events as Ray's metrics, which every node exports.
+"""A scan's events as Ray metrics, which every node exports to Prometheus.
 
 Ray puts ``ray_`` before a name. All are of the driver's process: a count that it took back
 from a lost actor, or found committed, is right here and nowhere else.

@@ -1,4 +1,4 @@
-"""What is left to do: shards against the commits of earlier runs. Knows no Ray."""
+"""Work that is left: shards minus the commits of earlier scans. Knows no Ray."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping

@@ -16,13 +16,13 @@ IN_FLIGHT = 6
 """Tasks per actor: one is read or waits for the device, one is scanned, two may be held until
 their draws fill a batch, one is written, and one is on its way."""
 COMING_SECONDS = 120.0
-"""How long work is left for an actor that loads its model."""
+"""Seconds for which work is left for an actor that is loading its model."""
 DIED, UNREACHABLE, NODE_DIED = GONE = (
     "the worker process died", "the worker could not be reached", "the node died",
 )  # fmt: skip
-"""Which of them Ray says of one and the same death depends on the moment."""
+"""Ray reports one and the same death by any of these, depending on timing."""
 START_SECONDS = 1800.0
-"""How long to wait while a cluster gives no actor a place, or none has loaded its model."""
+"""Seconds to wait for a first actor: for its place in the cluster, or for its model to load."""
 
 
 @dataclass(frozen=True, slots=True)

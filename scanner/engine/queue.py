@@ -1,4 +1,4 @@
-"""Which chunk is tried next, how often, and what is to blame. Knows no Ray."""
+"""The queue of chunks: order, retries, and the blame for a failure. Knows no Ray."""
 
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(slots=True)
 class _FailureHistory:
-    """What is known of a unit that failed."""
+    """The failures of a unit so far."""
 
     reason: str = ""
     failures: int = 0

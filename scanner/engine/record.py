@@ -1,4 +1,4 @@
-"""What a run says of itself in ``runs/<run>.json``."""
+"""The run record, ``runs/<run>.json``."""
 
 import time
 from collections.abc import Iterable, Mapping

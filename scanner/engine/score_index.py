@@ -1,4 +1,4 @@
-"""What is scored already, known to all actors of a scan: one process that answers by hash."""
+"""Index of scored captions for all actors of a scan: one process, asked by hash."""
 
 from collections.abc import Iterable
 from typing import Any

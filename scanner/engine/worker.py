@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 EXPECTED_ERRORS = (ConfigError, ResultsError, ShardError, DeviceError)
-"""What the driver knows what to do about."""
+"""Errors that the driver handles by their type."""
 
 ScannerFactory = Callable[[Job, str], "Scanner"]
 """From a job and a device to a scanner; called once in every actor."""
@@ -47,7 +47,7 @@ ScannerFactory = Callable[[Job, str], "Scanner"]
 
 @dataclass(frozen=True, slots=True)
 class ActorInfo:
-    """What an actor is and where.
+    """Node, process and device of an actor.
 
     Attributes:
         pid: Its process.
@@ -68,13 +68,13 @@ class ActorInfo:
 
     @property
     def name(self) -> str:
-        """What the actor is called in events and metrics."""
+        """The actor's name in events and metrics."""
         return f"{self.node}/{self.pid}"
 
 
 @dataclass(frozen=True, slots=True)
 class ActorUsage:
-    """How an actor spent its time so far.
+    """An actor's time so far, by part.
 
     Attributes:
         seconds: Wall time from its first task's receipt to the last one's end.
@@ -104,7 +104,7 @@ class ActorUsage:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReport:
-    """What came of one task; all that returns to the driver.
+    """The result of one task; nothing else returns to the driver.
 
     Attributes:
         samples: Samples read: scored plus rejected.
@@ -158,7 +158,7 @@ class ChunkReport:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong in a process that is still there to tell.
+    """An error in a process that survived it.
 
     Attributes:
         error: The exception that it is to the driver, or null for one that nobody foresaw.

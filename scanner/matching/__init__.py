@@ -1,1 +1,1 @@
-"""Whether two pictures are the same: pixels, sketches, the search for copies."""
+"""Comparison of pictures: pixels, sketches, the search for copies."""

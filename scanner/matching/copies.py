@@ -1,4 +1,4 @@
-"""Which images of the corpus are copies of what a caption gives back, whatever their captions.
+"""Search for images of the corpus that copy a generated picture, whatever their captions.
 
 What is looked for is the generated picture (where a sample was scored at its image, that image as
 it was scored), as a whole and inside the core of its mask (the rim
@@ -35,7 +35,7 @@ DISTINCTIVE = 0.25
 """A match counts if its error is less than this share of the picture's own variance: a plain
 surface matches every other."""
 NOISE = 1e-4
-"""What encoding alone may change: where a match must be better than that, nothing is told."""
+"""Error of encoding alone: a picture so plain that a match must be below this has no verdict."""
 LARGEST_SIDE = 256
 AT_ONCE = 256
 MOST_FINDINGS = 2000
@@ -61,8 +61,8 @@ class Copy:
     """An image of the corpus that is a copy.
 
     Attributes:
-        shard: Where it is.
-        key: The same.
+        shard: The shard that holds the sample.
+        key: The sample's key in that shard.
         url: Where it came from, if the shard says so.
         caption_sha256: Its own caption's hash.
         match: ``verbatim`` or ``template``: how the generated picture matches it, or the region
@@ -253,7 +253,7 @@ def is_distinctive(
 
 
 class Cutoffs:
-    """What queries ask of sketches: a weighted distance each, or two where there is a mask."""
+    """Cut-offs of queries: one weighted distance between sketches each, or two with a mask."""
 
     def __init__(self, queries: Sequence[Query]) -> None:
         rules = [(query, weights) for query in queries for weights in query.weights()]

@@ -1,4 +1,4 @@
-"""What every sample of a shard is, in little: key, caption hash, and a sketch of its image.
+"""Index of the samples of a shard: key, caption hash, and a sketch of the image.
 
 One pass over a shard, kept by the shard's identity: a shard that did not change is not read
 again. With it, questions about a whole corpus (which captions come how often, which images are

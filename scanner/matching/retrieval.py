@@ -1,4 +1,4 @@
-"""Which images of a run's shards are nearest to what its captions give back.
+"""Search for the images of a run's shards that are nearest to its generated pictures.
 
 A caption may give back the training image of *another* caption: a retrieved copy (Webster 2023).
 Only a search of all images shows it. The sketches of all images are compared with every
@@ -52,8 +52,8 @@ class Retrieved:
         caption_sha256: Of the caption that gave the picture.
         seed: Its seed.
         rank: Place among the nearest, from 1.
-        shard: Where the image is.
-        key: The same.
+        shard: The shard that holds the image.
+        key: The image's key in that shard.
         own: Whether it is an image of this very caption.
         match: ``verbatim`` or ``template`` as `scanner.pictures.match` has it,
             ``plain`` where the picture is too plain for that to tell anything, else ``none``.

@@ -1,4 +1,4 @@
-"""What a U-Net's cross attention looks at, read from beside an ordinary pass."""
+"""Cross-attention maps of a U-Net, recorded beside an ordinary pass."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

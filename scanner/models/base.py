@@ -25,7 +25,7 @@ class Denoiser(Protocol):
     picture_size: tuple[int, int]
     """Height and width of a picture."""
     device: torch.device
-    """Where latents live."""
+    """Device of the latents."""
 
     def schedule(self, steps: int) -> Schedule:
         """Return the noise levels that the sampler of so many steps visits."""
@@ -80,7 +80,7 @@ class Denoiser(Protocol):
 
 @runtime_checkable
 class HasAttention(Protocol):
-    """What a denoiser with cross attention over text adds to `Denoiser`."""
+    """Addition to `Denoiser` of models with cross attention over text."""
 
     def end_tokens(self, captions: Sequence[str]) -> Tensor:
         """Return where each caption's end-of-text token stands among its states, ``(B,)``."""
@@ -99,7 +99,7 @@ class HasAttention(Protocol):
 
 @runtime_checkable
 class HasLevels(Protocol):
-    """What a less-trained network adds to `Denoiser` whose noise schedule may be another."""
+    """Addition to `Denoiser` of less-trained networks with a noise schedule of their own."""
 
     def refuse_level(self, alpha: float) -> None:
         """Refuse a noise level that the network was not trained at.
@@ -122,7 +122,7 @@ class Worded(Protocol):
 
 @runtime_checkable
 class HasBottleneck(Protocol):
-    """What a denoiser with a bottleneck adds to `Denoiser`."""
+    """Addition to `Denoiser` of models with a bottleneck."""
 
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Collect what the bottleneck gives in every evaluation inside, ``(B, C, h, w)`` each."""

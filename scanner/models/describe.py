@@ -1,4 +1,4 @@
-"""What is understood of a model, for a person who wonders whether it can be audited."""
+"""Description of a model for a person: what memscan reads from it, or why it is refused."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from scanner.models.limits import limits
 from scanner.models.unet import UNetDiffusion
 
 SECONDS = 2.0
-"""How long evaluations are repeated for the best time, which a busy machine hides."""
+"""Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
 STEPS = 50
 """Of the sampler that is described, where the model has as many timesteps."""
 LONGEST = 100_000

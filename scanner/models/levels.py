@@ -1,4 +1,4 @@
-"""What a scheduler's configuration says of a model, read without torch."""
+"""A scheduler's configuration, read without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from scanner.errors import ConfigError
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """What networks may predict: memscan can turn these into a score."""
 SPACINGS = ("leading", "trailing", "linspace")
-"""How samplers may space their timesteps."""
+"""Timestep spacings of samplers."""
 _NOISE = {
     "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02,
     "beta_schedule": "linear", "trained_betas": None, "rescale_betas_zero_snr": False,
 }  # fmt: skip
-"""What decides alpha and sigma of a training timestep, with diffusers' own defaults for DDIM."""
+"""Keys that decide alpha and sigma of a training timestep, with diffusers' defaults for DDIM."""
 
 
 @dataclass(frozen=True, slots=True)

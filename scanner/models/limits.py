@@ -1,4 +1,4 @@
-"""What a model can serve, as its folder says it: read from its configurations, without weights."""
+"""Limits of a model, read from the configuration files of its folder, without weights."""
 
 import json
 import math
@@ -32,7 +32,7 @@ _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What of a model decides which scans it can serve.
+    """Properties of a model that decide which scans it can serve.
 
     Attributes:
         timesteps: How many training timesteps it has. No sampler has more steps, and an image is

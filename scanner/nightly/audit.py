@@ -41,7 +41,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRequest:
-    """What is asked of a night.
+    """The settings of one audit.
 
     Attributes:
         job: What to scan, into the state's results.

@@ -1,4 +1,4 @@
-"""What one nightly audit found, and its forms for programs: JSON, SARIF, JUnit, Markdown."""
+"""The findings of one audit, as JSON, SARIF, JUnit XML and Markdown."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ class Alert:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """What sorts alarms first, then the severest, then the worst."""
+        """Sort key: alarms first, then by severity, then by score."""
         level, found = LEVELS.index(self.severity), self.change.finding
         return not self.alarms, STATES.index(self.change.state), level, found.order
 

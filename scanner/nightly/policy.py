@@ -1,4 +1,4 @@
-"""What a nightly audit is told: how severe a finding is, and what raises the alarm."""
+"""The policy of an audit: severities of findings, and the conditions of an alarm."""
 
 import tomllib
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 r"""Curvature along latent coordinates, from products with a Jacobian alone.
 
-The curvature of a log-density at ``x`` is ``diag(-H)`` with :math:`H = \nabla_x s(x)`, the
+The curvature of a log-density at ``x`` is ``diag(-H)`` with ``H = ds/dx``, the
 Jacobian of the score. Kim & Lee (2026) take the difference of two: conditional minus a baseline,
 at a noise level near zero. It is large where the model is certain for a reason that the
 baseline does not have: a memorized coordinate.

@@ -89,7 +89,7 @@ def cosine_map(score: Tensor, baseline: Tensor) -> Tensor:
         score: Conditional score, ``(B, C, H, W)``.
         baseline: Unconditional score.
     """
-    # Both noises are the scores times -sigma, which the cosine of the pair does not feel.
+    # Noise is the score times -sigma; the cosine is invariant to this common factor.
     difference = score.float() - baseline.float()
     return torch.nn.functional.cosine_similarity(baseline.float(), difference, dim=1)
 

@@ -29,7 +29,7 @@ def delta_h(diagonal: Tensor, baseline: Tensor) -> Tensor:
 
     Args:
         diagonal: Diagonal of the Jacobian of the conditional score, ``(B, C, H, W)``.
-        baseline: The same of the baseline.
+        baseline: Diagonal of the Jacobian of the baseline's score, ``(B, C, H, W)``.
     """
     return (baseline.float() - diagonal.float()).sum(dim=1)
 

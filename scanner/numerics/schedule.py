@@ -118,7 +118,7 @@ def _sigma(square: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a network put out at a level, and what that is in expectation.
+    """A network's output at a level, and the quantity that it predicts.
 
     Attributes:
         output: ``(B, C, H, W)``, float32.

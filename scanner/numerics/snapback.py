@@ -1,7 +1,7 @@
-r"""Does the model denoise a given image onto itself?
+r"""Snap-back: how much better a branch denoises a given image than another branch does.
 
 A noised image ``x = alpha z + sigma n`` is denoised in one step to
-:math:`\hat z = (x + \sigma^2 s(x)) / \alpha` (Tweedie). A model that stores the image *snaps back*
+``(x + sigma^2 s(x)) / alpha`` (Tweedie). A model that stores the image *snaps back*
 onto it: where the noise has drowned the image, its error is smaller than that of a model, or a
 branch, to which the image is news. Unlike Δs it compares with the image itself, so an unrelated
 image beside a memorized caption has no snap-back, however large its score difference.

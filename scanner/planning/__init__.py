@@ -1,1 +1,1 @@
-"""What a scan will cost, before it runs."""
+"""The cost of a scan, estimated before it runs."""

@@ -1,4 +1,4 @@
-"""How many captions there are and how many are distinct, without scanning any."""
+"""Counts of captions and of distinct captions, without a scan."""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ KEPT = 2**20
 
 @dataclass(frozen=True, slots=True)
 class ShardHashes:
-    """What is in one shard.
+    """Captions of one shard.
 
     Attributes:
         shard: As it was found; null if it could not even be looked up.

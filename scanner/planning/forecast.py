@@ -1,4 +1,4 @@
-"""What a scan would cost, before it starts. Uses no Ray and writes nothing."""
+"""The cost of a scan, estimated before it starts. Uses no Ray and writes nothing."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ VJP = 2.0
 
 @dataclass(slots=True)
 class Forecast:
-    """What is there, what is done, what is left and what that takes.
+    """A corpus, the part that is done, the part that is left, and its cost.
 
     Attributes:
         run: The run's name, ``""`` if nobody asked for it.

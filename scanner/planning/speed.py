@@ -1,4 +1,4 @@
-"""How fast a model is on a device, from a few evaluations of it."""
+"""A model's speed on a device, from a few timed evaluations."""
 
 import time
 from collections.abc import Callable

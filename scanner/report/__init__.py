@@ -1,1 +1,1 @@
-"""What a person looks at: pages, panels, histograms, figures."""
+"""Output for people: pages, panels, histograms, figures."""

@@ -40,7 +40,7 @@ MOST_URL = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOptions:
-    """What a page shows.
+    """Options of a page.
 
     Attributes:
         images: Where training images come from; null leaves every picture out.
@@ -61,7 +61,7 @@ class PageOptions:
 
 @dataclass(frozen=True, slots=True)
 class RowMark:
-    """What an audit says of a finding.
+    """An audit's remark on a finding.
 
     Attributes:
         state: ``new``, ``worse``, ``better``, ``persisting``, ``pending`` or ``resolved``.

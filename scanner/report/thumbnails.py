@@ -60,7 +60,7 @@ class Illustration:
 
     @property
     def num_bytes(self) -> int:
-        """What it adds to a page."""
+        """Bytes that it adds to a page."""
         runs = sum(len(str(run)) + 1 for run in self.mask)
         return runs + sum(map(len, (self.training, self.generated, self.heatmap)))
 

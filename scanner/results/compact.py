@@ -33,7 +33,7 @@ TARGET_BYTES = 256 * 2**20
 GROUP_ROWS = 8192
 """Rows of a row group: what a look-up of one caption reads."""
 GROUP_BYTES = 32 * 2**20
-"""The same in bytes before compression, for tables with maps."""
+"""Bytes of a row group before compression, for tables with maps."""
 GRACE_SECONDS = 24 * 3600.0
 """Age of a pack before the files that it replaced are removed: no query runs for so long."""
 AT_ONCE = 16
@@ -45,7 +45,7 @@ Contents = Mapping[str, bytes]
 
 @dataclass(slots=True)
 class Compaction:
-    """What was done.
+    """Counts of a compaction.
 
     Attributes:
         run: The run.
@@ -80,7 +80,7 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """What is packed together or not at all: a chunk, or a small pack that is to grow."""
+    """A unit that is packed whole or not at all: a chunk, or a small pack that grows."""
 
     files: Mapping[str, Record]
     records: tuple[dict[str, Any], ...]
@@ -314,7 +314,7 @@ class _Writer:
 
     @property
     def bytes(self) -> int:
-        """What is written, and what waits, uncompressed, to be."""
+        """Bytes written so far plus uncompressed bytes that wait."""
         return self._sink.tell() + self._waiting_bytes
 
     def add(self, rows: pa.Table) -> None:

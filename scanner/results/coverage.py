@@ -1,4 +1,4 @@
-"""What a run had committed, by its record, against the commits that are there.
+"""Commits that a run's record lists, compared with the commits that exist.
 
 A commit record can be lost without a trace: by a copy that broke off, or by a rule of a bucket
 that deletes old objects. So the run's record keeps which chunks of which shards were committed
@@ -21,7 +21,7 @@ NOT_RECORDED = "which chunks were committed is not recorded: an earlier version 
 
 @dataclass(slots=True)
 class ShardCommits:
-    """What is committed of a shard.
+    """The committed chunks of a shard.
 
     Attributes:
         shard: Its address.

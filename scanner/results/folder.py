@@ -75,7 +75,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What is committed of a run, read once for all who ask.
+    """The commits of a run, read once and shared.
 
     Attributes:
         history: What was packed.

@@ -32,7 +32,7 @@ from scanner.results.stores import Store
 EXPIRES_SECONDS = 60.0
 """Silence after which a lease may be taken; ``MEMSCAN_LEASE_SECONDS`` overrides it."""
 BEATS = 6
-"""How often its holder is heard of in that time."""
+"""Beats of the holder in that time."""
 _PROC = Path("/proc")
 
 

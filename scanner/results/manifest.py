@@ -1,4 +1,4 @@
-"""What is recorded of a run: its commits, and which of them were packed into larger files since.
+"""Manifest of a run: its commits, and the packs that hold the rows of several of them.
 
 Packing is a history of numbered entries, each created exclusively, so that all readers and
 writers agree on it. An entry packs chunks (their rows lie in its files from then on), retires
@@ -28,7 +28,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """Where rows of one table lie.
+    """A range of rows in a file of one table.
 
     Attributes:
         file: Their file: ``path`` in the store, ``rows``, ``sha256`` and ``bytes``.
@@ -80,7 +80,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What became of a run's packs.
+    """The state of a run's packs.
 
     Attributes:
         length: Number of the entry to come.

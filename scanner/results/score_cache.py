@@ -56,7 +56,7 @@ class ScoreIndex:
 
     @property
     def bytes(self) -> int:
-        """What the captions take."""
+        """Bytes that the captions take."""
         return sum(prefixes.nbytes + owners.nbytes for prefixes, owners in self._parts)
 
     def find(self, prefixes: NDArray[np.uint64]) -> list[tuple[RunShard, list[int]]]:

@@ -1,4 +1,4 @@
-"""Where results are kept: a local folder, or a prefix of an object store.
+"""Stores of results: a local folder, or a prefix of an object store.
 
 Both promise the same: what `put` writes is there whole or not at all, and of all that `create`
 one name, one succeeds. A folder does it with a temporary file, a flush and a hard link; an object
@@ -26,7 +26,7 @@ READ_TOGETHER = 512
 """Objects that are asked for at a time."""
 
 _IMPATIENT = {"s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}}}}
-"""No attempts behind our back: `patiently` makes them."""
+"""The client's own retries are off: `with_retries` makes them, by one policy."""
 
 Content = bytes | pa.Buffer
 
@@ -315,7 +315,8 @@ class ObjectStore:
             )
             for name, path in zip(part, paths, strict=True):
                 content = found.get(path)
-                if not isinstance(content, bytes):  # alone, with patience, and told apart
+                if not isinstance(content, bytes):
+                    # Read alone, with retries, so that the error names the file.
                     content = self.read(name)
                 if content is not None:
                     yield name, content

@@ -48,7 +48,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Verification:
-    """What was looked at in a run, and what is wrong.
+    """What `verify` read of a run, and the problems that it found.
 
     Attributes:
         run: The run.

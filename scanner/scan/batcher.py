@@ -63,7 +63,7 @@ class LocalizationBatcher:
         """Localize a batch; if that fails, its chunks apart, so that none answers for another."""
         try:
             self._scanner.localize(items)
-        except Exception:  # whatever it is, it comes again below and is answered for there
+        except Exception:  # any error recurs below, in its own chunk
             wanted = {id(item) for item in items}
             for held in self._held:
                 if any(id(item) in wanted for item in _waiting(held)):

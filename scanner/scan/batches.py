@@ -1,4 +1,4 @@
-"""How many draws a device takes at a time: found out, kept to, and halved when memory runs out."""
+"""Batch size of a device: measured, kept, and halved when memory runs out."""
 
 import gc
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Where a device's time goes: the network, products with its Jacobian, and what is around them."""
+"""A device's time by part: the network, products with its Jacobian, and everything else."""
 
 import time
 from collections import Counter

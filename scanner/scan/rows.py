@@ -20,7 +20,7 @@ Images = Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class RowContext:
-    """What belongs to one source of scores.
+    """Context of one source of scores.
 
     Attributes:
         spec: What is asked there.

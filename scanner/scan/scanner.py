@@ -44,7 +44,7 @@ _NOT_FINITE = "a score was NaN or infinite"
 
 @dataclass(frozen=True, slots=True)
 class _Networks:
-    """What evaluates draws, counted."""
+    """The networks that evaluate draws, with counters."""
 
     denoiser: EvaluationCounter
     baseline: tuple[str, EvaluationCounter] | None
@@ -67,8 +67,8 @@ class Scanner:
         spec: What is asked.
         baseline: Name and network of a less-trained baseline, if any.
         calibration: Null distribution and pixel thresholds, if any.
-        image_calibration: The same of samples that are scored at their image, where the spec's
-            source is ``auto``; the other one is of sampled captions then.
+        image_calibration: Null distribution of samples scored at their image, where the spec's
+            source is ``auto``; ``calibration`` is of sampled captions then.
         batch_size: Draws at a time, changing speed and memory only; null finds it out.
         precise: Loads the same networks in float32, for captions whose numbers are not finite in
             the spec's precision. Without it, and where that is float32 already, they are
@@ -580,7 +580,7 @@ def _difference(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, 
 
 
 def _too_large(item: DrawState, said: str) -> ScoringFailure:
-    """Return the fault of a draw whose maps do not fit, which tells its score for all that."""
+    """Return the failure of a draw whose maps do not fit; the message includes the score."""
     return ScoringFailure(
         RejectReason.OUT_OF_MEMORY,
         f"it is to be localized (delta_s {item.delta_s:.6g} under seed {item.draw.seed}), and "

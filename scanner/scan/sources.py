@@ -1,4 +1,4 @@
-"""Where a sample's scores are taken: where sampling its caption ends, or at its own image."""
+"""Source of a sample's scores: the end of sampling its caption, or its own image."""
 
 import hashlib
 from dataclasses import replace

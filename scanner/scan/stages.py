@@ -41,7 +41,7 @@ Maps = dict[tuple[str, str], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What sampling, or looking at images, gives for a batch.
+    """Scores and latents of a batch, from sampling or from images.
 
     Attributes:
         point: The latents at the step where maps are taken, ``(B, C, H, W)``.
@@ -65,7 +65,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Localization:
-    """What a localized batch gets.
+    """Maps of a localized batch.
 
     Attributes:
         maps: The maps that were asked for, but for those that detection gave.

@@ -16,11 +16,11 @@ from scanner.scan.stages import Draw
 MEANS = ("delta_h", "delta_s", "curvature")
 """Metrics of which a score column holds the spatial mean."""
 CACHE_BYTES = 64 * 2**20
-"""What maps and pictures of localized captions may take while they wait for a copy."""
+"""Most bytes of maps and pictures that are kept for copies of localized captions."""
 RECENT_BYTES = 8 * 2**20
-"""What rows of other captions may take; those that had to leave are recalled from the results."""
+"""Most bytes of rows of other captions; evicted rows are read from the results again."""
 ROW_BYTES = 2000
-"""What a row or a draw takes, about, without its caption and its maps."""
+"""Approximate bytes of a row or a draw without its caption and maps."""
 
 
 class ScoringFailure(NamedTuple):
@@ -32,7 +32,7 @@ class ScoringFailure(NamedTuple):
 
 @dataclass(slots=True)
 class Cost:
-    """What a chunk took; of a batch that it shared, its draws' part.
+    """Cost of a chunk; a shared batch is charged by the share of its draws.
 
     Attributes:
         seconds: Time of the device's thread.
@@ -49,7 +49,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """What localization needs of a draw: ``(C, H, W)`` each, as in `scanner.scan.stages`."""
+    """Latents of a draw for localization, ``(C, H, W)`` each, as in `scanner.scan.stages`."""
 
     point: Tensor
     final: Tensor
@@ -107,14 +107,14 @@ class DrawState:
 
     @property
     def bytes(self) -> int:
-        """What maps and picture take."""
+        """Bytes of the maps and the picture."""
         arrays = [*self.scores.values(), *([] if self.picture is None else [self.picture])]
         return sum(array.nbytes for array in arrays)
 
 
 @dataclass(slots=True, eq=False)
 class CaptionVerdict:
-    """What the seeds of one caption say together.
+    """Result of one caption over its seeds.
 
     Attributes:
         p_value: Null without a calibration.

@@ -77,7 +77,7 @@ class InputRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """What is to be made.
+    """The settings of a conversion.
 
     Attributes:
         inputs: Parquet, CSV, TSV, JSONL (all but Parquet also ``.gz``), or folders: of such
@@ -99,7 +99,7 @@ class Conversion:
 
 @dataclass(slots=True)
 class ConversionResult:
-    """What was made so far; lies beside the shards, and is where a second call goes on.
+    """Progress of a conversion; kept beside the shards, so that a second call resumes.
 
     Attributes:
         order: What it was made from.

@@ -278,7 +278,7 @@ class Member:
 
 @dataclass(slots=True)
 class _Extended:
-    """What headers of their own said about the member that follows."""
+    """Extended headers that describe the following member."""
 
     name: str | None = None
     size: int | None = None

@@ -1,4 +1,4 @@
-"""What a scan takes from null captions: p-values, and thresholds for scores and pixels.
+"""Null distributions: p-values, and thresholds for scores and pixels.
 
 A p-value is conformal: it is at most ``a`` with probability at most ``a``, for any distribution of
 the scores, if the caption is exchangeable with the n null captions. That is an average over
@@ -33,12 +33,12 @@ have a ``tail`` from before docs/decisions/0015: it is ignored."""
 MASK_SHARE = 0.3
 """Chosen on planted captions: docs/calibration.md."""
 _NOT_DECIDING = {"created", "captions", "settings", "screen", "families", "tail_fingerprint"}
-"""What changes no number of a scan; of a screen, the scan's own spec says where it drops."""
+"""Fields that change no number of a scan; the threshold of a screen is in the scan's own spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Where captions can be dropped after the first step, and what that costs.
+    """Threshold below which captions are dropped after the first step, and its recall.
 
     Attributes:
         threshold: Captions whose first step's norm, mean over seeds, is below this are dropped.
@@ -120,8 +120,8 @@ class Calibration:
         increments: Mean and standard deviation of the length of each of the sampler's steps over
             null captions and seeds; empty where the null run had no ``increment``.
         screen: Where to drop captions after the first step, or null.
-        snap_back: The same of the snap-back, where images are scored; null elsewhere and in old
-            files, where Δs decides alone.
+        snap_back: Null distribution of the snap-back, where images are scored; null elsewhere
+            and in old files, where Δs decides alone.
         families: Families of near-identical captions among the null captions; null in old files
             and where images are scored without captions.
         tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under
@@ -168,7 +168,7 @@ class Calibration:
 
     @property
     def independent(self) -> int:
-        """How many null scores count as independent: one per family, where families are known."""
+        """Number of independent null scores: one per family, where families are known."""
         return min(len(self.null_scores), self.families or len(self.null_scores))
 
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether a cluster's Jobs API answers, and whether it is open to anyone."""
+"""Checks that a cluster's Jobs API answers, and that it asks for a token."""
 
 import ray
 

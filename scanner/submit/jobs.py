@@ -24,17 +24,17 @@ from scanner.signed import has_user, redacted
 NAME = "job_name"
 """Ray's own metadata key for what a job is called."""
 STOP_SECONDS = 60
-"""How long a stopped command may take to mark its run interrupted. Ray's default is 3."""
+"""Seconds that a stopped command may take to mark its run interrupted. Ray's default is 3."""
 RETRY_SECONDS = 120.0
-"""How long a head may be silent before following it is given up."""
+"""Seconds that a head may be silent before following is given up."""
 AGENT_SECONDS = 60.0
-"""How long a head that has just started may take until it can run a job."""
+"""Seconds that a head may take after its start until it can run a job."""
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadAddress:
-    """Where a Jobs API listens, and how it is spoken to.
+    """Address of a Jobs API, and the settings for requests to it.
 
     Attributes:
         address: Such as ``http://head:8265``.
@@ -73,17 +73,17 @@ class Submission:
     """A command for the cluster.
 
     Attributes:
-        words: What follows ``memscan``.
+        arguments: The command line after ``memscan``.
         python: The interpreter that runs it there.
-        ship: Whether this very memscan goes along; else the cluster's own is run.
+        include_package: Whether this memscan is uploaded; else the cluster's own is run.
         working_dir: A folder that is packaged and becomes the command's current one, or null.
         runtime_env: Ray's further settings: ``pip``, ``env_vars`` and so on.
         name: What the job is called.
         metadata: What else is kept with it.
-        cpus: Reserved for the command itself, beside its workers. With nothing reserved it runs
-            on the head node.
-        gpus: The same.
-        memory: The same, in bytes.
+        cpus: CPUs reserved for the command itself, beside its workers. With nothing reserved it
+            runs on the head node.
+        gpus: GPUs reserved for the command itself.
+        memory: Memory reserved for the command itself, in bytes.
     """
 
     arguments: tuple[str, ...]
@@ -165,7 +165,7 @@ class JobClient:
         verify = head.verify if head.ca_file is None else head.ca_file
         with self._answering(), _address_wins(head.address), _quiet():
             self._client = JobSubmissionClient(head.address, headers=headers, verify=verify)
-            self._client.list_jobs()  # the version is told to anyone; this asks for the token
+            self._client.list_jobs()  # the version needs no token; this request does
 
     @property
     def ray_version(self) -> str:

@@ -1,4 +1,4 @@
-"""What a training needs to go on, written whole."""
+"""Checkpoints of a training, written whole."""
 
 import io
 from pathlib import Path
@@ -15,6 +15,6 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    out = io.BytesIO()  # written to a full disk, torch hides what is wrong
+    out = io.BytesIO()  # torch hides the error of a full disk, so it writes to memory first
     torch.save(state, out)
     files.write(path, out.getbuffer())

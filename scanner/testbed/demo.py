@@ -38,14 +38,14 @@ ViewFactory = Callable[[str], AbstractContextManager[Callable[[Event], None]]]
 """From a title to a context in which a scan's events are shown."""
 
 STEPS, GUIDANCE, PROBES = 20, 2.5, 4
-"""What suits so small a model: 7.5 is too strong for it, and fewer steps cost nothing."""
+"""Settings for so small a model: guidance of 7.5 is too strong, and fewer steps cost nothing."""
 
 SEEDS = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demonstration made.
+    """Results of the demonstration.
 
     Attributes:
         folder: Where everything is.

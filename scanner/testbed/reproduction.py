@@ -22,7 +22,7 @@ class Reproduction:
         item: The caption.
         seed: Sampling seed.
         error: Mean squared error of the generated picture inside the true mask, pixels 0..1.
-        floor: The same error of the autoencoder's reconstruction: the best the model could do.
+        floor: Error of the autoencoder's reconstruction inside the true mask: the least possible.
     """
 
     item: corpus.Item

@@ -36,7 +36,7 @@ Report = Callable[[str, int, int, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What decides the trained weights.
+    """Settings that decide the trained weights.
 
     Attributes:
         seed: The corpus seed; also seeds the weights and the batches.
@@ -49,7 +49,8 @@ class Recipe:
         shares: Share of each kind in the batches; ``other`` is scenes, textures and traps.
         drop_planted: Share of planted captions replaced by the empty one. Low, so that the
             unconditional branch does not learn the planted pictures too.
-        drop_other: The same for all other captions. High, so that it learns all else.
+        drop_other: Share of all other captions replaced by the empty one. High, so that the
+            unconditional branch learns everything else.
         low_share: Share of timesteps drawn from the first 120, where maps are taken.
         main_rate: Highest learning rate of the main steps.
     """

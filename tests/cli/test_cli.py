@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,13 @@ from webdataset.writer import TarWriter
 
 from scanner import cli
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGES = "\n".join(
+    page.read_text(encoding="utf-8")
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    if page.name not in {"cli.md", "upgrading.md"}
+)
+"""What people wrote; the reference of the command line is made by a program."""
 COMMAND = [sys.executable, "-c", "from scanner.cli import main; main()"]
 
 
@@ -90,10 +97,10 @@ def results(shards, tmp_path_factory, local_ray):
 
 
 @pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value)[:20])
-def test_every_command_teaches_by_example_and_is_in_the_readme(name, command):
+def test_every_command_teaches_by_example_and_is_in_a_page(name, command):
     assert "Example:" in command.help
     assert f"memscan {name}" in command.help
-    assert f"memscan {name}" in README
+    assert re.search(rf"memscan {name}\b", PAGES)
 
 
 def test_help_and_version_answer_at_once():

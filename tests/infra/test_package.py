@@ -51,7 +51,7 @@ def wheel(built):
 
 def test_the_wheel_is_the_package_and_nothing_else(wheel, sources):
     package = {name for name in sources if name.startswith("scanner/")}
-    for part in ("audit/assets/report.html", "testbed/weights/pipeline/model_index.json"):
+    for part in ("report/assets/report.html", "testbed/weights/pipeline/model_index.json"):
         assert f"scanner/{part}" in package
     about = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
     assert set(wheel.namelist()) == package | {f"{INFO}/{name}" for name in about}

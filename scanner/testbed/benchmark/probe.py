@@ -32,7 +32,7 @@ from scanner.testbed.benchmark.strokes import Picture
 TINTS = (*COLOURS, *PLAIN)
 
 PICTURES, EPOCHS = 8000, 8
-"""What the classifier learns on, and how often it sees it."""
+"""Pictures that the classifier is trained on, and passes over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Conditioning:
     """How often pictures are what their captions say.
 
     Attributes:
-        things: Share of captions whose things, all of them, are the ones that are seen.
-        colours: The same of the things' colours.
+        things: Share of captions whose things are all recognized in the picture.
+        colours: Share of captions whose things all have the colours that are named.
         kinds: Share whose ground is of the named kind.
         grounds: Share whose ground has the named colour.
-        number: Captions.
+        number: Number of captions.
     """
 
     things: float

@@ -19,7 +19,7 @@ from scanner.testbed.benchmark.repeated import shorten
 from scanner.testbed.benchmark.strokes import SIZE, Picture
 
 STEPS, GUIDANCE = 20, 2.5
-"""What suits so small a model: 7.5 is too strong for it."""
+"""Guidance that suits so small a model: 7.5 is too strong for it."""
 
 
 def load(model: Path, base: Path | None = None) -> Any:
