@@ -22,7 +22,9 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize("name", ["exit codes", "reject reasons"])
+@pytest.mark.parametrize(
+    "name", ["exit codes", "reject reasons", "model families", "refused models"]
+)
 def test_a_table_in_the_documentation_is_the_one_in_the_code(name):
     docs = generator()
     page, table = docs.TABLES[name]

@@ -1,6 +1,5 @@
 """Every family, on a tiny pipeline in true layout, against diffusers' own pipeline."""
 
-import inspect
 import io
 import json
 import math
@@ -49,40 +48,6 @@ def model(folder, name):
     return models.load(str(folder), side=SIDES.get(name))
 
 
-def theirs(model, guidance: float, latents: torch.Tensor) -> torch.Tensor:
-    """Return the final latents of diffusers' own pipeline, DDIM where ours is."""
-    import diffusers
-
-    pipeline, height, width = model.pipeline, *model.picture_size
-    pipeline.set_progress_bar_config(disable=True)
-    if not model.family.is_flow:
-        pipeline.scheduler = diffusers.DDIMScheduler.from_config(
-            pipeline.scheduler.config, clip_sample=False
-        )
-    asked = {
-        "prompt": CAPTION, "height": height, "width": width, "num_inference_steps": STEPS,
-        "latents": packed(latents) if model.family.packing == "patches" else latents,
-        "output_type": "latent", **own_words(model.family.encoder, guidance),
-    }  # fmt: skip
-    known = inspect.signature(type(pipeline).__call__).parameters
-    asked |= {n: False for n in ("clean_caption", "use_resolution_binning") if n in known}
-    found = pipeline(**asked).images
-    return unpacked(found, model.latent_shape) if found.ndim == 3 else found
-
-
-def own_words(encoder: str, guidance: float) -> dict[str, object]:
-    """Return how a pipeline is told to guide by ``u + g (c - u)``."""
-    if encoder == "flux":
-        return {"guidance_scale": 1.0, "true_cfg_scale": guidance, "negative_prompt": ""}
-    if encoder == "qwen_image":
-        return {"true_cfg_scale": guidance, "negative_prompt": " "}
-    if encoder == "z_image":
-        return {"guidance_scale": guidance - 1}
-    if encoder == "lumina2":
-        return {"guidance_scale": guidance, "cfg_normalization": False}
-    return {"guidance_scale": guidance}
-
-
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_our_sampling_is_the_pipelines_own(model, guidance):
     if model.family.encoder == "qwen_image" and guidance > 1:
@@ -91,7 +56,7 @@ def test_our_sampling_is_the_pipelines_own(model, guidance):
     ours = detect(model, [draw], ScanSpec(steps=STEPS, guidance_scale=guidance)).final
     latents = initial_latent("ab", 3, model.latent_shape)[None]
     with torch.no_grad():
-        expected = theirs(model, guidance, latents)
+        expected = tiny.theirs(model, CAPTION, STEPS, guidance, latents)
     assert_close(ours, expected.float(), rtol=1e-5, atol=1e-5)
     assert float((ours - latents).abs().max()) > 0.1
 

@@ -1,5 +1,6 @@
 """Pipelines of every family in true layout: tiny, untrained, made in code, none from a hub."""
 
+import inspect
 import os
 import warnings
 from pathlib import Path
@@ -12,6 +13,8 @@ import diffusers
 import torch
 import transformers
 from tokenizers import pre_tokenizers
+
+from scanner.models.latents import packed, unpacked
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;<>|_'*-\n"]
@@ -350,3 +353,36 @@ def save(make, folder: Path) -> Path:
         warnings.simplefilter("ignore")
         pipeline(make).save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def theirs(model, caption, steps, guidance, latents):
+    """Return the final latents of diffusers' own pipeline, DDIM where ours is."""
+    pipeline, height, width = model.pipeline, *model.picture_size
+    pipeline.set_progress_bar_config(disable=True)
+    if not model.family.is_flow:
+        pipeline.scheduler = diffusers.DDIMScheduler.from_config(
+            pipeline.scheduler.config, clip_sample=False
+        )
+    asked = {
+        "prompt": caption, "height": height, "width": width, "num_inference_steps": steps,
+        "latents": packed(latents) if model.family.packing == "patches" else latents,
+        "output_type": "latent", **own_words(model.family.encoder, guidance),
+    }  # fmt: skip
+    known = inspect.signature(type(pipeline).__call__).parameters
+    asked |= {n: False for n in ("clean_caption", "use_resolution_binning") if n in known}
+    found = pipeline(**asked).images
+    return unpacked(found, model.latent_shape) if found.ndim == 3 else found
+
+
+def own_words(encoder, guidance):
+    """Return how a pipeline is told to guide by ``u + g (c - u)``."""
+    if encoder == "flux":
+        return {"guidance_scale": 1.0, "true_cfg_scale": guidance, "negative_prompt": ""}
+    if encoder == "qwen_image":
+        return {"true_cfg_scale": guidance, "negative_prompt": " "}
+    if encoder == "z_image":
+        return {"guidance_scale": guidance - 1}
+    if encoder == "lumina2":
+        return {"guidance_scale": guidance, "cfg_normalization": False}
+    return {"guidance_scale": guidance}
