@@ -58,11 +58,11 @@ def products(model: Any) -> str:
     places = torch.randperm(point.numel(), generator=torch.Generator().manual_seed(0))[:6]
     vectors = torch.nn.functional.one_hot(places, point.numel()).float().view(6, *point.shape)
 
-    def score(x: torch.Tensor) -> torch.Tensor:
-        return model.score(x, level, condition)
+    def output(x: torch.Tensor) -> torch.Tensor:
+        return model.predict(x, level, condition).output
 
-    rows = torch.stack(vector_jacobian_products(score, point, vectors)).flatten(1)[:, places]
-    columns = [jacobian_vector_product(score, point, v).flatten()[places] for v in vectors]
+    rows = torch.stack(vector_jacobian_products(output, point, vectors)).flatten(1)[:, places]
+    columns = [jacobian_vector_product(output, point, v).flatten()[places] for v in vectors]
     gap = (rows - torch.stack(columns).T).abs().max() / rows.abs().max()
     return f"{float(gap):.0e}"
 

@@ -68,11 +68,11 @@ def test_reverse_and_forward_products_give_one_jacobian(model):
     places = torch.randperm(size, generator=torch.Generator().manual_seed(0))[:6]
     vectors = torch.nn.functional.one_hot(places, size).float().reshape(6, *point.shape)
 
-    def score(x):
-        return model.score(x, level, condition)
+    def output(x):
+        return model.predict(x, level, condition).output
 
-    rows = vector_jacobian_products(score, point, vectors)
-    columns = [jacobian_vector_product(score, point, vector) for vector in vectors]
+    rows = vector_jacobian_products(output, point, vectors)
+    columns = [jacobian_vector_product(output, point, vector) for vector in vectors]
     rows, columns = (torch.stack(each).flatten(1)[:, places] for each in (rows, columns))
     assert_close(rows, columns.T, rtol=1e-3, atol=1e-4 * float(rows.abs().max()))
     assert float((rows - torch.diag(rows.diag())).abs().max()) > 0
@@ -198,6 +198,9 @@ def test_what_is_distilled_is_refused_with_what_to_do_instead(tmp_path):
     schnell = tiny.save(tiny.flux_schnell, tmp_path / "schnell")
     with pytest.raises(ConfigError, match=r"schnell .* distilled .* --baseline off"):
         refuse(job(schnell))
+    klein = tiny.save(tiny.flux2_klein_distilled, tmp_path / "klein")
+    with pytest.raises(ConfigError, match=r"distilled to few steps: audit FLUX.2 klein base"):
+        refuse(job(klein))
 
 
 def test_every_family_of_the_table_is_tried():
