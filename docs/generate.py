@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scanner.errors import ExitCode
+from scanner.models.families import FAMILIES, REFUSED
 from scanner.records import Reason, RejectReason
 from scanner.shards.convert import LeftOut
 
@@ -57,8 +58,32 @@ def left_out() -> str:
     return _reasons(LeftOut)
 
 
+def model_families() -> str:
+    """Return the table of the families of models that are served."""
+    heads = ("family", "diffusers pipeline", "captions go through", "network predicts",
+             "tokens", "without a caption", "Bright Ending")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for family in FAMILIES.values():
+        told = "what its scheduler says" if family.target == "scheduler" else family.target
+        cells = (
+            family.name, f"`{family.pipeline}`", family.words, told,
+            f"{family.patch} x {family.patch}" if family.patch > 1 else "positions", family.null,
+            "yes" if family.attends else "no",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def refused_models() -> str:
+    """Return the table of what is refused by name."""
+    rows = ((f"`…{part}…`", reason) for part, reason in REFUSED.items())
+    return _table("class", rows)
+
+
 TABLES = {
     "exit codes": (ROOT / "docs" / "exit-codes.md", exit_codes),
+    "model families": (ROOT / "docs" / "models.md", model_families),
+    "refused models": (ROOT / "docs" / "models.md", refused_models),
     "reject reasons": (ROOT / "docs" / "results.md", reject_reasons),
     "left out": (ROOT / "docs" / "results.md", left_out),
     "decisions": (ROOT / "docs" / "decisions" / "README.md", decisions),

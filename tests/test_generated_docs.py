@@ -23,7 +23,16 @@ def generator():
 
 
 @pytest.mark.parametrize(
-    "name", ["exit codes", "reject reasons", "left out", "decisions", "command line"]
+    "name",
+    [
+        "exit codes",
+        "reject reasons",
+        "left out",
+        "decisions",
+        "command line",
+        "model families",
+        "refused models",
+    ],  # fmt: skip
 )
 def test_a_table_in_the_documentation_is_the_one_in_the_code(name):
     docs = generator()

@@ -79,6 +79,9 @@ def inspect(
     model: Annotated[
         str, typer.Argument(help="A pipeline folder, a hub id or `gaussian`.", show_default=False)
     ],
+    lora: options.Lora = None,
+    weights: options.Weights = None,
+    size: options.Size = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "float32",
     as_json: options.Json = False,
@@ -93,8 +96,11 @@ def inspect(
     options.check_device(device, dtype)
     from scanner.models.describe import describe
     from scanner.models.device import local_device
+    from scanner.models.overlay import overlay
 
-    found = describe(model, local_device(device), dtype)
+    over = overlay(lora or (), weights)
+    over.refuse()
+    found = describe(model, local_device(device), dtype, size, over)
     without = () if found.attends else ("bright_ending", "combined")
     without += () if found.has_middle else ("spread",)
     methods = {
@@ -119,6 +125,7 @@ def inspect(
         "text encoder": found.text_encoder or "none",
         "without a caption": found.null,
         "parameters": millions or "none",
+        **({"over it": found.over} if found.over else {}),
         "weights in memory": f"{found.bytes / 2**20:.0f} MiB",
         "detectors": ", ".join(methods["detectors"]),
         "maps": ", ".join(methods["maps"]),

@@ -8,12 +8,15 @@ from typing import Annotated, Any, get_args, get_origin
 
 from scanner import files
 from scanner.errors import ConfigError
+from scanner.models.overlay import split
 
 HERE_ONLY = {"submit", "jobs"}
 WRITTEN = {"out", "state", "results", "events", "figures", "figure", "coco", "catalogue"}
 """Parameters that name what is written, or what earlier commands wrote."""
 SHARDS = {"shards", "corpus"}
-MODELS = {"model", "baseline", "lora", "weights"}
+MODELS = {"model", "baseline"}
+OVER_MODEL = {"lora", "weights"}
+"""Parameters that name files over a model."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")  # a path object has lost one of its slashes
 
@@ -58,9 +61,10 @@ def _values(root: Any, words: Sequence[str]) -> Iterator[tuple[str, Any, bool]]:
     options = inspect.signature(inspect.unwrap(command.callback), eval_str=True).parameters
     for name, value in parsed.items():
         is_path = _is_path(options[name].annotation)
-        if name in WRITTEN | SHARDS | MODELS or is_path:
+        if name in WRITTEN | SHARDS | MODELS | OVER_MODEL or is_path:
             for each in value if isinstance(value, list | tuple) else [value]:
-                yield name, each, is_path
+                file = split(each)[0] if name == "lora" and each else each
+                yield name, file, is_path
 
 
 def _is_path(hint: Any) -> bool:

@@ -110,6 +110,21 @@ def _flux_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
     }
 
 
+def _flux2(pipeline: Any, captions: Sequence[str]) -> Parts:
+    states, _ = pipeline.encode_prompt(list(captions))
+    return {"encoder_hidden_states": states}
+
+
+def _flux2_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
+    _, height, width = grid.latent
+    words, device = parts["encoder_hidden_states"].shape[1], grid.device
+    one, rows, columns = (torch.arange(n, device=device) for n in (1, height, width))
+    said = torch.cartesian_prod(one, one, one, torch.arange(words, device=device))
+    seen = torch.cartesian_prod(one, rows, columns, one)
+    ids = {"txt_ids": said.expand(grid.batch, -1, -1), "img_ids": seen.expand(grid.batch, -1, -1)}
+    return {**parts, **ids, "guidance": None}
+
+
 def _pixart(pipeline: Any, captions: Sequence[str]) -> Parts:
     states, mask, _, _ = pipeline.encode_prompt(
         list(captions), do_classifier_free_guidance=False, clean_caption=False
@@ -246,6 +261,7 @@ ENCODERS = {
     "sdxl": Encoder(_sdxl, _sdxl_arguments),
     "sd3": Encoder(_sd3),
     "flux": Encoder(_flux, _flux_arguments),
+    "flux2": Encoder(_flux2, _flux2_arguments),
     "pixart": Encoder(_pixart, _pixart_arguments),
     "sana": Encoder(_sana, _masked),
     "lumina2": Encoder(_lumina2, _masked),

@@ -12,6 +12,7 @@ from scanner.models import attention
 from scanner.models.base import Denoiser, Level
 from scanner.models.diffusion import Diffusion
 from scanner.models.limits import limits
+from scanner.models.overlay import Overlay, layers_of
 from scanner.models.unet import UNetDiffusion
 
 SECONDS = 2.0
@@ -39,6 +40,7 @@ class Description:
         sampler: The timesteps that a DDIM sampler of `STEPS` steps visits, in a sentence.
         text_encoder: Class, tokens and width, or ``""``.
         parameters: Numbers in every part.
+        over: Adapters and weights over it, or ``""``.
         null: What its unconditional branch is.
         token_side: Side of the square of latent positions that share a token of its network.
         note: What its results mean beside others', or ``""``.
@@ -62,6 +64,7 @@ class Description:
     sampler: str
     text_encoder: str
     parameters: dict[str, int]
+    over: str
     null: str
     token_side: int
     note: str
@@ -73,13 +76,23 @@ class Description:
     finite: bool
 
 
-def describe(model: str, device: str = "cpu", dtype: str = "float32") -> Description:
+def describe(
+    model: str, device: str = "cpu", dtype: str = "float32", side: int | None = None,
+    overlay: Overlay | None = None,
+) -> Description:  # fmt: skip
     """Load a model, evaluate it for two seconds, and say what it is.
+
+    Args:
+        model: A pipeline folder, a hub id or ``gaussian``.
+        device: Where.
+        dtype: Precision of the network.
+        side: Of its pictures, in pixels; null takes the model's own.
+        overlay: Adapters and weights over it.
 
     Raises:
         ConfigError: If it is no model that memscan knows; the text says why.
     """
-    denoiser = models.load(model, device=device, dtype=dtype)
+    denoiser = models.load(model, device=device, dtype=dtype, side=side, overlay=overlay)
     steps = min(STEPS, limits(model).timesteps - 1)  # an offset of 1 leaves room for no more
     schedule = denoiser.schedule(steps)
     level = (schedule.timesteps[-1], schedule.alphas[-2], schedule.sigmas[-2])
@@ -90,7 +103,7 @@ def describe(model: str, device: str = "cpu", dtype: str = "float32") -> Descrip
     seconds, finite = _evaluated(denoiser, noise, level, condition)
     picture = denoiser.decode(noise)
     return Description(
-        model=model, family=type(denoiser).__name__, fingerprint=models.fingerprint(model),
+        model=model, family=type(denoiser).__name__, fingerprint=models.fingerprint(model, overlay),
         latent=denoiser.latent_shape, image=(picture.shape[1], picture.shape[2]),
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
         seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps), **_inside(denoiser),
@@ -131,7 +144,7 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
         return {
             "kin": "a closed form", "prediction": "the score itself", "vae_scale": None,
             "text_encoder": "", "parameters": {}, "attends": False, "has_middle": False,
-            "bytes": 0, "null": "the empty caption", "token_side": 1, "note": "",
+            "bytes": 0, "over": "", "null": "the empty caption", "token_side": 1, "note": "",
         }  # fmt: skip
     family = denoiser.family
     weights = {name: list(part.parameters()) for name, part in denoiser.modules().items()}
@@ -144,10 +157,19 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
         "attends": _attends(denoiser),
         "has_middle": getattr(denoiser.network, "mid_block", None) is not None,
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),
+        "over": _over(denoiser),
         "null": family.null,
         "token_side": denoiser.token_side,
         "note": family.note,
     }
+
+
+def _over(denoiser: Diffusion) -> str:
+    """Return what is laid over the model; all of it landed, or it would not have been loaded."""
+    over = denoiser.overlay
+    said = [f"{lora.file} x {lora.scale:g}, {len(layers_of(lora.file))} layers, all loaded"
+            for lora in over.loras]  # fmt: skip
+    return "; ".join([*said, *([over.weights] if over.weights else [])])
 
 
 def _attends(denoiser: Diffusion) -> bool:

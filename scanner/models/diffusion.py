@@ -18,7 +18,7 @@ from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
 from scanner.models.conditions import ENCODERS, Grid
 from scanner.models.families import Family
-from scanner.models.latents import Autoencoder, packed, unpacked
+from scanner.models.latents import Autoencoder, as_latents, as_tokens
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.models.overlay import Overlay
@@ -125,7 +125,7 @@ class Diffusion:
     def _flow_levels(self, steps: int) -> Schedule:
         config, asked = self.scheduler.config, dict[str, Any]()
         if config.get("use_dynamic_shifting"):
-            asked["mu"] = self._shift(config)
+            asked["mu"] = self._shift(config, steps)
         if self.family.levels == "pipeline" and not config.get("use_flow_sigmas"):
             asked["sigmas"] = np.linspace(1.0, 1 / steps, steps).tolist()
         else:
@@ -134,10 +134,14 @@ class Diffusion:
         timesteps, sigmas = self.scheduler.timesteps.tolist(), self.scheduler.sigmas.tolist()
         return Schedule.from_flow(sigmas, self.family.flow, timesteps)
 
-    def _shift(self, config: Mapping[str, Any]) -> float:
+    def _shift(self, config: Mapping[str, Any], steps: int) -> float:
         """Return how far levels move towards noise at this size, as the pipelines do."""
         channels, height, width = self.latent_shape
         tokens = height * width // self.token_side**2
+        if self.family.shifted_by == "steps":
+            from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+
+            return compute_empirical_mu(tokens, steps)
         count = channels if self.family.shifted_by == "channels" else tokens
         low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
@@ -180,11 +184,10 @@ class Diffusion:
         timestep, alpha, sigma = level
         if self._cumulative is not None:
             timestep = matched_timestep(alpha, self._cumulative)
-        is_packed, inputs = self.family.packing == "patches", x.to(self.network.dtype)
+        packing, inputs = self.family.packing, x.to(self.network.dtype)
         with self._around(x), without_adapters(self._off):
-            output = self._output(packed(inputs) if is_packed else inputs, timestep, condition)
-        if is_packed:
-            output = unpacked(output, self.latent_shape)
+            output = self._output(as_tokens(inputs, packing), timestep, condition)
+        output = as_latents(output, packing, self.latent_shape)
         if self.family.halves and output.shape[1] == 2 * x.shape[1]:
             output = output.chunk(2, dim=1)[0]
         return Prediction(output.float(), *target(self.prediction, alpha, sigma))

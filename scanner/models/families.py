@@ -23,7 +23,8 @@ class Family:
             (that over 1000) or ``reversed`` (1 minus it).
         levels: Who spaces a flow's levels, ``scheduler``, or ``pipeline``, which hands the
             scheduler 1 to 1/steps.
-        packing: ``none``, or ``patches``: 2 x 2 positions are one token of the network's input.
+        packing: What the network's input is: ``none`` for the latent itself, ``patches`` for
+            tokens of 2 x 2 positions, ``tokens`` for one of every position.
         patch: Side of the square of positions that share a token, where packing does not say it.
             A network's configuration goes first.
         halves: Whether the second half of the output is a variance, which is left out.
@@ -31,8 +32,8 @@ class Family:
         attends: Whether Bright Ending can be read: cross attention in a U-Net's down blocks.
         side: Where the side of its pictures is from: ``network`` or ``vae`` (``sample_size`` of
             that part, in latents or pixels), or pixels.
-        shifted_by: What a dynamic shift counts: ``tokens``, or ``channels`` (as Lumina 2's
-            pipeline does).
+        shifted_by: What a dynamic shift counts: ``tokens``, ``channels`` (as Lumina 2's
+            pipeline does) or ``steps`` beside tokens (as FLUX.2's does).
         unused: Parts that text-to-image does not use; they are not loaded.
         note: What a result of this family means beside others, or ``""``.
     """
@@ -99,6 +100,11 @@ FAMILIES: dict[str, Family] = {
             packing="patches", patch=2, side="vae", unused=_IMAGES, note=_FLUX_NOTE,
         ),
         Family(
+            name="FLUX.2 klein base", pipeline="Flux2KleinPipeline", network="transformer",
+            encoder="flux2", words="Qwen3, three layers", target="flow", time="unit",
+            levels="pipeline", packing="tokens", side="vae", shifted_by="steps",
+        ),
+        Family(
             name="PixArt-α", pipeline="PixArtAlphaPipeline", network="transformer",
             encoder="pixart", words="T5, masked", target="scheduler", time="index", patch=2,
             halves=True,
@@ -150,7 +156,7 @@ REFUSED = {
     "Kontext": "it edits a given picture", "Edit": "it edits a given picture",
     "LatentConsistency": f"{_DISTILLED}, and has no score at other levels: audit the model that it "
     f"was distilled from",
-    "Flux2": "its latents are batch-normalised patches of the autoencoder's, which is not built",
+    "Flux2": "it is guidance-distilled and has no empty branch: audit FLUX.2 klein base",
     "Kandinsky": "it goes through image embeddings", "Cascade": "it goes through image embeddings",
     "DiTPipeline": "its conditions are class labels, not captions",
     "Chroma": "its pipeline hands an attention mask on in a form that no batch can keep",
@@ -178,6 +184,8 @@ def family_of(model: str, index: Mapping[str, Any], network: Mapping[str, Any]) 
             f"{_DISTILLED}, so it has no score at other levels and its empty caption no meaning; "
             f"audit FLUX.1 dev, or a fine-tune of it against its base (--lora, --baseline off)"
         )
+    if family.encoder == "flux2" and index.get("is_distilled"):
+        raise ConfigError(f"{model} says that {_DISTILLED}: audit FLUX.2 klein base")
     if network.get("time_cond_proj_dim") is not None:
         raise ConfigError(f"{model} takes a guidance embedding: {REFUSED['LatentConsistency']}")
     return family

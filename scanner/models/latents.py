@@ -24,11 +24,31 @@ def unpacked(tokens: Tensor, latent: tuple[int, int, int]) -> Tensor:
     return squares.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width)
 
 
+def as_tokens(x: Tensor, packing: str) -> Tensor:
+    """Return latents, ``(B, C, H, W)``, as a network takes them.
+
+    Args:
+        x: The latents.
+        packing: As `scanner.models.families.Family` has it.
+    """
+    if packing == "patches":
+        return packed(x)
+    return x.flatten(2).transpose(1, 2) if packing == "tokens" else x
+
+
+def as_latents(output: Tensor, packing: str, latent: tuple[int, int, int]) -> Tensor:
+    """Return what a network gives as latents, ``(B, C, H, W)``; undoes `as_tokens`."""
+    if packing == "patches":
+        return unpacked(output, latent)
+    return output.transpose(1, 2).reshape(-1, *latent) if packing == "tokens" else output
+
+
 class Autoencoder:
     """An autoencoder with its latents as the network sees them.
 
     ``(z - shift) scale``, with a mean and a deviation a channel where its configuration has them.
-    Those of videos take one frame.
+    Those of videos take one frame. FLUX.2's gives squares of 2 x 2 positions as channels,
+    normalized by the running statistics of its batch norm.
 
     Args:
         module: A diffusers autoencoder.
@@ -41,6 +61,7 @@ class Autoencoder:
         self.shift = float(config.get("shift_factor") or 0.0)
         self._mean, self._deviation = config.get("latents_mean"), config.get("latents_std")
         self._is_video = "temperal_downsample" in config
+        self._is_squared = "batch_norm_eps" in config
 
     @property
     def factor(self) -> int:
@@ -50,13 +71,14 @@ class Autoencoder:
             return 2 ** (len(blocks) - 1)
         if (halved := config.get("temperal_downsample")) is not None:
             return 2 ** len(halved)
-        return 2 ** (len(config["block_out_channels"]) - 1)
+        return 2 ** (len(config["block_out_channels"]) - 1 + self._is_squared)
 
     @property
     def channels(self) -> int:
         """Of a latent."""
         config = self.module.config
-        return int(config["z_dim"] if "z_dim" in config else config["latent_channels"])
+        own = int(config["z_dim"] if "z_dim" in config else config["latent_channels"])
+        return 4 * own if self._is_squared else own
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -64,6 +86,9 @@ class Autoencoder:
         raw = latents.to(self.module.dtype) / self.scale + self.shift
         if self._mean is not None and self._deviation is not None:
             raw = raw * self._of_channels(self._deviation, raw) + self._of_channels(self._mean, raw)
+        if self._is_squared:
+            mean, deviation = self._statistics(raw)
+            raw = torch.nn.functional.pixel_shuffle(raw * deviation + mean, 2)
         if self._is_video:
             raw = raw.unsqueeze(2)
         pixels = self.module.decode(raw, return_dict=False)[0].float()
@@ -86,7 +111,16 @@ class Autoencoder:
             raw = (raw - self._of_channels(self._mean, raw)) / self._of_channels(
                 self._deviation, raw
             )
+        if self._is_squared:
+            mean, deviation = self._statistics(raw)
+            raw = (torch.nn.functional.pixel_unshuffle(raw, 2) - mean) / deviation
         return (raw - self.shift) * self.scale
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of the channels of squares, ``(1, C, 1, 1)`` each."""
+        norm, epsilon = self.module.bn, self.module.config["batch_norm_eps"]
+        mean, deviation = norm.running_mean, (norm.running_var + epsilon).sqrt()
+        return tuple(part.view(1, -1, 1, 1).to(like) for part in (mean, deviation))
 
     def _of_channels(self, numbers: Any, like: Tensor) -> Tensor:
         return torch.tensor(numbers, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)

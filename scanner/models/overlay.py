@@ -44,9 +44,7 @@ class Lora:
         Raises:
             ConfigError: If the scale is no finite number.
         """
-        path, colon, scale = text.rpartition(":")
-        if not colon or not re.fullmatch(r"[-+.\deE]+|nan|[-+]?inf", scale):
-            path, scale = text, "1"
+        path, scale = split(text)
         try:
             number = float(scale)
         except ValueError:
@@ -111,6 +109,14 @@ def overlay(loras: Sequence[str] = (), weights: str | None = None) -> Overlay:
         raise ConfigError("--lora names a file twice: give each once, with the sum of its scales")
     found = None if weights is None else str(Path(weights).expanduser().absolute())
     return Overlay(parsed, found)
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the file and the scale of ``FILE`` or ``FILE:SCALE``; no scale is 1."""
+    path, colon, scale = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[-+.\deE]+|nan|[-+]?inf", scale):
+        return text, "1"
+    return path, scale
 
 
 def header(file: str) -> dict[str, list[int]]:

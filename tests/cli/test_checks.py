@@ -70,7 +70,7 @@ def test_inspect_tells_what_a_pipeline_is(pipeline_folder):
     ("kind", "said"),
     [
         ("FluxKontextPipeline", "is a FluxKontextPipeline: it edits a given picture"),
-        ("Flux2KleinPipeline", "is a Flux2KleinPipeline: its latents are batch-normalised"),
+        ("Flux2Pipeline", "is a Flux2Pipeline: it is guidance-distilled"),
         ("LatentConsistencyModelPipeline", "is a Latent.*Pipeline: it is distilled to few steps"),
     ],
 )

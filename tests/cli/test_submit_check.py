@@ -84,6 +84,17 @@ def test_what_the_cluster_cannot_have_is_refused(words, said, submit, tmp_path):
     assert not _Recorder.sent
 
 
+def test_files_over_a_model_must_be_there(submit, tmp_path):
+    out = ["--out", "/shared/results"]
+    for option in (["--lora", "mine.safetensors:0.8"], ["--weights", "mine.safetensors"]):
+        with pytest.raises(ConfigError, match=r"mine\.safetensors is on this machine and nothing"):
+            submit(*SCAN, *out, *option)
+        (tmp_path / "mine.safetensors").write_bytes(b"")
+        assert submit(*SCAN, *out, *option, options=["--working-dir", "."]).exit_code == 0
+        (tmp_path / "mine.safetensors").unlink()
+    assert submit(*SCAN, *out, "--lora", "/shared/mine.safetensors").exit_code == 0
+
+
 def test_a_command_that_is_wrong_is_refused_as_if_it_ran_here(submit):
     done = submit(*SCAN, "--out", "/r", "--sedes", "2")
     assert (done.exit_code, "No such option" in done.stderr) == (2, True)

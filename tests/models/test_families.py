@@ -1,6 +1,5 @@
 """Every family, on a tiny pipeline in true layout, against diffusers' own pipeline."""
 
-import inspect
 import io
 import json
 import math
@@ -49,40 +48,6 @@ def model(folder, name):
     return models.load(str(folder), side=SIDES.get(name))
 
 
-def theirs(model, guidance: float, latents: torch.Tensor) -> torch.Tensor:
-    """Return the final latents of diffusers' own pipeline, DDIM where ours is."""
-    import diffusers
-
-    pipeline, height, width = model.pipeline, *model.picture_size
-    pipeline.set_progress_bar_config(disable=True)
-    if not model.family.is_flow:
-        pipeline.scheduler = diffusers.DDIMScheduler.from_config(
-            pipeline.scheduler.config, clip_sample=False
-        )
-    asked = {
-        "prompt": CAPTION, "height": height, "width": width, "num_inference_steps": STEPS,
-        "latents": packed(latents) if model.family.packing == "patches" else latents,
-        "output_type": "latent", **own_words(model.family.encoder, guidance),
-    }  # fmt: skip
-    known = inspect.signature(type(pipeline).__call__).parameters
-    asked |= {n: False for n in ("clean_caption", "use_resolution_binning") if n in known}
-    found = pipeline(**asked).images
-    return unpacked(found, model.latent_shape) if found.ndim == 3 else found
-
-
-def own_words(encoder: str, guidance: float) -> dict[str, object]:
-    """Return how a pipeline is told to guide by ``u + g (c - u)``."""
-    if encoder == "flux":
-        return {"guidance_scale": 1.0, "true_cfg_scale": guidance, "negative_prompt": ""}
-    if encoder == "qwen_image":
-        return {"true_cfg_scale": guidance, "negative_prompt": " "}
-    if encoder == "z_image":
-        return {"guidance_scale": guidance - 1}
-    if encoder == "lumina2":
-        return {"guidance_scale": guidance, "cfg_normalization": False}
-    return {"guidance_scale": guidance}
-
-
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_our_sampling_is_the_pipelines_own(model, guidance):
     if model.family.encoder == "qwen_image" and guidance > 1:
@@ -91,7 +56,7 @@ def test_our_sampling_is_the_pipelines_own(model, guidance):
     ours = detect(model, [draw], ScanSpec(steps=STEPS, guidance_scale=guidance)).final
     latents = initial_latent("ab", 3, model.latent_shape)[None]
     with torch.no_grad():
-        expected = theirs(model, guidance, latents)
+        expected = tiny.theirs(model, CAPTION, STEPS, guidance, latents)
     assert_close(ours, expected.float(), rtol=1e-5, atol=1e-5)
     assert float((ours - latents).abs().max()) > 0.1
 
@@ -103,11 +68,11 @@ def test_reverse_and_forward_products_give_one_jacobian(model):
     places = torch.randperm(size, generator=torch.Generator().manual_seed(0))[:6]
     vectors = torch.nn.functional.one_hot(places, size).float().reshape(6, *point.shape)
 
-    def score(x):
-        return model.score(x, level, condition)
+    def output(x):
+        return model.predict(x, level, condition).output
 
-    rows = vector_jacobian_products(score, point, vectors)
-    columns = [jacobian_vector_product(score, point, vector) for vector in vectors]
+    rows = vector_jacobian_products(output, point, vectors)
+    columns = [jacobian_vector_product(output, point, vector) for vector in vectors]
     rows, columns = (torch.stack(each).flatten(1)[:, places] for each in (rows, columns))
     assert_close(rows, columns.T, rtol=1e-3, atol=1e-4 * float(rows.abs().max()))
     assert float((rows - torch.diag(rows.diag())).abs().max()) > 0
@@ -233,6 +198,9 @@ def test_what_is_distilled_is_refused_with_what_to_do_instead(tmp_path):
     schnell = tiny.save(tiny.flux_schnell, tmp_path / "schnell")
     with pytest.raises(ConfigError, match=r"schnell .* distilled .* --baseline off"):
         refuse(job(schnell))
+    klein = tiny.save(tiny.flux2_klein_distilled, tmp_path / "klein")
+    with pytest.raises(ConfigError, match=r"distilled to few steps: audit FLUX.2 klein base"):
+        refuse(job(klein))
 
 
 def test_every_family_of_the_table_is_tried():

@@ -1,5 +1,6 @@
 """Pipelines of every family in true layout: tiny, untrained, made in code, none from a hub."""
 
+import inspect
 import os
 import warnings
 from pathlib import Path
@@ -12,6 +13,8 @@ import diffusers
 import torch
 import transformers
 from tokenizers import pre_tokenizers
+
+from scanner.models.latents import packed, unpacked
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;<>|_'*-\n"]
@@ -63,13 +66,14 @@ def qwen_tokenizer():
     return tokenizer
 
 
-def qwen3(width=16):
+def qwen3(width=16, *, layers=2, kind=transformers.Qwen3Model):
     tokenizer = qwen_tokenizer()
     config = transformers.Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=16, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, head_dim=8, max_position_embeddings=1024,
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=16,
+        num_hidden_layers=layers, num_attention_heads=2, num_key_value_heads=2, head_dim=8,
+        max_position_embeddings=1024,
     )  # fmt: skip
-    return transformers.Qwen3Model(config), tokenizer
+    return kind(config), tokenizer
 
 
 def qwen_vl(width=16):
@@ -199,6 +203,30 @@ def flux_schnell():
     return flux_dev(is_dev=False)
 
 
+def flux2_klein(*, is_distilled=False):
+    text_encoder, tokenizer = qwen3(layers=28, kind=transformers.Qwen3ForCausalLM)
+    network = diffusers.Flux2Transformer2DModel(
+        patch_size=1, in_channels=128, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=48, timestep_guidance_channels=32,
+        axes_dims_rope=[4, 4, 4, 4], guidance_embeds=False,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLFlux2(
+        sample_size=SIDE, latent_channels=32, block_out_channels=(4,) * 4, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=2, mid_block_add_attention=False,
+    )  # fmt: skip
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.5, 2.0)
+    return diffusers.Flux2KleinPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, transformer=network,
+        scheduler=flow(use_dynamic_shifting=True), is_distilled=is_distilled,
+    )  # fmt: skip
+
+
+def flux2_klein_distilled():
+    return flux2_klein(is_distilled=True)
+
+
 def pixart_sigma(kind=diffusers.PixArtSigmaPipeline):
     text_encoder, tokenizer = t5()
     network = diffusers.PixArtTransformer2DModel(
@@ -323,8 +351,8 @@ def hunyuan_dit():
 SERVED = {
     made.__name__: made
     for made in (
-        sdxl, sdxl_velocity, sd3, sd3_without_t5, flux_dev, pixart_alpha, pixart_sigma, z_image,
-        qwen_image, sana, lumina2, aura_flow, hunyuan_dit,
+        sdxl, sdxl_velocity, sd3, sd3_without_t5, flux_dev, flux2_klein, pixart_alpha,
+        pixart_sigma, z_image, qwen_image, sana, lumina2, aura_flow, hunyuan_dit,
     )
 }  # fmt: skip
 
@@ -350,3 +378,39 @@ def save(make, folder: Path) -> Path:
         warnings.simplefilter("ignore")
         pipeline(make).save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def theirs(model, caption, steps, guidance, latents):
+    """Return the final latents of diffusers' own pipeline, DDIM where ours is."""
+    pipeline, height, width = model.pipeline, *model.picture_size
+    pipeline.set_progress_bar_config(disable=True)
+    if not model.family.is_flow:
+        pipeline.scheduler = diffusers.DDIMScheduler.from_config(
+            pipeline.scheduler.config, clip_sample=False
+        )
+    asked = {
+        "prompt": caption, "height": height, "width": width, "num_inference_steps": steps,
+        "latents": packed(latents) if model.family.packing == "patches" else latents,
+        "output_type": "latent", **own_words(model.family.encoder, guidance),
+    }  # fmt: skip
+    known = inspect.signature(type(pipeline).__call__).parameters
+    asked |= {n: False for n in ("clean_caption", "use_resolution_binning") if n in known}
+    found = pipeline(**asked).images
+    if model.family.encoder == "flux2":  # it undoes the autoencoder's norm and squares
+        mean, deviation = model.autoencoder._statistics(found)
+        return (torch.nn.functional.pixel_unshuffle(found, 2) - mean) / deviation
+    return unpacked(found, model.latent_shape) if found.ndim == 3 else found
+
+
+def own_words(encoder, guidance):
+    """Return how a pipeline is told to guide by ``u + g (c - u)``."""
+    if encoder == "flux":
+        return {"guidance_scale": 1.0, "true_cfg_scale": guidance, "negative_prompt": ""}
+    if encoder == "qwen_image":
+        return {"true_cfg_scale": guidance, "negative_prompt": " "}
+    if encoder == "z_image":
+        return {"guidance_scale": guidance - 1}
+    if encoder == "lumina2":
+        return {"guidance_scale": guidance, "cfg_normalization": False}
+    return {"guidance_scale": guidance}
