@@ -32,7 +32,7 @@ def generator():
         "command line",
         "model families",
         "refused models",
-    ],  # fmt: skip
+    ],
 )
 def test_a_table_in_the_documentation_is_the_one_in_the_code(name):
     docs = generator()
