@@ -102,15 +102,39 @@ def test_pycocotools_reads_the_masks_that_were_exported(folder, tmp_path):
         export(results, run, tmp_path / "none.json", metric="wrong")
 
 
-def test_the_notebook_runs_and_draws(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "pictures", "said"),
+    [
+        ("explore", 4, "captions,"),
+        ("score_one_caption", 3, "flagged True   the hidden castle by bukugo delo"),
+        ("compare_methods", 1, "delta_s      1.000"),
+    ],
+)
+def test_a_notebook_runs_and_draws(name, pictures, said, folder, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("MEMSCAN_RESULTS", str(folder / "results"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    book = nbformat.read(ROOT / "examples/explore.ipynb", 4)
+    book = nbformat.read(ROOT / f"examples/{name}.ipynb", 4)
     shipped = [str(cell.get("outputs")) for cell in book.cells]
-    assert sum("image/png" in text for text in shipped) == 4, "run it again, with its outputs"
-    nbclient.NotebookClient(book, timeout=200, kernel_name="python3").execute()
+    assert sum("image/png" in text for text in shipped) == pictures, "run it again, with outputs"
+    nbclient.NotebookClient(book, timeout=500, kernel_name="python3").execute()
     drawn = [str(cell.get("outputs")) for cell in book.cells]
-    assert sum("image/png" in text for text in drawn) == 4
-    assert "captions," in " ".join(drawn)
+    assert sum("image/png" in text for text in drawn) == pictures
+    for texts in (shipped, drawn):
+        assert said in " ".join(texts)
+
+
+def test_the_page_on_python_does_what_it_says(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.S)
+    assert len(blocks) == 8
+    names = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert "a red circle True (2,)" in said
+    assert "steps (calibration 10, scan 11)" in said
+    assert "complete 3" in said
+    assert (tmp_path / "panel.png").read_bytes().startswith(b"\x89PNG")

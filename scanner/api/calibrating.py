@@ -27,6 +27,9 @@ from scanner.statistics.calibration import Calibration
 ALL_SCREENED = 1e30
 """Drops every caption after the first step: what a screen is fitted on."""
 
+CHUNK_SIZE = 16
+"""Captions that are committed together where it is called from Python: each moves the bar."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationRequest:
@@ -175,6 +178,7 @@ def calibrate(
         job = Job(
             model=model.name, baseline=baseline, shards=found, spec=spec, batch_size=batch_size,
             results=str(Path(work).absolute() if work is not None else place / "results"),
+            chunk_size=CHUNK_SIZE,
         )  # fmt: skip
         request = CalibrationRequest(
             job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,

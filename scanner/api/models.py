@@ -1,5 +1,6 @@
 """A model that is loaded once and asked many times."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -81,7 +82,10 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> Mo
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     name, chosen = models.located(str(name)), local_device(device)
-    return Model(name, models.load(name, device=chosen, dtype=dtype), chosen, dtype)
+    with warnings.catch_warnings():  # of a library's bars, in a notebook without ipywidgets
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        denoiser = models.load(name, device=chosen, dtype=dtype)
+    return Model(name, denoiser, chosen, dtype)
 
 
 def texts_of(captions: Sequence[str] | str) -> list[str]:

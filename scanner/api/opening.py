@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanner.analysis import query
+from scanner.api.scoring import Score
+from scanner.api.stored import stored_score
 from scanner.errors import ConfigError, ResultsError
 from scanner.results.folder import Results
 
@@ -131,6 +133,22 @@ class OpenResults:
             parsed = query.statement(con, select)
             with query.reported():
                 return con.sql(parsed.query).to_arrow_table()
+
+    def score(self, key_or_hash: str, run: str | None = None) -> Score:
+        """Return what a scan stored of one caption, as `scanner.score` gives it.
+
+        Maps come from float16 and pictures from JPEG, as they are stored.
+
+        Args:
+            key_or_hash: A sample's key, or the start of the hash of a caption or finding.
+            run: Which run.
+
+        Raises:
+            ConfigError: If nothing or more than one result answers to it.
+            ResultsError: If the results cannot be read.
+        """
+        with closing(self.duckdb(run)) as con:
+            return stored_score(con, key_or_hash)
 
     def _chosen(self, run: str | Sequence[str] | None) -> list[str] | None:
         if run == ALL:

@@ -94,7 +94,8 @@ class Resources:
     Attributes:
         actors: Processes that hold the model; null for one per GPU, or per CPU without GPUs.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        threads: Threads of one actor; null shares the CPUs among the actors.
+        threads: Threads of one actor; null shares the CPUs among the actors, and leaves a local
+            scan as many as torch has.
         address: A Ray cluster to join; null starts a local one.
         local: Whether to scan in this process instead, without Ray, with one model.
         most_samples: Scan so many samples now at most; what is left is for the next scan.

@@ -47,7 +47,7 @@ class LocalRuntime:
     can_kill = False
 
     def __init__(self, resources: Resources) -> None:
-        self._device, self._threads = resources.device, resources.threads or cpus()
+        self._device, self._threads = resources.device, resources.threads
         self._scans: list[Thread] = []
         self._workers: list[Worker] = []
 
@@ -57,10 +57,13 @@ class LocalRuntime:
         Raises:
             ConfigError: If there is no such device.
         """
+        import torch
+
         device, finder = local_device(self._device), None
+        threads = self._threads or torch.get_num_threads()  # as the environment has it
         if setup.reusable:
             finder = BackgroundScoreIndex(Results(setup.job.results), setup.reusable)
-        worker = Worker(setup.job, setup.run, device, self._threads, setup.build, finder=finder)
+        worker = Worker(setup.job, setup.run, device, threads, setup.build, finder=finder)
         self._workers.append(worker)
         return worker
 
@@ -98,7 +101,7 @@ class LocalRuntime:
 
     def offer(self) -> str:
         """Return what there is to run on."""
-        return f"{cpus()} CPUs"
+        return f"{os.cpu_count()} CPUs"
 
     def metrics(self, run: str) -> Callable[[Event], None]:
         """Return what ignores events: metrics are exported by Ray."""
@@ -111,13 +114,6 @@ class LocalRuntime:
         deadline = time.monotonic() + STOP_SECONDS
         for thread in self._scans:
             thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _begun(function: Callable[..., Any], *args: object) -> tuple[Future[Any], Thread]:

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner.errors import ConfigError
 from scanner.masks import resize
-from scanner.report.figures import needs_matplotlib
 from scanner.text import cut, printable
 
 if TYPE_CHECKING:
@@ -47,14 +49,9 @@ def score_figure(
     Raises:
         ConfigError: If matplotlib is not installed.
     """
-    needs_matplotlib()
-    from matplotlib import pyplot
-
     number = len(panels) + (picture is not None)
-    figure, grid = pyplot.subplots(
-        1, number, figsize=(SIDE * number, SIDE + 0.7), squeeze=False, layout="constrained"
-    )
-    pyplot.close(figure)  # a notebook would show it twice
+    figure = _figure_class()(figsize=(SIDE * number, SIDE + 0.7), layout="constrained", dpi=80)
+    grid = figure.subplots(1, number, squeeze=False)
     places = iter(grid[0])
     lines = [printable(cut(line, 30 * number)) for line in title.split("\n")]
     figure.suptitle("\n".join(lines), fontsize=9)
@@ -75,6 +72,27 @@ def score_figure(
         axes.set_xticks([])
         axes.set_yticks([])
     return figure
+
+
+@cache
+def _figure_class() -> "type[Figure]":
+    """Return a figure that a notebook shows, whichever backend is set; no backend is chosen here.
+
+    Raises:
+        ConfigError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("figures need matplotlib: pip install 'memscan[figures]'") from error
+
+    class ScoreFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            stream = BytesIO()
+            self.savefig(stream, format="png")
+            return stream.getvalue()
+
+    return ScoreFigure
 
 
 def _outline(axes, mask: NDArray[np.bool_]) -> None:  # noqa: ANN001

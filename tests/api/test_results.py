@@ -1,11 +1,16 @@
 """A corpus scanned from Python, and its results opened: what the commands do and read."""
 
+from io import BytesIO
+
 import duckdb
+import numpy as np
 import pytest
 from engine_harness import write_shard
+from PIL import Image
 
 import scanner
 from scanner.errors import ConfigError, ResultsError
+from scanner.pictures import encode_jpeg
 from scanner.results.folder import Results
 
 CAPTIONS = [f"caption {n % 5}" for n in range(8)]
@@ -81,6 +86,23 @@ def test_runs_and_views_are_those_of_the_commands(place):
     assert opened.sql("SELECT count(*) AS n FROM masks").to_pylist()[0]["n"] > 0
     for view in ("masks", "rejects", "runs", "findings", "finding_maps", "retrieved"):
         assert opened.arrow(view).num_columns > 1
+
+
+def test_a_stored_caption_is_what_scoring_it_gives(model, place):
+    opened = scanner.open_results(place)
+    sha = opened.sql("SELECT caption_sha256 FROM captions WHERE caption = 'caption 2'")
+    kept = opened.score(sha.to_pylist()[0]["caption_sha256"][:16])
+    (fresh,) = scanner.score(model, "caption 2", threshold=0.0, **STEPS)
+    assert (kept.caption, kept.seeds, kept.flagged) == ("caption 2", (0,), fresh.flagged)
+    assert kept.scores.keys() == fresh.scores.keys()
+    assert kept.delta_s == pytest.approx(fresh.delta_s, rel=2e-5)
+    assert list(kept.maps) == ["delta_h", "curvature", "delta_s"]
+    for name, own in fresh.maps.items():
+        assert kept.maps[name].values == pytest.approx(own.values, rel=5e-3, abs=5e-3), name
+    again = Image.open(BytesIO(encode_jpeg(fresh.images[0])))
+    assert np.array_equal(kept.images[0], np.asarray(again))
+    with pytest.raises(ConfigError, match="nothing"):
+        opened.score("nothing")
 
 
 def test_pandas_is_used_where_it_is(place):

@@ -174,7 +174,10 @@ def test_a_calibration_of_other_settings_is_refused(results, shards, tmp_path):
         (["scan", "{shards}", "--model", "gaussian", "--localize", "some"], "localize must be"),
         (["scan", "{shards}", "--model", "gaussian", "--batch-size", "many"], "--batch-size must"),
         (["scan", "{shards}", "--model", "gaussian", "--calibration", "none.json"], "none.json"),
-        (["scan", "{shards}", "--model", "gaussian", "--baseline", "/no/such"], "/no/such"),
+        (
+            ["scan", "{shards}", "--model", "gaussian", "--baseline", "/no/such"],
+            "a baseline network needs a diffusers pipeline beside it",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_start_says_why_in_one_line(words, said, shards, tmp_path):

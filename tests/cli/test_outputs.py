@@ -221,7 +221,7 @@ def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
     assert run.local_device is forecast.local_device is device.local_device
     if asks == "inspect":
         with pytest.raises(AskedError, match=r"^cpu$"):
-            checks.inspect("gaussian", "auto", "float32")
+            checks.inspect("gaussian", device="auto", dtype="float32")
     elif asks == "plan":
         job = type("Job", (), {"model": "m", "spec": type("Spec", (), {"dtype": "float32"})})
         with pytest.raises(AskedError, match=r"^cpu$"):

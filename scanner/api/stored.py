@@ -1,0 +1,106 @@
+"""A caption's result as it was stored by a scan, in the form in which `scanner.score` gives it."""
+
+from io import BytesIO
+from typing import Any
+
+import duckdb
+import numpy as np
+from PIL import Image
+
+from scanner import masks
+from scanner.analysis.evidence import named
+from scanner.api.scoring import Map, Score
+from scanner.errors import ConfigError
+from scanner.results.tables import SCORES
+
+_MINE = "WHERE identity_of(caption_sha256, image_sha256) = $1 "
+
+
+def stored_score(con: duckdb.DuckDBPyConnection, wanted: str) -> Score:
+    """Return what is stored of a caption.
+
+    Args:
+        con: Of `scanner.analysis.query.connect`, with one run.
+        wanted: A sample's key, or the start of the hash of a caption or finding.
+
+    Raises:
+        ConfigError: If nothing or more than one result answers to it.
+    """
+    identity = _identity(con, named(con, wanted))
+    rows = con.sql(
+        "SELECT * FROM scores " + _MINE  # noqa: S608 - a constant
+        + "QUALIFY row_number() OVER (PARTITION BY seed ORDER BY shard, key) = 1 ORDER BY seed",
+        params=[identity],
+    ).to_arrow_table().to_pylist()  # fmt: skip
+    extra = [name for name in rows[0] if name not in SCORES.names]
+    columns = {name: [row[name] for row in rows] for name in ("delta_s", *extra)}
+    maps, pictures = _maps(con, identity)
+    return Score(
+        caption=rows[0]["caption"],
+        seeds=tuple(row["seed"] for row in rows),
+        scores={
+            name: np.array([np.nan if cell is None else cell for cell in cells], float)
+            for name, cells in columns.items()
+            if any(cell is not None for cell in cells)
+        },
+        p_value=rows[0]["p_value"], flagged=rows[0]["flagged"], maps=maps,
+        images=np.stack(pictures) if len(pictures) == len(rows) else None,
+    )  # fmt: skip
+
+
+def _identity(con: duckdb.DuckDBPyConnection, sha: str) -> str:
+    """Return the identity of the one result of a hash.
+
+    Raises:
+        ConfigError: If a caption was scored at several images.
+    """
+    found = con.execute(
+        "SELECT DISTINCT identity_of(caption_sha256, image_sha256) AS own FROM scores "
+        "WHERE own = $1 OR caption_sha256 = $1 ORDER BY own",
+        [sha],
+    ).fetchall()
+    if len(found) > 1:
+        some = ", ".join(own[:12] for (own,) in found[:5])
+        raise ConfigError(f"this caption was scored at {len(found)} images: name one, {some}")
+    return found[0][0]
+
+
+def _maps(con: duckdb.DuckDBPyConnection, identity: str) -> tuple[dict[str, Map], list[Any]]:
+    """Return the maps over seeds, and the generated pictures."""
+    rows = con.sql(
+        "SELECT seed, metric, baseline, height, width, heatmap, sigma, threshold, mask, image "
+        "FROM masks " + _MINE
+        + "QUALIFY row_number() OVER (PARTITION BY metric, baseline, seed ORDER BY shard, key) = 1 "
+        "ORDER BY metric = 'delta_h' DESC, metric, baseline <> 'null', baseline, seed",
+        params=[identity],
+    ).to_arrow_table().to_pylist()  # fmt: skip
+    by_name = dict[str, list[dict[str, Any]]]()
+    for row in rows:
+        is_usual = row["baseline"] in ("null", "none")
+        name = row["metric"] if is_usual else f"{row['metric']}/{row['baseline']}"
+        by_name.setdefault(name, []).append(row)
+    maps = {name: _map(own) for name, own in by_name.items()}
+    pictures = [
+        np.asarray(Image.open(BytesIO(row["image"])).convert("RGB"))
+        for row in sorted(rows, key=lambda row: row["seed"])
+        if row["image"] is not None
+    ]
+    return maps, pictures
+
+
+def _map(rows: list[dict[str, Any]]) -> Map:
+    sizes = [(row["height"], row["width"]) for row in rows]
+    values = [
+        masks.from_heatmap(row["heatmap"], *size) for row, size in zip(rows, sizes, strict=True)
+    ]
+    regions = [
+        masks.from_runs(row["mask"], *size)
+        for row, size in zip(rows, sizes, strict=True)
+        if row["mask"] is not None
+    ]
+    thresholds = [row["threshold"] for row in rows if row["threshold"] is not None]
+    return Map(
+        np.stack(values).astype(np.float32), rows[0]["sigma"],
+        np.array(thresholds) if len(thresholds) == len(rows) else None,
+        np.stack(regions) if len(regions) == len(rows) else None,
+    )  # fmt: skip
