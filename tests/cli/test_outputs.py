@@ -223,7 +223,8 @@ def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
         with pytest.raises(AskedError, match=r"^cpu$"):
             checks.inspect("gaussian", device="auto", dtype="float32")
     elif asks == "plan":
-        job = type("Job", (), {"model": "m", "spec": type("Spec", (), {"dtype": "float32"})})
+        spec = type("Spec", (), {"dtype": "float32", "size": None})
+        job = type("Job", (), {"model": "m", "spec": spec, "overlay": None})
         with pytest.raises(AskedError, match=r"^cpu$"):
             forecast._measured(job, "auto")
     else:
