@@ -144,7 +144,7 @@ def _actor(facts: ActorInfo, effort: ActorUsage) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _versions() -> dict[str, str]:

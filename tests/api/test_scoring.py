@@ -164,7 +164,7 @@ def test_a_figure_has_the_picture_and_the_outlined_maps(model, calibration):
         ({"detectors": ["nonsense"]}, "detectors must be among"),
         ({"steps": 0}, "steps must be in 1..1000"),
         ({"seeds": 0}, "seeds must be distinct"),
-        ({"baseline": "nowhere/at/all"}, "no model at nowhere/at/all"),
+        ({"baseline": "nowhere/at/all"}, "a baseline network needs a diffusers pipeline beside it"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_in_a_line(model, asked, said):
