@@ -153,7 +153,7 @@ class Starting(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def starting(monkeypatch):
-    monkeypatch.setattr(jobs, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(submission, "SECONDS_BETWEEN_LOOKS", 0.05)
     monkeypatch.setattr(Starting, "asked", 0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
