@@ -123,8 +123,9 @@ def _adapter(pipeline: Any, family: Family, side: int | None) -> Diffusion:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return the first line of what an error says, with the next one where it ends in a colon."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(map(str.strip, lines[: 2 if lines[0].endswith(":") else 1]))
 
 
 @contextmanager

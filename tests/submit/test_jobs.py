@@ -167,7 +167,7 @@ def test_a_head_that_has_just_started_is_waited_for(starting):
 
 
 def test_a_head_that_cannot_start_jobs_says_what_to_look_at(starting, monkeypatch):
-    monkeypatch.setattr(jobs, "AGENT_SECONDS", 0)
+    monkeypatch.setattr(submission, "AGENT_SECONDS", 0)
     with pytest.raises(ClusterError, match=r"cannot start a job.*dashboard_agent\.log"):
         starting.submit(Submission(arguments=("doctor",), include_package=False))
 
