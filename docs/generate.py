@@ -4,19 +4,25 @@ A table stands between two comments, ``<!-- generated: NAME -->`` and ``<!-- end
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scanner.errors import ExitCode
+from scanner.methods import Detector, Map, Method, Need, registry
 from scanner.records import Reason, RejectReason
 from scanner.shards.convert import LeftOut
 
 ROOT = Path(__file__).parents[1]
+_NEEDS = {need: need.label for need in Need} | {
+    Need.FIRST_STEP: "", Need.LOCALIZATION: "localized captions only", Need.IMAGE: "",
+    Need.CAPTION: "not with `--no-captions`", Need.TRAJECTORY: "not of images",
+}  # fmt: skip
+"""What the table says of a need, where that is not its label or stands in the notes."""
 
 
 def exit_codes() -> str:
     """Return the table of exit codes."""
-    return _table("exit code", ((str(int(code)), code.meaning) for code in ExitCode))
+    return _table(["exit code", "means"], ((str(int(code)), code.meaning) for code in ExitCode))
 
 
 def reject_reasons() -> str:
@@ -29,10 +35,25 @@ def left_out() -> str:
     return _reasons(LeftOut)
 
 
+def detectors() -> str:
+    """Return the table of memscan's own detectors."""
+    head = ["`--detectors`", "What", "Formula", "Unit", "Cost", "Source", "Notes"]
+    return _table(head, map(_method, registry.DETECTORS.values()))
+
+
+def maps() -> str:
+    """Return the table of maps."""
+    head = ["`--maps`", "What", "Formula, per position", "Unit", "Cost, localized captions only",
+            "Source", "Notes"]  # fmt: skip
+    return _table(head, map(_method, registry.MAPS.values()))
+
+
 TABLES = {
     "exit codes": (ROOT / "README.md", exit_codes),
     "reject reasons": (ROOT / "docs" / "results.md", reject_reasons),
     "left out": (ROOT / "docs" / "results.md", left_out),
+    "detectors": (ROOT / "docs" / "methods.md", detectors),
+    "maps": (ROOT / "docs" / "methods.md", maps),
 }
 
 
@@ -51,12 +72,45 @@ def replaced(text: str, name: str, table: str) -> str:
 
 
 def _reasons(kind: type[Reason]) -> str:
-    return _table("reason", ((f"`{reason}`", reason.meaning) for reason in kind))
+    return _table(["reason", "means"], ((f"`{reason}`", reason.meaning) for reason in kind))
 
 
-def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:
-    lines = [f"| {head} | means |", "|---|---|", *(f"| {cell} | {text} |" for cell, text in rows)]
-    return "\n".join(lines) + "\n"
+def _method(method: Method) -> list[str]:
+    """Return a method's line of its table."""
+    return [
+        f"`{method.name}`", method.title, method.formula, method.unit, _cost(method),
+        method.source, "; ".join(filter(None, _notes(method))),
+    ]  # fmt: skip
+
+
+def _cost(method: Method) -> str:
+    if not method.evaluations:
+        return "0"
+    every = [*registry.DETECTORS.values(), *registry.MAPS.values()]
+    first = next(other for other in every if other.evaluations == method.evaluations)
+    cost = " + ".join(map(str, method.evaluations))
+    if first is method:
+        return cost
+    kind = "the detector " if first.name == method.name else ""
+    return f"{cost}, shared with {kind}`{first.name}`"
+
+
+def _notes(method: Method) -> Iterable[str]:
+    if isinstance(method, Map) and method.is_default:
+        yield "default"
+    yield method.notes
+    if isinstance(method, Detector) and method.low_is_suspicious:
+        yield "low is suspicious, and `eval` reads it so"
+    if method.least_steps > 1:
+        yield f"at least {method.least_steps} steps"
+    for need in Need:
+        if need in method.needs and (text := _NEEDS[need]):
+            yield text if text.startswith(("not ", "localized")) else f"needs {text}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) + "\n"
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class MaskRow:
     Attributes:
         caption: The sample.
         seed: Sampling seed.
-        metric: One of `scanner.spec.MAPS`.
+        metric: One of `scanner.methods.registry.MAPS`.
         baseline: What was subtracted: ``null``, a name, or ``none``.
         height: Rows of the map.
         width: Columns of the map.

@@ -13,7 +13,7 @@ LOW = {
     "throughput",
 }  # fmt: skip
 """Single modules that know nothing of rooms; every room may import them."""
-SCIENCE = LOW | {"models", "numerics", "statistics"}
+SCIENCE = LOW | {"methods", "models", "numerics", "statistics"}
 MAY_IMPORT = {
     "": set(),
     "__main__": {"cli"},
@@ -26,21 +26,22 @@ MAY_IMPORT = {
     "files": {"errors"},
     "pictures": {"masks"},
     "signed": {"errors"},
-    "spec": {"errors"},
+    "methods": {"errors", "numerics"},
+    "spec": {"errors", "methods"},
     "retry": {"signed"},
     "numerics": set(),
     "statistics": LOW,
-    "models": LOW | {"numerics"},
+    "models": LOW | {"methods", "numerics"},
     "shards": LOW,
     "results": LOW | {"shards"},
     "scan": SCIENCE,
     "engine": SCIENCE | {"", "results", "scan", "shards"},
     "planning": SCIENCE | {"engine", "results", "scan", "shards"},
     "submit": LOW | {""},
-    "analysis": LOW | {"results", "statistics"},
+    "analysis": LOW | {"methods", "results", "statistics"},
     "matching": LOW | {"analysis", "results", "shards"},
     "choose": SCIENCE | {"analysis", "results", "scan", "shards"},
-    "report": LOW | {"analysis", "choose", "matching", "results", "statistics"},
+    "report": LOW | {"analysis", "choose", "matching", "methods", "results", "statistics"},
     "nightly": LOW
     | {"", "analysis", "engine", "matching", "models", "report", "results", "shards"},
     "testbed": SCIENCE | {"analysis", "engine", "report", "results", "scan", "shards"},
@@ -54,7 +55,8 @@ ONLY_IN = {
     "diffusers": {"models", "testbed"},
     "transformers": {"models", "testbed"},
     "tokenizers": {"testbed"},
-    "torch": {"choose", "cli", "engine", "models", "numerics", "planning", "scan", "testbed"},
+    "torch": SCIENCE - LOW - {"statistics"}
+    | {"choose", "cli", "engine", "planning", "scan", "testbed"},
     "webdataset": {"shards", "testbed"},
     "fsspec": {"shards", "results"},
     "pyarrow": {"analysis", "matching", "results", "shards", "testbed"},

@@ -19,8 +19,8 @@ from scanner.analysis.query import COLUMNS, connect
 from scanner.analysis.truth import Truth, truths
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
+from scanner.methods import registry
 from scanner.results.folder import Results
-from scanner.spec import LOW_IS_SUSPICIOUS
 from scanner.text import aligned
 
 Prepare = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -217,7 +217,7 @@ def _detect(
             found.notes.append(
                 f"{name} is there for {len(scored)} of {len(pairs)} captions: its rows are of these"
             )
-        sign = -1 if name in LOW_IS_SUSPICIOUS else 1
+        sign = -1 if registry.low_is_suspicious(name) else 1
         if sign < 0:
             found.notes.append(f"{name} is suspicious where it is low, and is read that way")
         for against, kinds in opponents.items():

@@ -15,7 +15,7 @@ import typer
 
 from scanner.cli import options, progress
 from scanner.errors import ExitCode, ScannerError
-from scanner.spec import DETECTORS, MAPS
+from scanner.methods import Need, registry
 
 LOW_DISK, LOW_MEMORY = 5 << 30, 4 << 30
 EXTRAS = {"s3fs": "s3", "gcsfs": "gcs", "aiohttp": "http"}
@@ -95,10 +95,11 @@ def inspect(
     from scanner.models.device import local_device
 
     found = describe(model, local_device(device), dtype)
-    without = () if found.attends else ("bright_ending", "combined")
+    parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}
+    lacking = {need for need, is_there in parts.items() if not is_there}
     methods = {
-        "detectors": [name for name in DETECTORS if name not in without],
-        "maps": [name for name in MAPS if name not in without],
+        kind: [name for name, method in known.items() if not lacking & method.needs]
+        for kind, known in (("detectors", registry.DETECTORS), ("maps", registry.MAPS))
     }
     if as_json:
         progress.say(json.dumps(asdict(found) | methods))

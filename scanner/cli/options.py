@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated
@@ -8,15 +8,10 @@ from typing import Annotated
 import typer
 
 from scanner.errors import ConfigError
-from scanner.spec import (
-    DEFAULT_MAPS,
-    DETECTORS,
-    DEVICES,
-    DTYPES,
-    MAPS,
-    ONLY_AT_IMAGE,
-    existing,
-)
+from scanner.methods import Need, registry
+from scanner.methods.declaration import existing
+from scanner.methods.registry import DEFAULT_MAPS, MAPS
+from scanner.spec import DEVICES, DTYPES
 
 Shards = Annotated[
     list[str],
@@ -74,7 +69,7 @@ Detectors = Annotated[
     str,
     typer.Option(
         help="Further scores, a column each, comma-separated: `none`, `all`, or among "
-        + ", ".join(DETECTORS)
+        + ", ".join(registry.detector_names())
     ),
 ]
 Maps = Annotated[
@@ -223,26 +218,48 @@ def rates(
     return 0.01 if fpr is None else fpr, fdr
 
 
-def names(
-    text: str, every: tuple[str, ...], source: str = "generated", *, captions: bool = True
-) -> tuple[str, ...]:
-    """Return the names of a comma-separated list.
+def detectors(text: str, source: str = "generated", *, captions: bool = True) -> tuple[str, ...]:
+    """Return the detectors of a comma-separated list.
 
     ``all`` is a word for every name that exists at a source of scores, with captions or without;
-    ``default``, of maps, for the usual ones. Both may stand among names. ``none`` stands alone.
-    Whether other names are known is for the spec to say.
+    it may stand among names. ``none`` stands alone. Whether other names are known is for the spec
+    to say.
+
+    Raises:
+        ConfigError: If ``none`` stands beside a name, or ``all`` includes a detector of a
+            distribution that is broken.
+    """
+    return _names(text, lambda: _existing(registry.detector_names(), source, captions=captions))
+
+
+def maps(text: str, source: str = "generated", *, captions: bool = True) -> tuple[str, ...]:
+    """Return the maps of a comma-separated list, as `detectors`; ``default`` is another word.
 
     Raises:
         ConfigError: If ``none`` stands beside a name.
     """
+    usual = [m for m in MAPS.values() if m.is_default or Need.IMAGE in m.needs]
+    return _names(
+        text, lambda: existing(MAPS.values(), source, captions=captions),
+        default=existing(usual, source),
+    )  # fmt: skip
+
+
+def _existing(names: Sequence[str], source: str, *, captions: bool) -> tuple[str, ...]:
+    return existing(map(registry.detector, names), source, captions=captions)
+
+
+def _names(
+    text: str, every: Callable[[], tuple[str, ...]], default: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if "none" in parts:
         if len(parts) > 1:
             raise ConfigError(f"none and other names exclude each other, got {text!r}")
         return ()
-    words = {"all": existing(every, source, captions=captions)}
-    if every == MAPS:
-        words["default"] = existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source)
+    words = {} if default is None else {"default": default}
+    if "all" in parts:
+        words["all"] = every()
     listed = (name for part in parts for name in words.get(part, (part,)))
     return tuple(dict.fromkeys(listed))
 

@@ -10,7 +10,9 @@ import typer
 from scanner import files
 from scanner.cli import error_rates, options, progress
 from scanner.errors import ConfigError, IncompleteError
-from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec, existing
+from scanner.methods import registry
+from scanner.methods.declaration import existing
+from scanner.spec import TIMESTEP, ScanSpec
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
@@ -231,9 +233,11 @@ def calibrate(
         localize="all",
         dtype=dtype,
         store_image=False,
-        maps=options.names(maps, MAPS, source, captions=captions),
+        maps=options.maps(maps, source, captions=captions),
         # Costs nothing, and only null trajectories say what is usual.
-        detectors=existing(("increment", *(("wen_first",) if positives else ())), source),
+        detectors=existing(
+            map(registry.detector, ("increment", *(("wen_first",) if positives else ()))), source
+        ),
         source=source,
         timestep=timestep,
         captions=captions,
@@ -361,8 +365,8 @@ def job_of(
         pixel_threshold=pixel_threshold,
         fpr=at_fpr,
         fdr=at_fdr,
-        detectors=options.names(detectors, DETECTORS, source, captions=captions),
-        maps=options.names(maps, MAPS, source, captions=captions),
+        detectors=options.detectors(detectors, source, captions=captions),
+        maps=options.maps(maps, source, captions=captions),
         source=source,
         timestep=timestep,
         captions=captions,

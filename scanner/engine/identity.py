@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from scanner import models
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
+from scanner.methods import registry
 from scanner.models.levels import SchedulerConfig
 from scanner.models.limits import limits, refuse_baseline
 from scanner.spec import run_id
@@ -63,31 +64,20 @@ def refuse(job: Job) -> None:
     Raises:
         ConfigError: If it cannot.
     """
-    spec, has = job.spec, limits(job.model)
-    if spec.source != "image" and spec.steps > has.timesteps:
+    spec, model = job.spec, limits(job.model)
+    if spec.source != "image" and spec.steps > model.timesteps:
         raise ConfigError(
-            f"steps must be at most {has.timesteps}, the training timesteps of {job.model}, got "
+            f"steps must be at most {model.timesteps}, the training timesteps of {job.model}, got "
             f"{spec.steps}"
         )
-    if spec.source != "generated" and spec.timestep >= has.timesteps:
+    if spec.source != "generated" and spec.timestep >= model.timesteps:
         raise ConfigError(
-            f"timestep must be from 0 to {has.timesteps - 1}, the training timesteps of "
+            f"timestep must be from 0 to {model.timesteps - 1}, the training timesteps of "
             f"{job.model}, got {spec.timestep}"
         )
-    if has.scheduler is not None:
-        _refuse_levels(job, has.scheduler)
-    if not (has.attends and has.has_middle):
-        from scanner.scan import methods  # takes torch
-
-        if methods.needs_attention(spec) and not has.attends:
-            raise ConfigError(
-                f"bright_ending and combined need a network with cross attention in its down "
-                f"blocks; {job.model} has none: leave them out"
-            )
-        if methods.needs_bottleneck(spec) and not has.has_middle:
-            raise ConfigError(
-                f"spread needs a network with a middle block; {job.model} has none: leave it out"
-            )
+    if model.scheduler is not None:
+        _refuse_levels(job, model.scheduler)
+    registry.refuse_network(spec.computed, model.has, job.model)
     if job.baseline is not None:
         refuse_baseline(job.model, job.baseline)
 

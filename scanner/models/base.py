@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from scanner.methods import Need
 from scanner.numerics.schedule import Prediction, Schedule
 
 
@@ -23,6 +24,8 @@ class Denoiser(Protocol):
     """Height and width of a picture."""
     device: torch.device
     """Where latents live."""
+    has: frozenset[Need]
+    """What of `scanner.methods.declaration.OF_NETWORK` it has, for methods that look inside."""
 
     def schedule(self, steps: int) -> Schedule:
         """Return the noise levels that a DDIM sampler of so many steps visits."""

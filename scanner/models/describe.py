@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from scanner import models
-from scanner.errors import ConfigError
-from scanner.models import attention
+from scanner.methods import Need
 from scanner.models.base import Denoiser
 from scanner.models.limits import limits
 from scanner.models.stable_diffusion import StableDiffusion
@@ -35,7 +34,8 @@ class Description:
         sampler: The timesteps that a DDIM sampler of `STEPS` steps visits, in a sentence.
         text_encoder: Class, tokens and width, or ``""``.
         parameters: Numbers in every part.
-        attends: Whether it has cross attention, which Bright Ending needs.
+        attends: Whether it has cross attention.
+        has_middle: Whether it has a middle block.
         device: Where the evaluation ran.
         bytes: Of the weights there.
         seconds: For one evaluation of one sample, the best of those that two seconds hold.
@@ -54,6 +54,7 @@ class Description:
     text_encoder: str
     parameters: dict[str, int]
     attends: bool
+    has_middle: bool
     device: str
     bytes: int
     seconds: float
@@ -80,7 +81,9 @@ def describe(model: str, device: str = "cpu", dtype: str = "float32") -> Descrip
         model=model, family=type(denoiser).__name__, fingerprint=models.fingerprint(model),
         latent=denoiser.latent_shape, image=(picture.shape[1], picture.shape[2]),
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
-        seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps), **_inside(denoiser),
+        seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps),
+        attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
+        **_inside(denoiser),
     )  # fmt: skip
 
 
@@ -110,21 +113,16 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
     if not isinstance(denoiser, StableDiffusion):
         return {
             "prediction": "the score itself", "vae_scale": None, "text_encoder": "",
-            "parameters": {}, "attends": False, "bytes": 0,
+            "parameters": {}, "bytes": 0,
         }  # fmt: skip
     text = denoiser.text_encoder
     parts = {"unet": denoiser.unet, "vae": denoiser.vae, "text_encoder": text}
     weights = {name: list(part.parameters()) for name, part in parts.items()}
-    try:
-        attends = bool(attention.finest_cross_attention(denoiser.unet))
-    except ConfigError:
-        attends = False
     tokens = denoiser.tokenizer.model_max_length
     return {
         "prediction": denoiser.prediction,
         "vae_scale": float(denoiser.vae.config["scaling_factor"]),
         "text_encoder": f"{type(text).__name__}, {tokens} tokens, width {text.config.hidden_size}",
         "parameters": {name: sum(p.numel() for p in each) for name, each in weights.items()},
-        "attends": attends,
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from scanner import models
 from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.models.levels import SchedulerConfig
 from scanner.parsing import object_from_json
 
@@ -38,14 +39,12 @@ class Limits:
     Attributes:
         timesteps: How many training timesteps it has. No sampler has more steps, and an image is
             noised to one of them.
-        attends: Whether its down blocks have cross attention over text.
-        has_middle: Whether it has a middle block.
+        has: What its network has for methods that look inside it.
         scheduler: What its scheduler says; null of a model without one.
     """
 
     timesteps: int
-    attends: bool
-    has_middle: bool
+    has: frozenset[Need]
     scheduler: SchedulerConfig | None = None
 
 
@@ -59,16 +58,19 @@ def limits(model: str) -> Limits:
         ConfigError: If it is not there, or of a class that memscan does not know.
     """
     if model == models.GAUSSIAN:
-        return Limits(GAUSSIAN_TIMESTEPS, attends=False, has_middle=False)
+        return Limits(GAUSSIAN_TIMESTEPS, has=frozenset())
     folder = models.folder_of(model)
     models.refuse_others(model, folder)
     unet = _config(model, folder / "unet" / "config.json")
     scheduler = SchedulerConfig.of(scheduler_of(model))
     blocks = unet.get("down_block_types", ("CrossAttnDownBlock2D",))
+    parts = {
+        Need.CROSS_ATTENTION: any("CrossAttn" in str(block) for block in blocks),
+        Need.MIDDLE_BLOCK: unet.get("mid_block_type", "UNetMidBlock2DCrossAttn") is not None,
+    }
     return Limits(
         timesteps=scheduler.timesteps,
-        attends=any("CrossAttn" in str(block) for block in blocks),
-        has_middle=unet.get("mid_block_type", "UNetMidBlock2DCrossAttn") is not None,
+        has=frozenset(need for need, is_there in parts.items() if is_there),
         scheduler=scheduler,
     )
 

@@ -60,6 +60,7 @@ class StableDiffusion:
         self.latent_shape = (int(self.unet.config["in_channels"]), height, width)
         scale = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
         self.picture_size = (height * scale, width * scale)
+        self.has = attention.network_parts(self.unet)
         if self.latent_shape[0] != self.vae.config["latent_channels"]:
             raise ConfigError(
                 f"the network takes {self.latent_shape[0]} channels, its autoencoder makes "
@@ -170,10 +171,10 @@ class StableDiffusion:
         """Collect what the U-Net's middle block gives in every evaluation inside.
 
         Raises:
-            ConfigError: If it has no middle block.
+            ValueError: If it has no middle block; `has` says so before.
         """
         if self.unet.mid_block is None:
-            raise ConfigError("spread needs a network with a middle block: leave it out")
+            raise ValueError("the network has no middle block")
         seen: list[Tensor] = []
         hook = self.unet.mid_block.register_forward_hook(
             lambda _, inputs, output: seen.append(output.detach())

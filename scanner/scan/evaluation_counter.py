@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.models.base import Denoiser, HasAttention, HasBottleneck, HasLevels, HasPrediction
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.scan.clock import Clock
@@ -29,7 +30,7 @@ class EvaluationCounter:
     def __init__(self, network: Denoiser, counts: Counter[str], clock: Clock | None = None) -> None:
         self.network, self.counts, self.clock = network, counts, clock
         self.latent_shape, self.device = network.latent_shape, network.device
-        self.picture_size = network.picture_size
+        self.picture_size, self.has = network.picture_size, network.has
 
     def schedule(self, steps: int) -> Schedule:
         """Return the network's own."""
@@ -67,7 +68,7 @@ class EvaluationCounter:
         """Return the network's own.
 
         Raises:
-            ConfigError: If it has no cross attention.
+            TypeError: If it has no cross attention.
         """
         with self.span("preparation"):
             return attentive(self.network).end_tokens(captions)
@@ -98,7 +99,7 @@ class EvaluationCounter:
         """Return the network's own, counted as one evaluation a sample.
 
         Raises:
-            ConfigError: If it has no cross attention.
+            TypeError: If it has no cross attention.
         """
         network = attentive(self.network)
         with self.span("network"):
@@ -109,7 +110,7 @@ class EvaluationCounter:
         """Return the network's own.
 
         Raises:
-            ConfigError: If it has none.
+            TypeError: If it has none.
         """
         return bottled(self.network).bottleneck()
 
@@ -151,14 +152,10 @@ def attentive(denoiser: Denoiser) -> HasAttention:
     """Return a denoiser as one that tells what it looks at.
 
     Raises:
-        ConfigError: If it cannot.
+        TypeError: If it cannot; `Denoiser.has` says so before.
     """
-    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
-    if not isinstance(inner, HasAttention) or not isinstance(denoiser, HasAttention):
-        raise ConfigError(
-            "bright_ending and combined need a network with cross attention over text; this "
-            "model has none: leave them out"
-        )
+    if not isinstance(denoiser, HasAttention):
+        raise TypeError(f"{type(denoiser).__name__} must have {Need.CROSS_ATTENTION.label}")
     return denoiser
 
 
@@ -166,11 +163,8 @@ def bottled(denoiser: Denoiser) -> HasBottleneck:
     """Return a denoiser as one that shows its bottleneck.
 
     Raises:
-        ConfigError: If it cannot.
+        TypeError: If it cannot; `Denoiser.has` says so before.
     """
-    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
-    if not isinstance(inner, HasBottleneck) or not isinstance(denoiser, HasBottleneck):
-        raise ConfigError(
-            "spread needs a network with a bottleneck; this model has none: leave it out"
-        )
+    if not isinstance(denoiser, HasBottleneck):
+        raise TypeError(f"{type(denoiser).__name__} must have {Need.MIDDLE_BLOCK.label}")
     return denoiser

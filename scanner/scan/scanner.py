@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from scanner.errors import ConfigError
+from scanner.methods import registry
 from scanner.models.base import Denoiser, HasLevels
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
-from scanner.scan import methods, sources, stages
+from scanner.scan import sources, stages
 from scanner.scan.batches import BatchSize, CudaMemoryGauge
 from scanner.scan.clock import Clock
-from scanner.scan.evaluation_counter import EvaluationCounter, attentive, bottled
+from scanner.scan.evaluation_counter import EvaluationCounter
 from scanner.scan.rows import Images, RowContext, Rows
 from scanner.scan.stages import Draw
 from scanner.scan.state import (
@@ -30,7 +31,7 @@ from scanner.scan.state import (
     ScoreCache,
     ScoringFailure,
 )
-from scanner.spec import WHEN_LOCALIZED, ScanSpec
+from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
 D = TypeVar("D", Draw, DrawState)
@@ -80,7 +81,7 @@ class Scanner:
         sizes: The batch size of ``detect`` and of ``localize``.
 
     Raises:
-        ConfigError: If a method needs cross attention and the model has none, there is no such
+        ConfigError: If a method looks at what the model does not have, there is no such
             timestep, or images are to be scored without captions and without a baseline.
     """
 
@@ -95,10 +96,7 @@ class Scanner:
         self._networks = self._counted(denoiser, baseline)
         if not spec.captions and baseline is None:
             raise ConfigError("images without captions are compared with a baseline network")
-        if methods.needs_attention(spec):
-            attentive(self._networks.denoiser)
-        if methods.needs_bottleneck(spec):
-            bottled(self._networks.denoiser)
+        registry.refuse_network(spec.computed, denoiser.has, "this model")
         gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
         self._one = BatchSize(1, proven=True)
@@ -323,7 +321,7 @@ class Scanner:
         work.first |= {draw: FirstStep(*first) for draw, first in zip(draws, pairs, strict=True)}
 
     def _columns_of_detection(self) -> set[str]:
-        return set(self.spec.detectors) - set(WHEN_LOCALIZED)
+        return set(self.spec.detectors) - set(self.spec.late)
 
     def _sampled(self, work: ChunkState, draws: list[Draw]) -> dict[str, list[DrawState]]:
         """Sample draws; return them by caption, without the captions that do not fit."""

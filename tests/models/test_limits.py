@@ -53,7 +53,7 @@ def test_a_folder_says_what_its_network_lacks(folder):
         ({}, "steps must be at most 40, .* got 50"),
         ({"steps": 40}, "40 steps go from timestep 40 to 1, and the model has 0 to 39"),
         ({"steps": 39, "detectors": ("spread",)}, "spread needs a network with a middle block"),
-        ({"steps": 39, "maps": ("combined",)}, "bright_ending and combined need a network with"),
+        ({"steps": 39, "maps": ("combined",)}, "combined needs a network with cross attention"),
         ({"source": "auto", "steps": 39, "timestep": 40}, "timestep must be from 0 to 39"),
     ):
         with pytest.raises(ConfigError, match=text):
