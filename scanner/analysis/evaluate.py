@@ -143,7 +143,7 @@ def evaluate(
             "truth_captions_without_score_row": len(missing),
             "of_these_rejected": len(missing & rejected),
         }
-        found = Evaluation(run, counts)
+        found = Evaluation(run, counts, notes=_not_installed(results, run))
         _detect(found, names, [(truth[sha], row) for sha, row in known.items()], bootstrap, seed)
         _localize(found, con, truth, partial(mean_filtered, side=smooth))
     if missing or counts["captions_without_truth"]:
@@ -190,6 +190,17 @@ def captions(
         "GROUP BY caption_sha256 ORDER BY caption_sha256"
     ).fetchall()
     return names, rows
+
+
+def _not_installed(results: Results, run: str) -> list[str]:
+    """Return a note for each detector of a run whose distribution is not here."""
+    asked = (results.read_run(run).get("spec") or {}).get("detectors") or ()
+    return [
+        f"{name} is of no distribution that is installed here: it is read as suspicious where it "
+        f"is high"
+        for name in asked
+        if name not in registry.detector_names()
+    ]
 
 
 def _opponents(kinds: Sequence[str]) -> dict[str, set[str]]:

@@ -1,7 +1,7 @@
 """What is scored already, known to all actors of a scan: one process that answers by hash."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -80,14 +80,17 @@ def start(root: str, runs: Iterable[str]) -> Any:
     return actor.remote(root, tuple(runs))
 
 
-def runs_like(results: Results, run: str, identity: dict[str, str]) -> list[str]:
+def runs_like(results: Results, run: str, identity: Mapping[str, Any]) -> list[str]:
     """Return a run, and the others whose rows were made by the same model and settings.
 
-    Calibration, thresholds, and which captions get maps may differ: verdicts are made anew.
+    Calibration, thresholds, and which captions get maps may differ: verdicts are made anew. A
+    detector of another distribution must be of the same version, where both runs have it.
     """
-    found = [run]
+    found, own = [run], identity.get("packages", {})
     for other in results.runs() if results.exists() else []:
         theirs = results.read_run(other).get("identity") or {}
-        if other != run and all(theirs.get(name) == identity[name] for name in ("model", "scores")):
+        packages = theirs.get("packages", {})
+        is_like = all(theirs.get(name) == identity[name] for name in ("model", "scores"))
+        if other != run and is_like and all(packages.get(n, v) == v for n, v in own.items()):
             found.append(other)
     return found

@@ -1,15 +1,18 @@
 """What a batch's trajectory goes through, and the detectors that watch it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from scanner.methods import Observer, registry
+from scanner.errors import ConfigError
+from scanner.methods import Observer, Step, registry
 from scanner.methods.observing import Level
 from scanner.models.base import Denoiser
 from scanner.numerics.schedule import Schedule
+from scanner.scan.batches import is_out_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,72 @@ class TrajectorySetting:
 
 
 def observers(setting: TrajectorySetting, names: Sequence[str]) -> dict[str, Observer]:
-    """Return fresh observers for the detectors that look at trajectories."""
-    wanted = {name: registry.detector(name).observer for name in names}
-    return {name: make(setting) for name, make in wanted.items() if make is not None}
+    """Return fresh observers for the detectors that look at trajectories.
+
+    Raises:
+        ConfigError: If a detector of another distribution cannot be made.
+    """
+    found = dict[str, Observer]()
+    for name in names:
+        make = registry.detector(name).observer
+        if make is not None and (of := registry.packages([name])):
+            found[name] = _Guarded(f"the detector {name} of {of[name]}", make, setting)
+        elif make is not None:
+            found[name] = make(setting)
+    return found
+
+
+class _Guarded:
+    """An observer of another distribution, whose failures name it and end the scan.
+
+    Args:
+        title: What messages call it.
+        make: Makes the observer.
+        setting: For it.
+
+    Raises:
+        ConfigError: If it fails.
+    """
+
+    def __init__(
+        self, title: str, make: Callable[[TrajectorySetting], Observer], setting: TrajectorySetting
+    ) -> None:
+        self._title, self._samples = title, 0
+        with self._named():
+            self._observer = make(setting)
+
+    def update(self, step: Step) -> None:
+        """Pass a step on."""
+        self._samples = len(step.x)
+        with self._named():
+            self._observer.update(step)
+
+    def scores(self) -> Tensor:
+        """Return its scores, ``(B,)``."""
+        with self._named():
+            found = self._observer.scores()
+            if not isinstance(found, Tensor) or found.shape != (self._samples,):
+                got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ValueError(f"scores must be a tensor of shape ({self._samples},), got {got}")
+        return found.float()
+
+    def maps(self) -> dict[tuple[str, str], Tensor]:
+        """Return none: maps are memscan's own."""
+        return {}
+
+    def per_step(self) -> Tensor | None:
+        """Return none: calibrations compare memscan's own steps."""
+        return None
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever another's code raises
+            if is_out_of_memory(error):
+                raise  # a smaller batch may do
+            reason = (str(error).splitlines() or [""])[0]
+            raise ConfigError(
+                f"{self._title} failed ({type(error).__name__}: {reason}): repair it, or leave it "
+                f"out"
+            ) from error
