@@ -5,11 +5,13 @@ A table stands between two comments, ``<!-- generated: NAME -->`` and ``<!-- end
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from scanner.errors import ExitCode
 from scanner.methods import Detector, Map, Method, Need, registry
 from scanner.records import Reason, RejectReason
+from scanner.results.schema import VIEWS
 from scanner.shards.convert import LeftOut
 
 ROOT = Path(__file__).parents[1]
@@ -48,13 +50,29 @@ def maps() -> str:
     return _table(head, map(_method, registry.MAPS.values()))
 
 
+def columns(view: str) -> str:
+    """Return the table of a view's columns, after a line that says what a row is."""
+    table = VIEWS[view]
+    rows = (
+        [f"`{c.name}`", c.kind.value + (", null" if c.null else ""), c.unit, c.doc]
+        for c in table.columns
+    )
+    return f"A row is {table.row}.\n\n" + _table(["column", "type", "unit", "meaning"], rows)
+
+
+def views() -> str:
+    """Return the table of views."""
+    return _table(["view", "a row is"], ([f"`{t.name}`", t.row] for t in VIEWS.values()))
+
+
 TABLES = {
     "exit codes": (ROOT / "README.md", exit_codes),
     "reject reasons": (ROOT / "docs" / "results.md", reject_reasons),
     "left out": (ROOT / "docs" / "results.md", left_out),
     "detectors": (ROOT / "docs" / "methods.md", detectors),
     "maps": (ROOT / "docs" / "methods.md", maps),
-}
+    "views": (ROOT / "docs" / "sql.md", views),
+} | {f"schema {view}": (ROOT / "docs" / "schema.md", partial(columns, view)) for view in VIEWS}
 
 
 def replaced(text: str, name: str, table: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from scanner.errors import ExitCode, ScannerError
 from scanner.methods import registry
 from scanner.records import RejectReason
+from scanner.results.schema import VIEWS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scanner"
@@ -23,7 +24,10 @@ def generator():
     return module
 
 
-TABLES = ("exit codes", "reject reasons", "left out", "detectors", "maps")
+TABLES = (
+    "exit codes", "reject reasons", "left out", "detectors", "maps", "views",
+    *(f"schema {v}" for v in VIEWS)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TABLES)

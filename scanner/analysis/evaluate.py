@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from scanner.analysis import overlap
 from scanner.analysis.detection import RATES, detection_row, is_resolved, tpr_name
-from scanner.analysis.query import COLUMNS, connect
+from scanner.analysis.query import connect
 from scanner.analysis.truth import Truth, truths
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
 from scanner.methods import registry
 from scanner.results.folder import Results
+from scanner.results.schema import VIEWS
 from scanner.text import aligned
 
 Prepare = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -162,7 +163,7 @@ def captions(
         con: The results.
         first_seed: Whether the last column is delta_s under the first of several seeds alone.
     """
-    fixed = {column.split()[0] for column in COLUMNS["scores"].split(", ")} - {"delta_s", "screen"}
+    fixed = set(VIEWS["scores"].names) - {"delta_s", "screen"}
     names = [
         name
         for name, kind, *_ in con.execute("DESCRIBE scores").fetchall()

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from scanner.errors import ResultsError
 from scanner.records import Caption, ScoreRow
 from scanner.results.folder import Part, Results
-from scanner.results.tables import SCORES
+from scanner.results.schema import SCORES
+from scanner.schema import columns_of
 
 AT_ONCE = 16
 """Files read at a time: a store answers slowly, but many at once."""
+
+_OWN = tuple(column.name for column in columns_of(ScoreRow))
 
 RunShard = tuple[str, str]
 """Run and chunk."""
@@ -169,13 +172,10 @@ def _prefixes(results: Results, part: Part) -> list[tuple[str, NDArray[np.uint64
 
 
 def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:
+    """Return a stored row; columns that its file does not have yet are null."""
     extra = {n: v for n, v in row.items() if n not in SCORES.names and v is not None}
+    own = {name: row.get(name) for name in _OWN}
+    steps = own.pop("increments")
     return ScoreRow(
-        caption, row["seed"], row["stage"], row["delta_s"], row["screen"], row["p_value"],
-        row["flagged"], extra, row.get("p_kind"), row.get("seed_p_value"), _numbers(row),
-    )  # fmt: skip
-
-
-def _numbers(row: dict[str, Any]) -> tuple[float, ...] | None:
-    steps = row.get("increments")
-    return None if steps is None else tuple(steps)
+        caption=caption, extra=extra, increments=None if steps is None else tuple(steps), **own
+    )

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -248,14 +248,14 @@ class Scanner:
         if self._is_to_localize(verdict):
             return None
         verdict.rows = [
-            ScoreRow(
-                row.caption, row.seed, "detect", row.delta_s, row.screen if screens else None,
-                verdict.p_value, verdict.flagged,
-                {n: row.extra[n] for n in sorted(columns)} | self._non_finite(row.increments),
-                verdict.p_kind,
-                None if null is None or row.delta_s is None
+            replace(
+                row, stage="detect", screen=row.screen if screens else None,
+                p_value=verdict.p_value, p_kind=verdict.p_kind, flagged=verdict.flagged,
+                seed_p_value=None if null is None or row.delta_s is None
                 else null.seed_p_value(row.seed, row.delta_s),
-                row.increments if "increment" in columns else None,
+                extra={n: row.extra[n] for n in sorted(columns)}
+                | self._non_finite(row.increments),
+                increments=row.increments if "increment" in columns else None,
             )
             for row in own
         ]  # fmt: skip
@@ -304,8 +304,9 @@ class Scanner:
         asked = "wen_first" in self.spec.detectors
         rows = [
             ScoreRow(
-                caption, seed, "screen", None, norm, p_value, flagged,
-                {"wen_first": norm} if asked else {}, p_kind,
+                caption=caption, seed=seed, stage="screen", screen=norm, delta_s=None,
+                p_value=p_value, p_kind=p_kind, flagged=flagged,
+                extra={"wen_first": norm} if asked else {},
             )
             for seed, norm in norms.items()
         ]  # fmt: skip

@@ -130,7 +130,7 @@ def detect(
         begun: Of `begin`, if it was; the first step costs nothing then.
 
     Raises:
-        ConfigError: If attention is asked for and the model has none.
+        TypeError: If attention is asked for and the model gives none.
         ValueError: If the spec has no step.
     """
     setting = setting_of(denoiser, draws, spec)
@@ -177,7 +177,7 @@ def detect_image(
             where images are scored without captions.
 
     Raises:
-        ConfigError: If attention is asked for and the model has none.
+        TypeError: If attention is asked for and the model gives none.
     """
     setting = setting_of(denoiser, draws, spec, baseline)
     _, alpha, sigma = setting.level(0)
