@@ -41,11 +41,23 @@ def commit(results: Results, number: int) -> None:
         at = number * SAMPLES + n
         caption = Caption(url, f"{at:09d}", f"a picture of thing number {at} in some place")
         flagged, delta_s = at % 100 == 0, (at * 2654435761 % 1000003) / 1000.0
-        rows.scores.append(ScoreRow(caption, 0, "detect", delta_s, flagged=flagged))
+        rows.scores.append(ScoreRow(caption, 0, stage="detect", delta_s=delta_s, flagged=flagged))
         if flagged:
             heatmap = bytes(at * k % 251 for k in range(2048))
             rows.masks.append(
-                MaskRow(caption, 0, "delta_h", "null", 32, 32, heatmap, 0.1, 1.0, [500, 524], 0.5)
+                MaskRow(
+                    caption,
+                    0,
+                    metric="delta_h",
+                    baseline="null",
+                    height=32,
+                    width=32,
+                    heatmap=heatmap,
+                    sigma=0.1,
+                    threshold=1.0,
+                    mask=[500, 524],
+                    area=0.5,
+                )
             )
     facts = {"shard": url, "shard_id": f"{number // 40:012d}", "number": number % 40,
              "chunk_samples": SAMPLES, "start": 0, "stop": SAMPLES, "samples": SAMPLES,

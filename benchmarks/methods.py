@@ -27,16 +27,19 @@ from scanner.analysis.evaluate import Evaluation, evaluate
 from scanner.api.calibrating import CalibrationRequest, calibrate_shards
 from scanner.engine import Event, Job, Resources, Summary, scan
 from scanner.engine.cluster import cluster
+from scanner.methods.declaration import existing
+from scanner.methods.registry import DETECTORS, MAPS
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.results.folder import Results
 from scanner.shards import reading
-from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
+from scanner.spec import ScanSpec
 from scanner.testbed import make
 from scanner.testbed.reproduction import reproductions
 
 SPEC = ScanSpec(
-    seeds=(0, 1), steps=20, guidance_scale=2.5, probes=4, localize="all", detectors=DETECTORS,
-    maps=existing(MAPS, "generated"),
+    seeds=(0, 1), steps=20, guidance_scale=2.5, probes=4, localize="all",
+    detectors=tuple(DETECTORS),
+    maps=existing(MAPS.values(), "generated"),
 )  # fmt: skip
 FRESH_SEED = 1000
 MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")

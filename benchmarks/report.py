@@ -108,20 +108,25 @@ def chunk(
         caption = Caption(shard, f"{n:08d}", text, f"https://site-{n % 37}.example/{n}.jpg")
         score = float(rng.lognormal(4, 0.8))
         p_value = calibration.p_value(score)
-        out.scores.append(ScoreRow(caption, 0, "localize", score, None, p_value, flagged=True))
+        out.scores.append(
+            ScoreRow(caption, 0, stage="localize", delta_s=score, p_value=p_value, flagged=True)
+        )
         values = maps[n % len(maps)]
         region = values > 500
         match = ("verbatim", "template", "none", None)[n % 4]
         out.masks.append(MaskRow(
-            caption, 0, "delta_h", "null", 64, 64, to_heatmap(values), 0.05, 500.0,
-            to_runs(region), float(region.mean()), pictures[n % len(pictures)], match,
-            None if match is None else float(rng.random()) * 0.1,
+            caption, 0, metric="delta_h", baseline="null", height=64, width=64,
+            heatmap=to_heatmap(values), sigma=0.05, threshold=500.0, mask=to_runs(region),
+            area=float(region.mean()), image=pictures[n % len(pictures)], match=match,
+            match_mse=None if match is None else float(rng.random()) * 0.1,
         ))  # fmt: skip
         for m in range(CLEAR):
             other = replace(caption, key=f"{n:08d}-{m}", text=f"clear {n} {m}")
             score = float(rng.lognormal(0, 0.5))
             p_value = calibration.p_value(score)
-            out.scores.append(ScoreRow(other, 0, "detect", score, None, p_value, flagged=False))
+            out.scores.append(
+                ScoreRow(other, 0, stage="detect", delta_s=score, p_value=p_value, flagged=False)
+            )
     return out
 
 

@@ -5,21 +5,29 @@ A table stands between two comments, ``<!-- generated: NAME -->`` and ``<!-- end
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from scanner.errors import ExitCode
-from scanner.models.families import FAMILIES, REFUSED
+from scanner.methods import Detector, Map, Method, Need, registry
+from scanner.models.families import FAMILIES, REFUSED, Family
 from scanner.records import Reason, RejectReason
+from scanner.results.schema import VIEWS
 from scanner.shards.convert import LeftOut
 
 ROOT = Path(__file__).parents[1]
 DECISION = re.compile(r"# (.+)\n\n\*(.+\d{4}-\d\d-\d\d.*)\.\*\n")
+_NEEDS = {need: need.label for need in Need} | {
+    Need.FIRST_STEP: "", Need.LOCALIZATION: "localized captions only", Need.IMAGE: "",
+    Need.CAPTION: "not with `--no-captions`", Need.TRAJECTORY: "not of images",
+}  # fmt: skip
+"""What the table says of a need, where that is not its label or stands in the notes."""
 
 
 def exit_codes() -> str:
     """Return the table of exit codes."""
-    return _table("exit code", ((str(int(code)), code.meaning) for code in ExitCode))
+    return _table(["exit code", "means"], ((str(int(code)), code.meaning) for code in ExitCode))
 
 
 def reject_reasons() -> str:
@@ -33,14 +41,14 @@ def decisions() -> str:
     Raises:
         ValueError: If a record does not begin with its title and its status.
     """
-    rows = []
+    rows = list[tuple[str, str, str]]()
     for page in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
         found = DECISION.match(page.read_text(encoding="utf-8"))
         if found is None:
             raise ValueError(f"{page.name} must begin with a title and a line *Status YYYY-MM-DD.*")
         title, status = found.groups()
-        rows.append((f"[{page.name[:4]}]({page.name})", f"{title} | {status}"))
-    return _table("no.", rows, "decision | status")
+        rows.append((f"[{page.name[:4]}]({page.name})", title, status))
+    return _table(["no.", "decision", "status"], rows)
 
 
 def command_line() -> str:
@@ -60,24 +68,42 @@ def left_out() -> str:
 
 def model_families() -> str:
     """Return the table of the families of models that are served."""
-    heads = ("family", "diffusers pipeline", "captions go through", "network predicts",
-             "tokens", "without a caption", "Bright Ending")  # fmt: skip
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for family in FAMILIES.values():
-        told = "what its scheduler says" if family.target == "scheduler" else family.target
-        cells = (
-            family.name, f"`{family.pipeline}`", family.words, told,
-            f"{family.patch} x {family.patch}" if family.patch > 1 else "positions", family.null,
-            "yes" if family.attends else "no",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    head = ["family", "diffusers pipeline", "captions go through", "network predicts", "tokens",
+            "without a caption", "Bright Ending"]  # fmt: skip
+    return _table(head, map(_family, FAMILIES.values()))
 
 
 def refused_models() -> str:
     """Return the table of what is refused by name."""
-    rows = ((f"`…{part}…`", reason) for part, reason in REFUSED.items())
-    return _table("class", rows)
+    return _table(["class", "means"], ((f"`…{part}…`", why) for part, why in REFUSED.items()))
+
+
+def detectors() -> str:
+    """Return the table of memscan's own detectors."""
+    head = ["`--detectors`", "What", "Formula", "Unit", "Cost", "Source", "Notes"]
+    return _table(head, map(_method, registry.DETECTORS.values()))
+
+
+def maps() -> str:
+    """Return the table of maps."""
+    head = ["`--maps`", "What", "Formula, per position", "Unit", "Cost, localized captions only",
+            "Source", "Notes"]  # fmt: skip
+    return _table(head, map(_method, registry.MAPS.values()))
+
+
+def columns(view: str) -> str:
+    """Return the table of a view's columns, after a line that says what a row is."""
+    table = VIEWS[view]
+    rows = (
+        [f"`{c.name}`", c.kind.value + (", null" if c.null else ""), c.unit, c.doc]
+        for c in table.columns
+    )
+    return f"A row is {table.row}.\n\n" + _table(["column", "type", "unit", "meaning"], rows)
+
+
+def views() -> str:
+    """Return the table of views."""
+    return _table(["view", "a row is"], ([f"`{t.name}`", t.row] for t in VIEWS.values()))
 
 
 TABLES = {
@@ -88,7 +114,10 @@ TABLES = {
     "left out": (ROOT / "docs" / "results.md", left_out),
     "decisions": (ROOT / "docs" / "decisions" / "README.md", decisions),
     "command line": (ROOT / "docs" / "cli.md", command_line),
-}
+    "detectors": (ROOT / "docs" / "methods.md", detectors),
+    "maps": (ROOT / "docs" / "methods.md", maps),
+    "views": (ROOT / "docs" / "sql.md", views),
+} | {f"schema {view}": (ROOT / "docs" / "schema.md", partial(columns, view)) for view in VIEWS}
 
 
 def replaced(text: str, name: str, table: str) -> str:
@@ -106,13 +135,55 @@ def replaced(text: str, name: str, table: str) -> str:
 
 
 def _reasons(kind: type[Reason]) -> str:
-    return _table("reason", ((f"`{reason}`", reason.meaning) for reason in kind))
+    return _table(["reason", "means"], ((f"`{reason}`", reason.meaning) for reason in kind))
 
 
-def _table(head: str, rows: Iterable[tuple[str, str]], also: str = "means") -> str:
-    rule = "|---" * (2 + also.count("|")) + "|"
-    lines = [f"| {head} | {also} |", rule, *(f"| {cell} | {text} |" for cell, text in rows)]
-    return "\n".join(lines) + "\n"
+def _family(family: Family) -> list[str]:
+    """Return a family's line of its table."""
+    return [
+        family.name, f"`{family.pipeline}`", family.words,
+        "what its scheduler says" if family.target == "scheduler" else family.target,
+        f"{family.patch} x {family.patch}" if family.patch > 1 else "positions", family.null,
+        "yes" if family.attends else "no",
+    ]  # fmt: skip
+
+
+def _method(method: Method) -> list[str]:
+    """Return a method's line of its table."""
+    return [
+        f"`{method.name}`", method.title, method.formula, method.unit, _cost(method),
+        method.source, "; ".join(filter(None, _notes(method))),
+    ]  # fmt: skip
+
+
+def _cost(method: Method) -> str:
+    if not method.evaluations:
+        return "0"
+    every = [*registry.DETECTORS.values(), *registry.MAPS.values()]
+    first = next(other for other in every if other.evaluations == method.evaluations)
+    cost = " + ".join(map(str, method.evaluations))
+    if first is method:
+        return cost
+    kind = "the detector " if first.name == method.name else ""
+    return f"{cost}, shared with {kind}`{first.name}`"
+
+
+def _notes(method: Method) -> Iterable[str]:
+    if isinstance(method, Map) and method.is_default:
+        yield "default"
+    yield method.notes
+    if isinstance(method, Detector) and method.low_is_suspicious:
+        yield "low is suspicious, and `eval` reads it so"
+    if method.least_steps > 1:
+        yield f"at least {method.least_steps} steps"
+    for need in Need:
+        if need in method.needs and (text := _NEEDS[need]):
+            yield text if text.startswith(("not ", "localized")) else f"needs {text}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) + "\n"
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from scanner.schema import Kind, column
 
 
 def caption_hash(text: str) -> str:
@@ -116,111 +118,109 @@ class RejectReason(Reason):
     POISON = "poison", "the worker fails or dies at this sample, and at no other of its chunk"
 
 
+_SQUARED = "pixels 0 to 1, squared"
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A sample that could not be scored.
+    """A sample that could not be scored: a row of ``rejects``.
 
     Attributes:
         shard: Address of the shard.
         key: The sample's key, or the member's name where no key could be made.
-        reason: Why.
-        detail: What was found, for a person.
-        caption_sha256: The caption's hash, where there was a caption.
     """
 
     shard: str
     key: str
-    reason: RejectReason
-    detail: str
-    caption_sha256: str | None = None
+    reason: RejectReason = column("Why there is no score, one word")
+    detail: str = column("What was found")
+    caption_sha256: str | None = column("Hash of the caption, if there was one", default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One row of ``scores``: a caption under one seed.
+    """One row of ``scores``: a caption under one seed. The fields after it are its columns.
 
     Attributes:
         caption: The sample.
-        seed: Sampling seed.
-        stage: How far it got: ``screen``, ``detect`` or ``localize``.
-        delta_s: Spatial mean of the channel-summed squared score difference; null where the
-            caption stopped at the screen.
-        screen: Norm of the first step, in noise; null if there was no screen.
-        p_value: The caption's p-value over its seeds, null without calibration.
-        flagged: Whether the caption is flagged, or may be once a false-discovery rate is settled;
-            null without a threshold.
         extra: Further detectors' scores by column name.
-        p_kind: Where ``p_value`` comes from: ``conformal``, ``screen`` (it is 1), or, in rows
-            from before docs/decisions/0015, ``tail`` (a model that promised too much).
-        seed_p_value: Conformal p-value of this seed's score alone.
-        increments: Length of each of the sampler's steps, where ``increment`` is asked for.
     """
 
     caption: Caption
-    seed: int
-    stage: str
-    delta_s: float | None
-    screen: float | None = None
-    p_value: float | None = None
-    flagged: bool | None = None
+    seed: int = column("Sampling seed")
+    _: KW_ONLY
+    stage: str = column("How far it got: screen, detect or localize")
+    screen: float | None = column(
+        "Norm of the first step, where that was a screen", "noise", default=None
+    )
+    delta_s: float | None = column(
+        "Spatial mean of the channel-summed squared score difference", "score squared"
+    )
+    p_value: float | None = column("The caption's p-value over its seeds", "0 to 1", default=None)
+    p_kind: str | None = column(
+        "Of the p-value: conformal, screen (1), or in old rows tail (a model)", default=None
+    )
+    seed_p_value: float | None = column(
+        "Conformal p-value of this seed alone", "0 to 1", default=None
+    )
+    flagged: bool | None = column(
+        "Whether the caption is flagged; under a false-discovery rate, whether it may be",
+        default=None,
+    )
+    increments: tuple[float, ...] | None = column(
+        "Length of each of the sampler's steps, where increment is asked for", "latent",
+        default=None,
+    )  # fmt: skip
     extra: dict[str, float] = field(default_factory=dict)
-    p_kind: str | None = None
-    seed_p_value: float | None = None
-    increments: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MaskRow:
-    """One row of ``masks``: one map of a localized (caption, seed).
+    """One row of ``masks``: one map of a localized (caption, seed). The others are its columns.
 
     Attributes:
         caption: The sample.
-        seed: Sampling seed.
-        metric: One of `scanner.spec.MAPS`.
-        baseline: What was subtracted: ``null``, a name, or ``none``.
-        height: Rows of the map.
-        width: Columns of the map.
-        heatmap: ``sign(m) * log1p(abs(m))`` of the signed map, little-endian float16, row-major.
-        sigma: Noise scale at which the map was taken.
-        threshold: What a pixel of the mask exceeds, in the map's units, smoothed under a
-            calibration; null without one.
-        mask: COCO run lengths, null without a threshold.
-        area: Share of the picture inside the mask, 0 to 1.
-        image: The generated picture as JPEG, on one row per (caption, seed).
-        match: ``verbatim``, ``template`` or ``none``; null without a training image.
-        match_mse: Mean squared error behind the match, pixels 0..1: of the whole picture, or
-            inside the mask.
-        mse_inside: Mean squared error inside the mask; null without a mask or a training image.
-        mse_outside: Mean squared error outside the mask; null where ``mse_inside`` is.
-        tiled_l2: Largest root mean squared error of a sixteenth of the picture (Carlini et al.).
-        tightness: Mean ``tiled_l2`` over pairs of this caption's seeds; null with one seed.
-        pinned: Of an image that was scored, ``whole``, ``region`` or ``none``: how much of it the
-            model stores; null without a mask.
-        snap_inside: Mean of the snap-back's map inside the mask, in bits.
-        snap_outside: Mean of the snap-back's map outside the mask, in bits.
     """
 
     caption: Caption
-    seed: int
-    metric: str
-    baseline: str
-    height: int
-    width: int
-    heatmap: bytes
-    sigma: float
-    threshold: float | None = None
-    mask: list[int] | None = None
-    area: float | None = None
-    image: bytes | None = None
-    match: str | None = None
-    match_mse: float | None = None
-    mse_inside: float | None = None
-    mse_outside: float | None = None
-    tiled_l2: float | None = None
-    tightness: float | None = None
-    pinned: str | None = None
-    snap_inside: float | None = None
-    snap_outside: float | None = None
+    seed: int = column("Sampling seed")
+    _: KW_ONLY
+    metric: str = column("What is mapped: delta_h, delta_s, ... (docs/methods.md)")
+    baseline: str = column("What was subtracted: null, a name, or none")
+    height: int = column("Rows of the map", "pixels", kind=Kind.INT32)
+    width: int = column("Columns of the map", "pixels", kind=Kind.INT32)
+    threshold: float | None = column("Pixel threshold of this mask", "score", default=None)
+    mask: list[int] | None = column(
+        "COCO run lengths: column-major, background first", "pixels", default=None
+    )
+    area: float | None = column("Share of the picture inside the mask", "0 to 1", default=None)
+    heatmap: bytes = column(
+        "sign(m) * log1p(abs(m)) of the signed map, little-endian float16, row-major", "score"
+    )
+    sigma: float = column("Noise scale at which the map was taken")
+    image: bytes | None = column("The generated picture as JPEG", default=None)
+    match: str | None = column("verbatim, template or none", default=None)
+    match_mse: float | None = column(
+        "Mean squared error behind the match: of the whole picture, or inside the mask",
+        _SQUARED, default=None,
+    )  # fmt: skip
+    mse_inside: float | None = column("Mean squared error inside the mask", _SQUARED, default=None)
+    mse_outside: float | None = column(
+        "Mean squared error outside the mask", _SQUARED, default=None
+    )
+    tiled_l2: float | None = column(
+        "Largest root mean squared error of a sixteenth of the picture", "pixels 0 to 1",
+        default=None,
+    )  # fmt: skip
+    tightness: float | None = column(
+        "Mean tiled_l2 over pairs of the caption's seeds", "pixels 0 to 1",
+        default=None,
+    )  # fmt: skip
+    pinned: str | None = column(
+        "Of a scored image, how much of it the model stores: whole, region or none", default=None
+    )
+    snap_inside: float | None = column("Mean snap-back inside the mask", "bits", default=None)
+    snap_outside: float | None = column("Mean snap-back outside the mask", "bits", default=None)
 
 
 @dataclass(slots=True)

@@ -7,45 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from scanner.errors import ConfigError
+from scanner.methods import Method, Need, registry
+from scanner.methods.declaration import existing
+from scanner.methods.registry import DEFAULT_MAPS, MAPS
 
 LOCALIZE = ("flagged", "all", "none")
 PROBE_DESIGNS = ("structured", "rademacher")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-DETECTORS = (
-    "wen_first", "wen_5", "wen", "sharpness", "flipd", "flipd_null", "anisotropy", "metric2",
-    "dsm", "increment", "bright_ending", "spread",
-)  # fmt: skip
-"""Scores that a scan can add to delta_s; `scanner.scan.methods` says what each one is."""
-MAPS = (
-    "delta_s", "delta_h", "curvature", "anisotropy", "bright_ending", "combined", "combined_s",
-    "snap_back",
-)  # fmt: skip
-"""Metrics of which a localized caption can have a map."""
-DEFAULT_MAPS = ("delta_s", "delta_h", "curvature")
 LARGEST_SIDE = 4096
 """Of a picture, in pixels."""
 TIMESTEP = 61
 """Default timestep to which images are noised; docs/methods.md compares others."""
-LEAST_STEPS = {"wen_5": 5, "dsm": 3, "anisotropy": 3}
-"""Least number of steps for detectors that use a step in the middle of the trajectory."""
-AT_FIRST_STEP = ("wen_first", "sharpness", "metric2", "anisotropy")
-"""Detectors that compare both branches at the first step."""
-WHEN_LOCALIZED = ("flipd", "flipd_null")
-"""Detectors that need products with the Jacobian: only localized captions have them."""
 SOURCES = ("generated", "image", "auto")
 """Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
-AT_IMAGE = (
-    "wen_first", "sharpness", "flipd", "flipd_null", "metric2", "bright_ending", "spread",
-    "delta_s", "delta_h", "curvature", "combined", "combined_s", "snap_back",
-)  # fmt: skip
-"""Detectors and maps that one noised image has; the others look at a trajectory."""
-ONLY_AT_IMAGE = ("snap_back",)
-"""Those that need the image itself."""
-OF_CAPTIONS = ("bright_ending", "combined")
-"""Those that look at a caption's tokens."""
-LOW_IS_SUSPICIOUS = ("flipd", "flipd_null", "tightness")
-"""Scores whose small scores point at memorization; of all others it is the large ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +55,8 @@ class ScanSpec:
         fdr: False-discovery rate over all captions of a run instead, or null. What may pass is
             localized; which of it does is settled when the p-values are known.
         store_image: Whether localized rows carry the generated picture.
-        detectors: Scores beside delta_s, from `DETECTORS`; the order does not matter.
-        maps: Metrics of which localized captions get maps, from `MAPS`; the same.
+        detectors: Scores beside delta_s, from `registry.detector_names`; the order does not matter.
+        maps: Metrics of which localized captions get maps, from `registry.MAPS`; the same.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -136,8 +111,10 @@ class ScanSpec:
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        object.__setattr__(self, "detectors", _chosen("detectors", self.detectors, DETECTORS))
-        object.__setattr__(self, "maps", _chosen("maps", self.maps, MAPS))
+        object.__setattr__(
+            self, "detectors", _chosen("detectors", self.detectors, registry.detector_names())
+        )
+        object.__setattr__(self, "maps", _chosen("maps", self.maps, tuple(MAPS)))
         self._check_size()
         self._check_methods()
         self._check_source()
@@ -160,16 +137,16 @@ class ScanSpec:
         """
         if not self.maps:
             raise ConfigError(f"maps must name at least one of {', '.join(MAPS)}")
-        sampled = () if self.source == "image" else (*self.detectors, *self.maps)
-        for name in sampled:
-            if self.steps < LEAST_STEPS.get(name, 1):
+        sampled = () if self.source == "image" else self.methods
+        for method in sampled:
+            if self.steps < method.least_steps:
                 raise ConfigError(
-                    f"{name} needs at least {LEAST_STEPS[name]} steps, got {self.steps}: raise "
-                    f"steps or leave {name} out"
+                    f"{method.name} needs at least {method.least_steps} steps, got {self.steps}: "
+                    f"raise steps or leave {method.name} out"
                 )
-        if self.localize == "none" and (asked := set(WHEN_LOCALIZED) & set(self.detectors)):
+        if self.localize == "none" and (late := self._names(Need.LOCALIZATION)):
             raise ConfigError(
-                f"{', '.join(sorted(asked))} must be of localized captions, got localize none: "
+                f"{', '.join(sorted(late))} must be of localized captions, got localize none: "
                 f"localize flagged or all, or leave it out"
             )
 
@@ -189,19 +166,20 @@ class ScanSpec:
                     "a threshold belongs to one source: scores of images and of samples differ in "
                     "scale; give source image or generated, or calibrations"
                 )
-            if set(self.maps) <= set(ONLY_AT_IMAGE):
+            if not existing((MAPS[name] for name in self.maps), "generated"):
                 raise ConfigError("maps must name one that samples without an image have, too")
             return
         if self.source == "image" and self.map_back:
             raise ConfigError("source image has one step: give a timestep instead of map_back")
-        for name in (*self.detectors, *self.maps):
-            if self.source == "image" and name not in AT_IMAGE:
-                raise ConfigError(
-                    f"{name} looks at a trajectory and source image has none: leave it out; it "
-                    f"has {', '.join(AT_IMAGE)}"
-                )
-            if self.source == "generated" and name in ONLY_AT_IMAGE:
-                raise ConfigError(f"{name} compares with the image: it needs source image or auto")
+        for name in self._names(Need.TRAJECTORY) if self.source == "image" else ():
+            every = (*registry.DETECTORS.values(), *MAPS.values())
+            usable = ", ".join(dict.fromkeys(existing(every, "image")))
+            raise ConfigError(
+                f"{name} looks at a trajectory and source image has none: leave it out; it has "
+                f"{usable}"
+            )
+        for name in self._names(Need.IMAGE) if self.source == "generated" else ():
+            raise ConfigError(f"{name} compares with the image: it needs source image or auto")
 
     def _check_without_captions(self) -> None:
         """Refuse what cannot be without captions.
@@ -211,9 +189,8 @@ class ScanSpec:
         """
         if self.source != "image":
             raise ConfigError(f"without captions only images can be scored, got {self.source}")
-        for name in (*self.detectors, *self.maps):
-            if name in OF_CAPTIONS:
-                raise ConfigError(f"{name} looks at the caption's tokens: leave it out")
+        for name in self._names(Need.CAPTION):
+            raise ConfigError(f"{name} looks at the caption's tokens: leave it out")
 
     def _check_screen(self) -> None:
         """Refuse a screen where there is nothing to screen from.
@@ -241,7 +218,7 @@ class ScanSpec:
         Raises:
             ConfigError: If something does.
         """
-        asked = [name for name in AT_FIRST_STEP if name in self.detectors]
+        asked = self._names(Need.FIRST_STEP)
         asked += ["screen"] if self.screen is not None else []
         if asked and not flow:
             raise ConfigError(
@@ -249,9 +226,8 @@ class ScanSpec:
                 f"(rescale_betas_zero_snr): the scores of all captions are equal there; leave out "
                 f"{', '.join(asked)}"
             )
-        looks = "anisotropy" in (*self.maps, *self.detectors)
-        third_is_first = looks and self.steps == LEAST_STEPS["anisotropy"]
-        if self.map_back == self.steps - 1 or third_is_first:
+        own = [method.step for method in self.methods]
+        if self.map_back == self.steps - 1 or -self.steps in own:
             reason = "a flow" if flow else "rescale_betas_zero_snr"
             raise ConfigError(
                 f"the maps are at the first step, where this model has no signal ({reason}): take "
@@ -268,9 +244,31 @@ class ScanSpec:
             return self
         return replace(
             self, source=source, **({"screen": None, "map_back": 0} if source == "image" else {}),
-            detectors=existing(self.detectors, source),
-            maps=existing(self.maps, source),
+            detectors=existing(map(registry.detector, self.detectors), source),
+            maps=existing((MAPS[name] for name in self.maps), source),
         )  # fmt: skip
+
+    @property
+    def methods(self) -> list[Method]:
+        """The detectors and maps that are asked for."""
+        return registry.asked(self.detectors, self.maps)
+
+    @property
+    def computed(self) -> list[Method]:
+        """Those of them that the scan computes: without localization there is no map."""
+        return registry.asked(self.detectors, () if self.localize == "none" else self.maps)
+
+    def needs(self, need: Need) -> bool:
+        """Return whether something that the scan computes has a need."""
+        return any(need in method.needs for method in self.computed)
+
+    @property
+    def late(self) -> list[str]:
+        """Names of the detectors that only localized captions have."""
+        return self._names(Need.LOCALIZATION)
+
+    def _names(self, need: Need) -> list[str]:
+        return [method.name for method in self.methods if need in method.needs]
 
     @property
     def candidate_rate(self) -> float:
@@ -280,7 +278,8 @@ class ScanSpec:
     def fingerprint(self) -> str:
         """Twelve hex digits that two specs share exactly when they ask for the same numbers.
 
-        Methods that are not asked for leave no trace in it.
+        Methods that are not asked for leave no trace in it. Of a detector of another distribution
+        it holds the distribution's version.
         """
         asked = asdict(self)
         if not self.detectors:
@@ -294,6 +293,8 @@ class ScanSpec:
             del asked["captions"]
         for name in self._without_effect():
             del asked[name]
+        if packages := registry.packages(self.detectors):
+            asked["packages"] = packages
         return _digest(asked)
 
     def score_fingerprint(self) -> str:
@@ -338,16 +339,6 @@ def run_id(model: str, spec: ScanSpec, calibration: str) -> str:
         calibration: The calibration's fingerprint, or ``""``.
     """
     return _digest({"model": model, "spec": spec.fingerprint(), "calibration": calibration})
-
-
-def existing(names: Sequence[str], source: str, *, captions: bool = True) -> tuple[str, ...]:
-    """Return the detectors or maps, of those named, that a scan of this source can have."""
-    known = tuple(name for name in names if source == "auto" or _exists(name, source))
-    return known if captions else tuple(name for name in known if name not in OF_CAPTIONS)
-
-
-def _exists(name: str, source: str) -> bool:
-    return name in AT_IMAGE if source == "image" else name not in ONLY_AT_IMAGE
 
 
 def _chosen(field: str, names: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from scanner.errors import ExitCode, ScannerError
+from scanner.methods import registry
 from scanner.records import RejectReason
+from scanner.results.schema import VIEWS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "scanner"
@@ -22,23 +24,28 @@ def generator():
     return module
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "exit codes",
-        "reject reasons",
-        "left out",
-        "decisions",
-        "command line",
-        "model families",
-        "refused models",
-    ],
-)
+TABLES = (
+    "exit codes", "reject reasons", "left out", "decisions", "command line", "model families",
+    "refused models", "detectors", "maps", "views", *(f"schema {v}" for v in VIEWS)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
 def test_a_table_in_the_documentation_is_the_one_in_the_code(name):
     docs = generator()
     page, table = docs.TABLES[name]
     text = page.read_text(encoding="utf-8")
     assert text == docs.replaced(text, name, table()), "run: python docs/generate.py"
+
+
+def test_every_generated_table_is_tested():
+    assert set(generator().TABLES) == set(TABLES)
+
+
+def test_every_method_has_its_line():
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    for name in (*registry.DETECTORS, *registry.MAPS):
+        assert f"\n| `{name}` |" in page
 
 
 def test_a_page_without_a_place_for_its_table_is_an_error():

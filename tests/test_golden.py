@@ -95,7 +95,8 @@ def test_an_audit_goes_on_where_the_earlier_version_ended(golden):
 
 def specs():
     """Specs of all kinds, by a name for the test."""
-    from scanner.spec import DETECTORS, MAPS, ScanSpec
+    from scanner.methods.registry import DETECTORS, MAPS
+    from scanner.spec import ScanSpec
 
     return {
         "default": ScanSpec(),

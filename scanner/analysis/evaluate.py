@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from scanner.analysis import overlap
 from scanner.analysis.detection import RATES, detection_row, is_resolved, tpr_name
-from scanner.analysis.query import COLUMNS, connect
+from scanner.analysis.query import connect
 from scanner.analysis.truth import Truth, truths
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
+from scanner.methods import registry
 from scanner.results.folder import Results
-from scanner.spec import LOW_IS_SUSPICIOUS
+from scanner.results.schema import VIEWS
 from scanner.text import aligned
 
 Prepare = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -143,7 +144,7 @@ def evaluate(
             "truth_captions_without_score_row": len(missing),
             "of_these_rejected": len(missing & rejected),
         }
-        found = Evaluation(run, counts)
+        found = Evaluation(run, counts, notes=_not_installed(results, run))
         _detect(found, names, [(truth[sha], row) for sha, row in known.items()], bootstrap, seed)
         _localize(found, con, truth, partial(mean_filtered, side=smooth))
     if missing or counts["captions_without_truth"]:
@@ -162,7 +163,7 @@ def captions(
         con: The results.
         first_seed: Whether the last column is delta_s under the first of several seeds alone.
     """
-    fixed = {column.split()[0] for column in COLUMNS["scores"].split(", ")} - {"delta_s", "screen"}
+    fixed = set(VIEWS["scores"].names) - {"delta_s", "screen"}
     names = [
         name
         for name, kind, *_ in con.execute("DESCRIBE scores").fetchall()
@@ -192,6 +193,17 @@ def captions(
     return names, rows
 
 
+def _not_installed(results: Results, run: str) -> list[str]:
+    """Return a note for each detector of a run whose distribution is not here."""
+    asked = (results.read_run(run).get("spec") or {}).get("detectors") or ()
+    return [
+        f"{name} is of no distribution that is installed here: it is read as suspicious where it "
+        f"is high"
+        for name in asked
+        if name not in registry.detector_names()
+    ]
+
+
 def _opponents(kinds: Sequence[str]) -> dict[str, set[str]]:
     """Return the sets of negatives that are looked at, by name."""
     every = set(kinds)
@@ -217,7 +229,7 @@ def _detect(
             found.notes.append(
                 f"{name} is there for {len(scored)} of {len(pairs)} captions: its rows are of these"
             )
-        sign = -1 if name in LOW_IS_SUSPICIOUS else 1
+        sign = -1 if registry.low_is_suspicious(name) else 1
         if sign < 0:
             found.notes.append(f"{name} is suspicious where it is low, and is read that way")
         for against, kinds in opponents.items():

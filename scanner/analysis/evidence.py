@@ -34,7 +34,7 @@ ORDER BY bool_or(named) DESC, bool_or(flagged) DESC NULLS LAST, avg(delta_s) DES
 """Of a caption's images the one that is named, or the worst."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One caption under its most suspicious localized seed.
 
@@ -121,9 +121,10 @@ def gather(
         if training is not None and maps:
             training = pictures.centred(training, next(iter(maps.values())).shape)
     return Evidence(
-        caption or "", sha, sample["shard"], sample["key"], seed, delta_s, p_value, flagged,
-        training, generated, maps, masks.get("delta_h", masks.get("delta_s")), truth, label,
-        words, nearest, at_image=scored is not None,
+        caption=caption or "", caption_sha256=sha, shard=sample["shard"], key=sample["key"],
+        seed=seed, delta_s=delta_s, p_value=p_value, flagged=flagged, training=training,
+        generated=generated, maps=maps, mask=masks.get("delta_h", masks.get("delta_s")),
+        truth=truth, label=label, comparisons=words, nearest=nearest, at_image=scored is not None,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from scanner.records import identity_of
 from scanner.results.folder import Results
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A flagged caption, or a caption with an image that is flagged.
 

@@ -24,6 +24,7 @@ from scanner.analysis.fdr import FdrCutoff, apply_cutoff, fdr_cutoffs
 from scanner.analysis.output import CELLS, execute, write_parquet, write_text
 from scanner.analysis.views import VIEWS
 from scanner.errors import ConfigError, ResultsError
+from scanner.results import schema
 from scanner.results.folder import Part, Results
 from scanner.results.stores import ObjectStore
 
@@ -31,23 +32,6 @@ FORMATS = ("table", "csv", "json", "parquet")
 MEMORY_LIMIT = "4GB"
 TEMPORARY_LIMIT = "16GB"
 MAX_THREADS = 8
-
-COLUMNS = {
-    "scores": "run VARCHAR, shard VARCHAR, key VARCHAR, caption VARCHAR, caption_sha256 VARCHAR, "
-    "url VARCHAR, seed BIGINT, stage VARCHAR, screen DOUBLE, delta_s DOUBLE, p_value DOUBLE, "
-    "flagged BOOLEAN, p_kind VARCHAR, seed_p_value DOUBLE, increments FLOAT[], "
-    "image_sha256 VARCHAR, snap_back DOUBLE",
-    "masks": "run VARCHAR, shard VARCHAR, key VARCHAR, caption_sha256 VARCHAR, seed BIGINT, "
-    "metric VARCHAR, baseline VARCHAR, height INTEGER, width INTEGER, threshold DOUBLE, "
-    "mask INTEGER[], area DOUBLE, heatmap BLOB, sigma DOUBLE, image BLOB, match VARCHAR, "
-    "match_mse DOUBLE, mse_inside DOUBLE, mse_outside DOUBLE, tiled_l2 DOUBLE, tightness DOUBLE, "
-    "image_sha256 VARCHAR, pinned VARCHAR, snap_inside DOUBLE, snap_outside DOUBLE",
-    "rejects": "run VARCHAR, shard VARCHAR, key VARCHAR, reason VARCHAR, detail VARCHAR, "
-    "caption_sha256 VARCHAR",
-    "retrieved": "run VARCHAR, caption_sha256 VARCHAR, seed BIGINT, rank INTEGER, shard VARCHAR, "
-    "key VARCHAR, own BOOLEAN, match VARCHAR, mse DOUBLE, tiled_l2 DOUBLE",
-}
-"""Columns that a table has whatever its files hold."""
 
 Spans = list[tuple[int, int]]
 """First row and last, of the rows of a file that count; none stands for all."""
@@ -296,8 +280,8 @@ def quoted(text: str) -> str:
 
 def _source(table: str, files: Sequence[tuple[str, Spans]]) -> str:
     """Return the rows of a table as a query: whole files together, others by their spans."""
-    columns = [column.split(" ", 1) for column in COLUMNS[table].split(", ")]
-    nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in columns)
+    columns = schema.VIEWS[table].columns  # there whatever the files hold
+    nulls = ", ".join(f"CAST(NULL AS {c.kind.value}) AS {c.name}" for c in columns)
     found = list[str]()
     if whole := [quoted(path) for path, spans in files if not spans]:
         listed = ", ".join(whole)
@@ -325,16 +309,18 @@ def _spans(part: Part) -> Spans:
 
 
 def _runs(records: Mapping[str, dict[str, Any]], found: Mapping[str, FdrCutoff]) -> str:
-    names, rows = ("run", "started", "status", "model", "record", "fdr", "cutoff"), []
+    columns, rows = schema.RUNS.columns, []
     for run, record in records.items():
         rate = (found[run].rate, found[run].cutoff) if run in found else (None, None)
-        cells = (run, record.get("started"), record.get("status"), model_of(record), record, *rate)
-        rows.append(f"({', '.join(_cell(cell) for cell in cells)})")
-    body = ", ".join(rows) or f"({', '.join(['NULL'] * len(names))})"
-    kinds = {"fdr": "DOUBLE", "cutoff": "DOUBLE"}
-    casts = ", ".join(f"CAST({c} AS {kinds.get(c, 'VARCHAR')}) AS {c}" for c in names)
-    where = "" if rows else " WHERE false"
-    return f"SELECT {casts} FROM (VALUES {body}) AS r({', '.join(names)}){where}"  # noqa: S608
+        cells: dict[str, object] = {
+            "run": run, "started": record.get("started"), "status": record.get("status"),
+            "model": model_of(record), "record": record, "fdr": rate[0], "cutoff": rate[1],
+        }  # fmt: skip
+        rows.append(f"({', '.join(_cell(cells[c.name]) for c in columns)})")
+    body = ", ".join(rows) or f"({', '.join(['NULL'] * len(columns))})"
+    casts = ", ".join(f"CAST({c.name} AS {c.kind.value}) AS {c.name}" for c in columns)
+    where, names = "" if rows else " WHERE false", ", ".join(schema.RUNS.names)
+    return f"SELECT {casts} FROM (VALUES {body}) AS r({names}){where}"  # noqa: S608
 
 
 def _cell(value: object) -> str:

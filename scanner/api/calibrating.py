@@ -19,9 +19,11 @@ from scanner.api.settings import ScoreSettings, spec_of, with_settings
 from scanner.engine import driver
 from scanner.engine.job import Job, Resources, Summary
 from scanner.errors import ConfigError, IncompleteError
+from scanner.methods import registry
+from scanner.methods.declaration import existing
 from scanner.results.folder import Results
 from scanner.shards import reading
-from scanner.spec import ScanSpec, existing
+from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
 ALL_SCREENED = 1e30
@@ -81,7 +83,7 @@ def null_spec(spec: ScanSpec, *, with_screen: bool = False) -> ScanSpec:
     detectors = ("increment", *(("wen_first",) if with_screen else ()))
     return replace(
         spec, localize="all", store_image=False, threshold=None, pixel_threshold=None, screen=None,
-        detectors=existing(detectors, spec.source),
+        detectors=existing(map(registry.detector, detectors), spec.source),
     )  # fmt: skip
 
 

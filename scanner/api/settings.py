@@ -7,7 +7,9 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
 
 from scanner.api.models import Model
 from scanner.errors import ConfigError
-from scanner.spec import DEFAULT_MAPS, ONLY_AT_IMAGE, ScanSpec, existing
+from scanner.methods import registry
+from scanner.methods.declaration import existing
+from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
 P = ParamSpec("P")
@@ -27,8 +29,9 @@ class ScoreSettings(TypedDict, total=False):
         map_back: How many steps before the last the maps are taken; 0.
         probes: Jacobian products per map and branch; 16.
         probe_design: ``structured``, or ``rademacher`` as in Hutchinson (1990); ``structured``.
-        detectors: Further scores, names of `scanner.spec.DETECTORS`; none.
-        maps: Which maps localized captions get, of `scanner.spec.MAPS`; Δh and Δs among them.
+        detectors: Further scores, names of `scanner.methods.registry.detector_names`; none.
+        maps: Which maps localized captions get, of `scanner.methods.registry.MAPS`; Δh and Δs
+            among them.
         localize: Which captions get maps: ``all``, ``flagged`` or ``none``.
         fpr: False-positive rate at which a calibration flags, 0 to 1; 0.01.
         threshold: Flag above this Δs instead.
@@ -76,7 +79,7 @@ def spec_of(
     if unknown := sorted(set(settings) - set(ScoreSettings.__annotations__)):
         raise TypeError(f"unexpected keyword argument {', '.join(map(repr, unknown))}")
     asked: dict[str, Any] = {"localize": "all", "source": source, "captions": captions}
-    asked["maps"] = existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source, captions=captions)
+    asked["maps"] = existing(registry.USUAL_MAPS, source, captions=captions)
     if calibration is not None:
         kept = calibration.settings
         asked |= {name: kept[name] for name in _FROM_CALIBRATION if name in kept}

@@ -8,7 +8,7 @@ from torch import Tensor
 from scanner.models.base import Denoiser, Level
 from scanner.numerics import maps
 from scanner.scan import stages
-from scanner.scan.methods import Setting
+from scanner.scan.setting import TrajectorySetting
 from scanner.scan.stages import Branches, Draw
 from scanner.spec import ScanSpec
 
@@ -60,7 +60,7 @@ def profile(
 
 
 def _measured(
-    setting: Setting, level: Level, pair: Tensor, vectors: Tensor
+    setting: TrajectorySetting, level: Level, pair: Tensor, vectors: Tensor
 ) -> tuple[Branches, Tensor]:
     """Evaluate both branches once, and return the diagonals of their Jacobians beside them."""
     kept: list[Branches] = []

@@ -15,7 +15,7 @@ import typer
 
 from scanner.cli import options, progress
 from scanner.errors import ExitCode, ScannerError
-from scanner.spec import DETECTORS, MAPS
+from scanner.methods import Need, registry
 
 LOW_DISK, LOW_MEMORY = 5 << 30, 4 << 30
 EXTRAS = {"s3fs": "s3", "gcsfs": "gcs", "aiohttp": "http"}
@@ -101,11 +101,11 @@ def inspect(
     over = overlay(lora or (), weights)
     over.refuse()
     found = describe(model, local_device(device), dtype, size, over)
-    without = () if found.attends else ("bright_ending", "combined")
-    without += () if found.has_middle else ("spread",)
+    parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}
+    lacking = {need for need, is_there in parts.items() if not is_there}
     methods = {
-        "detectors": [name for name in DETECTORS if name not in without],
-        "maps": [name for name in MAPS if name not in without],
+        kind: [name for name, method in known.items() if not lacking & method.needs]
+        for kind, known in (("detectors", registry.DETECTORS), ("maps", registry.MAPS))
     }
     if as_json:
         progress.say(json.dumps(asdict(found) | methods))
@@ -142,7 +142,7 @@ def _products(channels: int, token_side: int) -> str:
     """Return how many products a map and branch takes by default, and why."""
     from scanner.models.limits import Limits
 
-    has = Limits(1, attends=False, has_middle=False, channels=channels, token_side=token_side)
+    has = Limits(1, has=frozenset(), channels=channels, token_side=token_side)
     tokens = f", tokens of {token_side} x {token_side} positions" if token_side > 1 else ""
     return f"{has.probes('structured')}: {channels} channels{tokens}"
 

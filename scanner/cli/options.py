@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,20 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from scanner.errors import ConfigError
+from scanner.methods import registry
+from scanner.methods.declaration import existing
+from scanner.methods.registry import DEFAULT_MAPS, MAPS
 from scanner.models import located
 from scanner.spec import (
-    DEFAULT_MAPS,
-    DETECTORS,
     DEVICES,
     DTYPES,
     LOCALIZE,
-    MAPS,
-    ONLY_AT_IMAGE,
     PROBE_DESIGNS,
     SOURCES,
     TIMESTEP,
     ScanSpec,
-    existing,
 )
 
 OF_MODEL, OF_SCORES, OF_MAPS = "Model", "Scores", "Maps"
@@ -148,7 +146,7 @@ Detectors = Annotated[
     str,
     typer.Option(
         help="Further scores, a column each, comma-separated: `none`, `all`, or among "
-        + ", ".join(DETECTORS),
+        + ", ".join(registry.detector_names()),
         rich_help_panel=OF_SCORES,
     ),
 ]
@@ -477,26 +475,47 @@ def rates(
     return 0.01 if fpr is None else fpr, fdr
 
 
-def names(
-    text: str, every: tuple[str, ...], source: str = "generated", *, captions: bool = True
-) -> tuple[str, ...]:
-    """Return the names of a comma-separated list.
+def detectors(text: str, source: str = "generated", *, captions: bool = True) -> tuple[str, ...]:
+    """Return the detectors of a comma-separated list.
 
     ``all`` is a word for every name that exists at a source of scores, with captions or without;
-    ``default``, of maps, for the usual ones. Both may stand among names. ``none`` stands alone.
-    Whether other names are known is for the spec to say.
+    it may stand among names. ``none`` stands alone. Whether other names are known is for the spec
+    to say.
+
+    Raises:
+        ConfigError: If ``none`` stands beside a name, or ``all`` includes a detector of a
+            distribution that is broken.
+    """
+    return _names(text, lambda: _existing(registry.detector_names(), source, captions=captions))
+
+
+def maps(text: str, source: str = "generated", *, captions: bool = True) -> tuple[str, ...]:
+    """Return the maps of a comma-separated list, as `detectors`; ``default`` is another word.
 
     Raises:
         ConfigError: If ``none`` stands beside a name.
     """
+    return _names(
+        text, lambda: existing(MAPS.values(), source, captions=captions),
+        default=existing(registry.USUAL_MAPS, source),
+    )  # fmt: skip
+
+
+def _existing(names: Sequence[str], source: str, *, captions: bool) -> tuple[str, ...]:
+    return existing(map(registry.detector, names), source, captions=captions)
+
+
+def _names(
+    text: str, every: Callable[[], tuple[str, ...]], default: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if "none" in parts:
         if len(parts) > 1:
             raise ConfigError(f"none and other names exclude each other, got {text!r}")
         return ()
-    words = {"all": existing(every, source, captions=captions)}
-    if every == MAPS:
-        words["default"] = existing((*DEFAULT_MAPS, *ONLY_AT_IMAGE), source)
+    words = {} if default is None else {"default": default}
+    if "all" in parts:
+        words["all"] = every()
     listed = (name for part in parts for name in words.get(part, (part,)))
     return tuple(dict.fromkeys(listed))
 

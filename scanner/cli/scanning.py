@@ -11,7 +11,7 @@ import typer
 from scanner import files
 from scanner.cli import error_rates, options, progress, settings
 from scanner.errors import ConfigError, IncompleteError
-from scanner.spec import DETECTORS, MAPS, TIMESTEP, ScanSpec
+from scanner.spec import TIMESTEP, ScanSpec
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
@@ -243,8 +243,8 @@ def job_of(
         pixel_threshold=asked["pixel_threshold"],
         fpr=fpr,
         fdr=fdr,
-        detectors=options.names(
-            asked["detectors"], DETECTORS, asked["source"], captions=asked["captions"]
+        detectors=options.detectors(
+            asked["detectors"], asked["source"], captions=asked["captions"]
         ),
         screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
@@ -280,7 +280,7 @@ def _spec(asked: dict[str, Any], **more: Any) -> ScanSpec:
         "steps", "map_back", "guidance_scale", "probe_design", "dtype", "source", "timestep",
         "captions", "size",
     )  # fmt: skip
-    maps = options.names(asked["maps"], MAPS, asked["source"], captions=asked["captions"])
+    maps = options.maps(asked["maps"], asked["source"], captions=asked["captions"])
     return ScanSpec(
         seeds=tuple(range(asked["seeds"])),
         maps=maps,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from scanner import models
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
+from scanner.methods import registry
 from scanner.models.levels import SchedulerConfig
 from scanner.models.limits import limits, refuse_baseline
 from scanner.spec import run_id
@@ -76,33 +77,22 @@ def refuse(job: Job) -> None:
     Raises:
         ConfigError: If it cannot.
     """
-    spec, has = job.spec, limits(job.model)
-    if spec.source != "image" and spec.steps > has.timesteps:
+    spec, model = job.spec, limits(job.model)
+    if spec.source != "image" and spec.steps > model.timesteps:
         raise ConfigError(
-            f"steps must be at most {has.timesteps}, the training timesteps of {job.model}, got "
+            f"steps must be at most {model.timesteps}, the training timesteps of {job.model}, got "
             f"{spec.steps}"
         )
-    if spec.source != "generated" and spec.timestep >= has.timesteps:
+    if spec.source != "generated" and spec.timestep >= model.timesteps:
         raise ConfigError(
-            f"timestep must be from 0 to {has.timesteps - 1}, the training timesteps of "
+            f"timestep must be from 0 to {model.timesteps - 1}, the training timesteps of "
             f"{job.model}, got {spec.timestep}"
         )
-    if has.scheduler is not None:
-        _refuse_levels(job, has.scheduler)
-    if has.is_flow:
+    if model.scheduler is not None:
+        _refuse_levels(job, model.scheduler)
+    if model.is_flow:
         _refuse_flow(job)
-    if not (has.attends and has.has_middle):
-        from scanner.scan import methods  # takes torch
-
-        if methods.needs_attention(spec) and not has.attends:
-            raise ConfigError(
-                f"bright_ending and combined need a network with cross attention in its down "
-                f"blocks; {job.model} has none: leave them out"
-            )
-        if methods.needs_bottleneck(spec) and not has.has_middle:
-            raise ConfigError(
-                f"spread needs a network with a middle block; {job.model} has none: leave it out"
-            )
+    registry.refuse_network(spec.computed, model.has, job.model)
     if job.overlay and job.model == models.GAUSSIAN:
         raise ConfigError("--lora and --weights need a diffusers pipeline under them")
     job.overlay.refuse()

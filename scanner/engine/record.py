@@ -12,6 +12,7 @@ import scanner
 from scanner.engine.job import Job, Summary
 from scanner.engine.worker import ActorInfo, ActorUsage
 from scanner.errors import LeaseError, ResultsError
+from scanner.methods import registry
 from scanner.results import coverage
 from scanner.results.folder import Results
 
@@ -35,7 +36,7 @@ class RunRecord:
     def __init__(self, results: Results, summary: Summary, content: dict[str, Any]) -> None:
         self.summary, self.actors = summary, list[tuple[ActorInfo, ActorUsage]]()
         self.chunk_size: int = content["config"]["chunk_size"]
-        self.identity: dict[str, str] = content["identity"]
+        self.identity: dict[str, Any] = content["identity"]
         self._results, self._content = results, content
         self._committed = coverage.recorded(content) or {}
         self._earlier_seconds: float = content["timings"]["total_seconds"]
@@ -62,10 +63,13 @@ class RunRecord:
         spec = config.pop("spec")
         kept = before.get("config") or {}
         config["chunk_size"] = kept.get("chunk_size", config["chunk_size"])
-        identity = {
+        identity: dict[str, Any] = {
             "model": model, "spec": job.spec.fingerprint(),
             "scores": job.spec.score_fingerprint(), "calibration": calibration,
         }  # fmt: skip
+        packages = registry.packages(job.spec.detectors)
+        if packages:
+            identity["packages"] = packages
         content = {
             "run": run, "status": "running", "identity": identity, "spec": spec,
             "config": config, "versions": _versions(),

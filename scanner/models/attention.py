@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.numerics.detectors import attention_to
 
 
@@ -17,19 +17,22 @@ def finest_cross_attention(unet: UNet2DConditionModel) -> list[Attention]:
     """Return the cross-attention layers of the first down block that has any.
 
     Down blocks only get coarser, so these have the highest resolution on the way down: 64 x 64
-    in Stable Diffusion 1 and 2, in two layers.
-
-    Raises:
-        ConfigError: If no down block has one.
+    in Stable Diffusion 1 and 2, in two layers. Empty if no down block has one.
     """
     for block in unet.down_blocks:
         layers = [m for m in block.modules() if isinstance(m, Attention) and m.is_cross_attention]
         if layers:
             return layers
-    raise ConfigError(
-        "bright_ending and combined need a network with cross attention in its down blocks; this "
-        "one has none: leave them out"
-    )
+    return []
+
+
+def network_parts(unet: UNet2DConditionModel) -> frozenset[Need]:
+    """Return what a U-Net has for methods that look inside it."""
+    parts = {
+        Need.CROSS_ATTENTION: bool(finest_cross_attention(unet)),
+        Need.MIDDLE_BLOCK: unet.mid_block is not None,
+    }
+    return frozenset(need for need, is_there in parts.items() if is_there)
 
 
 @contextmanager
@@ -48,19 +51,19 @@ def record_attention(unet: UNet2DConditionModel, tokens: Tensor) -> Iterator[lis
         averaged.
 
     Raises:
-        ConfigError: If the network has no such layer.
+        ValueError: If the network has no such layer.
     """
     seen: list[Tensor] = []
+    layers = finest_cross_attention(unet)
+    if not layers:
+        raise ValueError("the network has no cross attention in its down blocks")
 
     def look(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden = args[0] if args else kwargs["hidden_states"]
         states = args[1] if len(args) > 1 else kwargs["encoder_hidden_states"]
         seen.append(_attention(layer, hidden[: len(tokens)], states[: len(tokens)], tokens))
 
-    hooks = [
-        layer.register_forward_pre_hook(look, with_kwargs=True)
-        for layer in finest_cross_attention(unet)
-    ]
+    hooks = [layer.register_forward_pre_hook(look, with_kwargs=True) for layer in layers]
     try:
         yield seen
     finally:

@@ -7,10 +7,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from scanner.methods import Need
+from scanner.methods.observing import Level
 from scanner.numerics.schedule import Prediction, Schedule
-
-Level = tuple[float, float, float]
-"""Timestep, alpha and sigma."""
 
 
 class Denoiser(Protocol):
@@ -26,6 +25,8 @@ class Denoiser(Protocol):
     """Height and width of a picture."""
     device: torch.device
     """Device of the latents."""
+    has: frozenset[Need]
+    """What of `scanner.methods.declaration.OF_NETWORK` it has, for methods that look inside."""
 
     def schedule(self, steps: int) -> Schedule:
         """Return the noise levels that the sampler of so many steps visits."""

@@ -7,13 +7,11 @@ from typing import Any
 import torch
 
 from scanner import models
-from scanner.errors import ConfigError
-from scanner.models import attention
+from scanner.methods import Need
 from scanner.models.base import Denoiser, Level
 from scanner.models.diffusion import Diffusion
 from scanner.models.limits import limits
 from scanner.models.overlay import Overlay, layers_of
-from scanner.models.unet import UNetDiffusion
 
 SECONDS = 2.0
 """Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
@@ -44,8 +42,8 @@ class Description:
         null: What its unconditional branch is.
         token_side: Side of the square of latent positions that share a token of its network.
         note: What its results mean beside others', or ``""``.
-        attends: Whether it has cross attention, which Bright Ending needs.
-        has_middle: Whether it has a middle block, which ``spread`` needs.
+        attends: Whether it has cross attention.
+        has_middle: Whether it has a middle block.
         device: Where the evaluation ran.
         bytes: Of the weights there.
         seconds: For one evaluation of one sample, the best of those that two seconds hold.
@@ -106,7 +104,9 @@ def describe(
         model=model, family=type(denoiser).__name__, fingerprint=models.fingerprint(model, overlay),
         latent=denoiser.latent_shape, image=(picture.shape[1], picture.shape[2]),
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
-        seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps), **_inside(denoiser),
+        seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps),
+        attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
+        **_inside(denoiser),
     )  # fmt: skip
 
 
@@ -143,8 +143,8 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
     if not isinstance(denoiser, Diffusion):
         return {
             "kin": "a closed form", "prediction": "the score itself", "vae_scale": None,
-            "text_encoder": "", "parameters": {}, "attends": False, "has_middle": False,
-            "bytes": 0, "over": "", "null": "the empty caption", "token_side": 1, "note": "",
+            "text_encoder": "", "parameters": {}, "bytes": 0, "over": "",
+            "null": "the empty caption", "token_side": 1, "note": "",
         }  # fmt: skip
     family = denoiser.family
     weights = {name: list(part.parameters()) for name, part in denoiser.modules().items()}
@@ -154,8 +154,6 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
         "vae_scale": denoiser.autoencoder.scale,
         "text_encoder": _text_encoders(denoiser),
         "parameters": {name: sum(p.numel() for p in each) for name, each in weights.items()},
-        "attends": _attends(denoiser),
-        "has_middle": getattr(denoiser.network, "mid_block", None) is not None,
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),
         "over": _over(denoiser),
         "null": family.null,
@@ -170,15 +168,6 @@ def _over(denoiser: Diffusion) -> str:
     said = [f"{lora.file} x {lora.scale:g}, {len(layers_of(lora.file))} layers, all loaded"
             for lora in over.loras]  # fmt: skip
     return "; ".join([*said, *([over.weights] if over.weights else [])])
-
-
-def _attends(denoiser: Diffusion) -> bool:
-    if not isinstance(denoiser, UNetDiffusion):
-        return False
-    try:
-        return bool(attention.finest_cross_attention(denoiser.network))
-    except ConfigError:
-        return False
 
 
 def _text_encoders(denoiser: Diffusion) -> str:

@@ -14,6 +14,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
 from scanner.models.conditions import ENCODERS, Grid
@@ -54,6 +55,7 @@ class Diffusion:
         if isinstance(self.network, nn.Module) and family.network == "unet":
             self.network.to(memory_format=torch.channels_last)
         self._shape(side)
+        self.has = self._network_parts()
         self.to(device)
 
     def _read_scheduler(self, scheduler: Any) -> None:
@@ -89,6 +91,10 @@ class Diffusion:
             sides = (own, own) if isinstance(own, int) else (int(own[0]), int(own[1]))
         self.latent_shape = (channels, sides[0], sides[1])
         self.picture_size = (sides[0] * factor, sides[1] * factor)
+
+    def _network_parts(self) -> frozenset[Need]:
+        """Return what the network has for methods that look inside it."""
+        return frozenset()
 
     @property
     def token_side(self) -> int:

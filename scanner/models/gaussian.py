@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scanner.methods import Need
 from scanner.models.base import Level
 from scanner.models.limits import GAUSSIAN_TIMESTEPS
 from scanner.numerics.schedule import Prediction, Schedule
@@ -22,6 +23,7 @@ class Gaussian:
 
     latent_shape: tuple[int, int, int] = (4, 8, 8)
     picture_size: tuple[int, int] = (32, 32)
+    has: frozenset[Need] = frozenset()
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)

@@ -9,6 +9,7 @@ from typing import Any
 
 from scanner import models
 from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.models.configs import read_config
 from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig
@@ -37,8 +38,7 @@ class Limits:
     Attributes:
         timesteps: How many training timesteps it has. No sampler has more steps, and an image is
             noised to one of them.
-        attends: Whether its down blocks have cross attention over text.
-        has_middle: Whether it has a middle block.
+        has: What its network has for methods that look inside it.
         scheduler: What its scheduler says; null of a flow, and of a model without one.
         is_flow: Whether it is a flow: its first step holds no signal, and timestep t is the
             level ``sigma = t / timesteps``.
@@ -47,8 +47,7 @@ class Limits:
     """
 
     timesteps: int
-    attends: bool
-    has_middle: bool
+    has: frozenset[Need]
     scheduler: SchedulerConfig | None = None
     is_flow: bool = False
     channels: int = 4
@@ -104,7 +103,7 @@ def limits(model: str) -> Limits:
         ConfigError: If it is not there, or of a class that memscan does not know.
     """
     if model == models.GAUSSIAN:
-        return Limits(GAUSSIAN_TIMESTEPS, attends=False, has_middle=False)
+        return Limits(GAUSSIAN_TIMESTEPS, has=frozenset())
     family, _ = opened(model)
     folder = models.folder_of(model)
     network = read_config(model, folder / family.network / "config.json")
@@ -112,13 +111,15 @@ def limits(model: str) -> Limits:
         return _of_flow(model, family, network)
     scheduler = SchedulerConfig.of(scheduler_of(model))
     blocks = network.get("down_block_types", ("CrossAttnDownBlock2D",))
-    is_unet = family.network == "unet"
     middle = network.get("mid_block_type", "UNetMidBlock2DCrossAttn")
+    parts = {
+        Need.CROSS_ATTENTION: family.attends and any("CrossAttn" in str(b) for b in blocks),
+        Need.MIDDLE_BLOCK: family.network == "unet" and middle is not None,
+    }
     channels, token_side = _tokens(family, network)
     return Limits(
         timesteps=scheduler.timesteps,
-        attends=family.attends and any("CrossAttn" in str(block) for block in blocks),
-        has_middle=is_unet and middle is not None,
+        has=frozenset(need for need, is_there in parts.items() if is_there),
         scheduler=scheduler,
         channels=channels,
         token_side=token_side,
@@ -191,9 +192,8 @@ def _of_flow(model: str, family: Family, network: Mapping[str, Any]) -> Limits:
     timesteps = int(config.get("num_train_timesteps", 1000))
     channels, token_side = _tokens(family, network)
     return Limits(
-        timesteps, attends=False, has_middle=False, is_flow=True, channels=channels,
-        token_side=token_side,
-    )  # fmt: skip
+        timesteps, has=frozenset(), is_flow=True, channels=channels, token_side=token_side
+    )
 
 
 def _tokens(family: Family, network: Mapping[str, Any]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.models import attention
 from scanner.models.conditions import tokens_of
 from scanner.models.diffusion import Diffusion
@@ -15,6 +15,9 @@ from scanner.models.diffusion import Diffusion
 
 class UNetDiffusion(Diffusion):
     """One whose network is a U-Net with cross attention and a middle block."""
+
+    def _network_parts(self) -> frozenset[Need]:
+        return attention.network_parts(self.network)
 
     def _around(self, x: Tensor) -> AbstractContextManager[None]:
         """Hand norms contiguous inputs where a tangent comes along."""
@@ -49,10 +52,10 @@ class UNetDiffusion(Diffusion):
         """Collect what the U-Net's middle block gives in every evaluation inside.
 
         Raises:
-            ConfigError: If it has no middle block.
+            ValueError: If it has no middle block; `has` says so before.
         """
         if self.network.mid_block is None:
-            raise ConfigError("spread needs a network with a middle block: leave it out")
+            raise ValueError("the network has no middle block")
         seen: list[Tensor] = []
         hook = self.network.mid_block.register_forward_hook(
             lambda _, inputs, output: seen.append(output.detach())

@@ -25,7 +25,7 @@ from scanner.planning import speed
 from scanner.planning.caption_hashes import REJECTED, DistinctCounter, ShardHashes, hash_captions
 from scanner.planning.speed import Speed
 from scanner.results.folder import Results
-from scanner.scan import methods
+from scanner.scan import cost
 from scanner.spec import ScanSpec
 from scanner.statistics import calibration
 
@@ -251,9 +251,9 @@ def _measured(job: Job, device: str) -> tuple[Speed, int]:
 def _cost_of(done: Forecast, job: Job, channels: int, flagged: float | None) -> None:
     """Fill in evaluations and hours."""
     spec, has_baseline = job.spec, job.baseline is not None
-    probes = methods.probes_taken(spec, channels)
-    detection = methods.evaluations(spec, localized=False, probes=probes)
-    whole = methods.evaluations(spec, localized=True, probes=probes, baseline=has_baseline)
+    probes = cost.probes_taken(spec, channels)
+    detection = cost.evaluations(spec, localized=False, probes=probes)
+    whole = cost.evaluations(spec, localized=True, probes=probes, baseline=has_baseline)
     done.draws, done.flagged_share = done.distinct * len(spec.seeds), _share(job, flagged)
     localized = round(done.draws * done.flagged_share)
     done.detection = {name: round(n * done.draws) for name, n in detection.items()}
@@ -265,10 +265,10 @@ def _cost_of(done: Forecast, job: Job, channels: int, flagged: float | None) -> 
     if done.speed is None:
         return
     # A tangent goes along with a forward pass and about doubles it.
-    cost = {"forward": done.speed.forward, "jvp": done.speed.forward, "vjp": done.speed.vjp}
+    seconds = {"forward": done.speed.forward, "jvp": done.speed.forward, "vjp": done.speed.vjp}
     both = Counter(done.detection)
     both.update(done.localization)
-    done.hours = sum(cost[name] * n for name, n in both.items()) / 3600
+    done.hours = sum(seconds[name] * n for name, n in both.items()) / 3600
 
 
 def _passing(job: Job) -> float:

@@ -17,8 +17,8 @@ from scanner.analysis.truth import Truth, truths
 from scanner.choose.ranking import Choice
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
+from scanner.methods import registry
 from scanner.results.folder import Results
-from scanner.spec import LOW_IS_SUSPICIOUS
 from scanner.text import cut, printable
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _scores(
         raise ConfigError("no caption of this run is in the truth: is it the truth of this corpus?")
     found = {}
     for column, name in enumerate(names, 2):
-        sign = -1 if name in LOW_IS_SUSPICIOUS else 1
+        sign = -1 if registry.low_is_suspicious(name) else 1
         rows = [(truth[row[0]], row[column]) for row in known]
         pairs = [(t, sign * s) for t, s in rows if s is not None and np.isfinite(s)]
         if pairs:
@@ -162,7 +162,9 @@ def _distributions(scores: dict[str, list[tuple[Truth, float]]]) -> "Figure":
         everything = np.array([s for _, s in pairs])
         if (everything > 0).all():
             _log_axis(axis)
-        axis.set_title(name + (" (negated)" if name in LOW_IS_SUSPICIOUS else ""), fontsize=10)
+        axis.set_title(
+            name + (" (negated)" if registry.low_is_suspicious(name) else ""), fontsize=10
+        )
         axis.tick_params(axis="x", labelsize=8)
     for axis in axes[len(scores) :]:
         axis.set_axis_off()

@@ -13,6 +13,7 @@ from scanner.analysis.evidence import Evidence, Images, colour_scale, gather
 from scanner.analysis.query import connect
 from scanner.analysis.truth import truths
 from scanner.errors import ConfigError
+from scanner.methods import registry
 from scanner.report.canvas import (
     FOUND,
     GREY,
@@ -36,7 +37,8 @@ from scanner.results.folder import Results
 MARGIN, GAP = 32, 16
 PANEL_TILE, SHEET_TILE = 256, 128
 SHEET_TEXT = 250
-MAPS = {"delta_s": "score difference", "delta_h": "curvature difference"}
+MAPS = ("delta_s", "delta_h")
+TITLES = {name: method.title for name, method in registry.MAPS.items() if name in MAPS}
 SCALE_NOTE = (
     "Maps: log colour scale, one for the whole run, from zero and below (black) to the value at "
     "its right end (99.9th percentile of the run's pixels)."
@@ -98,7 +100,7 @@ def panel(
         draw.text((MARGIN, below + 52), said, INK, font(14, said))
     for i, (name, tile) in enumerate(tiles.items()):
         left = MARGIN + i * (PANEL_TILE + GAP)
-        draw.text((left, top), MAPS.get(name, name), INK, font(15))
+        draw.text((left, top), TITLES.get(name, name), INK, font(15))
         _paste(image, tile, left, top + 24)
         if name in shown.maps:
             _bar(image, left, top + 24 + PANEL_TILE + 8, PANEL_TILE, scale[name])
@@ -172,8 +174,8 @@ def sheet(rows: Sequence[Evidence], scale: dict[str, float], *, title: str = "")
     for i, line in enumerate(heading):
         draw.text((MARGIN, MARGIN + 34 * i), line, INK, font(24, line))
     for i, name in enumerate(names):
-        for j, line in enumerate(MAPS.get(name, name).split(" ", 1)):
-            low = head + 18 * (j + (" " not in MAPS.get(name, name)))
+        for j, line in enumerate(TITLES.get(name, name).split(" ", 1)):
+            low = head + 18 * (j + (" " not in TITLES.get(name, name)))
             draw.text((first + i * step, low), line, INK, font(14))
     for number, row in enumerate(rows):
         top = head + 42 + number * step

@@ -1,7 +1,7 @@
 """Scores that are there already, found by caption: what was scored once is not scored again."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scanner.errors import ResultsError
 from scanner.records import Caption, ScoreRow
 from scanner.results.folder import Part, Results
-from scanner.results.tables import SCORES
+from scanner.results.schema import SCORES
+from scanner.schema import columns_of
 
 AT_ONCE = 16
 """Files read at a time: a store answers slowly, but many at once."""
@@ -20,6 +21,7 @@ AT_ONCE = 16
 LOAD_SECONDS = 60.0
 """How long a question waits while earlier commits are read; after that, it is answered by what
 is known so far, and a caption may be scored again."""
+_OWN = tuple(column.name for column in columns_of(ScoreRow))
 
 RunShard = tuple[str, str]
 """Run and chunk."""
@@ -189,15 +191,18 @@ class ScoreCacheReader:
         return {sha: list(by_seed.values()) for sha, by_seed in found.items()}
 
 
-def runs_like(results: Results, run: str, identity: dict[str, str]) -> list[str]:
+def runs_like(results: Results, run: str, identity: Mapping[str, Any]) -> list[str]:
     """Return a run, and the others whose rows were made by the same model and settings.
 
-    Calibration, thresholds, and which captions get maps may differ: verdicts are made anew.
+    Calibration, thresholds, and which captions get maps may differ: verdicts are made anew. A
+    detector of another distribution must be of the same version, where both runs have it.
     """
-    found = [run]
+    found, own = [run], identity.get("packages", {})
     for other in results.runs() if results.exists() else []:
         theirs = results.read_run(other).get("identity") or {}
-        if other != run and all(theirs.get(name) == identity[name] for name in ("model", "scores")):
+        packages = theirs.get("packages", {})
+        is_like = all(theirs.get(name) == identity[name] for name in ("model", "scores"))
+        if other != run and is_like and all(packages.get(n, v) == v for n, v in own.items()):
             found.append(other)
     return found
 
@@ -216,13 +221,10 @@ def _prefixes(results: Results, part: Part) -> list[tuple[str, NDArray[np.uint64
 
 
 def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:
+    """Return a stored row; columns that its file does not have yet are null."""
     extra = {n: v for n, v in row.items() if n not in SCORES.names and v is not None}
+    own: dict[str, Any] = {name: row.get(name) for name in _OWN}
+    steps = own.pop("increments")
     return ScoreRow(
-        caption, row["seed"], row["stage"], row["delta_s"], row["screen"], row["p_value"],
-        row["flagged"], extra, row.get("p_kind"), row.get("seed_p_value"), _numbers(row),
-    )  # fmt: skip
-
-
-def _numbers(row: dict[str, Any]) -> tuple[float, ...] | None:
-    steps = row.get("increments")
-    return None if steps is None else tuple(steps)
+        caption=caption, extra=extra, increments=None if steps is None else tuple(steps), **own
+    )

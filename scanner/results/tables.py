@@ -6,186 +6,38 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from scanner.records import ChunkResult, MaskRow, Reject, ScoreRow
+from scanner.results import schema
+from scanner.schema import Column, Kind, Table
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = schema.VERSION
 TABLES = ("scores", "masks", "rejects")
+_ARROW = {
+    Kind.TEXT: pa.string(), Kind.INT64: pa.int64(), Kind.INT32: pa.int32(),
+    Kind.FLOAT64: pa.float64(), Kind.FLOAT32: pa.float32(), Kind.BOOL: pa.bool_(),
+    Kind.BYTES: pa.binary(),
+    Kind.INT32_LIST: pa.list_(pa.field("element", pa.int32(), nullable=False)),
+    Kind.FLOAT32_LIST: pa.list_(pa.field("element", pa.float32(), nullable=False)),
+}  # fmt: skip
+_NUMBERS = tuple(c.name for c in schema.SCORES.columns if c.kind is Kind.FLOAT64)
 
 
-def _field(
-    name: str, kind: pa.DataType, doc: str, unit: str = "", *, null: bool = False
-) -> pa.Field:
-    return pa.field(name, kind, nullable=null, metadata={"doc": doc, "unit": unit})
+def _arrow(table: Table, extra: Sequence[str] = ()) -> pa.Schema:
+    more = [Column(name, Kind.FLOAT32, schema.EXTRA_DOC, null=True) for name in extra]
+    return pa.schema(
+        [
+            pa.field(
+                c.name, _ARROW[c.kind], nullable=c.null, metadata={"doc": c.doc, "unit": c.unit}
+            )
+            for c in (*table.columns, *more)
+        ],
+        metadata={"schema_version": str(SCHEMA_VERSION), "table": table.name},
+    )
 
 
-def _schema(table: str, fields: Sequence[pa.Field]) -> pa.Schema:
-    return pa.schema(fields, metadata={"schema_version": str(SCHEMA_VERSION), "table": table})
-
-
-_SAMPLE = (
-    _field("run", pa.string(), "Run that wrote the row"),
-    _field("shard", pa.string(), "Address of the shard"),
-    _field("key", pa.string(), "The sample's key in its shard"),
-)
-_HASH = _field("caption_sha256", pa.string(), "SHA-256 of the caption's UTF-8 text, in hex")
-_IMAGE_HASH = _field(
-    "image_sha256",
-    pa.string(),
-    "SHA-256 of the encoded image, where it was scored; null where the caption was sampled",
-    null=True,
-)
-_SQUARED = "pixels 0 to 1, squared"
-_SEED = _field("seed", pa.int64(), "Sampling seed")
-
-_NUMBERS = ("screen", "delta_s", "p_value", "seed_p_value")
-
-SCORES = _schema(
-    "scores",
-    [
-        *_SAMPLE,
-        _field("caption", pa.string(), "The caption"),
-        _HASH,
-        _field("url", pa.string(), "Where the image came from", null=True),
-        _SEED,
-        _field("stage", pa.string(), "How far it got: screen, detect or localize"),
-        _field(
-            "screen",
-            pa.float64(),
-            "Norm of the first step, where that was a screen",
-            "noise",
-            null=True,
-        ),
-        _field(
-            "delta_s",
-            pa.float64(),
-            "Spatial mean of the channel-summed squared score difference",
-            "score squared",
-            null=True,
-        ),
-        _field(
-            "p_value", pa.float64(), "The caption's p-value over its seeds", "0 to 1", null=True
-        ),
-        _field(
-            "p_kind",
-            pa.string(),
-            "Of the p-value: conformal, screen (1), or in old rows tail (a model)",
-            null=True,
-        ),
-        _field(
-            "seed_p_value",
-            pa.float64(),
-            "Conformal p-value of this seed alone",
-            "0 to 1",
-            null=True,
-        ),
-        _field(
-            "flagged",
-            pa.bool_(),
-            "Whether the caption is flagged; under a false-discovery rate, whether it may be",
-            null=True,
-        ),
-        _field(
-            "increments",
-            pa.list_(pa.field("element", pa.float32(), nullable=False)),
-            "Length of each of the sampler's steps, where increment is asked for",
-            "latent",
-            null=True,
-        ),
-        _IMAGE_HASH,
-    ],
-)
-MASKS = _schema(
-    "masks",
-    [
-        *_SAMPLE,
-        _HASH,
-        _SEED,
-        _field("metric", pa.string(), "What is mapped: delta_h, delta_s, ... (docs/methods.md)"),
-        _field("baseline", pa.string(), "What was subtracted: null, a name, or none"),
-        _field("height", pa.int32(), "Rows of the map", "pixels"),
-        _field("width", pa.int32(), "Columns of the map", "pixels"),
-        _field("threshold", pa.float64(), "Pixel threshold of this mask", "score", null=True),
-        _field(
-            "mask",
-            pa.list_(pa.field("element", pa.int32(), nullable=False)),
-            "COCO run lengths: column-major, background first",
-            "pixels",
-            null=True,
-        ),
-        _field("area", pa.float64(), "Share of the picture inside the mask", "0 to 1", null=True),
-        _field(
-            "heatmap",
-            pa.binary(),
-            "sign(m) * log1p(abs(m)) of the signed map, little-endian float16, row-major",
-            "score",
-        ),
-        _field("sigma", pa.float64(), "Noise scale at which the map was taken"),
-        _field("image", pa.binary(), "The generated picture as JPEG", null=True),
-        _field("match", pa.string(), "verbatim, template or none", null=True),
-        _field(
-            "match_mse",
-            pa.float64(),
-            "Mean squared error behind the match: of the whole picture, or inside the mask",
-            _SQUARED,
-            null=True,
-        ),
-        _field("mse_inside", pa.float64(), "The same inside the mask", _SQUARED, null=True),
-        _field("mse_outside", pa.float64(), "The same outside it", _SQUARED, null=True),
-        _field(
-            "tiled_l2",
-            pa.float64(),
-            "Largest root mean squared error of a sixteenth of the picture",
-            "pixels 0 to 1",
-            null=True,
-        ),
-        _field(
-            "tightness",
-            pa.float64(),
-            "Mean of the same between the generations of the caption's seeds",
-            "pixels 0 to 1",
-            null=True,
-        ),
-        _IMAGE_HASH,
-        _field(
-            "pinned",
-            pa.string(),
-            "Of a scored image, how much of it the model stores: whole, region or none",
-            null=True,
-        ),
-        _field("snap_inside", pa.float64(), "Mean snap-back inside the mask", "bits", null=True),
-        _field("snap_outside", pa.float64(), "The same outside it", "bits", null=True),
-    ],
-)
-REJECTS = _schema(
-    "rejects",
-    [
-        *_SAMPLE,
-        _field("reason", pa.string(), "Why there is no score, one word"),
-        _field("detail", pa.string(), "What was found"),
-        _field("caption_sha256", pa.string(), "Hash of the caption, if there was one", null=True),
-    ],
-)
-
-RETRIEVED = _schema(
-    "retrieved",
-    [
-        _field("run", pa.string(), "Run that drew the picture"),
-        _HASH,
-        _SEED,
-        _field("rank", pa.int32(), "Place among the nearest images, from 1"),
-        _field("shard", pa.string(), "Address of the shard of that image"),
-        _field("key", pa.string(), "The image's key in its shard"),
-        _field("own", pa.bool_(), "Whether it is an image of this very caption"),
-        _field("match", pa.string(), "verbatim, template, plain or none"),
-        _field("mse", pa.float64(), "Mean squared error behind the match", _SQUARED),
-        _field(
-            "tiled_l2",
-            pa.float64(),
-            "Largest root mean squared error of a sixteenth of the picture",
-            "pixels 0 to 1",
-        ),
-    ],
-)
-"""What `memscan retrieve` derives of a run; not part of any commit, made anew each time."""
+SCORES = _arrow(schema.SCORES)
+MASKS = _arrow(schema.MASKS)
+REJECTS = _arrow(schema.REJECTS)
+RETRIEVED = _arrow(schema.RETRIEVED)
 
 
 def scores_schema(extra: Sequence[str]) -> pa.Schema:
@@ -197,8 +49,7 @@ def scores_schema(extra: Sequence[str]) -> pa.Schema:
     names = [*SCORES.names, *extra]
     if len(set(names)) < len(names):
         raise ValueError(f"extra columns must be new and distinct, got {list(extra)}")
-    doc = "Score of a further detector"
-    return _schema("scores", [*SCORES, *(_field(n, pa.float32(), doc, null=True) for n in extra)])
+    return _arrow(schema.SCORES, extra)
 
 
 def counts(result: ChunkResult, samples: object) -> dict[str, int]:
@@ -246,41 +97,28 @@ def tables(run: str, result: ChunkResult, extra: Sequence[str]) -> dict[str, pa.
 def _score(run: str, row: ScoreRow, extra: Sequence[str]) -> dict[str, object]:
     if unknown := set(row.extra) - set(extra):
         raise ValueError(f"{row.caption.key} has scores of {sorted(unknown)}, not among {extra}")
-    numbers = {n: getattr(row, n) for n in _NUMBERS} | row.extra
-    for name, number in numbers.items():
+    for name in (*_NUMBERS, *row.extra):
+        number = row.extra[name] if name in row.extra else getattr(row, name)
         if number is not None and not math.isfinite(number):
             raise ValueError(f"{name} of {row.caption.key} must be finite, got {number}")
     if row.delta_s is None and row.stage != "screen":
         raise ValueError(f"{row.caption.key} has no delta_s at stage {row.stage}")
-    return {
-        "run": run,
-        "shard": row.caption.shard,
-        "key": row.caption.key,
-        "caption": row.caption.text,
-        "caption_sha256": row.caption.sha256,
-        "image_sha256": row.caption.image_sha256,
-        "url": row.caption.url,
-        "seed": row.seed,
-        "stage": row.stage,
-        "p_kind": row.p_kind,
-        "flagged": row.flagged,
-        "increments": row.increments,
-        **numbers,
-    }
+    return _cells(run, row, schema.SCORES) | row.extra
 
 
 def _mask(run: str, row: MaskRow) -> dict[str, object]:
-    named = ("run", "shard", "key", "caption_sha256", "image_sha256")
-    own = [name for name in MASKS.names if name not in named]
+    return _cells(run, row, schema.MASKS)
+
+
+def _cells(run: str, row: ScoreRow | MaskRow, table: Table) -> dict[str, object]:
+    """Return a row's cells by column: those of its sample, and its own."""
     return {
-        "run": run,
-        "shard": row.caption.shard,
-        "key": row.caption.key,
-        "caption_sha256": row.caption.sha256,
-        "image_sha256": row.caption.image_sha256,
-        **{name: getattr(row, name) for name in own},
-    }
+        name: run if name == schema.RUN.name
+        else getattr(row.caption, schema.OF_CAPTION[name]) if name in schema.OF_CAPTION
+        else getattr(row, name)
+        for name in table.names
+    }  # fmt: skip
 
 
 def _reject(run: str, row: Reject) -> dict[str, object]:
-    return {"run": run, **{name: getattr(row, name) for name in REJECTS.names[1:]}}
+    return {"run": run, **{name: getattr(row, name) for name in schema.REJECTS.names[1:]}}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from scanner.errors import ConfigError, Stopped
+from scanner.errors import Stopped
+from scanner.methods import Need
 from scanner.models.base import Denoiser, HasAttention, HasBottleneck, HasLevels, Level, Worded
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.scan.clock import Clock
@@ -36,7 +37,7 @@ class EvaluationCounter:
         self.network, self.counts, self.clock = network, counts, clock
         self._stopped = stopped
         self.latent_shape, self.device = network.latent_shape, network.device
-        self.picture_size = network.picture_size
+        self.picture_size, self.has = network.picture_size, network.has
 
     def schedule(self, steps: int) -> Schedule:
         """Return the network's own."""
@@ -79,7 +80,7 @@ class EvaluationCounter:
         """Return the network's own.
 
         Raises:
-            ConfigError: If it has no cross attention.
+            TypeError: If it has no cross attention.
         """
         with self.span("preparation"):
             return attentive(self.network).end_tokens(captions)
@@ -100,7 +101,7 @@ class EvaluationCounter:
         """Return the network's own.
 
         Raises:
-            ConfigError: If it has no cross attention.
+            TypeError: If it has no cross attention.
         """
         return attentive(self.network).attention(tokens)
 
@@ -108,7 +109,7 @@ class EvaluationCounter:
         """Return the network's own.
 
         Raises:
-            ConfigError: If it has none.
+            TypeError: If it has none.
         """
         return bottled(self.network).bottleneck()
 
@@ -152,14 +153,10 @@ def attentive(denoiser: Denoiser) -> HasAttention:
     """Return a denoiser as one that tells what it looks at.
 
     Raises:
-        ConfigError: If it cannot.
+        TypeError: If it cannot; `Denoiser.has` says so before.
     """
-    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
-    if not isinstance(inner, HasAttention) or not isinstance(denoiser, HasAttention):
-        raise ConfigError(
-            "bright_ending and combined need a network with cross attention over text; this "
-            "model has none: leave them out"
-        )
+    if not isinstance(denoiser, HasAttention):
+        raise TypeError(f"{type(denoiser).__name__} must have {Need.CROSS_ATTENTION.label}")
     return denoiser
 
 
@@ -167,11 +164,8 @@ def bottled(denoiser: Denoiser) -> HasBottleneck:
     """Return a denoiser as one that shows its bottleneck.
 
     Raises:
-        ConfigError: If it cannot.
+        TypeError: If it cannot; `Denoiser.has` says so before.
     """
-    inner = denoiser.network if isinstance(denoiser, EvaluationCounter) else denoiser
-    if not isinstance(inner, HasBottleneck) or not isinstance(denoiser, HasBottleneck):
-        raise ConfigError(
-            "spread needs a network with a bottleneck; this model has none: leave it out"
-        )
+    if not isinstance(denoiser, HasBottleneck):
+        raise TypeError(f"{type(denoiser).__name__} must have {Need.MIDDLE_BLOCK.label}")
     return denoiser

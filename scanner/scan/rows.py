@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scanner import masks, pictures
 from scanner.pictures import Match
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
-from scanner.scan import methods
+from scanner.scan.cost import step_of
 from scanner.scan.state import CaptionVerdict, ChunkState, DrawState, columns_of
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
@@ -117,7 +117,7 @@ class Rows:
                 caption=caption, seed=item.draw.seed, metric=metric,
                 baseline=self._named(baseline),
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
-                sigma=place.sigmas[methods.step_of(metric, place.spec)],
+                sigma=place.sigmas[step_of(metric, place.spec)],
                 threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import TypeVar
 
@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from scanner.errors import ConfigError
+from scanner.methods import registry
 from scanner.models.base import Denoiser, HasLevels
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
-from scanner.scan import methods, sources, stages
+from scanner.scan import sources, stages
 from scanner.scan.batches import BatchSize, CudaMemoryGauge
 from scanner.scan.clock import Clock
-from scanner.scan.evaluation_counter import EvaluationCounter, attentive, bottled
+from scanner.scan.evaluation_counter import EvaluationCounter
 from scanner.scan.rows import Images, RowContext, Rows
 from scanner.scan.stages import Draw
 from scanner.scan.state import (
@@ -31,7 +32,7 @@ from scanner.scan.state import (
     ScoreCache,
     ScoringFailure,
 )
-from scanner.spec import WHEN_LOCALIZED, ScanSpec
+from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
 D = TypeVar("D", Draw, DrawState)
@@ -82,7 +83,7 @@ class Scanner:
         stopped: Set from any thread, it has the next evaluation raise `scanner.errors.Stopped`.
 
     Raises:
-        ConfigError: If a method needs cross attention and the model has none, there is no such
+        ConfigError: If a method looks at what the model does not have, there is no such
             timestep, or images are to be scored without captions and without a baseline.
     """
 
@@ -97,10 +98,7 @@ class Scanner:
         self._networks = self._counted(denoiser, baseline)
         if not spec.captions and baseline is None:
             raise ConfigError("images without captions are compared with a baseline network")
-        if methods.needs_attention(spec):
-            attentive(self._networks.denoiser)
-        if methods.needs_bottleneck(spec):
-            bottled(self._networks.denoiser)
+        registry.refuse_network(spec.computed, denoiser.has, "this model")
         gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
         self._one = BatchSize(1, proven=True)
@@ -252,14 +250,14 @@ class Scanner:
         if self._is_to_localize(verdict):
             return None
         verdict.rows = [
-            ScoreRow(
-                row.caption, row.seed, "detect", row.delta_s, row.screen if screens else None,
-                verdict.p_value, verdict.flagged,
-                {n: row.extra[n] for n in sorted(columns)} | self._non_finite(row.increments),
-                verdict.p_kind,
-                None if null is None or row.delta_s is None
+            replace(
+                row, stage="detect", screen=row.screen if screens else None,
+                p_value=verdict.p_value, p_kind=verdict.p_kind, flagged=verdict.flagged,
+                seed_p_value=None if null is None or row.delta_s is None
                 else null.seed_p_value(row.seed, row.delta_s),
-                row.increments if "increment" in columns else None,
+                extra={n: row.extra[n] for n in sorted(columns)}
+                | self._non_finite(row.increments),
+                increments=row.increments if "increment" in columns else None,
             )
             for row in own
         ]  # fmt: skip
@@ -308,8 +306,9 @@ class Scanner:
         asked = "wen_first" in self.spec.detectors
         rows = [
             ScoreRow(
-                caption, seed, "screen", None, norm, p_value, flagged,
-                {"wen_first": norm} if asked else {}, p_kind,
+                caption=caption, seed=seed, stage="screen", screen=norm, delta_s=None,
+                p_value=p_value, p_kind=p_kind, flagged=flagged,
+                extra={"wen_first": norm} if asked else {},
             )
             for seed, norm in norms.items()
         ]  # fmt: skip
@@ -325,7 +324,7 @@ class Scanner:
         work.first |= {draw: FirstStep(*first) for draw, first in zip(draws, pairs, strict=True)}
 
     def _columns_of_detection(self) -> set[str]:
-        return set(self.spec.detectors) - set(WHEN_LOCALIZED)
+        return set(self.spec.detectors) - set(self.spec.late)
 
     def _sampled(self, work: ChunkState, draws: list[Draw]) -> dict[str, list[DrawState]]:
         """Sample draws; return them by caption, without the captions that do not fit."""

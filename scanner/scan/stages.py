@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from scanner import masks
+from scanner.methods import Need, Step, registry
+from scanner.methods.products import cosines
 from scanner.models.base import Denoiser, Level, Worded
 from scanner.numerics import curvature, detectors, maps, noise, snapback
 from scanner.numerics.schedule import Prediction, ddim_end, ddim_step
-from scanner.scan import methods
+from scanner.scan import cost
 from scanner.scan.evaluation_counter import attentive, bottled, preparing
-from scanner.scan.methods import Setting, Step
-from scanner.spec import WHEN_LOCALIZED, ScanSpec
+from scanner.scan.setting import TrajectorySetting, observers
+from scanner.spec import ScanSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,8 @@ def detect(
     """Sample every draw with classifier-free guidance and take all scores on the way.
 
     Two evaluations a step, at batch 2B: ``steps * 2`` evaluations a draw. Δs costs none of its
-    own, because the last step needs both scores anyway; what a further detector costs is in
-    `scanner.scan.methods`.
+    own, because the last step needs both scores anyway; what a further detector costs is in its
+    declaration (`scanner.methods`).
 
     Args:
         denoiser: The model.
@@ -150,31 +152,31 @@ def detect(
         begun: Of `begin`, if it was; the first step costs nothing then.
 
     Raises:
-        ConfigError: If attention is asked for and the model has none.
+        TypeError: If attention is asked for and the model gives none.
         ValueError: If the spec has no step.
     """
     setting = setting_of(denoiser, draws, spec)
-    observers = methods.observers(setting, spec.detectors)
+    watching = observers(setting, spec.detectors)
     x = initial_latents(denoiser, draws)
     step = place = None
     for index in range(spec.steps):
         step = _step(setting, draws, spec, index, x, begun if index == 0 else None)
         place = step if index <= spec.steps - 1 - spec.map_back else place
-        for observer in observers.values():
+        for observer in watching.values():
             observer.update(step)
         x = step.after
     if step is None or place is None:
         raise ValueError("a trajectory has at least one step")
     found: Maps = {}
-    for observer in observers.values():
+    for observer in watching.values():
         found |= observer.maps()
     if step.attention is not None:
         found["bright_ending", "none"] = step.attention
     return Detection(
         place.x, x, maps.delta_s(place.conditional, place.unconditional),
-        {name: observer.scores() for name, observer in observers.items()}, found,
-        _clean(step, spec.guidance_scale) if set(WHEN_LOCALIZED) & set(spec.detectors) else None,
-        {name: path for name, one in observers.items() if (path := one.per_step()) is not None},
+        {name: observer.scores() for name, observer in watching.items()}, found,
+        _clean(step, spec.guidance_scale) if spec.late else None,
+        {name: path for name, one in watching.items() if (path := one.per_step()) is not None},
     )  # fmt: skip
 
 
@@ -197,22 +199,22 @@ def detect_image(
             where images are scored without captions.
 
     Raises:
-        ConfigError: If attention is asked for and the model has none.
+        TypeError: If attention is asked for and the model gives none.
     """
     setting = setting_of(denoiser, draws, spec, baseline)
     _, alpha, sigma = setting.level(0)
     latents = {d.identity: denoiser.compress(pictures[d.identity][None])[0] for d in draws}
     clean = torch.stack([latents[d.identity] for d in draws])
-    observers = methods.observers(setting, spec.detectors)
+    watching = observers(setting, spec.detectors)
     x = snapback.noised(clean, initial_latents(denoiser, draws), alpha, sigma)
     step = _step(setting, draws, spec, 0, x)
-    for observer in observers.values():
+    for observer in watching.values():
         observer.update(step)
     ratio, ratios = _snap_back(setting, x, clean, step.conditional, step.unconditional)
     found: Maps = {("snap_back", "null"): ratios}
     if step.attention is not None:
         found["bright_ending", "none"] = step.attention
-    scores = {name: observer.scores() for name, observer in observers.items()}
+    scores = {name: observer.scores() for name, observer in watching.items()}
     return Detection(
         x, step.after, maps.delta_s(step.conditional, step.unconditional),
         scores | {"snap_back": ratio}, found, alpha * clean,
@@ -220,7 +222,7 @@ def detect_image(
 
 
 def _snap_back(
-    setting: Setting, x: Tensor, clean: Tensor, own: Tensor, other: Tensor
+    setting: TrajectorySetting, x: Tensor, clean: Tensor, own: Tensor, other: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the snap-back against a baseline, of the whole picture and by position, in bits.
 
@@ -246,7 +248,7 @@ def _clean(step: Step, guidance_scale: float) -> Tensor:
 
 
 def _step(
-    setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor,
+    setting: TrajectorySetting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor,
     begun: FirstEvaluation | None = None,
 ) -> Step:  # fmt: skip
     """Evaluate both branches, unless they are given, and take one guided step."""
@@ -262,7 +264,7 @@ def _step(
 
 
 def guided_step(
-    setting: Setting, both: Branches, guidance_scale: float, step: int, x: Tensor
+    setting: TrajectorySetting, both: Branches, guidance_scale: float, step: int, x: Tensor
 ) -> Tensor:
     """Return the latents after one guided DDIM step (for a flow: Euler's, which is the same).
 
@@ -285,7 +287,7 @@ def guided_step(
     return ddim_step(x, null + guidance_scale * (own - null), schedule, step)
 
 
-def evaluated(setting: Setting, level: Level, pair: Tensor) -> Branches:
+def evaluated(setting: TrajectorySetting, level: Level, pair: Tensor) -> Branches:
     """Evaluate both branches at points, ``(2B, C, H, W)``, conditional first.
 
     The output is kept where the score does not say everything: of flows, and where alpha is 0.
@@ -296,7 +298,7 @@ def evaluated(setting: Setting, level: Level, pair: Tensor) -> Branches:
     return Branches(prediction.score(pair, *level[1:]), prediction)
 
 
-def _begun(setting: Setting, begun: FirstEvaluation) -> Branches:
+def _begun(setting: TrajectorySetting, begun: FirstEvaluation) -> Branches:
     """Return the first step as `evaluated` gave it."""
     pair, flow = torch.cat([begun.conditional, begun.unconditional]), setting.schedule.flow
     if not flow:
@@ -306,16 +308,16 @@ def _begun(setting: Setting, begun: FirstEvaluation) -> Branches:
 
 
 def _evaluated(
-    setting: Setting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor
+    setting: TrajectorySetting, draws: Sequence[Draw], spec: ScanSpec, step: int, x: Tensor
 ) -> tuple[Branches, Tensor | None, list[Tensor]]:
     """Evaluate both branches, and keep the attention and features asked for at the last step."""
     denoiser, level, pair = setting.denoiser, setting.level(step), torch.cat([x, x])
     seen, is_last = list[Tensor](), step == len(setting.schedule.timesteps) - 1
     with ExitStack() as around:
         features = list[Tensor]()
-        if is_last and methods.needs_bottleneck(spec):
+        if is_last and spec.needs(Need.MIDDLE_BLOCK):
             features = around.enter_context(bottled(denoiser).bottleneck())
-        if is_last and methods.needs_attention(spec):
+        if is_last and spec.needs(Need.CROSS_ATTENTION):
             watched = attentive(denoiser)
             ends = watched.end_tokens([d.text for d in draws])
             seen = around.enter_context(watched.attention(ends))
@@ -334,7 +336,7 @@ def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
 def setting_of(
     denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec,
     baseline: tuple[str, Denoiser] | None = None,
-) -> Setting:  # fmt: skip
+) -> TrajectorySetting:  # fmt: skip
     """Return what the draws' trajectory goes through.
 
     Without captions the branches that are compared are the model's and the baseline's.
@@ -342,7 +344,8 @@ def setting_of(
     at_image = spec.source == "image"
     schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
     other = None if spec.captions or baseline is None else baseline[1]
-    return Setting(denoiser, both_conditions(denoiser, draws, other), schedule, other)
+    conditions = both_conditions(denoiser, draws, other)
+    return TrajectorySetting(denoiser, conditions, schedule, other)
 
 
 def both_conditions(
@@ -387,20 +390,15 @@ def localize(
     setting = setting_of(denoiser, draws, spec, baseline)
     vectors = probes_of(denoiser, draws, spec)
     found, own = Localization(), None
-    if "probes" in methods.evaluations_of(spec, localized=True):
+    if cost.takes_probes(spec):
         own, null = _branches(setting, -1 - spec.map_back, seen.point, vectors)
         found.maps.update(_curvature_maps(own, null, seen))
-    if seen.clean is not None and set(WHEN_LOCALIZED) & set(spec.detectors):
+    if seen.clean is not None and spec.late:
         pair = _branches(setting, -1, seen.clean, vectors)
-        for name, branch in zip(WHEN_LOCALIZED, pair, strict=True):
-            if name in spec.detectors:
-                dimension = detectors.flipd(branch.score, branch.diagonal, setting.level(-1)[2])
-                found.scores[name] = dimension
+        found.scores.update(_late_scores(pair, setting.level(-1)[2], spec))
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in seen.maps:
         with torch.no_grad():
-            found.maps["anisotropy", "null"] = methods.cosines(
-                setting, initial_latents(denoiser, draws)
-            )
+            found.maps["anisotropy", "null"] = cosines(setting, initial_latents(denoiser, draws))
     if baseline is not None and spec.captions:
         name, network = baseline
         level = setting.level(-1 - spec.map_back)
@@ -426,7 +424,7 @@ def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tens
 
 
 def _branches(
-    setting: Setting, step: int, point: Tensor, vectors: Tensor
+    setting: TrajectorySetting, step: int, point: Tensor, vectors: Tensor
 ) -> tuple[_Branch, _Branch]:
     """Return the conditional and the unconditional branch, from one graph and the same probes."""
     function, pair = setting.scores(setting.level(step)), torch.cat([point, point])
@@ -436,20 +434,31 @@ def _branches(
 
 
 def _curvature_maps(own: _Branch, null: _Branch, seen: Detection) -> Maps:
-    delta_h = maps.delta_h(own.diagonal, null.diagonal)
-    found = {
-        ("delta_h", "null"): delta_h,
+    found: Maps = {
+        ("delta_h", "null"): maps.delta_h(own.diagonal, null.diagonal),
         ("curvature", "none"): maps.curvature(own.diagonal),
-        ("combined_s", "null"): detectors.combined_score_map(delta_h, seen.delta_s),
     }
-    if (attention := seen.maps.get(("bright_ending", "none"))) is not None:
-        found["combined", "null"] = detectors.combined_map(delta_h, attention)
+    known = {metric: values for (metric, _), values in (seen.maps | found).items()}
+    known["delta_s"] = seen.delta_s
+    for method in registry.MAPS.values():
+        if method.combine is not None and known.keys() >= set(method.of):
+            found[method.name, "null"] = method.combine(*(known[name] for name in method.of))
+    return found
+
+
+def _late_scores(pair: tuple[_Branch, _Branch], sigma: float, spec: ScanSpec) -> dict[str, Tensor]:
+    """Return the scores of detectors that only localized captions have, from both branches."""
+    found = dict[str, Tensor]()
+    for method in map(registry.detector, spec.late):
+        branch = pair[method.branch]
+        if method.of_branch is not None:
+            found[method.name] = method.of_branch(branch.score, branch.diagonal, sigma)
     return found
 
 
 def _against(
-    network: Denoiser, name: str, setting: Setting, level: Level, point: Tensor, vectors: Tensor,
-    own: _Branch | None, theirs: Tensor,
+    network: Denoiser, name: str, setting: TrajectorySetting, level: Level, point: Tensor,
+    vectors: Tensor, own: _Branch | None, theirs: Tensor,
 ) -> tuple[Maps, tuple[Tensor, Tensor]]:  # fmt: skip
     """Return the maps against a less-trained network, and the scores of both under the caption.
 

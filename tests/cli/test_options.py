@@ -3,22 +3,23 @@ from typer.testing import CliRunner
 
 from scanner.cli import app, options
 from scanner.errors import ConfigError, IncompleteError
+from scanner.methods.registry import DETECTORS
 from scanner.models import fingerprint
-from scanner.spec import DETECTORS, MAPS, ScanSpec
+from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
 
 def test_names_are_a_list_or_a_word_for_one():
-    assert options.names("all", DETECTORS) == DETECTORS
-    assert options.names("none", DETECTORS) == ()
-    assert options.names(" wen , dsm,", DETECTORS) == ("wen", "dsm")
-    assert options.names("default", MAPS) == ("delta_s", "delta_h", "curvature")
-    assert options.names("default,combined_s, delta_s", MAPS)[3:] == ("combined_s",)
-    assert options.names("default", MAPS, "image")[-1] == "snap_back"
-    assert options.names("all,wen", DETECTORS) == DETECTORS
-    assert options.names("default", DETECTORS) == ("default",), "for the spec to refuse"
+    assert options.detectors("all") == tuple(DETECTORS)
+    assert options.detectors("none") == ()
+    assert options.detectors(" wen , dsm,") == ("wen", "dsm")
+    assert options.maps("default") == ("delta_s", "delta_h", "curvature")
+    assert options.maps("default,combined_s, delta_s")[3:] == ("combined_s",)
+    assert options.maps("default", "image")[-1] == "snap_back"
+    assert options.detectors("all,wen") == tuple(DETECTORS)
+    assert options.detectors("default") == ("default",), "for the spec to refuse"
     with pytest.raises(ConfigError, match="none and other names exclude each other"):
-        options.names("none,wen", DETECTORS)
+        options.detectors("none,wen")
 
 
 EXCLUDING = [

@@ -67,7 +67,10 @@ def results(tmp_path):
     results.write_run(
         "r1", {"started": "2026-01-01", "status": "complete", "config": {}, "identity": {}}
     )
-    rows = [ScoreRow(Caption("a.tar", str(n), f"text {n}"), 0, "detect", 1.0) for n in range(40)]
+    rows = [
+        ScoreRow(Caption("a.tar", str(n), f"text {n}"), 0, stage="detect", delta_s=1.0)
+        for n in range(40)
+    ]
     results.commit("r1", "a-0", ChunkResult(rows), extra=(), facts={"samples": 40})
     return tmp_path / "results"
 

@@ -9,9 +9,11 @@ from engine_harness import CHUNK, SPEC, job_of, keys, rows, run, write_shard
 from scanner.engine import Job, Resources, scan
 from scanner.engine.ray_runtime import placement
 from scanner.errors import ConfigError, ResultsError
+from scanner.methods.declaration import existing
+from scanner.methods.registry import DETECTORS, MAPS
 from scanner.results.folder import Results
-from scanner.scan import methods
-from scanner.spec import DETECTORS, MAPS, ScanSpec, existing
+from scanner.scan import cost
+from scanner.spec import ScanSpec
 
 EVERY = sorted((f"{s}.tar", f"{n:05d}") for s, size in enumerate((10, 7, 4)) for n in range(size))
 
@@ -49,7 +51,9 @@ def test_asking_for_everything_costs_one_trajectory_and_each_methods_own_and_the
     """Of one draw a caption: the record's sum is the commits', and the registry's times draws."""
     closed = tuple(name for name in DETECTORS if name not in ("bright_ending", "spread"))
     maps = tuple(
-        name for name in existing(MAPS, "generated") if name not in ("bright_ending", "combined")
+        name
+        for name in existing(MAPS.values(), "generated")
+        if name not in ("bright_ending", "combined")
     )
     asked = ScanSpec(steps=6, probes=4, localize="all", detectors=closed, maps=maps)
     first = run(job_of(corpus, tmp_path, spec=asked, limit=9))
@@ -65,7 +69,7 @@ def test_asking_for_everything_costs_one_trajectory_and_each_methods_own_and_the
         "forward": 5 * 2, "vjp": 2 + 2 * 4 + 2 * 4, "jvp": 2,
     }  # fmt: skip
     assert {name: committed[name] / 21 for name in own} == own | {"forward": 12 + own["forward"]}
-    assert dict(methods.evaluations(asked, localized=True, probes=4)) == {
+    assert dict(cost.evaluations(asked, localized=True, probes=4)) == {
         name: committed[name] / 21 for name in own
     }
 

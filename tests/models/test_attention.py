@@ -6,7 +6,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch.testing import assert_close
 
 from scanner import models
-from scanner.errors import ConfigError
+from scanner.methods.declaration import OF_NETWORK
 from scanner.models import attention
 from scanner.models.base import HasAttention
 from scanner.models.conditions import tokens_of
@@ -127,12 +127,20 @@ def test_attention_grows_to_the_latents_size(shape, coarse):
 def test_who_has_attention_says_so(model):
     assert isinstance(model, HasAttention)
     assert not isinstance(Gaussian(), HasAttention)
-    with pytest.raises(ConfigError, match="bright_ending and combined need"):
-        attention.finest_cross_attention(torch.nn.Module.__new__(_Blockless))
+    blockless = torch.nn.Module.__new__(_Blockless)
+    assert not attention.finest_cross_attention(blockless)
+    with (
+        pytest.raises(ValueError, match="no cross attention"),
+        attention.record_attention(blockless, torch.zeros(1)),
+    ):
+        pass
+    assert attention.network_parts(blockless) == frozenset() == Gaussian().has
+    assert model.has == attention.network_parts(model.unet) == OF_NETWORK
 
 
 class _Blockless(torch.nn.Module):
     down_blocks = ()
+    mid_block = None
 
 
 def test_a_forward_product_through_the_network_is_its_finite_difference(model, batch):

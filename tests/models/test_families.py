@@ -16,6 +16,7 @@ from scanner import models
 from scanner.engine.identity import refuse
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.models import describe
 from scanner.models.families import FAMILIES
 from scanner.models.latents import packed, unpacked
@@ -145,7 +146,7 @@ def test_a_folder_is_accepted_or_refused_without_its_weights(bare, model):
             refuse(job(bare, steps=10, map_back=9))
         with pytest.raises(ConfigError, match=r"timestep 0 of .* has no noise"):
             refuse(job(bare, source="image", timestep=0))
-    if not has.attends:
+    if Need.CROSS_ATTENTION not in has.has:
         with pytest.raises(ConfigError, match="bright_ending and combined need a network"):
             refuse(job(bare, steps=10, maps=("bright_ending",)))
     part = bare / "text_encoder"

@@ -53,7 +53,7 @@ def test_a_folder_says_what_its_network_lacks(folder):
         ({}, "steps must be at most 40, .* got 50"),
         ({"steps": 40}, "40 steps go from timestep 40 to 1, and the model has 0 to 39"),
         ({"steps": 39, "detectors": ("spread",)}, "spread needs a network with a middle block"),
-        ({"steps": 39, "maps": ("combined",)}, "bright_ending and combined need a network with"),
+        ({"steps": 39, "maps": ("combined",)}, "combined needs a network with cross attention"),
         ({"source": "auto", "steps": 39, "timestep": 40}, "timestep must be from 0 to 39"),
     ):
         with pytest.raises(ConfigError, match=text):
@@ -110,7 +110,7 @@ def test_every_command_refuses_before_a_process_starts(command, monkeypatch, cap
 def test_products_cover_a_models_channels_and_tokens(channels, token_side, number):
     from scanner.numerics.noise import num_probes
 
-    has = Limits(1000, attends=False, has_middle=False, channels=channels, token_side=token_side)
+    has = Limits(1000, has=frozenset(), channels=channels, token_side=token_side)
     assert has.probes("structured") == number
     assert num_probes(channels, number, "structured") == number  # whole rounds
     assert has.probes("rademacher") == 16

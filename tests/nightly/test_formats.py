@@ -13,7 +13,16 @@ VILE = "\x00\x1b[2J\u202e`</failure> ]]> @here <!channel>\ud7ff\ufffe"
 
 
 def alert(n=0, state="new", severity="low", caption="a caption", muted="", **more):
-    found = Finding(f"{n:064x}", caption, 2.0, 0.01, 1, "/data/a b.tar", "k<1>", **more)
+    found = Finding(
+        caption_sha256=f"{n:064x}",
+        caption=caption,
+        delta_s=2.0,
+        p_value=0.01,
+        copies=1,
+        shard="/data/a b.tar",
+        key="k<1>",
+        **more,
+    )
     before, after = (
         (None, found) if state == "new" else (found, None if state == "resolved" else found)
     )

@@ -17,6 +17,8 @@ from test_week import MONDAY, SETTINGS, clear, mem, states
 
 from scanner.analysis.fit import fit
 from scanner.engine import Job, Resources
+from scanner.methods.declaration import existing
+from scanner.methods.registry import MAPS
 from scanner.models.gaussian import Gaussian
 from scanner.nightly.audit import AuditRequest, audit
 from scanner.nightly.policy import Policy
@@ -25,7 +27,7 @@ from scanner.records import caption_hash
 from scanner.report.page import PageOptions
 from scanner.results.folder import Results
 from scanner.shards import reading
-from scanner.spec import MAPS, ScanSpec, existing
+from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Screen, load
 
 MODEL = Gaussian()
@@ -48,7 +50,7 @@ def write(path: Path, samples: list[tuple[str, bytes | None]]) -> str:
 
 
 def spec_of(source: str, **changes) -> ScanSpec:
-    maps = existing((*ScanSpec().maps, "snap_back"), source)
+    maps = existing((MAPS[name] for name in (*ScanSpec().maps, "snap_back")), source)
     assert set(maps) <= set(MAPS)
     return ScanSpec(source=source, timestep=401, maps=maps, fpr=0.05, **SETTINGS, **changes)
 

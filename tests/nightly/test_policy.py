@@ -7,7 +7,16 @@ from scanner.nightly.policy import Policy, load
 
 
 def finding(match=None, p_value=0.5, copies=1):
-    return Finding("0" * 64, "c", 1.0, p_value, copies, "a.tar", "k", match=match)
+    return Finding(
+        caption_sha256="0" * 64,
+        caption="c",
+        delta_s=1.0,
+        p_value=p_value,
+        copies=copies,
+        shard="a.tar",
+        key="k",
+        match=match,
+    )
 
 
 def test_a_proven_copy_outranks_a_template_and_both_a_score():

@@ -271,7 +271,15 @@ def sixty(make):
             state = "new" if n % 3 == 0 else "persisting"
             marks[caption.sha256] = RowMark(state, "why", "low", "accepted" if n == 5 else "")
         commit(results, "r1", scores, maps, chunk=f"{shard[0]}-00000")
-    gone = Finding("0" * 64, "a resolved one", 1.0, 0.5, 1, "a.tar", "gone")
+    gone = Finding(
+        caption_sha256="0" * 64,
+        caption="a resolved one",
+        delta_s=1.0,
+        p_value=0.5,
+        copies=1,
+        shard="a.tar",
+        key="gone",
+    )
     marks[gone.caption_sha256] = RowMark("resolved", "removed")
     return page(results, "r1", PageOptions(images=training), marks=marks, gone=[gone])
 

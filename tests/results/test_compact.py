@@ -30,11 +30,28 @@ def quiet(*_):
 
 def caption_rows(item, number):
     rows = [
-        ScoreRow(item, seed, "localize", number / 7, None, None, number == 1, {"wen": 0.5})
+        ScoreRow(
+            item,
+            seed,
+            stage="localize",
+            delta_s=number / 7,
+            flagged=number == 1,
+            extra={"wen": 0.5},
+        )
         for seed in (0, 1)
     ]
     heatmap = np.full(4, number, "<f2").tobytes()
-    return rows, MaskRow(item, 0, "delta_h", "null", 2, 2, heatmap, 0.1, image=b"\xff" * number)
+    return rows, MaskRow(
+        item,
+        0,
+        metric="delta_h",
+        baseline="null",
+        height=2,
+        width=2,
+        heatmap=heatmap,
+        sigma=0.1,
+        image=b"\xff" * number,
+    )
 
 
 def commit_shard(results, url, *, only=None):

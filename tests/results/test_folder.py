@@ -32,22 +32,42 @@ def result(delta_s: float = 1.0) -> ChunkResult:
     dog = Caption("/s/a.tar", "2", "a dog")
     return ChunkResult(
         scores=[
-            ScoreRow(cat, 0, "localize", delta_s, 0.5, 0.25, True, {"wen": 2.0}),
-            ScoreRow(cat, 1, "localize", delta_s, 0.5, 0.25, True),
-            ScoreRow(dog, 0, "screen", None, 0.1, None, False),
+            ScoreRow(
+                cat,
+                0,
+                stage="localize",
+                delta_s=delta_s,
+                screen=0.5,
+                p_value=0.25,
+                flagged=True,
+                extra={"wen": 2.0},
+            ),
+            ScoreRow(
+                cat, 1, stage="localize", delta_s=delta_s, screen=0.5, p_value=0.25, flagged=True
+            ),
+            ScoreRow(dog, 0, stage="screen", delta_s=None, screen=0.1, flagged=False),
         ],
         masks=[
-            MaskRow(cat, 0, "delta_h", "null", 2, 2, masks.to_heatmap(MASK * -2.0), 0.1)
+            MaskRow(
+                cat,
+                0,
+                metric="delta_h",
+                baseline="null",
+                height=2,
+                width=2,
+                heatmap=masks.to_heatmap(MASK * -2.0),
+                sigma=0.1,
+            )
             if delta_s < 0
             else MaskRow(
                 cat,
                 0,
-                "delta_h",
-                "null",
-                2,
-                2,
-                masks.to_heatmap(MASK * -2.0),
-                0.1,
+                metric="delta_h",
+                baseline="null",
+                height=2,
+                width=2,
+                heatmap=masks.to_heatmap(MASK * -2.0),
+                sigma=0.1,
                 threshold=0.5,
                 mask=masks.to_runs(MASK),
                 area=0.75,

@@ -37,7 +37,8 @@ def test_a_caption_takes_twelve_bytes_and_a_place_is_found_among_many():
 def test_rows_come_back_bit_by_bit_and_of_unreadable_files_none_do(tmp_path):
     results, third = Results(tmp_path), 1 / 3
     rows = [
-        ScoreRow(Caption("a.tar", text, text), seed, "detect", third * seed, extra={"wen": 0.1})
+        ScoreRow(Caption("a.tar", text, text), seed, stage="detect", delta_s=third * seed,
+                 extra={"wen": 0.1})
         for text in ("one", "two") for seed in (0, 1)
     ]  # fmt: skip
     results.commit("r1", "a-0", ChunkResult(rows), extra=["wen"], facts={"samples": 2})

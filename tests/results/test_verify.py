@@ -35,7 +35,9 @@ def run(tmp_path):
             if isinstance(item, Reject):
                 rows.rejects.append(item)
             else:
-                rows.scores += [ScoreRow(item, seed, "detect", 1.0) for seed in (0, 1)]
+                rows.scores += [
+                    ScoreRow(item, seed, stage="detect", delta_s=1.0) for seed in (0, 1)
+                ]
         facts = {
             "shard": url, "shard_id": chunk.shard.id, "number": chunk.number, "start": 0,
             "chunk_samples": chunk.samples, "stop": chunk.samples, "samples": chunk.samples,

@@ -107,7 +107,10 @@ def test_what_is_kept_for_copies_has_its_limit():
         kept.add(
             name,
             CaptionVerdict(
-                None, None, None, rows=[ScoreRow(Caption("s", name, ""), 0, "detect", 1.0)]
+                None,
+                None,
+                None,
+                rows=[ScoreRow(Caption("s", name, ""), 0, stage="detect", delta_s=1.0)],
             ),
         )
         kept.get("a")

@@ -12,12 +12,14 @@ from PIL import Image
 
 from scanner import masks, pictures
 from scanner.errors import ConfigError
+from scanner.methods.declaration import existing
+from scanner.methods.registry import DETECTORS, MAPS
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.noise import initial_latent
 from scanner.records import Caption
-from scanner.scan import methods
+from scanner.scan import cost
 from scanner.scan.scanner import Scanner
-from scanner.spec import AT_IMAGE, DETECTORS, MAPS, ScanSpec
+from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration, SnapBack
 
 SPEC = ScanSpec(
@@ -175,7 +177,7 @@ def test_without_captions_the_two_networks_are_compared_under_the_empty_one(time
     against = {(name, "untrained") for name in ("delta_s", "delta_h", "snap_back")}
     assert named == against | {("curvature", "none")}
     draws = len(CAPTIONS) * len(SPEC.seeds)
-    each = methods.evaluations(spec, localized=True, probes=4, baseline=True)
+    each = cost.evaluations(spec, localized=True, probes=4, baseline=True)
     assert {n: scanner.evaluations[n] for n in each} == {n: draws * each[n] for n in each}
 
 
@@ -287,12 +289,12 @@ def test_an_image_costs_two_evaluations_and_its_maps(localize):
     spec = replace(SPEC, localize=localize, detectors=detectors)
     scanner = Scanner(MODEL, spec)
     scanner.scan(CAPTIONS)
-    each = methods.evaluations(spec, localized=localize == "all", probes=4)
+    each = cost.evaluations(spec, localized=localize == "all", probes=4)
     draws = len(CAPTIONS) * len(SPEC.seeds)
     assert scanner.evaluations == {
         "draws": draws, **{name: draws * each[name] for name in ("forward", "vjp", "jvp")}
     }  # fmt: skip
-    plain = methods.evaluations(
+    plain = cost.evaluations(
         replace(spec, detectors=(), localize="none"), localized=False, probes=4
     )
     assert plain == {"forward": 2}
@@ -365,8 +367,8 @@ def test_a_network_gives_the_same_rows_in_any_batch(pipeline_folder):
     model = models.load(str(pipeline_folder))
     spec = ScanSpec(
         source="image", timestep=21, localize="all", probes=4,
-        detectors=tuple(n for n in DETECTORS if n in AT_IMAGE),
-        maps=tuple(n for n in MAPS if n in AT_IMAGE),
+        detectors=existing(DETECTORS.values(), "image"),
+        maps=existing(MAPS.values(), "image"),
     )  # fmt: skip
     few = [replace(c, image=png(np.full((90, 70, 3), 60 * i, np.uint8)))
            for i, c in enumerate(CAPTIONS[:3])]  # fmt: skip
@@ -377,7 +379,7 @@ def test_a_network_gives_the_same_rows_in_any_batch(pipeline_folder):
         assert set(row.extra) == set(scanner.extra_columns)
         assert row.delta_s == pytest.approx(apart[key].delta_s, rel=1e-3)
         assert row.extra == pytest.approx(apart[key].extra, rel=1e-3, abs=1e-3)
-    predicted = methods.evaluations(spec, localized=True, probes=4)
+    predicted = cost.evaluations(spec, localized=True, probes=4)
     assert {n: scanner.evaluations[n] / 3 for n in predicted} == dict(predicted)
 
 

@@ -4,18 +4,19 @@ import json
 import math
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from scanner import masks, spec
+from scanner import masks
 from scanner.errors import ConfigError
+from scanner.methods import registry
+from scanner.methods.declaration import existing
 from scanner.models.gaussian import Gaussian
 from scanner.numerics.noise import initial_latent, probes
 from scanner.records import Caption
-from scanner.scan import methods
+from scanner.scan import cost
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
@@ -236,7 +237,7 @@ def test_asking_for_everything_costs_one_trajectory_and_each_methods_own_extra(s
     assert {n: scanner.evaluations[n] / draws for n in NUMBERS} == {
         "draws": 1, "forward": 2 * 10 + 5 * 2, "vjp": 2 + 2 * 2 * taken, "jvp": 2,
     }  # fmt: skip
-    predicted = methods.evaluations(SPEC, localized=True, probes=taken)
+    predicted = cost.evaluations(SPEC, localized=True, probes=taken)
     assert {n: scanner.evaluations[n] / draws for n in NUMBERS[1:]} == {
         n: predicted[n] for n in NUMBERS[1:]
     }
@@ -248,9 +249,9 @@ def test_a_baseline_costs_what_is_said(maps, design):
     asked = ScanSpec(steps=6, localize="all", probes=18, probe_design=design, maps=maps)
     scanner = Scanner(Gaussian(), asked, baseline=("early", Gaussian()))
     scanner.scan(CAPTIONS[:1])
-    taken = methods.probes_taken(asked, Gaussian.latent_shape[0])
+    taken = cost.probes_taken(asked, Gaussian.latent_shape[0])
     assert taken == (18 if design == "rademacher" else 16)
-    expected = methods.evaluations(asked, localized=True, probes=taken, baseline=True)
+    expected = cost.evaluations(asked, localized=True, probes=taken, baseline=True)
     assert {n: scanner.evaluations[n] for n in NUMBERS[1:]} == {n: expected[n] for n in NUMBERS[1:]}
 
 
@@ -262,7 +263,7 @@ def test_each_method_alone_costs_what_the_registry_says(name):
     )  # fmt: skip
     scanner = Scanner(Gaussian(), asked)
     scanner.scan(CAPTIONS[:1])
-    expected = methods.evaluations(asked, localized=True, probes=4)
+    expected = cost.evaluations(asked, localized=True, probes=4)
     assert {n: scanner.evaluations[n] for n in NUMBERS[1:]} == {n: expected[n] for n in NUMBERS[1:]}
     if name in (*FREE, "none"):
         assert expected == {"forward": 12}
@@ -382,8 +383,8 @@ def test_every_method_gives_a_network_the_same_rows_in_any_batch(pipeline_folder
 
     model = models.load(str(pipeline_folder))
     asked = ScanSpec(
-        steps=5, localize="all", probes=4, detectors=spec.DETECTORS,
-        maps=spec.existing(spec.MAPS, "generated"),
+        steps=5, localize="all", probes=4, detectors=tuple(registry.DETECTORS),
+        maps=existing(registry.MAPS.values(), "generated"),
         guidance_scale=2.0,
     )  # fmt: skip
     scanner = Scanner(model, asked, batch_size=3)
@@ -392,35 +393,24 @@ def test_every_method_gives_a_network_the_same_rows_in_any_batch(pipeline_folder
     for key, row in together.items():
         assert set(row.extra) == set(scanner.extra_columns)
         assert row.extra == pytest.approx(apart[key].extra, rel=1e-3, abs=1e-3)
-    predicted = methods.evaluations(asked, localized=True, probes=4)
+    predicted = cost.evaluations(asked, localized=True, probes=4)
     assert {n: scanner.evaluations[n] / 3 for n in NUMBERS[1:]} == dict(predicted)
 
 
-def test_a_model_without_cross_attention_is_told_so():
-    for asked in (
-        ScanSpec(detectors=("bright_ending",)),
-        ScanSpec(maps=("bright_ending",)),
-        ScanSpec(maps=("combined",)),
+def test_a_model_without_what_a_method_looks_at_is_told_so():
+    for asked, name in (
+        (ScanSpec(detectors=("bright_ending",)), "bright_ending"),
+        (ScanSpec(maps=("bright_ending",)), "bright_ending"),
+        (ScanSpec(maps=("combined",)), "combined"),
     ):
-        with pytest.raises(ConfigError, match="bright_ending and combined need"):
+        with pytest.raises(ConfigError, match=f"{name} needs a network with cross attention"):
             Scanner(Gaussian(), asked)
     Scanner(Gaussian(), ScanSpec(maps=("combined",), localize="none"))
-    with pytest.raises(ConfigError, match="spread needs a network with a bottleneck"):
+    with pytest.raises(ConfigError, match="spread needs a network with a middle block; this model"):
         Scanner(Gaussian(), ScanSpec(detectors=("spread",)))
-
-
-def test_the_registry_is_what_a_spec_accepts_and_what_the_page_explains():
-    assert tuple(methods.DETECTORS) == spec.DETECTORS
-    assert tuple(methods.MAPS) == spec.MAPS
-    late = {name for name, method in methods.DETECTORS.items() if method.observer is None}
-    assert late == set(spec.WHEN_LOCALIZED)
-    passes = [
-        p for m in (*methods.DETECTORS.values(), *methods.MAPS.values()) for p in m.evaluations
-    ]
-    assert set(passes) == set(methods.EVALUATIONS)
-    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
-    for name in (*spec.DETECTORS, *spec.MAPS):
-        assert f"\n| `{name}` |" in page
+    both = ScanSpec(detectors=("bright_ending",), maps=("combined", "bright_ending"))
+    with pytest.raises(ConfigError, match=r"bright_ending and combined need .*: leave them out"):
+        Scanner(Gaussian(), both)
 
 
 @pytest.mark.parametrize("field", ["detectors", "maps"])
@@ -446,7 +436,7 @@ def test_methods_that_cannot_be_served_are_refused(changes, text):
 
 def test_a_spec_without_methods_keeps_the_fingerprint_it_always_had():
     assert ScanSpec().fingerprint() == "c1f7d3fe9ee3"
-    assert ScanSpec(detectors=(), maps=list(spec.DEFAULT_MAPS)).fingerprint() == "c1f7d3fe9ee3"
+    assert ScanSpec(detectors=(), maps=list(registry.DEFAULT_MAPS)).fingerprint() == "c1f7d3fe9ee3"
     assert ScanSpec().score_fingerprint() == "acedc449fdd0"
 
 

@@ -52,15 +52,16 @@ def mask(
     return MaskRow(
         Caption("a.tar", key or text.replace(" ", "_"), text),
         seed,
-        metric,
-        baseline,
-        *values.shape,
-        to_heatmap(values),
-        0.05,
-        threshold,
-        None if found is None else to_runs(found),
-        None if found is None else float(found.mean()),
-        image,
+        metric=metric,
+        baseline=baseline,
+        height=values.shape[0],
+        width=values.shape[1],
+        heatmap=to_heatmap(values),
+        sigma=0.05,
+        threshold=threshold,
+        mask=None if found is None else to_runs(found),
+        area=None if found is None else float(found.mean()),
+        image=image,
     )
 
 

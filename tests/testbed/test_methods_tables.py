@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scanner.analysis.evaluate import Evaluation
-from scanner.spec import DETECTORS
+from scanner.methods.registry import DETECTORS
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,58 @@
+"""What a draw costs in evaluations of the network, from the methods' declarations."""
+
+from collections import Counter
+
+from scanner.methods import Evaluation, registry
+from scanner.methods.maps import PROBES
+from scanner.numerics import noise
+from scanner.spec import ScanSpec
+
+
+def step_of(metric: str, spec: ScanSpec) -> int:
+    """Return the step at which a map is taken, counted back from the end: -1 is the last."""
+    own = registry.MAPS[metric].step
+    return -1 - spec.map_back if own is None else own
+
+
+def evaluations_of(spec: ScanSpec, *, localized: bool) -> set[Evaluation]:
+    """Return what a draw needs beyond its trajectory."""
+    early = [name for name in spec.detectors if name not in spec.late]
+    methods = spec.methods if localized else registry.asked(early, ())
+    return {evaluation for method in methods for evaluation in method.evaluations}
+
+
+def takes_probes(spec: ScanSpec) -> bool:
+    """Return whether a map is taken from products with the Jacobians."""
+    return PROBES in evaluations_of(spec, localized=True)
+
+
+def probes_taken(spec: ScanSpec, channels: int) -> int:
+    """Return how many products a map takes: of structured probes only whole rounds fit.
+
+    Args:
+        spec: What is asked.
+        channels: Of a latent.
+    """
+    return noise.num_probes(channels, spec.probes, spec.probe_design)
+
+
+def evaluations(
+    spec: ScanSpec, *, localized: bool, probes: int, baseline: bool = False
+) -> Counter[str]:
+    """Return what one draw costs.
+
+    Args:
+        spec: What is asked.
+        localized: Whether the caption gets maps.
+        probes: Products that the maps really take.
+        baseline: Whether there is a less-trained network beside the model.
+
+    Returns:
+        ``forward``, ``vjp`` and ``jvp``, as `EvaluationCounter` counts them.
+    """
+    total = Counter(forward=2 if spec.source == "image" else 2 * spec.steps)
+    if localized and baseline and spec.captions:
+        total.update({"forward": 1, "vjp": probes} if takes_probes(spec) else {"forward": 2})
+    for evaluation in evaluations_of(spec, localized=localized):
+        total.update(evaluation.cost(probes))
+    return total
