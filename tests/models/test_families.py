@@ -147,7 +147,7 @@ def test_a_folder_is_accepted_or_refused_without_its_weights(bare, model):
         with pytest.raises(ConfigError, match=r"timestep 0 of .* has no noise"):
             refuse(job(bare, source="image", timestep=0))
     if Need.CROSS_ATTENTION not in has.has:
-        with pytest.raises(ConfigError, match="bright_ending and combined need a network"):
+        with pytest.raises(ConfigError, match="bright_ending needs a network with cross"):
             refuse(job(bare, steps=10, maps=("bright_ending",)))
     part = bare / "text_encoder"
     (part / "pytorch_model.bin").write_bytes(b"")
