@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 
 from scanner.errors import ExitCode
 from scanner.methods import Detector, Map, Method, Need, registry
@@ -98,7 +99,8 @@ def columns(view: str) -> str:
         [f"`{c.name}`", c.kind.value + (", null" if c.null else ""), c.unit, c.doc]
         for c in table.columns
     )
-    return f"A row is {table.row}.\n\n" + _table(["column", "type", "unit", "meaning"], rows)
+    said = fill(f"A row is {table.row}.", 120)
+    return f"{said}\n\n" + _table(["column", "type", "unit", "meaning"], rows)
 
 
 def views() -> str:

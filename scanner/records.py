@@ -204,23 +204,21 @@ class MaskRow:
         "Mean squared error behind the match: of the whole picture, or inside the mask",
         _SQUARED, default=None,
     )  # fmt: skip
-    mse_inside: float | None = column("Mean squared error inside the mask", _SQUARED, default=None)
-    mse_outside: float | None = column(
-        "Mean squared error outside the mask", _SQUARED, default=None
-    )
+    mse_inside: float | None = column("The same inside the mask", _SQUARED, default=None)
+    mse_outside: float | None = column("The same outside it", _SQUARED, default=None)
     tiled_l2: float | None = column(
         "Largest root mean squared error of a sixteenth of the picture", "pixels 0 to 1",
         default=None,
     )  # fmt: skip
     tightness: float | None = column(
-        "Mean tiled_l2 over pairs of the caption's seeds", "pixels 0 to 1",
+        "Mean of the same between the generations of the caption's seeds", "pixels 0 to 1",
         default=None,
     )  # fmt: skip
     pinned: str | None = column(
         "Of a scored image, how much of it the model stores: whole, region or none", default=None
     )
     snap_inside: float | None = column("Mean snap-back inside the mask", "bits", default=None)
-    snap_outside: float | None = column("Mean snap-back outside the mask", "bits", default=None)
+    snap_outside: float | None = column("The same outside it", "bits", default=None)
 
 
 @dataclass(slots=True)
