@@ -64,6 +64,8 @@ class Score:
             a less-trained baseline as ``delta_h/NAME``.
         images: What was generated, ``(seeds, height, width, 3)`` uint8; null where nothing was
             localized or an image was scored.
+        pinned: Of images with a mask, per seed: how much of the image the model stores, ``whole``,
+            ``region`` or ``none``; else empty.
         rejected: Why there are no numbers, such as ``not_finite: ...``; null where there are.
     """
 
@@ -74,6 +76,7 @@ class Score:
     flagged: bool | None = None
     maps: dict[str, Map] = field(default_factory=dict)
     images: NDArray[np.uint8] | None = None
+    pinned: tuple[str, ...] = ()
     rejected: str | None = None
 
     @property
@@ -132,7 +135,7 @@ def score(
         >>> scanner.score(model, "a red circle", steps=4, seeds=2)[0].delta_s == first.delta_s
         True
     """
-    spec = spec_of(model, settings, calibration=calibration)
+    spec = spec_of(model.dtype, settings, calibration=calibration)
     found = [Caption("", str(n), text) for n, text in enumerate(texts_of(captions))]
     return _scored(model, spec, found, calibration, baseline, batch_size, progress)
 
@@ -182,7 +185,11 @@ def score_images(
     if len(texts) != len(images):
         raise ConfigError(f"every image needs a caption, got {len(images)} and {len(texts)}")
     spec = spec_of(
-        model, settings, calibration=calibration, source="image", captions=captions is not None
+        model.dtype,
+        settings,
+        calibration=calibration,
+        source="image",
+        captions=captions is not None,
     )
     found = [
         Caption("", str(n), text, image=_encoded(image))
@@ -267,6 +274,7 @@ def _of_rows(
             scores=_columns(rows), p_value=rows[0].p_value, flagged=rows[0].flagged,
             maps=_maps(maps.get(key, ()), values),
             images=np.stack(drawn) if drawn else None,
+            pinned=tuple(row.pinned for row in maps.get(key, ()) if row.pinned is not None),
         )  # fmt: skip
 
 
