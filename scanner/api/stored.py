@@ -10,7 +10,7 @@ from PIL import Image
 
 from scanner import masks
 from scanner.analysis.evidence import named
-from scanner.api.scoring import Map, Score
+from scanner.api.score import Map, Score
 from scanner.errors import ConfigError
 from scanner.results.tables import SCORES
 
