@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Unpack
 
+from scanner import files
 from scanner.analysis import fit as fitting
 from scanner.api.models import Model, texts_of
 from scanner.api.progress import shown
@@ -197,7 +198,7 @@ def calibrate(
 def _shard(captions: Sequence[str], path: Path) -> str:
     """Write captions as a shard; return its address."""
     target = path.with_suffix(".tar")
-    with tarfile.open(target, "w") as tar:
+    with files.binary(target) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for number, text in enumerate(texts_of(captions)):
             content = text.encode()
             member = tarfile.TarInfo(f"{number:09d}.txt")
