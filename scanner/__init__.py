@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from scanner.api.opening import open_results
     from scanner.api.plotting import plot
     from scanner.api.scanning import scan_shards
-    from scanner.api.scoring import Score, score, score_images
+    from scanner.api.score import Score
+    from scanner.api.scoring import score, score_images
     from scanner.statistics.calibration import Calibration
 
 __version__ = "0.2.0"
@@ -25,7 +26,7 @@ __all__ = [
 
 _HOMES = {
     "Calibration": "scanner.statistics.calibration", "Model": "scanner.api.models",
-    "Score": "scanner.api.scoring", "calibrate": "scanner.api.calibrating",
+    "Score": "scanner.api.score", "calibrate": "scanner.api.calibrating",
     "load_model": "scanner.api.models", "open_results": "scanner.api.opening",
     "plot": "scanner.api.plotting", "scan_shards": "scanner.api.scanning",
     "score": "scanner.api.scoring", "score_images": "scanner.api.scoring",

@@ -24,7 +24,8 @@ TAKE_A_STREAM = {"save": 0, "savefig": 0, "ParquetWriter": 0, "TarWriter": 0, "w
 STREAMS = {"stream", "sink", "self._sink", "out"}
 """Names that the package has for streams of `scanner.files` or in memory."""
 WRITES_BY_ITSELF = {
-    "fitted.save", "checkpoint.save", "lora.save", "save", "self._writer.write_table",
+    "calibration.save", "fitted.save", "checkpoint.save", "lora.save", "save",
+    "self._writer.write_table",
 }  # fmt: skip
 """Functions of the package, which use `scanner.files`, and a Parquet writer on a stream."""
 
@@ -270,6 +271,8 @@ def _writes(call):
         return False
     if name in {"open", "fdopen"}:
         given = [*call.args, *(k.value for k in call.keywords if k.arg == "mode")]
+        if any(k.arg == "fileobj" and ast.unparse(k.value) in STREAMS for k in call.keywords):
+            return False
         texts = [value.value for value in given if isinstance(value, ast.Constant)]
         return called == "os.open" or any(_is_writing_mode(text) for text in texts)
     if name in TAKE_A_STREAM:

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Unpack
 
+from scanner import files
 from scanner.analysis import fit as fitting
 from scanner.api.models import Model, texts_of
 from scanner.api.progress import shown
@@ -172,7 +173,7 @@ def calibrate(
     """
     if bool(captions) == bool(shards):
         raise ConfigError("calibrate takes captions or shards, and one of them")
-    spec = null_spec(spec_of(model, settings), with_screen=bool(positives))
+    spec = null_spec(spec_of(model.dtype, settings), with_screen=bool(positives))
     loaded = model.with_baseline(baseline)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -199,7 +200,7 @@ def calibrate(
 def _shard(captions: Sequence[str], path: Path) -> str:
     """Write captions as a shard; return its address."""
     target = path.with_suffix(".tar")
-    with tarfile.open(target, "w") as tar:
+    with files.binary(target) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         for number, text in enumerate(texts_of(captions)):
             content = text.encode()
             member = tarfile.TarInfo(f"{number:09d}.txt")

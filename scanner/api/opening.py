@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanner.analysis import query
-from scanner.api.scoring import Score
+from scanner.api.score import Score
 from scanner.api.stored import stored_score
 from scanner.errors import ConfigError, ResultsError
 from scanner.results.folder import Results

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from scanner.api.scoring import Score
+from scanner.api.score import Score
 from scanner.errors import ConfigError
 from scanner.report.score_figure import Panel, score_figure
 

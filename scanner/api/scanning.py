@@ -29,7 +29,8 @@ LOCAL, RAY = "local", "ray"
 def scan_shards(
     shards: str | Sequence[str], model: Model | str, out: str | Path, *,
     calibration: Calibration | str | Path | None = None, baseline: str | None = None,
-    where: str = LOCAL, device: str = "auto", actors: int | None = None, fdr: float | None = None,
+    where: str = LOCAL, device: str = "auto", dtype: str = "float32",
+    actors: int | None = None, fdr: float | None = None,
     evidence: bool = True, source: str = "generated", captions: bool = True,
     batch_size: int | None = None, chunk_size: int = 256, limit: int | None = None,
     progress: bool | None = None, **settings: Unpack[ScoreSettings],
@@ -47,7 +48,8 @@ def scan_shards(
         baseline: Folder or hub id of a less-trained network beside the unconditional branch.
         where: ``local``, in this process; ``ray``, with an actor per device of this machine; or
             the address of a Ray cluster, which needs a saved calibration that its nodes can read.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; of a loaded model, its own.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a loaded model has its own.
+        dtype: Precision of the network; a loaded model has its own.
         actors: Processes with a model, on Ray.
         fdr: Flag by this false-discovery rate over the whole run (Benjamini & Hochberg 1995).
         evidence: Whether generated pictures are compared with the shards' images.
@@ -82,12 +84,12 @@ def scan_shards(
     """
     own = model if isinstance(model, Model) else None
     if own is None and where == LOCAL:
-        own = load_model(str(model), device=device)
+        own = load_model(str(model), device=device, dtype=dtype)
     name = own.name if own is not None else models.located(str(model))
     kept = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
     spec = spec_of(
-        own, {"localize": "flagged", **settings}, calibration=kept, source=source,
-        captions=captions,
+        dtype if own is None else own.dtype, {"localize": "flagged", **settings}, calibration=kept,
+        source=source, captions=captions,
     )  # fmt: skip
     with ExitStack() as stack:
         job = Job(

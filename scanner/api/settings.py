@@ -5,7 +5,6 @@ from dataclasses import fields
 from inspect import Parameter, signature
 from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
 
-from scanner.api.models import Model
 from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.methods.declaration import existing
@@ -60,13 +59,13 @@ _FROM_CALIBRATION = (
 
 
 def spec_of(
-    model: Model | None, settings: Mapping[str, Any], *, calibration: Calibration | None = None,
+    dtype: str, settings: Mapping[str, Any], *, calibration: Calibration | None = None,
     source: str = "generated", captions: bool = True,
 ) -> ScanSpec:  # fmt: skip
     """Return the spec that settings ask for.
 
     Args:
-        model: Says the precision; null takes the calibration's, or float32.
+        dtype: Precision of the network.
         settings: Of `ScoreSettings`.
         calibration: What takes the place of settings that were left out.
         source: ``generated`` or ``image``.
@@ -87,8 +86,6 @@ def spec_of(
     for name in ("seeds", "detectors", "maps"):
         if name in asked:
             asked[name] = _tuple_of(name, asked[name])
-    kept = {} if calibration is None else calibration.settings
-    dtype = kept.get("dtype", "float32") if model is None else model.dtype
     return ScanSpec(**asked, dtype=dtype)
 
 

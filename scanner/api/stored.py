@@ -5,11 +5,12 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from scanner import masks
 from scanner.analysis.evidence import named
-from scanner.api.scoring import Map, Score
+from scanner.api.score import Map, Score
 from scanner.errors import ConfigError
 from scanner.results.tables import SCORES
 
@@ -34,7 +35,8 @@ def stored_score(con: duckdb.DuckDBPyConnection, wanted: str) -> Score:
     ).to_arrow_table().to_pylist()  # fmt: skip
     extra = [name for name in rows[0] if name not in SCORES.names]
     columns = {name: [row[name] for row in rows] for name in ("delta_s", *extra)}
-    maps, pictures = _maps(con, identity)
+    stored = _map_rows(con, identity)
+    pictures = _pictures(stored)
     return Score(
         caption=rows[0]["caption"],
         seeds=tuple(row["seed"] for row in rows),
@@ -43,8 +45,9 @@ def stored_score(con: duckdb.DuckDBPyConnection, wanted: str) -> Score:
             for name, cells in columns.items()
             if any(cell is not None for cell in cells)
         },
-        p_value=rows[0]["p_value"], flagged=rows[0]["flagged"], maps=maps,
+        p_value=rows[0]["p_value"], flagged=rows[0]["flagged"], maps=_maps(stored),
         images=np.stack(pictures) if len(pictures) == len(rows) else None,
+        pinned=tuple(row["pinned"] for row in stored if row["pinned"] is not None),
     )  # fmt: skip
 
 
@@ -65,27 +68,29 @@ def _identity(con: duckdb.DuckDBPyConnection, sha: str) -> str:
     return found[0][0]
 
 
-def _maps(con: duckdb.DuckDBPyConnection, identity: str) -> tuple[dict[str, Map], list[Any]]:
-    """Return the maps over seeds, and the generated pictures."""
-    rows = con.sql(
-        "SELECT seed, metric, baseline, height, width, heatmap, sigma, threshold, mask, image "
-        "FROM masks " + _MINE
+def _map_rows(con: duckdb.DuckDBPyConnection, identity: str) -> list[dict[str, Any]]:
+    """Return the map rows, Δh first, each metric's in the order of the seeds."""
+    return con.sql(
+        "SELECT * FROM masks " + _MINE  # noqa: S608 - a constant
         + "QUALIFY row_number() OVER (PARTITION BY metric, baseline, seed ORDER BY shard, key) = 1 "
         "ORDER BY metric = 'delta_h' DESC, metric, baseline <> 'null', baseline, seed",
         params=[identity],
     ).to_arrow_table().to_pylist()  # fmt: skip
+
+
+def _maps(rows: list[dict[str, Any]]) -> dict[str, Map]:
     by_name = dict[str, list[dict[str, Any]]]()
     for row in rows:
         is_usual = row["baseline"] in ("null", "none")
         name = row["metric"] if is_usual else f"{row['metric']}/{row['baseline']}"
         by_name.setdefault(name, []).append(row)
-    maps = {name: _map(own) for name, own in by_name.items()}
-    pictures = [
-        np.asarray(Image.open(BytesIO(row["image"])).convert("RGB"))
-        for row in sorted(rows, key=lambda row: row["seed"])
-        if row["image"] is not None
-    ]
-    return maps, pictures
+    return {name: _map(own) for name, own in by_name.items()}
+
+
+def _pictures(rows: list[dict[str, Any]]) -> list[NDArray[np.uint8]]:
+    """Return the generated pictures in the order of the seeds."""
+    drawn = sorted((row["seed"], row["image"]) for row in rows if row["image"] is not None)
+    return [np.asarray(Image.open(BytesIO(image)).convert("RGB")) for _, image in drawn]
 
 
 def _map(rows: list[dict[str, Any]]) -> Map:

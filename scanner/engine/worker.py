@@ -232,6 +232,7 @@ class Worker:
         self._job, self._run, self._device, self._threads = job, run, device, threads
         self._build, self._fingerprint = build, fingerprint
         self._scanner: Scanner | None = None
+        self._is_closed = False
         self._compute: ComputeThread | None = None
         self._results = Results(job.results)
         at_image = job.spec.source != "generated"
@@ -256,6 +257,7 @@ class Worker:
         Args:
             seconds: How long to wait for the evaluation that a network is at.
         """
+        self._is_closed = True
         if self._compute is not None:
             self._compute.close(seconds)
 
@@ -274,6 +276,8 @@ class Worker:
             )
         self._scanner = self._build(self._job, self._device)
         self._compute = ComputeThread(self._scanner, self._threads)
+        if self._is_closed:  # while the model was being loaded
+            self._compute.close(0)
         name, gpu = _device(self._device)
         seconds = time.perf_counter() - start
         return ActorInfo(os.getpid(), platform.node(), name, self._threads, seconds, gpu)

@@ -1,5 +1,6 @@
 """A corpus scanned from Python, and its results opened: what the commands do and read."""
 
+import time
 from io import BytesIO
 
 import duckdb
@@ -33,6 +34,7 @@ def place(model, tmp_path_factory):
             str(folder / "*.tar"), model, folder / "results", chunk_size=3, **STEPS, **asked
         )
         assert (done.samples, done.scored, done.rejected) == (12, 11, 1)
+        time.sleep(1.1)  # runs are told apart by the second at which they began
     return folder / "results"
 
 

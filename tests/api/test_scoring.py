@@ -133,6 +133,17 @@ def test_an_image_is_scored_at_itself_whatever_it_comes_as(model, tmp_path):
     assert broken[1].rejected is None
 
 
+def test_a_calibration_of_images_says_how_much_is_stored(model):
+    rng = np.random.default_rng(1)
+    noise = [rng.integers(0, 256, (32, 32, 3), np.uint8) for _ in range(9)]
+    null = scanner.calibrate(model, ["a b", "c d"], steps=4)
+    with pytest.raises(ConfigError, match="scan's source"):
+        scanner.score_images(model, noise[:1], ["a"], calibration=null)
+    found = scanner.score_images(model, noise, ["a b"] * 9, pixel_threshold=-1e9, probes=4)
+    assert {one.pinned for one in found} <= {("whole",), ("region",), ("none",)}
+    assert scanner.score(model, "a b", pixel_threshold=-1e9, steps=4)[0].pinned == ()
+
+
 def test_without_maps_there_are_scores_alone(model):
     one = scanner.score(model, "a caption", localize="none", **STEPS)[0]
     assert (one.maps, one.images, set(one.scores)) == ({}, None, {"delta_s"})

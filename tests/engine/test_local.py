@@ -14,7 +14,7 @@ import pytest
 from engine_harness import CHUNK, job_of, keys, rows, run, striking_build, write_shard
 
 from scanner.engine import Resources, scan
-from scanner.engine.worker import build_scanner
+from scanner.engine.worker import Worker, build_scanner
 from scanner.errors import ClusterError, ConfigError, ResultsError, Stopped
 from scanner.results.folder import Results
 
@@ -136,6 +136,17 @@ def test_a_stopped_worker_leaves_the_evaluation_and_takes_no_further_task(tmp_pa
     compute.close(60)
     with pytest.raises(Stopped):
         compute.scan(request)
+
+
+def test_a_worker_that_is_closed_while_it_loads_leaves_no_thread(tmp_path):
+    job = job_of([write_shard(tmp_path / "a.tar", ["one"])], tmp_path / "r")
+    before = set(threading.enumerate())
+    worker = Worker(job, "r1", "cpu", 1, build_scanner)
+    worker.close(0)
+    worker.open()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_what_nothing_scans_is_given_up_and_a_device_too_small_stops_the_scan(tmp_path):

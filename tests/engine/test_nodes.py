@@ -17,9 +17,9 @@ import ray
 from ray.cluster_utils import Cluster
 from engine_harness import job_of, rows, run
 from scanner.engine import ray_runtime
-from scanner.engine.plan import Ledger, Plan
+from scanner.engine.plan import CommitIndex, Plan
 from scanner.engine.queue import Task
-from scanner.engine.worker import Worker, build_scanner, survey
+from scanner.engine.worker import Worker, build_scanner, index_shard
 from scanner.results.folder import Results
 
 folder = Path(sys.argv[1])
@@ -40,7 +40,8 @@ def undisturbed(job, name):
     worker = Worker(job, name, "cpu", 1, build_scanner)
     worker.open()
     for url in job.shards:
-        for unit in Plan(Ledger({}), None).units(survey(url, job.chunk_size, frozenset())):
+        index = index_shard(url, job.chunk_size, frozenset())
+        for unit in Plan(CommitIndex({}), None).work_units(index):
             worker.scan(Task(unit, unit.start, unit.stop))
 
 cluster = Cluster(shutdown_at_exit=False)

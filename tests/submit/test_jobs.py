@@ -214,7 +214,7 @@ def test_memscan_goes_along_unless_the_installed_one_is_asked_for(jobs, shell, t
     env = {"env_vars": {"GREETING": "good night"}}
     words = ("echo $PYTHONPATH; cat note.txt; echo $GREETING",)
     settings = {
-        "words": words, "python": shell, "working_dir": str(tmp_path), "runtime_env": env,
+        "arguments": words, "python": shell, "working_dir": str(tmp_path), "runtime_env": env,
         "name": "nightly", "metadata": {"team": "trust"},
     }  # fmt: skip
     shipped = jobs.submit(Submission(**settings))

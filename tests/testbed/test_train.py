@@ -33,7 +33,11 @@ def small(monkeypatch):
 
 def weights(folder):
     model = models.load(str(folder / "pipeline"))
-    return {**model.unet.state_dict(), **model.text_encoder.state_dict(), **model.vae.state_dict()}
+    return {
+        **model.unet.state_dict(),
+        **model.pipeline.text_encoder.state_dict(),
+        **model.vae.state_dict(),
+    }
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
@@ -82,10 +86,10 @@ def test_going_on_from_a_trained_testbed_trains_the_main_network_alone(tmp_path)
     assert "vae" not in seen
     before, after = models.load(str(start / "pipeline")), models.load(str(out / "pipeline"))
     for kept in ("vae", "text_encoder"):
-        old, new = getattr(before, kept).state_dict(), getattr(after, kept).state_dict()
+        old, new = (getattr(m.pipeline, kept).state_dict() for m in (before, after))
         assert all(torch.equal(old[name], new[name]) for name in old)
     assert before.vae.config["scaling_factor"] == after.vae.config["scaling_factor"]
-    assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
+    assert before.pipeline.tokenizer.get_vocab() == after.pipeline.tokenizer.get_vocab()
     old, new = before.unet.state_dict(), after.unet.state_dict()
     assert any(not torch.equal(old[name], new[name]) for name in old)
     files = [folder / "early" / "config.json" for folder in (start, out)]
