@@ -24,8 +24,11 @@ class Denoiser(Protocol):
     """Height and width of a picture."""
     device: torch.device
     """Where latents live."""
-    has: frozenset[Need]
-    """What of `scanner.methods.declaration.OF_NETWORK` it has, for methods that look inside."""
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What of `scanner.methods.declaration.OF_NETWORK` it has, for methods that look inside."""
+        ...
 
     def schedule(self, steps: int) -> Schedule:
         """Return the noise levels that a DDIM sampler of so many steps visits."""

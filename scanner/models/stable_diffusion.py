@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
+from scanner.methods import Need
 from scanner.models import attention
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
@@ -60,13 +61,17 @@ class StableDiffusion:
         self.latent_shape = (int(self.unet.config["in_channels"]), height, width)
         scale = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
         self.picture_size = (height * scale, width * scale)
-        self.has = attention.network_parts(self.unet)
         if self.latent_shape[0] != self.vae.config["latent_channels"]:
             raise ConfigError(
                 f"the network takes {self.latent_shape[0]} channels, its autoencoder makes "
                 f"{self.vae.config['latent_channels']}: inpainting and depth models are not "
                 f"text-to-image models"
             )
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What the U-Net has for methods that look inside it."""
+        return attention.network_parts(self.unet)
 
     def to(self, device: str) -> "StableDiffusion":
         """Move the model to a device, and return it."""

@@ -30,7 +30,12 @@ class EvaluationCounter:
     def __init__(self, network: Denoiser, counts: Counter[str], clock: Clock | None = None) -> None:
         self.network, self.counts, self.clock = network, counts, clock
         self.latent_shape, self.device = network.latent_shape, network.device
-        self.picture_size, self.has = network.picture_size, network.has
+        self.picture_size = network.picture_size
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """The network's own."""
+        return self.network.has
 
     def schedule(self, steps: int) -> Schedule:
         """Return the network's own."""
