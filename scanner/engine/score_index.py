@@ -1,7 +1,7 @@
 """What is scored already, known to all actors of a scan: one process that answers by hash."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 
 from scanner.errors import ResultsError
 from scanner.results.folder import Results
+from scanner.results.run_file import Identity
 from scanner.results.score_cache import RunShard, ScoreFinder, ScoreIndex
 
 LOAD_SECONDS = 60.0
@@ -80,17 +81,17 @@ def start(root: str, runs: Iterable[str]) -> Any:
     return actor.remote(root, tuple(runs))
 
 
-def runs_like(results: Results, run: str, identity: Mapping[str, Any]) -> list[str]:
+def runs_like(results: Results, run: str, identity: Identity) -> list[str]:
     """Return a run, and the others whose rows were made by the same model and settings.
 
     Calibration, thresholds, and which captions get maps may differ: verdicts are made anew. A
     detector of another distribution must be of the same version, where both runs have it.
     """
-    found, own = [run], identity.get("packages", {})
+    found, own = [run], identity.packages
     for other in results.runs() if results.exists() else []:
-        theirs = results.read_run(other).get("identity") or {}
-        packages = theirs.get("packages", {})
-        is_like = all(theirs.get(name) == identity[name] for name in ("model", "scores"))
+        theirs = results.run_file(other).identity
+        is_like = (theirs.model, theirs.scores) == (identity.model, identity.scores)
+        packages = theirs.packages
         if other != run and is_like and all(packages.get(n, v) == v for n, v in own.items()):
             found.append(other)
     return found
