@@ -174,7 +174,7 @@ def _prefixes(results: Results, part: Part) -> list[tuple[str, NDArray[np.uint64
 def _row(row: dict[str, Any], caption: Caption) -> ScoreRow:
     """Return a stored row; columns that its file does not have yet are null."""
     extra = {n: v for n, v in row.items() if n not in SCORES.names and v is not None}
-    own = {name: row.get(name) for name in _OWN}
+    own: dict[str, Any] = {name: row.get(name) for name in _OWN}
     steps = own.pop("increments")
     return ScoreRow(
         caption=caption, extra=extra, increments=None if steps is None else tuple(steps), **own
