@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from scanner.analysis.findings import Finding, cutoff_of, findings, totals
-from scanner.analysis.query import connect, model_of
+from scanner.analysis.query import connect
 from scanner.results.folder import Results
 from scanner.text import aligned, plain, printable
 
@@ -197,17 +197,16 @@ def scanned(con: duckdb.DuckDBPyConnection, found: Collection[Finding]) -> set[s
 
 def differences(before: RunView, after: RunView) -> list[str]:
     """Return what differs in how two views were made."""
-    records = [view.results.read_run(view.run) for view in (before, after)]
-    specs = [dict(record.get("spec") or {}) for record in records]
+    records = [view.results.run_file(view.run) for view in (before, after)]
+    specs = [dict(record.spec) for record in records]
     sources = [spec.pop("source", "generated") for spec in specs]
     rates = [spec.pop("fdr", None) for spec in specs]
     rates = [v.fdr or rate for v, rate in zip((before, after), rates, strict=True)]
     if before.run == after.run and before.results.root == after.results.root:
         return [] if rates[0] == rates[1] else ["new rate"]
-    identities = [record.get("identity") or {} for record in records]
     compared = {
-        "new model": [model_of(record) for record in records],
-        "new calibration": [identity.get("calibration") for identity in identities],
+        "new model": [record.model for record in records],
+        "new calibration": [record.identity.calibration for record in records],
         NEW_SOURCE: sources,
         "new settings": specs,
         "new rate": rates,

@@ -195,7 +195,7 @@ def captions(
 
 def _not_installed(results: Results, run: str) -> list[str]:
     """Return a note for each detector of a run whose distribution is not here."""
-    asked = (results.read_run(run).get("spec") or {}).get("detectors") or ()
+    asked = results.run_file(run).spec.get("detectors") or ()
     return [
         f"{name} is of no distribution that is installed here: it is read as suspicious where it "
         f"is high"

@@ -6,44 +6,19 @@ decided here, whenever results are looked at.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 import duckdb
 import numpy as np
 
 from scanner.errors import ConfigError, ResultsError
+from scanner.results.run_file import FdrCutoff, RunFile
 from scanner.statistics.calibration import benjamini_hochberg
-
-
-@dataclass(frozen=True, slots=True)
-class FdrCutoff:
-    """A settled false-discovery rate.
-
-    Attributes:
-        rate: Nominal false-discovery rate.
-        cutoff: The p-value up to which captions are flagged; -1 where none is.
-        captions: Distinct captions with a p-value that it was decided over; where images are
-            scored, distinct pairs of caption and image.
-        flagged: How many of them are flagged.
-        chunks: Committed chunks that they come from.
-    """
-
-    rate: float
-    cutoff: float
-    captions: int
-    flagged: int
-    chunks: int
-
-    def as_json(self) -> dict[str, float | int]:
-        """Return it as a run's record keeps it."""
-        return asdict(self)
 
 
 def fdr_cutoffs(
     con: duckdb.DuckDBPyConnection,
     source: str,
-    records: Mapping[str, Mapping[str, Any]],
+    records: Mapping[str, RunFile],
     committed: Callable[[str], Sequence[str]],
     *,
     fdr: float | None,
@@ -69,15 +44,15 @@ def fdr_cutoffs(
     """
     found: dict[str, FdrCutoff] = {}
     for run, record in records.items():
-        rate = (record.get("spec") or {}).get("fdr") if fdr is None else fdr
+        rate = record.spec.get("fdr") if fdr is None else fdr
         if rate is None:
             continue
         if not isinstance(rate, float) or not 0 < rate < 1:
             raise ResultsError(f"the record of run {run} is damaged: its spec.fdr is {rate!r}")
         chunks = len(committed(run))
-        kept = record.get("verdict")
-        if shards is None and kept and (kept["rate"], kept["chunks"]) == (rate, chunks):
-            found[run] = FdrCutoff(**{each.name: kept[each.name] for each in fields(FdrCutoff)})
+        kept = record.verdict
+        if shards is None and kept and (kept.rate, kept.chunks) == (rate, chunks):
+            found[run] = kept
             continue
         rows = con.execute(
             f"SELECT min(p_value) AS p FROM ({source}) WHERE run = $1 AND p_value IS NOT NULL "  # noqa: S608
@@ -89,7 +64,9 @@ def fdr_cutoffs(
             _refuse_without_p_values(con, source, run)
         cutoff = benjamini_hochberg(p_values, float(rate))
         flagged = int((p_values <= cutoff).sum())
-        found[run] = FdrCutoff(float(rate), cutoff, len(p_values), flagged, chunks)
+        found[run] = FdrCutoff(
+            rate=float(rate), cutoff=cutoff, captions=len(p_values), flagged=flagged, chunks=chunks
+        )
     return found
 
 

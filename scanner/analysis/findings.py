@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 
 import duckdb
 
-from scanner.analysis.fdr import FdrCutoff
 from scanner.analysis.query import connect
 from scanner.analysis.views import MATCHES
 from scanner.records import identity_of
 from scanner.results.folder import Results
+from scanner.results.run_file import FdrCutoff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +164,9 @@ def apply_cutoff(results: Results, run: str) -> FdrCutoff | None:
             "SELECT count(p), count(*) FILTER (f) FROM (SELECT min(p_value) AS p, "
             "bool_or(flagged) AS f FROM scores GROUP BY caption_sha256, image_sha256)"
         ).fetchall()[0]
-    verdict = FdrCutoff(*rate, captions, flagged, len(results.committed(run)))
+    verdict = FdrCutoff(
+        rate=rate[0], cutoff=rate[1], captions=captions, flagged=flagged,
+        chunks=len(results.committed(run)),
+    )  # fmt: skip
     results.write_run(run, {**results.read_run(run), "verdict": verdict.as_json()})
     return verdict

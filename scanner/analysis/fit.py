@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.analysis.query import connect, model_of
+from scanner.analysis.query import connect
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, mean_filtered, to_heatmap
 from scanner.results.folder import Results
+from scanner.results.run_file import RunFile
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import MASK_SHARE, Calibration, Screen, SnapBack
 from scanner.statistics.families import families
@@ -97,7 +97,7 @@ def fit(
     """
     if not 0 < pixel_fpr < 1:
         raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {pixel_fpr}")
-    record = results.read_run(run)
+    record = results.run_file(run)
     model, spec = _model(record, run), _spec(record, run)
     with closing(connect(results, runs=[run])) as con:
         nulls = _null_scores(con, run, at_images=spec.source == "image")
@@ -269,16 +269,15 @@ def exceeded_by(counts: NDArray[np.int64], share: float) -> float:
     return float(np.sign(log) * np.expm1(np.abs(log)))
 
 
-def _model(record: dict[str, Any], run: str) -> str:
-    model = model_of(record)
-    if model is None:
+def _model(record: RunFile, run: str) -> str:
+    if record.model is None:
         raise ConfigError(f"the record of run {run} names no model; scan again")
-    return model
+    return record.model
 
 
-def _spec(record: dict[str, Any], run: str) -> ScanSpec:
-    settings = record.get("spec")
-    if not isinstance(settings, dict):
+def _spec(record: RunFile, run: str) -> ScanSpec:
+    settings = record.spec
+    if not settings:
         raise ConfigError(f"the record of run {run} has no spec; scan again")
     try:
         return ScanSpec(**{**settings, "seeds": tuple(settings.get("seeds", (0,)))})

@@ -20,12 +20,13 @@ from typing import Any, TextIO, cast
 
 import duckdb
 
-from scanner.analysis.fdr import FdrCutoff, apply_cutoff, fdr_cutoffs
+from scanner.analysis.fdr import apply_cutoff, fdr_cutoffs
 from scanner.analysis.output import CELLS, execute, write_parquet, write_text
 from scanner.analysis.views import VIEWS
 from scanner.errors import ConfigError, ResultsError
 from scanner.results import schema
 from scanner.results.folder import Part, Results
+from scanner.results.run_file import FdrCutoff, RunFile
 from scanner.results.stores import ObjectStore
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -267,12 +268,6 @@ def brief(error: Exception) -> str:
     return "\n".join([line for line in str(error).splitlines() if line.strip()][:6])
 
 
-def model_of(record: dict[str, Any]) -> str | None:
-    """Return the model's fingerprint that a run's record names, if it does."""
-    model = (record.get("identity") or {}).get("model", record.get("model"))
-    return model if isinstance(model, str) else None
-
-
 def quoted(text: str) -> str:
     """Return a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
@@ -308,13 +303,14 @@ def _spans(part: Part) -> Spans:
     return found
 
 
-def _runs(records: Mapping[str, dict[str, Any]], found: Mapping[str, FdrCutoff]) -> str:
+def _runs(records: Mapping[str, RunFile], found: Mapping[str, FdrCutoff]) -> str:
     columns, rows = schema.RUNS.columns, []
     for run, record in records.items():
         rate = (found[run].rate, found[run].cutoff) if run in found else (None, None)
         cells: dict[str, object] = {
-            "run": run, "started": record.get("started"), "status": record.get("status"),
-            "model": model_of(record), "record": record, "fdr": rate[0], "cutoff": rate[1],
+            "run": run, "started": record.content.get("started"),
+            "status": record.content.get("status"), "model": record.model,
+            "record": record.content, "fdr": rate[0], "cutoff": rate[1],
         }  # fmt: skip
         rows.append(f"({', '.join(_cell(cells[c.name]) for c in columns)})")
     body = ", ".join(rows) or f"({', '.join(['NULL'] * len(columns))})"

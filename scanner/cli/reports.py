@@ -80,7 +80,7 @@ def report(
         redact=redact_captions,
         fdr=rate(fdr),
         image_cap=round(image_cap * 2**20),
-        calibration=_calibration(chosen.store.read_run(chosen.run), calibration),
+        calibration=_calibration(chosen.store.run_file(chosen.run), calibration),
     )
     content = page(chosen.store, chosen.run, settings, shards=chosen.shards)
     files.write(out, content)
@@ -251,7 +251,7 @@ def _calibration(record, path: Path | None):  # noqa: ANN001, ANN202
     """Return the calibration of a run: as given, or as its record names it and it still is."""
     from scanner.statistics.calibration import load
 
-    wanted = (record.get("identity") or {}).get("calibration")
+    wanted = record.identity.calibration
     if path is not None:
         found = load(path)
         if wanted and not found.named(wanted):
@@ -260,9 +260,9 @@ def _calibration(record, path: Path | None):  # noqa: ANN001, ANN202
                 f"it is {found.fingerprint()}: give that one, or none"
             )
         return found
-    named = (record.get("config") or {}).get("calibration")
+    named = record.config.get("calibration")
     try:
         found = load(named) if named and wanted else None
     except ConfigError:
         return None
-    return found if found is not None and found.named(wanted or "") else None
+    return found if found is not None and found.named(wanted) else None

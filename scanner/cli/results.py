@@ -187,34 +187,37 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     Example:
         memscan runs results
     """
+    from scanner.results.run_file import RunFile
     from scanner.text import aligned
 
     store = opened(results)
-    records: list[dict[str, Any]] = []
+    records, named = list[RunFile](), list[str]()
     committed: list[list[Any]] = []
     timed: list[tuple[str, str]] = []
     for name in store.runs():
         commits = store.commits(name)
-        records.append(store.verified_run(name, commits) | {"run": name})
+        records.append(store.verified_run(name, commits))
+        named.append(name)
         committed.append([commit["counts"] for commit in commits.values()])
         timed.append(_shares(list(commits.values())))
     if as_json:
-        progress.say(json.dumps(records, default=str))
+        shown = [{**r.content, "run": name} for r, name in zip(records, named, strict=True)]
+        progress.say(json.dumps(shown, default=str))
         return
     totals = ("samples", "scored", "flagged", "rejected")
     rows: list[list[object]] = []
-    for record, counts in zip(records, committed, strict=True):
+    for run, record, counts in zip(named, records, committed, strict=True):
         sums = [sum(each[name] for each in counts) for name in totals]
-        rows.append([record["run"], record.get("started", ""), record.get("status", ""), *sums])
+        rows.append([run, record.started, record.content.get("status", ""), *sums])
     heads = ["run", "started", "status", *totals]
     if any(network for network, _ in timed):
         heads += ["in network", "waiting"]
         rows = [[*row, *shares] for row, shares in zip(rows, timed, strict=True)]
-    if any(record.get("verdict") for record in records):
+    if any(record.verdict for record in records):
         heads.append("findings")
         for row, record in zip(rows, records, strict=True):
-            verdict = record.get("verdict")
-            row.append(f"{verdict['flagged']} at FDR {verdict['rate']:g}" if verdict else "")
+            verdict = record.verdict
+            row.append(f"{verdict.flagged} at FDR {verdict.rate:g}" if verdict else "")
     progress.say(aligned(heads, rows))
 
 

@@ -174,11 +174,11 @@ def _default(
             progress.note(f"run {run}: the last audit counted it, of {len(known)}; {others}")
         return run
     run = store.default_run()
-    status = store.read_run(run).get("status", "of unknown status")
+    status = store.run_file(run).status
     if status == "complete" and run == known[-1]:
         why = "the newest"
     elif status == "complete":
-        later = store.read_run(known[-1]).get("status", "of unknown status")
+        later = store.run_file(known[-1]).status
         why = f"the newest complete one ({known[-1]}, begun later, is {later})"
     else:
         why = f"{status}, no run is complete; begun last"

@@ -15,6 +15,7 @@ from scanner.errors import LeaseError, ResultsError
 from scanner.methods import registry
 from scanner.results import coverage
 from scanner.results.folder import Results
+from scanner.results.run_file import VERSION, Identity, RunFile
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "ray")
 
@@ -33,10 +34,12 @@ class RunRecord:
         identity: Fingerprints of what decides the rows.
     """
 
-    def __init__(self, results: Results, summary: Summary, content: dict[str, Any]) -> None:
+    def __init__(
+        self, results: Results, summary: Summary, content: dict[str, Any], identity: Identity
+    ) -> None:
         self.summary, self.actors = summary, list[tuple[ActorInfo, ActorUsage]]()
         self.chunk_size: int = content["config"]["chunk_size"]
-        self.identity: dict[str, Any] = content["identity"]
+        self.identity = identity
         self._results, self._content = results, content
         self._committed = coverage.recorded(content) or {}
         self._earlier_seconds: float = content["timings"]["total_seconds"]
@@ -58,26 +61,24 @@ class RunRecord:
         Raises:
             ResultsError: If the results folder cannot be used.
         """
-        before = results.read_run(run) if results.exists() and run in results.runs() else {}
+        is_there = results.exists() and run in results.runs()
+        before = results.run_file(run) if is_there else RunFile()
         config = asdict(job)
         spec = config.pop("spec")
-        kept = before.get("config") or {}
-        config["chunk_size"] = kept.get("chunk_size", config["chunk_size"])
-        identity: dict[str, Any] = {
-            "model": model, "spec": job.spec.fingerprint(),
-            "scores": job.spec.score_fingerprint(), "calibration": calibration,
-        }  # fmt: skip
-        packages = registry.packages(job.spec.detectors)
-        if packages:
-            identity["packages"] = packages
+        config["chunk_size"] = before.chunk_size or job.chunk_size
+        identity = Identity(
+            model=model, spec=job.spec.fingerprint(), scores=job.spec.score_fingerprint(),
+            calibration=calibration, packages=registry.packages(job.spec.detectors),
+        )  # fmt: skip
         content = {
-            "run": run, "status": "running", "identity": identity, "spec": spec,
+            "schema_version": VERSION,
+            "run": run, "status": "running", "identity": identity.as_json(), "spec": spec,
             "config": config, "versions": _versions(),
-            "started": before.get("started") or _now(),
-            "timings": {"total_seconds": (before.get("timings") or {}).get("total_seconds", 0.0)},
-            **{name: before[name] for name in (coverage.KEY,) if name in before},
+            "started": before.started or _now(),
+            "timings": {"total_seconds": before.total_seconds},
+            **{n: before.content[n] for n in (coverage.KEY,) if n in before.content},
         }  # fmt: skip
-        return cls(results, Summary(run=run), content)
+        return cls(results, Summary(run=run), content, identity)
 
     def add_commits(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Note chunks that are committed, so that the loss of their records shows."""

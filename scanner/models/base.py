@@ -25,8 +25,11 @@ class Denoiser(Protocol):
     """Height and width of a picture."""
     device: torch.device
     """Device of the latents."""
-    has: frozenset[Need]
-    """What of `scanner.methods.declaration.OF_NETWORK` it has, for methods that look inside."""
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """What of `scanner.methods.declaration.OF_NETWORK` it has, for methods that look inside."""
+        ...
 
     def schedule(self, steps: int) -> Schedule:
         """Return the noise levels that the sampler of so many steps visits."""

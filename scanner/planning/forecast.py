@@ -124,8 +124,7 @@ def forecast(
     if job.results:
         results = Results(job.results)
         if results.exists() and done.run in results.runs():
-            config = results.read_run(done.run).get("config") or {}
-            kept = config.get("chunk_size", job.chunk_size)
+            kept = results.run_file(done.run).chunk_size or job.chunk_size
             job, commit_index = (
                 replace(job, chunk_size=kept),
                 CommitIndex(results.commits(done.run)),

@@ -21,12 +21,13 @@ from urllib.parse import urlsplit
 import duckdb
 
 from scanner.analysis.findings import Finding, cutoff_of, findings, totals
-from scanner.analysis.query import connect, model_of
+from scanner.analysis.query import connect
 from scanner.analysis.views import MATCHES
 from scanner.matching.copies import Group, explain
 from scanner.report.histogram import Histogram, as_svg, histogram, levels, ticks
 from scanner.report.thumbnails import SIDES, Gallery, Images, gallery
 from scanner.results.folder import Results
+from scanner.results.run_file import Identity, RunFile
 from scanner.statistics.calibration import Calibration
 from scanner.text import printable
 
@@ -111,12 +112,12 @@ def page(
     """
     said = marks or {}
     with closing(connect(results, runs=[run], shards=shards, fdr=options.fdr)) as con:
-        record = json.loads(con.execute("SELECT record FROM runs").fetchall()[0][0])
+        record = RunFile.of(json.loads(con.execute("SELECT record FROM runs").fetchall()[0][0]))
         rate, every = cutoff_of(con), findings(con)
         found = sorted(every, key=lambda f: (_place(said.get(f.identity)), f.order))
         found = found[:MOST_FINDINGS]
         counts = totals(con)
-        is_mixed = (record.get("spec") or {}).get("source") == "auto"
+        is_mixed = record.source == "auto"
         null = options.calibration.null_scores if options.calibration and not is_mixed else ()
         shown = histogram(con, _threshold(con, record, options, rate), null)
         pictures = Gallery()
@@ -146,7 +147,7 @@ def _place(mark: RowMark | None) -> int:
 
 
 def _headline(
-    counts: Mapping[str, int], every: Sequence[Finding], record: Mapping[str, Any],
+    counts: Mapping[str, int], every: Sequence[Finding], record: RunFile,
     marks: Mapping[str, RowMark],
 ) -> list[tuple[str, str]]:  # fmt: skip
     matches = Counter(finding.match for finding in every)
@@ -161,7 +162,7 @@ def _headline(
         *_retrieved(every),
         *_stored(every),
         ("rejected samples", f"{counts['rejected']:,}"),
-        ("incomplete shards", f"{len(record.get('incomplete') or ()):,}"),
+        ("incomplete shards", f"{len(record.incomplete):,}"),
     ]
 
 
@@ -209,12 +210,12 @@ def site(url: str) -> str:
 
 
 def _threshold(
-    con: duckdb.DuckDBPyConnection, record: dict[str, Any], options: PageOptions,
+    con: duckdb.DuckDBPyConnection, record: RunFile, options: PageOptions,
     rate: tuple[float, float] | None,
 ) -> float | None:  # fmt: skip
     """Return the score above which captions are flagged, from the first place that knows it."""
-    spec = record.get("spec") or {}
-    if spec.get("source") == "auto":
+    spec = record.spec
+    if record.source == "auto":
         return None  # images and samples have one each
     if rate is None and isinstance(spec.get("threshold"), int | float):
         return float(spec["threshold"])
@@ -229,20 +230,18 @@ def _threshold(
 
 
 def _particulars(
-    record: dict[str, Any], run: str, counts: dict[str, int], options: PageOptions,
+    record: RunFile, run: str, counts: dict[str, int], options: PageOptions,
     rate: tuple[float, float] | None,
 ) -> list[tuple[str, str]]:  # fmt: skip
-    identity, config = record.get("identity") or {}, record.get("config") or {}
-    spec = record.get("spec") or {}
     rows = [
-        ("model", f"{config.get('model', 'unnamed')} ({model_of(record) or 'no fingerprint'})"),
-        ("run", f"{run}, {record.get('status', 'of unknown status')}"),
+        ("model", f"{record.config.get('model', 'unnamed')} ({record.model or 'no fingerprint'})"),
+        ("run", f"{run}, {record.status}"),
         ("samples", f"{counts['samples']:,} scored in {counts['shards']:,} shards"),
-        ("settings", ", ".join(f"{k} {v}" for k, v in spec.items() if v not in (None, ""))),
-        ("calibration", _calibration(identity, options)),
-        ("started", str(record.get("started", "unknown"))),
-        ("last written", str(record.get("updated", "unknown"))),
-        ("versions", ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items())),
+        ("settings", ", ".join(f"{k} {v}" for k, v in record.spec.items() if v not in (None, ""))),
+        ("calibration", _calibration(record.identity, options)),
+        ("started", record.started or "unknown"),
+        ("last written", record.updated or "unknown"),
+        ("versions", ", ".join(f"{k} {v}" for k, v in record.versions.items())),
     ]
     if counts["screened"]:
         rows.insert(3, ("screen", f"{counts['screened']:,} captions dropped after one step"))
@@ -252,8 +251,8 @@ def _particulars(
     return [(name, value) for name, value in rows if value]
 
 
-def _calibration(identity: dict[str, Any], options: PageOptions) -> str:
-    said = str(identity.get("calibration") or "none: no p-values")
+def _calibration(identity: Identity, options: PageOptions) -> str:
+    said = identity.calibration or "none: no p-values"
     if options.calibration is None:
         return said
     null = options.calibration
@@ -265,11 +264,11 @@ def _calibration(identity: dict[str, Any], options: PageOptions) -> str:
     return "; ".join(lines)
 
 
-def _notes(record: dict[str, Any], cut: int, pictures: Gallery, options: PageOptions) -> list[str]:
-    notes = [f"Incomplete: {text}" for text in list(record.get("incomplete") or ())[:20]]
+def _notes(record: RunFile, cut: int, pictures: Gallery, options: PageOptions) -> list[str]:
+    notes = [f"Incomplete: {text}" for text in record.incomplete[:20]]
     notes += [
-        f"Chunk given up: {entry['chunk']}: {str(entry['reason']).partition(chr(10))[0]}"
-        for entry in list(record.get("quarantined") or ())[:20]
+        f"Chunk given up: {entry.chunk}: {entry.reason.partition(chr(10))[0]}"
+        for entry in record.quarantined[:20]
     ]
     if cut > 0:
         notes.append(f"{cut:,} further findings are not on this page: query the results.")

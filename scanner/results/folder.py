@@ -12,7 +12,7 @@ entry in the run's history lists; `parts` and `chunk_rows` know where.
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from scanner.results.manifest import (
     own_ranges,
     stem,
 )
+from scanner.results.run_file import RunFile
 from scanner.results.tables import (
     MASKS,
     REJECTS,
@@ -127,6 +128,14 @@ class Results:
         self.store.put(f"runs/{checked_name(run)}.json", encoded(record))
 
     def read_run(self, run: str) -> dict[str, Any]:
+        """Return the JSON of a run's record, for who shows or rewrites it.
+
+        Raises:
+            ResultsError: If there is none, or it is damaged.
+        """
+        return dict(self.run_file(run).content)
+
+    def run_file(self, run: str) -> RunFile:
         """Return a run's record.
 
         Raises:
@@ -139,11 +148,14 @@ class Results:
             raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
         advice = "restore it, or scan into a new folder"
         record = manifest.decoded(content, self.store.address(name), (), advice)
-        if (wrong := manifest.wrong_in_run(record)) is not None:
-            raise ResultsError(f"{self.store.address(name)} is damaged ({wrong}): {advice}")
-        return record
+        try:
+            return RunFile.of(record)
+        except ValueError as error:
+            raise ResultsError(
+                f"{self.store.address(name)} is damaged ({error}): {advice}"
+            ) from error
 
-    def verified_run(self, run: str, commits: Mapping[str, Record]) -> dict[str, Any]:
+    def verified_run(self, run: str, commits: Mapping[str, Record]) -> RunFile:
         """Return a run's record, its status held against the commits: see `coverage.status`.
 
         Args:
@@ -153,10 +165,11 @@ class Results:
         Raises:
             ResultsError: If there is none, or it is damaged.
         """
-        record = self.read_run(run)
-        if record.get("status") == "complete":
-            record["status"] = coverage.status(record, commits)
-        return record
+        record = self.run_file(run)
+        if record.status != "complete":
+            return record
+        status = coverage.status(record.content, commits)
+        return replace(record, status=status, content={**record.content, "status": status})
 
     def runs(self) -> list[str]:
         """Return the runs that have a record, the one started last at the end.
@@ -165,8 +178,8 @@ class Results:
             ResultsError: If a record is damaged.
         """
         names = [stem(entry.name) for entry in self.store.entries("runs")]
-        found = {name: self.read_run(name) for name in names if manifest.is_name(name)}
-        return sorted(found, key=lambda run: (str(found[run].get("started", "")), run))
+        found = {name: self.run_file(name) for name in names if manifest.is_name(name)}
+        return sorted(found, key=lambda run: (found[run].started, run))
 
     def default_run(self) -> str:
         """Return the run that is read where none is named.
@@ -180,7 +193,7 @@ class Results:
         known = self.runs()
         if not known:
             raise ConfigError(f"no run in {self.root}: scan into it first")
-        complete = [run for run in known if self.read_run(run).get("status") == "complete"]
+        complete = [run for run in known if self.run_file(run).status == "complete"]
         return (complete or known)[-1]
 
     def history(self, run: str) -> History:

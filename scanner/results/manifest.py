@@ -7,7 +7,6 @@ Only a pack in effect has rows for a reader; every chunk is in one at most.
 """
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -218,18 +217,6 @@ def read_commit(store: Store, name: str, content: bytes) -> dict[str, Any]:
     return record
 
 
-_RUN = {
-    "identity": dict, "spec": dict, "config": dict, "timings": dict, "counts": dict,
-    "versions": dict, "verdict": dict, "incomplete": list, "quarantined": list, "actors": list,
-    "started": str, "status": str, "updated": str,
-}  # fmt: skip
-"""Parts of a run's record and what they are, where they are there."""
-_NUMBERS = {
-    "config": ("chunk_size",), "timings": ("seconds", "total_seconds"),
-    "verdict": ("rate", "cutoff", "captions", "flagged", "chunks"),
-}  # fmt: skip
-
-
 def stem(name: str) -> str:
     """Return what a record is called, from the name of its file."""
     return name.rpartition("/")[2].removesuffix(".json")
@@ -275,32 +262,6 @@ def decoded(content: bytes, address: str, required: Sequence[str], advice: str) 
             f"upgrade memscan"
         )
     return record
-
-
-def wrong_in_run(record: Record) -> str | None:
-    """Return which part of a run's record is not what readers expect, null if all are."""
-    for name, kind in _RUN.items():
-        part = record.get(name)
-        if part is not None and not isinstance(part, kind):
-            return f"{name} is of another kind"
-    for section, names in _NUMBERS.items():
-        part = record.get(section) or {}
-        needed = names if section == "verdict" and part else part.keys() & set(names)
-        if wrong := [n for n in needed if not _is_number(part.get(n))]:
-            return f"{section}.{wrong[0]} is no number"
-    if not all(map(_is_given_up, record.get("quarantined") or ())):
-        return "quarantined is of another kind"
-    return None
-
-
-def _is_given_up(entry: object) -> bool:
-    return isinstance(entry, dict) and {"chunk", "reason"} <= entry.keys()
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value)
 
 
 def lists(record: Record) -> bool:

@@ -1,7 +1,7 @@
 """Scores that are there already, found by caption: what was scored once is not scored again."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scanner.errors import ResultsError
 from scanner.records import Caption, ScoreRow
 from scanner.results.folder import Part, Results
+from scanner.results.run_file import Identity
 from scanner.results.schema import SCORES
 from scanner.schema import columns_of
 
@@ -191,17 +192,17 @@ class ScoreCacheReader:
         return {sha: list(by_seed.values()) for sha, by_seed in found.items()}
 
 
-def runs_like(results: Results, run: str, identity: Mapping[str, Any]) -> list[str]:
+def runs_like(results: Results, run: str, identity: Identity) -> list[str]:
     """Return a run, and the others whose rows were made by the same model and settings.
 
     Calibration, thresholds, and which captions get maps may differ: verdicts are made anew. A
     detector of another distribution must be of the same version, where both runs have it.
     """
-    found, own = [run], identity.get("packages", {})
+    found, own = [run], identity.packages
     for other in results.runs() if results.exists() else []:
-        theirs = results.read_run(other).get("identity") or {}
-        packages = theirs.get("packages", {})
-        is_like = all(theirs.get(name) == identity[name] for name in ("model", "scores"))
+        theirs = results.run_file(other).identity
+        packages = theirs.packages
+        is_like = (theirs.model, theirs.scores) == (identity.model, identity.scores)
         if other != run and is_like and all(packages.get(n, v) == v for n, v in own.items()):
             found.append(other)
     return found

@@ -137,19 +137,21 @@ def verify(results: Results, run: str, meter: Progress, *, keys: bool = False) -
 def _check_committed(results: Results, records: list[Record], found: Verification) -> None:
     """Compare a run's record with the commit records that can be read."""
     try:
-        record = results.read_run(found.run)
+        record = results.run_file(found.run)
     except ResultsError as error:
         found.problems.append(Problem("record", "", f"{error}; the same scan writes it anew"))
         return
     commits = {facts["chunk"]: facts for facts in records}
-    found.problems += [Problem("commit", "", text) for text in coverage.missing(record, commits)]
-    if coverage.recorded(record) is None:
+    found.problems += [
+        Problem("commit", "", text) for text in coverage.missing(record.content, commits)
+    ]
+    if coverage.recorded(record.content) is None:
         found.notes.append(coverage.NOT_RECORDED)
-    if (status := record.get("status")) in ("running", "interrupted", "failed"):
+    if record.status in ("running", "interrupted", "failed"):
         left = sum(len(own.open) for own in coverage.committed(records).values())
         found.notes.append(
-            f"the run is not finished ({status}): at least {left} chunks are not committed; the "
-            f"same scan goes on"
+            f"the run is not finished ({record.status}): at least {left} chunks are not committed; "
+            f"the same scan goes on"
         )
 
 

@@ -37,7 +37,12 @@ class EvaluationCounter:
         self.network, self.counts, self.clock = network, counts, clock
         self._stopped = stopped
         self.latent_shape, self.device = network.latent_shape, network.device
-        self.picture_size, self.has = network.picture_size, network.has
+        self.picture_size = network.picture_size
+
+    @property
+    def has(self) -> frozenset[Need]:
+        """The network's own."""
+        return self.network.has
 
     def schedule(self, steps: int) -> Schedule:
         """Return the network's own."""

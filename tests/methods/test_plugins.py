@@ -4,6 +4,7 @@ import importlib
 import shutil
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -140,9 +141,9 @@ def test_another_version_is_another_run_and_takes_no_scores_of_the_earlier_one(s
     summary = scan_here(again.job)
     assert (summary.run, summary.recalled) == (again.run, 0)
     results = Results(str(tmp_path / "results"))
-    identity = results.read_run(again.run)["identity"]
+    identity = results.run_file(again.run).identity
     assert runs_like(results, again.run, identity) == [again.run]
-    without = {name: value for name, value in identity.items() if name != "packages"}
+    without = replace(identity, packages={})
     assert set(runs_like(results, again.run, without)) == {first_run, again.run}
 
 

@@ -196,6 +196,7 @@ class ClosedForm(torch.nn.Module):
     """A network that knows the score of N(mean, variance), told in its own words and timesteps."""
 
     MEAN, VARIANCE = 0.3, 0.5
+    down_blocks, mid_block = (), None
 
     def __init__(self, scheduler: DDIMScheduler) -> None:
         super().__init__()
