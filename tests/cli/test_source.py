@@ -70,7 +70,9 @@ def test_images_are_calibrated_scanned_and_told_apart(tmp_path, monkeypatch, cap
         image = ("--source", "image", "--out", tmp_path / "image", "--calibration", of["image"])
         code, out, _ = said(*scan, *image, "--timestep", 401)
         assert (code, json.loads(out)["rejected"]) == (0, 2)
-        code, _, told = said(*scan, *image)
+        code, out, told = said(*scan, *image)  # what nobody typed is the calibration's
+        assert (code, json.loads(out)["chunks_done"], "--timestep 401" in told) == (0, 0, True)
+        code, _, told = said(*scan, *image, "--timestep", 61)
         assert code == 2
         assert "timestep (calibration 401, scan 61)" in told
         auto = ("--source", "auto", "--out", tmp_path / "auto", "--timestep", 401)
@@ -132,7 +134,7 @@ def test_images_whose_captions_are_lost_are_scored_without(tmp_path, monkeypatch
     with cluster():
         assert said("calibrate", shards[0], *options, *early, "--out", null)[0] == 0
         scan = ("scan", shards[1], *early, "--calibration", null, "--fpr", 0.4, "--json")
-        code, _, told = said(*scan, *options[:-1], "--out", tmp_path / "out")
+        code, _, told = said(*scan, *options[:-1], "--captions", "--out", tmp_path / "out")
         assert code == 2
         assert "different: captions (calibration False, scan True)" in told
         code, out, _ = said(*scan, *options, "--localize", "all", "--out", tmp_path / "out")
