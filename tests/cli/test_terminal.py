@@ -15,6 +15,7 @@ from scanner.records import Caption, ChunkResult, Reject, ScoreRow
 from scanner.results.folder import Results
 
 VILE = "key\x1b]0;owned\x07\x9b2J\r\u202e\u2028"
+END = "<end of what was shown>"
 HIDDEN = {"Cc", "Cf", "Zl", "Zp"}
 
 
@@ -38,10 +39,14 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, st
         patch.setattr(sys, "stderr", stream)
         with pytest.raises(SystemExit) as left:
             cli.main()
+        stream.write(END)
         stream.flush()
-        text = os.read(main, 1 << 16).decode()
+        text = b""
+        while not text.endswith(END.encode()):  # a terminal gives what it has, line by line
+            text += os.read(main, 1 << 16)
     os.close(main)
-    return int(left.value.code or 0), text.replace("\r\n", "\n")
+    shown = text.decode().removesuffix(END)
+    return int(left.value.code or 0), shown.replace("\r\n", "\n")
 
 
 def steers(text: str) -> set[str]:
