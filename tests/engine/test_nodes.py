@@ -71,7 +71,8 @@ done = run(job, progress=heard, build=unhurried)
 kills[0].join()
 assert done.is_complete and done.samples == 320, done
 kinds = [e.kind for e in events]
-assert kinds.count("worker") == 3 and kinds.count("lost") == 1, kinds
+# An actor may be sent to the node before Ray knows that it is gone, and is lost too.
+assert kinds.count("worker") == 3 and kinds.count("lost") in (1, 2), kinds
 actors = Results(folder / "r").read_run(done.run)["actors"]
 gpus = {actor["gpu"] for actor in actors}
 assert len(actors) == len(gpus) == 3, actors
