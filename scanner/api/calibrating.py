@@ -16,7 +16,7 @@ from scanner import files
 from scanner.analysis import fit as fitting
 from scanner.api.models import Model, texts_of
 from scanner.api.progress import shown
-from scanner.api.settings import ScoreSettings, spec_of, with_settings
+from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
 from scanner.engine.job import Job, Resources, Summary
 from scanner.errors import ConfigError, IncompleteError
@@ -181,7 +181,7 @@ def calibrate(
         job = Job(
             model=model.name, baseline=baseline, shards=found, spec=spec, batch_size=batch_size,
             results=str(Path(work).absolute() if work is not None else place / "results"),
-            chunk_size=CHUNK_SIZE,
+            chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings),
         )  # fmt: skip
         request = CalibrationRequest(
             job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,

@@ -65,7 +65,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> Mo
     """Load a model.
 
     Args:
-        name: A diffusers Stable Diffusion 1 or 2 pipeline folder, a hub id such as
+        name: A diffusers pipeline folder of a family in docs/models.md, a hub id such as
             ``CompVis/stable-diffusion-v1-4``, or ``gaussian``, a closed form without weights.
             Safetensors only; no code of the folder runs.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.

@@ -11,7 +11,7 @@ from scanner import models
 from scanner.analysis.findings import apply_cutoff
 from scanner.api.models import Model, load_model
 from scanner.api.progress import shown
-from scanner.api.settings import ScoreSettings, spec_of, with_settings
+from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
 from scanner.engine.job import Job, Resources, Summary
 from scanner.engine.worker import build_scanner
@@ -98,6 +98,7 @@ def scan_shards(
             results=stores.place(str(out)), spec=replace(spec, fdr=fdr),
             calibration=_path_of(calibration, where, stack), images=evidence and source != "image",
             batch_size=batch_size, chunk_size=chunk_size, limit=limit,
+            auto_probes=chooses_probes(settings, kept),
         )  # fmt: skip
         build = build_scanner
         if own is not None and where == LOCAL:

@@ -12,13 +12,12 @@ from scanner import pictures
 from scanner.api.models import Model, load_model, texts_of
 from scanner.api.progress import Meter, shown
 from scanner.api.score import Score, scores_of
-from scanner.api.settings import ScoreSettings, spec_of, with_settings
-from scanner.engine.identity import refuse
+from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
+from scanner.engine.identity import refuse, resolved
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
 from scanner.models import baseline_fingerprint
 from scanner.records import Caption, ChunkResult, Reject
-from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -70,7 +69,11 @@ def score(
     """
     spec = spec_of(model.dtype, settings, calibration=calibration)
     found = [Caption("", str(n), text) for n, text in enumerate(texts_of(captions))]
-    return _scored(model, spec, found, calibration, baseline, batch_size, progress)
+    job = Job(
+        model=model.name, shards=("",), results="", spec=spec, baseline=baseline,
+        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size,
+    )  # fmt: skip
+    return _scored(model, job, found, calibration, progress)
 
 
 @with_settings
@@ -128,17 +131,22 @@ def score_images(
         Caption("", str(n), text, image=_encoded(image))
         for n, (image, text) in enumerate(zip(images, texts, strict=True))
     ]
-    return _scored(model, spec, found, calibration, baseline, batch_size, progress)
+    job = Job(
+        model=model.name, shards=("",), results="", spec=spec, baseline=baseline,
+        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size,
+    )  # fmt: skip
+    return _scored(model, job, found, calibration, progress)
 
 
 def _scored(
-    model: Model, spec: ScanSpec, captions: Sequence[Caption], calibration: Calibration | None,
-    baseline: str | None, batch_size: int | None, progress: bool | None,
+    model: Model, job: Job, captions: Sequence[Caption], calibration: Calibration | None,
+    progress: bool | None,
 ) -> list[Score]:  # fmt: skip
     """Score samples whose keys are their numbers, a batch at a time."""
     from scanner.scan.scanner import Scanner  # takes torch
 
-    refuse(Job(model=model.name, shards=("",), results="", spec=spec, baseline=baseline))
+    refuse(job)
+    spec, baseline = resolved(job).spec, job.baseline
     if baseline is not None:
         spec = replace(spec, baseline=baseline_fingerprint(model.name, baseline))
     if calibration is not None:
@@ -146,7 +154,7 @@ def _scored(
     denoiser, network = model.with_baseline(baseline)
     scanner = Scanner(
         denoiser, replace(spec, store_image=False), baseline=network, calibration=calibration,
-        batch_size=batch_size,
+        batch_size=job.batch_size,
         precise=lambda: load_model(model.name, device=model.device).with_baseline(baseline),
     )  # fmt: skip
     found = dict[int, Score]()

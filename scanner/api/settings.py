@@ -26,7 +26,8 @@ class ScoreSettings(TypedDict, total=False):
         steps: DDIM steps; 50.
         guidance_scale: Classifier-free guidance of the sampling; 7.5.
         map_back: How many steps before the last the maps are taken; 0.
-        probes: Jacobian products per map and branch; 16.
+        probes: Jacobian products per map and branch; 16, and more where the model's channels and
+            tokens need them.
         probe_design: ``structured``, or ``rademacher`` as in Hutchinson (1990); ``structured``.
         detectors: Further scores, names of `scanner.methods.registry.detector_names`; none.
         maps: Which maps localized captions get, of `scanner.methods.registry.MAPS`; Δh and Δs
@@ -53,11 +54,6 @@ class ScoreSettings(TypedDict, total=False):
     timestep: int
 
 
-_FROM_CALIBRATION = (
-    "seeds", "steps", "guidance_scale", "map_back", "probes", "probe_design", "timestep",
-)  # fmt: skip
-
-
 def spec_of(
     dtype: str, settings: Mapping[str, Any], *, calibration: Calibration | None = None,
     source: str = "generated", captions: bool = True,
@@ -79,14 +75,27 @@ def spec_of(
         raise TypeError(f"unexpected keyword argument {', '.join(map(repr, unknown))}")
     asked: dict[str, Any] = {"localize": "all", "source": source, "captions": captions}
     asked["maps"] = existing(registry.USUAL_MAPS, source, captions=captions)
-    if calibration is not None:
-        kept = calibration.settings
-        asked |= {name: kept[name] for name in _FROM_CALIBRATION if name in kept}
-    asked |= settings
+    asked |= {**_kept(calibration), **settings}
     for name in ("seeds", "detectors", "maps"):
         if name in asked:
             asked[name] = _tuple_of(name, asked[name])
     return ScanSpec(**asked, dtype=dtype)
+
+
+def chooses_probes(settings: Mapping[str, Any], calibration: Calibration | None = None) -> bool:
+    """Return whether nobody says how many products a map takes, so that the model decides.
+
+    Args:
+        settings: Of `ScoreSettings`.
+        calibration: What takes the place of settings that were left out.
+    """
+    return "probes" not in {**_kept(calibration), **settings}
+
+
+def _kept(calibration: Calibration | None) -> dict[str, Any]:
+    """Return the settings of `ScoreSettings` that a calibration keeps."""
+    kept = {} if calibration is None else calibration.settings
+    return {name: kept[name] for name in ScoreSettings.__annotations__ if name in kept}
 
 
 def _tuple_of(name: str, value: object) -> tuple[Any, ...]:

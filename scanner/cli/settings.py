@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 FILE = "memscan.toml"
 VARIABLE = "MEMSCAN_CONFIG"
 """Environment variable that names another file."""
-_UNTYPED = ("DEFAULT",)
-_FROM_CALIBRATION = (
-    "steps", "guidance_scale", "probes", "probe_design", "dtype", "map_back", "source", "timestep",
-    "captions", "size",
-)  # fmt: skip
-"""Settings that a calibration keeps under the name of their option."""
 
 
 def apply_file(context: typer.Context, path: Path | None) -> str:
@@ -77,9 +71,9 @@ def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, 
         context: The command's context, which knows where each value comes from.
         calibration: One that keeps its settings; earlier ones do not, and give nothing.
     """
-    settings: Mapping[str, Any] = calibration.settings or {}
-    found = {name: settings[name] for name in _FROM_CALIBRATION if name in settings}
-    seeds = list(settings.get("seeds") or ())
+    found = dict(calibration.settings)
+    found.pop("baseline", None)  # a fingerprint, which no option takes
+    seeds = list(found.pop("seeds", ()))
     if seeds and seeds == list(range(len(seeds))):
         found["seeds"] = len(seeds)
     if "probes" in found:
@@ -101,7 +95,7 @@ def differing(context: typer.Context, values: Mapping[str, Any]) -> str:
 
 def _is_untyped(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
-    return source is not None and source.name in _UNTYPED
+    return source is not None and source.name == "DEFAULT"
 
 
 def _commands(group: Any) -> dict[str, set[str]]:

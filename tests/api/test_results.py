@@ -6,6 +6,7 @@ from io import BytesIO
 import duckdb
 import numpy as np
 import pytest
+import tiny
 from engine_harness import write_shard
 from PIL import Image
 
@@ -156,3 +157,14 @@ def test_what_a_scan_cannot_be_asked_is_refused(model, tmp_path):
         with pytest.raises(ConfigError):
             scanner.scan_shards(shard, model, tmp_path / "r", **asked)
     assert not (tmp_path / "r").exists()
+
+
+def test_a_models_channels_and_tokens_decide_the_products_as_for_the_command(tmp_path):
+    flow = tiny.save(tiny.sd3, tmp_path / "sd3")
+    model = scanner.load_model(str(flow), device="cpu")
+    shard = str(write_shard(tmp_path / "a.tar", CAPTIONS[:1]))
+    asked = {"steps": 2, "localize": "none"}
+    done = scanner.scan_shards(shard, model, tmp_path / "r", **asked)
+    told = scanner.scan_shards(shard, model, tmp_path / "r", probes=16, **asked)
+    probes = [Results(tmp_path / "r").read_run(run.run)["spec"]["probes"] for run in (done, told)]
+    assert probes == [64, 16]
