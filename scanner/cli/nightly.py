@@ -96,7 +96,7 @@ def audit(
         copies=copies and asked["evidence"],
     )
     resources = Resources(
-        **{name: asked[name] for name in ("actors", "device", "address", "local")},
+        **{name: asked[name] for name in scanning.RESOURCES},
         most_samples=max_captions, hours=max_hours,
     )  # fmt: skip
     with ExitStack() as shown:

@@ -11,7 +11,7 @@ import typer
 from scanner import files
 from scanner.cli import error_rates, options, progress, settings
 from scanner.errors import ConfigError, IncompleteError
-from scanner.spec import TIMESTEP, ScanSpec
+from scanner.spec import ScanSpec
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scanner.statistics.calibration import Calibration, Screen
 
 
-DEVICES = ("actors", "device", "address", "local")
+RESOURCES = ("actors", "device", "address", "local")
 """Options that are resources of a scan."""
 
 
@@ -59,7 +59,7 @@ def scan(
         progress.note(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
-    resources = Resources(**{name: asked[name] for name in DEVICES})
+    resources = Resources(**{name: asked[name] for name in RESOURCES})
     summary = run(job, resources, "scan", asked["events"])
     verdict = None
     if job.spec.fdr is not None:
@@ -140,7 +140,7 @@ def calibrate(
         job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
         positives=tuple(sources.expand(positives)) if positives else (),
     )  # fmt: skip
-    resources = Resources(**{name: asked[name] for name in DEVICES})
+    resources = Resources(**{name: asked[name] for name in RESOURCES})
     fitted = calibrate_shards(
         request, lambda job, title: run(job, resources, title, asked["events"])
     )
@@ -308,23 +308,13 @@ def _settings_of(
 
 
 def _note_without_effect(asked: dict[str, Any]) -> None:
-    source = asked["source"]
-    for name in _without_effect(source, asked["timestep"], asked["steps"], asked["guidance_scale"]):
-        progress.note(f"{name} is without effect with --source {source}")
-
-
-def _without_effect(source: str, timestep: int, steps: int, guidance_scale: float) -> list[str]:
-    """Return which options differ from their defaults and do not matter at a source of scores."""
-    if source == "generated":
-        return ["--timestep"] if timestep != TIMESTEP else []
-    if source != "image":
-        return []
-    usual = ScanSpec()
-    given = {
-        "--steps": steps != usual.steps,
-        "--guidance-scale": guidance_scale != usual.guidance_scale,
-    }
-    return [name for name, is_given in given.items() if is_given]
+    """Say which options differ from their defaults and do not matter at the source of scores."""
+    source, usual = asked["source"], ScanSpec()
+    unused = {"generated": ("timestep",), "image": ("steps", "guidance_scale")}.get(source, ())
+    for name in unused:
+        if asked[name] != getattr(usual, name):
+            option = f"--{name.replace('_', '-')}"
+            progress.note(f"{option} is without effect with --source {source}")
 
 
 def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) -> float | None:
@@ -393,10 +383,4 @@ def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_jso
             )
         progress.say(f"results in {out}")
     if not summary.is_complete:
-        raise IncompleteError(_missing(summary))
-
-
-def _missing(summary: "Summary") -> str:
-    parts = [*summary.incomplete, *(f"{name}: {reason}" for name, reason in summary.quarantined)]
-    more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
-    return f"incomplete, what could be read is scored: {'; '.join(parts[:5])}{more}"
+        raise IncompleteError(summary.missing())

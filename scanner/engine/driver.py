@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 
 from scanner.engine.identity import identify
@@ -71,9 +71,9 @@ def scan(
 def _runtime(resources: Resources) -> AbstractContextManager[Runtime]:
     """Return where a scan runs; Ray is imported only where it is asked for."""
     if resources.local:
-        from scanner.engine.local import in_process
+        from scanner.engine.local import LocalRuntime
 
-        return in_process(resources)
+        return closing(LocalRuntime(resources))
     from scanner.engine.ray_runtime import on_ray
 
     return on_ray(resources)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.errors import ConfigError
-from scanner.models.overlay import OFF, Overlay, overlay
+from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay
 from scanner.spec import DEVICES, ScanSpec
 
 
@@ -60,7 +60,7 @@ class Job:
             ConfigError: If a field is out of its range.
         """
         if self.baseline == OFF and not self.overlay:
-            raise ConfigError("--baseline off is the base of --lora or --weights: give one of them")
+            raise ConfigError(NOTHING_OFF)
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
         if self.spec.fdr is not None and self.calibration is None:

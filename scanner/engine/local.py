@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
@@ -18,16 +17,6 @@ from scanner.results.score_cache import BackgroundScoreIndex
 
 STOP_SECONDS = 60.0
 """How long a worker may take to leave the network evaluation and the commits that it is at."""
-
-
-@contextmanager
-def in_process(resources: Resources) -> Iterator["LocalRuntime"]:
-    """Provide a runtime in this process, and stop its threads at the end."""
-    runtime = LocalRuntime(resources)
-    try:
-        yield runtime
-    finally:
-        runtime.close()
 
 
 class LocalRuntime:

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.errors import ConfigError
-from scanner.models.overlay import OFF, Overlay
+from scanner.models.configs import first_line
+from scanner.models.overlay import NOTHING_OFF, OFF, Overlay
 from scanner.parsing import object_from_json
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # both warn at import 
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # text-to-image does not use
 
 _MARKS = ("model_index.json", "config.json", "unet/config.json", "transformer/config.json")
-_NOTHING_OFF = "--baseline off is the base of --lora or --weights: give one of them"
 _BARE = ("", ".", "unet", "transformer")
 _KEPT = {".json", ".safetensors", ".txt", ".model"}
 
@@ -72,7 +73,7 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
         raise ConfigError("a baseline network needs a diffusers pipeline beside it")
     if source == OFF:
         if not denoiser.overlay:
-            raise ConfigError(_NOTHING_OFF)
+            raise ConfigError(NOTHING_OFF)
         off = denoiser.off() if denoiser.overlay.loras else denoiser
         if denoiser.overlay.weights is None:
             return off
@@ -117,7 +118,9 @@ def folder_of(model: str) -> Path:
     return _snapshot(model)
 
 
+@cache
 def _snapshot(model: str) -> Path:
+    """Return a hub id's files; the hub is asked once a process, so a scan has one revision."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -143,9 +146,8 @@ def _snapshot(model: str) -> Path:
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"no folder {model}, and no such model on the hub could be had ({reason})"
+            f"no folder {model}, and no such model on the hub could be had ({first_line(error)})"
         ) from error
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from scanner.errors import ConfigError
+from scanner.models.configs import first_line
 from scanner.models.overlay import Lora, Overlay, header, layers_of, up_numbers
 
 _PREFIX = re.compile(r"^(?:model\.diffusion_model\.|diffusion_model\.|unet\.|transformer\.)")
@@ -61,10 +62,9 @@ def _load_lora(pipeline: Any, lora: Lora, name: str) -> None:
             use_safetensors=True,
         )  # fmt: skip
     except _BROKEN as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"{lora.file} is not for this base: 0 of its {len(wanted)} layers were loaded "
-            f"({reason[:200]})"
+            f"({first_line(error)[:200]})"
         ) from error
     ups = list(_ups(pipeline, name))
     if sum(up.numel() for up in ups) != numbers:

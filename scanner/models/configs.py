@@ -27,6 +27,12 @@ _KINDS = {
 }  # fmt: skip
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, with the next one where it ends in a colon."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(map(str.strip, lines[: 2 if lines[0].endswith(":") else 1]))
+
+
 def read_config(model: str, path: Path) -> dict[str, Any]:
     """Return a part's configuration.
 

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from scanner.errors import ConfigError
 from scanner.models.adapters import lay_over
+from scanner.models.configs import first_line
 from scanner.models.diffusion import Diffusion
 from scanner.models.families import Family
 from scanner.models.overlay import Overlay
@@ -120,12 +121,6 @@ def _adapter(pipeline: Any, family: Family, side: int | None) -> Diffusion:
         return StableDiffusion(pipeline, "cpu", side)
     kind = UNetDiffusion if family.network == "unet" else Diffusion
     return kind(pipeline, family, "cpu", side)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, with the next one where it ends in a colon."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return " ".join(map(str.strip, lines[: 2 if lines[0].endswith(":") else 1]))
 
 
 @contextmanager

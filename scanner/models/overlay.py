@@ -202,3 +202,6 @@ def _digest(file: str) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
+
+
+NOTHING_OFF = "--baseline off is the base of --lora or --weights: give one of them"

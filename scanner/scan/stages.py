@@ -25,8 +25,8 @@ class Draw:
 
     Attributes:
         text: The caption.
-        sha256: `scanner.records.Caption.identity`; with the seed, what noise and probes are keyed
-            by.
+        identity: `scanner.records.Caption.identity`; with the seed, what noise and probes are
+            keyed by.
         seed: Sampling seed.
         at_image: Whether it is the image that is scored.
     """
@@ -149,7 +149,7 @@ def detect(
         denoiser: The model.
         draws: The batch.
         spec: Steps, guidance scale, and the detectors and maps that are asked for.
-        begun: Of `begin`, if it was; the first step costs nothing then.
+        begun: Of `first_step`, if it was taken; the first step costs nothing then.
 
     Raises:
         TypeError: If attention is asked for and the model gives none.
