@@ -133,18 +133,33 @@ def _maps_of(rows: Sequence[MaskRow], values: dict[int, Any]) -> dict[str, Map]:
         by_name.setdefault((row.metric, row.baseline), []).append(row)
     found = dict[str, Map]()
     for (metric, baseline), own in by_name.items():
-        name = metric if baseline in ("null", "none") else f"{metric}/{baseline}"
-        regions = [
-            masks.from_runs(row.mask, row.height, row.width) for row in own if row.mask is not None
-        ]
-        thresholds = [row.threshold for row in own if row.threshold is not None]
-        found[name] = Map(
-            np.stack([_values(values[row.seed], metric, baseline) for row in own]),
+        found[map_name(metric, baseline)] = map_of(
+            [_values(values[row.seed], metric, baseline) for row in own],
             own[0].sigma,
-            np.array(thresholds) if len(thresholds) == len(own) else None,
-            np.stack(regions) if len(regions) == len(own) else None,
+            [row.threshold for row in own],
+            [
+                None if row.mask is None else masks.from_runs(row.mask, row.height, row.width)
+                for row in own
+            ],
         )
     return found
+
+
+def map_name(metric: str, baseline: str) -> str:
+    """Return what `Score.maps` calls a map."""
+    return metric if baseline in ("null", "none") else f"{metric}/{baseline}"
+
+
+def map_of(
+    values: Sequence[NDArray[np.float32]], sigma: float, thresholds: Sequence[float | None],
+    regions: Sequence[NDArray[np.bool_] | None],
+) -> Map:  # fmt: skip
+    """Return a map of what every seed has; thresholds and masks only if all of them have one."""
+    return Map(np.stack(values), sigma, _whole(thresholds), _whole(regions))
+
+
+def _whole(parts: Sequence[Any]) -> Any:
+    return None if any(part is None for part in parts) else np.stack(parts)
 
 
 def _values(maps: dict[tuple[str, str], Any], metric: str, baseline: str) -> Any:

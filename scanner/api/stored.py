@@ -10,7 +10,7 @@ from PIL import Image
 
 from scanner import masks
 from scanner.analysis.evidence import named
-from scanner.api.score import Map, Score
+from scanner.api.score import Map, Score, map_name, map_of
 from scanner.errors import ConfigError
 from scanner.results.tables import SCORES
 
@@ -81,9 +81,7 @@ def _map_rows(con: duckdb.DuckDBPyConnection, identity: str) -> list[dict[str, A
 def _maps(rows: list[dict[str, Any]]) -> dict[str, Map]:
     by_name = dict[str, list[dict[str, Any]]]()
     for row in rows:
-        is_usual = row["baseline"] in ("null", "none")
-        name = row["metric"] if is_usual else f"{row['metric']}/{row['baseline']}"
-        by_name.setdefault(name, []).append(row)
+        by_name.setdefault(map_name(row["metric"], row["baseline"]), []).append(row)
     return {name: _map(own) for name, own in by_name.items()}
 
 
@@ -95,17 +93,10 @@ def _pictures(rows: list[dict[str, Any]]) -> list[NDArray[np.uint8]]:
 
 def _map(rows: list[dict[str, Any]]) -> Map:
     sizes = [(row["height"], row["width"]) for row in rows]
-    values = [
-        masks.from_heatmap(row["heatmap"], *size) for row, size in zip(rows, sizes, strict=True)
-    ]
-    regions = [
-        masks.from_runs(row["mask"], *size)
-        for row, size in zip(rows, sizes, strict=True)
-        if row["mask"] is not None
-    ]
-    thresholds = [row["threshold"] for row in rows if row["threshold"] is not None]
-    return Map(
-        np.stack(values).astype(np.float32), rows[0]["sigma"],
-        np.array(thresholds) if len(thresholds) == len(rows) else None,
-        np.stack(regions) if len(regions) == len(rows) else None,
-    )  # fmt: skip
+    pairs = list(zip(rows, sizes, strict=True))
+    return map_of(
+        [masks.from_heatmap(row["heatmap"], *size).astype(np.float32) for row, size in pairs],
+        rows[0]["sigma"],
+        [row["threshold"] for row in rows],
+        [None if (m := row["mask"]) is None else masks.from_runs(m, *size) for row, size in pairs],
+    )

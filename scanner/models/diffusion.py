@@ -71,7 +71,7 @@ class Diffusion:
     def _shape(self, side: int | None) -> None:
         """Set the shape of latents and pictures."""
         config, factor = self.network.config, self.autoencoder.factor
-        channels = int(config["in_channels"]) // (4 if self.family.packing == "patches" else 1)
+        channels, self.token_side = self.family.tokens(config)
         if channels != self.autoencoder.channels:
             raise ConfigError(
                 f"the network takes {channels} channels, its autoencoder makes "
@@ -95,14 +95,6 @@ class Diffusion:
     def _network_parts(self) -> frozenset[Need]:
         """Return what the network has for methods that look inside it."""
         return frozenset()
-
-    @property
-    def token_side(self) -> int:
-        """Side of the square of latent positions that share one token of the network."""
-        if self.family.packing == "patches":
-            return self.family.patch
-        own = self.network.config.get("patch_size", self.family.patch)
-        return own if isinstance(own, int) else self.family.patch
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the parts with weights by name."""

@@ -66,6 +66,17 @@ class Family:
         """The sign of a flow as `scanner.numerics.schedule.Schedule` has it; 0 of others."""
         return {"flow": 1, "reversed flow": -1}.get(self.target, 0)
 
+    def tokens(self, network: Mapping[str, Any]) -> tuple[int, int]:
+        """Return a latent's channels, and the side of the square of positions that share a token.
+
+        Args:
+            network: The configuration of the network that denoises.
+        """
+        channels, patch = int(network.get("in_channels", 4)), network.get("patch_size", self.patch)
+        if self.packing == "patches":
+            return channels // 4, self.patch
+        return channels, patch if isinstance(patch, int) else self.patch
+
 
 _IMAGES = ("image_encoder", "feature_extractor")
 _CHECKER = ("safety_checker", *_IMAGES)

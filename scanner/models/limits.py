@@ -116,7 +116,7 @@ def limits(model: str) -> Limits:
         Need.CROSS_ATTENTION: family.attends and any("CrossAttn" in str(b) for b in blocks),
         Need.MIDDLE_BLOCK: family.network == "unet" and middle is not None,
     }
-    channels, token_side = _tokens(family, network)
+    channels, token_side = family.tokens(network)
     return Limits(
         timesteps=scheduler.timesteps,
         has=frozenset(need for need, is_there in parts.items() if is_there),
@@ -190,18 +190,10 @@ def _of_flow(model: str, family: Family, network: Mapping[str, Any]) -> Limits:
             f"{kind or 'scheduler without a class'}: its levels are not a flow's"
         )
     timesteps = int(config.get("num_train_timesteps", 1000))
-    channels, token_side = _tokens(family, network)
+    channels, token_side = family.tokens(network)
     return Limits(
         timesteps, has=frozenset(), is_flow=True, channels=channels, token_side=token_side
     )
-
-
-def _tokens(family: Family, network: Mapping[str, Any]) -> tuple[int, int]:
-    """Return a latent's channels and the side of a token, as `Limits` has them."""
-    is_packed, patch = family.packing == "patches", network.get("patch_size", family.patch)
-    channels = int(network.get("in_channels", 4)) // (4 if is_packed else 1)
-    side = patch if isinstance(patch, int) and not is_packed else family.patch
-    return channels, side
 
 
 def scheduler_of(model: str) -> dict[str, Any]:
