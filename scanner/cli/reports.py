@@ -15,7 +15,9 @@ from scanner.cli.selection import opened, selected_one
 from scanner.errors import ConfigError, IncompleteError
 
 if TYPE_CHECKING:
+    from scanner.results.run_file import RunFile
     from scanner.shards.reading import Shard
+    from scanner.statistics.calibration import Calibration
 
 Fdr = Annotated[
     float | None,
@@ -247,7 +249,7 @@ def rate(fdr: float | None) -> float | None:
     return fdr
 
 
-def _calibration(record, path: Path | None):  # noqa: ANN001, ANN202
+def _calibration(record: "RunFile", path: Path | None) -> "Calibration | None":
     """Return the calibration of a run: as given, or as its record names it and it still is."""
     from scanner.statistics.calibration import load
 

@@ -12,6 +12,7 @@ from scanner.cli import error_rates, reports
 from scanner.errors import ConfigError
 from scanner.report import page
 from scanner.report.page import PageOptions
+from scanner.results.run_file import RunFile
 from scanner.spec import ScanSpec
 from scanner.statistics import calibration
 from scanner.statistics.calibration import Calibration, Screen, SnapBack
@@ -149,13 +150,17 @@ def test_what_is_said_before_a_scan(tmp_path, capsys):
 def test_a_report_on_a_run_under_a_tail_takes_its_calibration_and_says_what_is_wrong(tmp_path):
     old, path = made(200, tail_fingerprint="123456789abc"), tmp_path / "calibration.json"
     old.save(path)
-    record = {"identity": {"calibration": "123456789abc"}, "config": {"calibration": str(path)}}
-    assert reports._calibration(record, path) == reports._calibration(record, None) == old
+
+    def record(named: str, **config: str) -> RunFile:
+        return RunFile.of({"identity": {"calibration": named}, "config": config})
+
+    tailed = record("123456789abc", calibration=str(path))
+    assert reports._calibration(tailed, path) == reports._calibration(tailed, None) == old
     options = PageOptions(calibration=old)
-    said = page._calibration(record["identity"], options)
+    said = page._calibration(tailed.identity, options)
     assert "p-values are 0.005 or more; smaller ones are of a tail model" in said
-    untailed = {"calibration": old.fingerprint()}
-    assert reports._calibration({"identity": untailed}, path) == old
-    assert "tail" not in page._calibration(untailed, options)
+    untailed = record(old.fingerprint())
+    assert reports._calibration(untailed, path) == old
+    assert "tail" not in page._calibration(untailed.identity, options)
     with pytest.raises(ConfigError, match=r"must be the calibration of the run \(other\)"):
-        reports._calibration({"identity": {"calibration": "other"}}, path)
+        reports._calibration(record("other"), path)
