@@ -74,7 +74,7 @@ def scan(shard: str, results: Path, actors: int) -> dict[str, Any]:
         "denoiser_share": min(actor["denoiser_share"] for actor in told),
         "time_shares": summary.time_shares,
         "evaluations": sum(
-            commit["evaluations"]["forward"]
+            commit.content["evaluations"]["forward"]
             for commit in Results(results).commits(summary.run).values()
         ),
     }

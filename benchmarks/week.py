@@ -113,7 +113,7 @@ class Week:
             state, request, Resources(most_samples=self.budget), lambda event: None,
             now=MONDAY + timedelta(days=number),
         ).night  # fmt: skip
-        recalled = sum(c["recalled"] for c in state.results.commits(night.run).values())
+        recalled = sum(c.content["recalled"] for c in state.results.commits(night.run).values())
         reused = recalled - self.reused.get(night.run, 0)
         self.reused[night.run] = recalled
         counts = night.counts()

@@ -193,7 +193,7 @@ def test_any_commit_record_is_read_or_refused(tmp_path: Path, data: st.DataObjec
     (tmp_path / "r/commits/r1/c.json").write_text(json.dumps(changed(data, sound)))
     try:
         results.parts(["r1"])
-        [commit["counts"] for commit in results.commits("r1").values()]
+        [commit.counts for commit in results.commits("r1").values()]
     except (ResultsError, ConfigError):
         pass
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -187,19 +188,20 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     Example:
         memscan runs results
     """
+    from scanner.results.commit_file import Counts
     from scanner.results.run_file import RunFile
     from scanner.text import aligned
 
     store = opened(results)
     records, named = list[RunFile](), list[str]()
-    committed: list[list[Any]] = []
+    committed: list[list[Counts]] = []
     timed: list[tuple[str, str]] = []
     for name in store.runs():
         commits = store.commits(name)
         records.append(store.verified_run(name, commits))
         named.append(name)
-        committed.append([commit["counts"] for commit in commits.values()])
-        timed.append(_shares(list(commits.values())))
+        committed.append([commit.counts for commit in commits.values()])
+        timed.append(_shares([commit.content for commit in commits.values()]))
     if as_json:
         shown = [{**r.content, "run": name} for r, name in zip(records, named, strict=True)]
         progress.say(json.dumps(shown, default=str))
@@ -207,7 +209,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     totals = ("samples", "scored", "flagged", "rejected")
     rows: list[list[object]] = []
     for run, record, counts in zip(named, records, committed, strict=True):
-        sums = [sum(each[name] for each in counts) for name in totals]
+        sums = [sum(getattr(each, name) for each in counts) for name in totals]
         rows.append([run, record.started, record.content.get("status", ""), *sums])
     heads = ["run", "started", "status", *totals]
     if any(network for network, _ in timed):
@@ -221,7 +223,7 @@ def runs(results: options.Results, as_json: options.Json = False) -> None:
     progress.say(aligned(heads, rows))
 
 
-def _shares(commits: list[dict[str, Any]]) -> tuple[str, str]:
+def _shares(commits: list[Mapping[str, Any]]) -> tuple[str, str]:
     """Return the shares of the actors' time in the networks and waiting.
 
     Of the commits that tell them; those of earlier versions took more for the network's time.

@@ -123,8 +123,8 @@ class ScanLoop:
             problem = answer.problem
             for unit in self._plan.work_units(answer):
                 self._queue.add(unit)
-        for facts in self._plan.skipped[skipped:]:
-            self._report.skipped(facts)
+        for record in self._plan.skipped[skipped:]:
+            self._report.skipped(record)
         if problem is not None:
             self._report.incomplete(problem if url in problem else f"{url}: {problem}", url)
         self._report.emit("index", url, shard=url)
@@ -168,12 +168,12 @@ class ScanLoop:
         self._report.emit("lost", f"a worker was lost {doing}: {lost.reason}", actor=lost.actor)
         left = list[Task]()
         for task in lost.tasks:
-            facts = self._results.read_commit(self._setup.run, task.unit.name)
-            if task.trial or facts is None:
+            record = self._results.read_commit(self._setup.run, task.unit.name)
+            if task.trial or record is None:
                 left.append(task)
             else:
                 self._queue.succeeded(task)
-                self._report.committed(task.unit, facts, lost.actor)
+                self._report.committed(task.unit, record.content, lost.actor)
         left = [task for task in left if not self._queue.is_over(task)]
         if lost.blames and len(left) == 1 == len(lost.tasks):
             # A reject tells it, and rows must not depend on the moment.

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from scanner.results.commit_file import CommitFile, ShardRange
 from scanner.shards.reading import Chunk, ShardIndex
 
 
@@ -33,32 +33,38 @@ class WorkUnit:
             return self.chunk.name
         return f"{self.chunk.name}.{self.start}-{self.stop}"
 
-    def facts(self) -> dict[str, Any]:
-        """Return what a commit records, so that the shard need not be opened again."""
-        return {
-            "shard": self.chunk.shard.url, "shard_id": self.chunk.shard.id,
-            "number": self.chunk.number, "chunk_samples": self.chunk.samples,
-            "start": self.start, "stop": self.stop,
-            "shard_chunks": self.shard_chunks, "problem": self.problem,
-        }  # fmt: skip
+    @property
+    def place(self) -> ShardRange:
+        """What a commit records, so that the shard need not be opened again."""
+        return ShardRange(
+            shard=self.chunk.shard.url, shard_id=self.chunk.shard.id,
+            number=self.chunk.number, chunk_samples=self.chunk.samples,
+            start=self.start, stop=self.stop,
+            shard_chunks=self.shard_chunks, problem=self.problem,
+        )  # fmt: skip
+
+
+Placed = tuple[ShardRange, CommitFile]
+"""A commit, and where in its shard it lies."""
 
 
 class CommitIndex:
     """The commits of a run, by shard and chunk."""
 
-    def __init__(self, commits: Mapping[str, Mapping[str, Any]]) -> None:
-        self._by_chunk: dict[tuple[str, int], list[Mapping[str, Any]]] = defaultdict(list)
-        self._by_shard: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for facts in commits.values():
-            if "shard_id" in facts:
-                self._by_chunk[facts["shard_id"], facts["number"]].append(facts)
-                self._by_shard[facts["shard_id"]].append(facts)
+    def __init__(self, commits: Mapping[str, CommitFile]) -> None:
+        self._by_chunk = defaultdict[tuple[str, int], list[Placed]](list)
+        self._by_shard = defaultdict[str, list[Placed]](list)
+        for record in commits.values():
+            if (place := record.place) is not None:
+                self._by_chunk[place.shard_id, place.number].append((place, record))
+                self._by_shard[place.shard_id].append((place, record))
 
-    def of_chunk(self, shard_id: str, number: int) -> list[Mapping[str, Any]]:
+    def of_chunk(self, shard_id: str, number: int) -> list[Placed]:
         """Return what is committed of a chunk, in sample order."""
-        return sorted(self._by_chunk.get((shard_id, number), []), key=lambda facts: facts["start"])
+        found = self._by_chunk.get((shard_id, number), [])
+        return sorted(found, key=lambda placed: placed[0].start)
 
-    def of_shard(self, shard_id: str) -> list[Mapping[str, Any]]:
+    def of_shard(self, shard_id: str) -> list[Placed]:
         """Return what is committed of a shard."""
         return self._by_shard.get(shard_id, [])
 
@@ -66,10 +72,10 @@ class CommitIndex:
         """Return the identities of the shards that are committed whole, by address."""
         whole: dict[str, set[str]] = defaultdict(set)
         for shard_id, commits in self._by_shard.items():
-            samples = {facts["number"]: facts["chunk_samples"] for facts in commits}
-            done = sum(facts["stop"] - facts["start"] for facts in commits)
-            if len(samples) == commits[0]["shard_chunks"] and done == sum(samples.values()):
-                whole[commits[0]["shard"]].add(shard_id)
+            samples = {place.number: place.chunk_samples for place, _ in commits}
+            done, first = _samples(commits), commits[0][0]
+            if len(samples) == first.shard_chunks and done == sum(samples.values()):
+                whole[first.shard].add(shard_id)
         return whole
 
 
@@ -86,7 +92,7 @@ class Plan:
     def __init__(
         self, commit_index: CommitIndex, limit: int | None, budget: int | None = None
     ) -> None:
-        self.skipped: list[Mapping[str, Any]] = []
+        self.skipped: list[CommitFile] = []
         self.total = 0
         self._commit_index, self._left, self._budget = commit_index, limit, budget
 
@@ -98,11 +104,11 @@ class Plan:
     def skip(self, shard_id: str) -> str | None:
         """Count a shard that is committed whole; return its problem, if it had one."""
         commits = self._commit_index.of_shard(shard_id)
-        samples = sum(facts["stop"] - facts["start"] for facts in commits)
-        self.skipped += commits
+        samples = _samples(commits)
+        self.skipped += [record for _, record in commits]
         self.total += samples
         self._wanted(samples)
-        return commits[0]["problem"]
+        return commits[0][0].problem
 
     def work_units(self, index: ShardIndex) -> Iterator[WorkUnit]:
         """Yield what is to be scanned of a shard."""
@@ -111,8 +117,8 @@ class Plan:
             if not wanted:
                 return
             commits = self._commit_index.of_chunk(chunk.shard.id, chunk.number)
-            self.skipped += commits
-            self.total += sum(facts["stop"] - facts["start"] for facts in commits)
+            self.skipped += [record for _, record in commits]
+            self.total += _samples(commits)
             for start, end in _gaps(commits, wanted):
                 stop = start + self._afforded(end - start)
                 if start < stop:
@@ -134,12 +140,16 @@ class Plan:
         return wanted
 
 
-def _gaps(commits: list[Mapping[str, Any]], end: int) -> Iterator[tuple[int, int]]:
+def _samples(commits: list[Placed]) -> int:
+    return sum(place.samples for place, _ in commits)
+
+
+def _gaps(commits: list[Placed], end: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of ``0..end`` that no commit covers; commits come in order."""
     position = 0
-    for facts in commits:
-        if position < min(facts["start"], end):
-            yield position, min(facts["start"], end)
-        position = max(position, facts["stop"])
+    for place, _ in commits:
+        if position < min(place.start, end):
+            yield position, min(place.start, end)
+        position = max(position, place.stop)
     if position < end:
         yield position, end

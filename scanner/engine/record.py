@@ -1,7 +1,7 @@
 """The run record, ``runs/<run>.json``."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ from scanner.engine.worker import ActorInfo, ActorUsage
 from scanner.errors import LeaseError, ResultsError
 from scanner.methods import registry
 from scanner.results import coverage
+from scanner.results.commit_file import CommitFile, ShardRange
 from scanner.results.folder import Results
 from scanner.results.run_file import VERSION, Identity, RunFile
 
@@ -80,14 +81,14 @@ class RunRecord:
         }  # fmt: skip
         return cls(results, Summary(run=run), content, identity)
 
-    def add_commits(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def add_commits(self, records: Iterable[CommitFile]) -> None:
         """Note chunks that are committed, so that the loss of their records shows."""
         there = coverage.committed(records)
         self._committed = coverage.merged(self._committed, there)
 
-    def add_commit(self, facts: Mapping[str, Any]) -> None:
-        """Note one more chunk that is committed."""
-        coverage.add(self._committed, facts)
+    def add_commit(self, place: ShardRange) -> None:
+        """Note more samples that are committed."""
+        coverage.add(self._committed, place)
 
     def __enter__(self) -> Self:
         self._write()

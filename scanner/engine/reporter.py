@@ -11,6 +11,7 @@ from scanner.engine.queue import Queue
 from scanner.engine.record import RunRecord
 from scanner.engine.worker import ChunkReport
 from scanner.records import parts_of
+from scanner.results.commit_file import CommitFile
 
 _SUMS = ("samples", "scored", "localized", "screened", "flagged", "rejected", "recalled")
 
@@ -54,15 +55,21 @@ class Reporter:
         for listener in self._listeners:
             listener(event)
 
-    def skipped(self, facts: Mapping[str, Any]) -> None:
+    def skipped(self, record: CommitFile) -> None:
         """Count a chunk that an earlier scan committed."""
-        self._count(facts)
+        self._count(record.content)
         self.summary.chunks_skipped += 1
 
     def committed(self, unit: WorkUnit, facts: Mapping[str, Any], actor: str) -> None:
-        """Count a chunk that this scan committed."""
+        """Count a chunk that this scan committed.
+
+        Args:
+            unit: The chunk.
+            facts: Its numbers, as its commit record has them.
+            actor: Who scanned it.
+        """
         self._count(facts)
-        self._record.add_commit(unit.facts())
+        self._record.add_commit(unit.place)
         self.summary.chunks_done += 1
         counts = {name: facts[name] for name in ChunkReport.names() if name in facts}
         self.emit("chunk", unit.name, **about(unit), actor=actor, counts=counts)

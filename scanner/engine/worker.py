@@ -308,7 +308,7 @@ class Worker:
             usage=self._usage(scanner, compute),
         )  # fmt: skip
         if not task.trial:
-            facts = task.unit.facts() | counts.facts()
+            facts = task.unit.place.as_json() | counts.facts()
             extra = list(scanner.extra_columns)
             self._results.commit(self._run, task.unit.name, result, extra=extra, facts=facts)
             if self._recall is not None:

@@ -165,7 +165,9 @@ def _scanned(
     job = replace(request.job, shards=_ordered(state, request.job, listing, before)) if _budget(
         resources) else request.job  # fmt: skip
     summary = scan(job, resources, progress)
-    samples = sum(c["samples"] for n, c in state.results.commits(run).items() if n not in commits)
+    samples = sum(
+        c.counts.samples for n, c in state.results.commits(run).items() if n not in commits
+    )
     given_up = [
         f"chunk {name} was given up: {reason.partition(chr(10))[0]}"
         for name, reason in summary.quarantined

@@ -140,10 +140,10 @@ def remembered(
 def problems_of(commit_index: CommitIndex, identities: Iterable[str]) -> list[str]:
     """Return what is wrong with shards that were scanned as far as they go."""
     found = {
-        f"{facts['shard']}: {facts['problem']}": None
+        f"{place.shard}: {place.problem}": None
         for shard in identities
-        for facts in commit_index.of_shard(shard)
-        if facts.get("problem")
+        for place, _ in commit_index.of_shard(shard)
+        if place.problem
     }
     return list(found)
 

@@ -164,7 +164,7 @@ def _count(
         progress(number, len(urls))
         if plan.is_full:
             break
-    done.done_samples = sum(facts["stop"] - facts["start"] for facts in plan.skipped)
+    done.done_samples = sum(record.counts.samples for record in plan.skipped)
     done.done_chunks = len(plan.skipped)
     done.samples = plan.total - done.done_samples
     done.rejected = dict(rejected.most_common())

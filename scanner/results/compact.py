@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.results import manifest
+from scanner.results.commit_file import CommitFile, DataFile
 from scanner.results.folder import Results
-from scanner.results.manifest import Pack, Record
+from scanner.results.manifest import Pack
 from scanner.results.tables import MASKS, REJECTS, SCORES, TABLES, scores_schema
 
 TARGET_BYTES = 256 * 2**20
@@ -82,13 +83,13 @@ class Compaction:
 class _Group:
     """A unit that is packed whole or not at all: a chunk, or a small pack that grows."""
 
-    files: Mapping[str, Record]
-    records: tuple[dict[str, Any], ...]
+    files: Mapping[str, DataFile]
+    records: tuple[CommitFile, ...]
     pack: int | None = None
 
     @property
     def bytes(self) -> int:
-        return sum(file["bytes"] for file in self.files.values())
+        return sum(file.bytes for file in self.files.values())
 
 
 def compact(
@@ -117,9 +118,9 @@ def compact(
         made, of = pack
         done.packs += 1
         done.chunks += len(made.commits)
-        done.rows += sum(file["rows"] for file in made.files.values())
+        done.rows += sum(file.rows for file in made.files.values())
         done.bytes_before += sum(unit.bytes for unit in of)
-        done.bytes_after += sum(file["bytes"] for file in made.files.values())
+        done.bytes_after += sum(file.bytes for file in made.files.values())
         meter(done.chunks, total, f"{done.packs} packs")
     done.files_after = _opened_by_queries(results, run)
     return done
@@ -172,7 +173,7 @@ def _units(results: Results, run: str, target: int) -> list[_Group]:
     history = results.history(run)
     packed = history.commits()
     units = [
-        _Group(record["files"], (record,))
+        _Group(record.files, (record,))
         for chunk, record in results.commits(run).items()
         if chunk not in packed
     ]
@@ -181,7 +182,7 @@ def _units(results: Results, run: str, target: int) -> list[_Group]:
         for pack in history.effective()
         if pack.bytes < target / 2
     ]
-    return sorted(units, key=lambda unit: unit.records[0]["chunk"])
+    return sorted(units, key=lambda unit: unit.records[0].chunk)
 
 
 def _opened_by_queries(results: Results, run: str) -> int:
@@ -205,17 +206,17 @@ def _with_contents(results: Results, units: Iterable[_Group]) -> Iterator[tuple[
             yield unit, future.result()
 
 
-def _content(results: Results, file: Record) -> bytes:
+def _content(results: Results, file: DataFile) -> bytes:
     """Return a file that is what was written.
 
     Raises:
         ResultsError: If it is not.
     """
-    content = results.store.read(file["path"])
-    if content is None or hashlib.sha256(content).hexdigest() != file["sha256"]:
+    content = results.store.read(file.path)
+    if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
         what = "is missing" if content is None else "is not what was written"
         raise ResultsError(
-            f"{results.store.address(file['path'])} {what}: memscan verify --repair sets it aside; "
+            f"{results.store.address(file.path)} {what}: memscan verify --repair sets it aside; "
             f"then scan again, and compact"
         )
     return content
@@ -236,16 +237,14 @@ def _packed(
             break
     if len(units) < 2:
         return None
-    token, files = uuid.uuid4().hex[:16], dict[str, Record]()
+    token, files = uuid.uuid4().hex[:16], dict[str, DataFile]()
     for table, writer in writers.items():
         content = writer.close()
         path = f"{table}/run={run}/pack-{token}.parquet"
         digest = hashlib.sha256(content).hexdigest()
-        files[table] = {
-            "path": path, "rows": writer.rows, "sha256": digest, "bytes": len(content),
-        }  # fmt: skip
+        files[table] = DataFile(path, writer.rows, digest, len(content))
         results.store.put(path, content)
-    commits = {record["chunk"]: record for unit in units for record in unit.records}
+    commits = {record.chunk: record for unit in units for record in unit.records}
     replaces = tuple(unit.pack for unit in units if unit.pack is not None)
     pack = Pack(-1, commits, files, replaces)
     try:
@@ -253,7 +252,7 @@ def _packed(
         return _entered(results, run, pack), units
     except ConfigError:
         for file in files.values():
-            results.store.remove(file["path"])
+            results.store.remove(file.path)
         raise
 
 
@@ -270,8 +269,8 @@ def _compare(results: Results, pack: Pack, units: list[_Group]) -> None:
                 read = new[table].take(len(rows))
                 if not read.equals(_conformed(rows, read.schema)):
                     raise ResultsError(
-                        f"{pack.files[table]['path']} did not keep the rows of "
-                        f"{unit.files[table]['path']}: the pack is not used; report this"
+                        f"{pack.files[table].path} did not keep the rows of "
+                        f"{unit.files[table].path}: the pack is not used; report this"
                     )
 
 
@@ -281,7 +280,11 @@ def _entered(results: Results, run: str, pack: Pack) -> Pack:
     Raises:
         ConfigError: If its chunks were packed by another process.
     """
-    entry = {"commits": pack.commits, "files": pack.files, "replaces": list(pack.replaces)}
+    entry = {
+        "commits": {name: record.content for name, record in pack.commits.items()},
+        "files": {table: file.as_json() for table, file in pack.files.items()},
+        "replaces": list(pack.replaces),
+    }
     while (history := results.history(run)).takes(pack):
         if manifest.append(results.store, run, history.length, entry):
             break
@@ -362,11 +365,11 @@ def _tables(unit: _Group, contents: Contents) -> Iterator[dict[str, pa.Table]]:
     """Yield the rows of each chunk of a unit, by table."""
     rows = {table: _Rows(content) for table, content in contents.items()}
     for record in unit.records:
-        files = record["files"].items()
-        found = {table: rows[table].take(file["rows"]) for table, file in files}
-        if any(len(found[table]) != file["rows"] for table, file in files):
+        files = record.files.items()
+        found = {table: rows[table].take(file.rows) for table, file in files}
+        if any(len(found[table]) != file.rows for table, file in files):
             raise ResultsError(
-                f"the files of {record['chunk']} have fewer rows than its record says: memscan "
+                f"the files of {record.chunk} have fewer rows than its record says: memscan "
                 f"verify --repair sets it aside"
             )
         yield found

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from scanner.results.manifest import Record
+from scanner.results.commit_file import CommitFile, ShardRange
 
 KEY = "committed"
 """Where a run's record keeps it: by identity of a shard, ``shard``, ``chunks`` (how many the
@@ -65,20 +65,20 @@ CommitsByShard = dict[str, ShardCommits]
 """By identity of the shard."""
 
 
-def committed(records: Iterable[Record]) -> CommitsByShard:
+def committed(records: Iterable[CommitFile]) -> CommitsByShard:
     """Return what commit records cover; those of early versions name no shard and are left out."""
     found: CommitsByShard = {}
-    for facts in records:
-        add(found, facts)
+    for record in records:
+        if record.place is not None:
+            add(found, record.place)
     return found
 
 
-def add(found: CommitsByShard, facts: Record) -> None:
-    """Add a commit record, or a piece that was committed."""
-    if "shard_id" in facts:
-        own = found.setdefault(facts["shard_id"], ShardCommits(facts["shard"], 0))
-        own.chunks = facts["shard_chunks"]
-        own.add(facts["number"], facts["stop"] - facts["start"], facts["chunk_samples"])
+def add(found: CommitsByShard, place: ShardRange) -> None:
+    """Add samples that were committed."""
+    own = found.setdefault(place.shard_id, ShardCommits(place.shard, 0))
+    own.chunks = place.shard_chunks
+    own.add(place.number, place.samples, place.chunk_samples)
 
 
 def merged(one: CommitsByShard, other: CommitsByShard) -> CommitsByShard:
@@ -116,7 +116,7 @@ def recorded(record: Mapping[str, Any]) -> CommitsByShard | None:
     }  # fmt: skip
 
 
-def missing(record: Mapping[str, Any], commits: Mapping[str, Record]) -> Iterator[str]:
+def missing(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> Iterator[str]:
     """Yield what a run had committed and is not there any more, a line a shard.
 
     A shard that changed and was scanned whole as it is now takes the place of what it was.
@@ -146,7 +146,7 @@ def _lost(known: CommitsByShard, there: CommitsByShard) -> Iterator[str]:
             yield _told(then, lost)
 
 
-def status(record: Mapping[str, Any], commits: Mapping[str, Record]) -> str:
+def status(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> str:
     """Return a run's status: its record's, unless that says complete and commits are missing."""
     said = str(record.get("status", ""))
     if said == "complete" and next(missing(record, commits), None) is not None:
@@ -184,7 +184,7 @@ def _told(then: ShardCommits, lost: list[int]) -> str:
 
 
 def _fewer(
-    record: Mapping[str, Any], commits: Mapping[str, Record], there: CommitsByShard
+    record: Mapping[str, Any], commits: Mapping[str, CommitFile], there: CommitsByShard
 ) -> Iterator[str]:
     """Compare the counts of the last scan with the commits of its shards.
 
@@ -196,7 +196,9 @@ def _fewer(
         return
     scanned = set(shards)
     have = sum(
-        facts["counts"]["samples"] for facts in commits.values() if facts.get("shard") in scanned
+        own.counts.samples
+        for own in commits.values()
+        if own.place is not None and own.place.shard in scanned
     )
     if have < samples:
         yield f"the last scan counted {samples} samples, and commit records have {have} of them"

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from scanner.errors import ConfigError, ResultsError
 from scanner.records import ChunkResult
 from scanner.results import coverage, manifest, stores
+from scanner.results.commit_file import CommitFile, DataFile
 from scanner.results.manifest import (
     History,
-    Record,
     RowRange,
     checked_name,
     encoded,
@@ -84,7 +84,7 @@ class Committed:
     """
 
     history: History
-    records: dict[str, dict[str, Any]]
+    records: dict[str, CommitFile]
 
 
 class Results:
@@ -155,7 +155,7 @@ class Results:
                 f"{self.store.address(name)} is damaged ({error}): {advice}"
             ) from error
 
-    def verified_run(self, run: str, commits: Mapping[str, Record]) -> RunFile:
+    def verified_run(self, run: str, commits: Mapping[str, CommitFile]) -> RunFile:
         """Return a run's record, its status held against the commits: see `coverage.status`.
 
         Args:
@@ -204,7 +204,7 @@ class Results:
         """
         return manifest.history(self.store, run)
 
-    def commits(self, run: str) -> dict[str, dict[str, Any]]:
+    def commits(self, run: str) -> dict[str, CommitFile]:
         """Return a run's commit records by chunk name, in order of name.
 
         Raises:
@@ -229,7 +229,7 @@ class Results:
         """
         return sorted({*self._listed(run), *self.history(run).commits()})
 
-    def read_commit(self, run: str, chunk: str) -> dict[str, Any] | None:
+    def read_commit(self, run: str, chunk: str) -> CommitFile | None:
         """Return the commit record of one chunk as it was created, null if there is none.
 
         Raises:
@@ -259,11 +259,13 @@ class Results:
             packed, spans = own.history.row_ranges(), defaultdict[tuple[str, str], list[Any]](list)
             rows = dict[str, int]()
             for chunk, record in own.records.items():
-                if shards is not None and record.get("shard_id") not in shards:
+                if shards is not None and (
+                    record.place is None or record.place.shard_id not in shards
+                ):
                     continue
                 for table, place in packed.get(chunk, own_ranges(record)).items():
-                    path = place.file["path"]
-                    rows[path] = place.file["rows"]
+                    path = place.file.path
+                    rows[path] = place.file.rows
                     spans[table, path].append((chunk, place.start, place.stop))
             for (table, path), ranges in spans.items():
                 found[table].append(Part(path, rows[path], tuple(ranges)))
@@ -413,7 +415,7 @@ class Results:
             "schema_version": SCHEMA_VERSION,
             "run": run,
             "chunk": chunk_name,
-            "files": files,
+            "files": {table: file.as_json() for table, file in files.items()},
             "counts": accounts,
         }
         if self.store.create(name, encoded(record)):
@@ -422,7 +424,7 @@ class Results:
             self._discard_but(winner, files)
         return False
 
-    def _publish(self, run: str, chunk_name: str, table: pa.Table) -> dict[str, object]:
+    def _publish(self, run: str, chunk_name: str, table: pa.Table) -> DataFile:
         kind = table.schema.metadata[b"table"].decode()
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=max(1, len(table)))
@@ -430,16 +432,16 @@ class Results:
         digest = hashlib.sha256(content).hexdigest()
         name = f"{kind}/run={run}/{chunk_name}.{digest[:8]}.parquet"
         self.store.put(name, content)
-        return {"path": name, "rows": len(table), "sha256": digest, "bytes": len(content)}
+        return DataFile(name, len(table), digest, len(content))
 
-    def _discard_but(self, winner: dict[str, Any], files: dict[str, dict[str, object]]) -> None:
+    def _discard_but(self, winner: CommitFile, files: Mapping[str, DataFile]) -> None:
         """Remove what this attempt published and the winner's commit does not list."""
-        kept = {file["path"] for file in winner["files"].values()}
+        kept = {file.path for file in winner.files.values()}
         for file in files.values():
-            if file["path"] not in kept:
-                self.store.remove(str(file["path"]))
+            if file.path not in kept:
+                self.store.remove(file.path)
 
-    def _commits(self, run: str, history: History) -> dict[str, dict[str, Any]]:
+    def _commits(self, run: str, history: History) -> dict[str, CommitFile]:
         packed = history.commits()
         loose = [c for c in self._listed(run) if c not in packed]
         found = self.store.read_all([f"commits/{run}/{chunk}.json" for chunk in loose])
@@ -460,7 +462,7 @@ class Results:
             places = {} if record is None else own_ranges(record)
         if (place := places.get("scores")) is None:
             return None
-        return self.read_rows(place.file["path"], place.start, place.stop)
+        return self.read_rows(place.file.path, place.start, place.stop)
 
 
 def _retrieved(run: str) -> str:

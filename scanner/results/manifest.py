@@ -14,6 +14,7 @@ from typing import Any
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.parsing import from_json
+from scanner.results.commit_file import CommitFile, DataFile, data_files
 from scanner.results.stores import Store
 from scanner.results.tables import SCHEMA_VERSION
 
@@ -22,27 +23,25 @@ MEND = "memscan verify --repair sets it aside"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMIT_KEYS = ("schema_version", "run", "chunk", "files", "counts")
 
-Record = Mapping[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
     """A range of rows in a file of one table.
 
     Attributes:
-        file: Their file: ``path`` in the store, ``rows``, ``sha256`` and ``bytes``.
+        file: Their file.
         start: The first row, counted in the file.
         stop: One past the last.
     """
 
-    file: Record
+    file: DataFile
     start: int
     stop: int
 
 
-def own_ranges(record: Record) -> dict[str, RowRange]:
+def own_ranges(record: CommitFile) -> dict[str, RowRange]:
     """Return where the rows of a chunk lie that is in no pack."""
-    return {table: RowRange(file, 0, file["rows"]) for table, file in record["files"].items()}
+    return {table: RowRange(file, 0, file.rows) for table, file in record.files.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +51,44 @@ class Pack:
     Attributes:
         number: Of its entry in the history.
         commits: The commit records of its chunks by name, in the order of their rows.
-        files: Of each table that has rows: ``path``, ``rows``, ``sha256`` and ``bytes``.
+        files: The file of each table that has rows.
         replaces: Numbers of smaller packs that it took the place of.
     """
 
     number: int
-    commits: Mapping[str, dict[str, Any]]
-    files: Mapping[str, Record]
+    commits: Mapping[str, CommitFile]
+    files: Mapping[str, DataFile]
     replaces: tuple[int, ...] = ()
 
     @property
     def bytes(self) -> int:
         """Of its largest file."""
-        return max(file["bytes"] for file in self.files.values())
+        return max(file.bytes for file in self.files.values())
 
     def row_ranges(self) -> Iterator[tuple[str, dict[str, RowRange]]]:
         """Yield each chunk with where its rows lie, by table."""
         at = dict.fromkeys(self.files, 0)
         for chunk, record in self.commits.items():
             found = dict[str, RowRange]()
-            for table, file in record["files"].items():
-                found[table] = RowRange(self.files[table], at[table], at[table] + file["rows"])
-                at[table] += file["rows"]
+            for table, file in record.files.items():
+                found[table] = RowRange(self.files[table], at[table], at[table] + file.rows)
+                at[table] += file.rows
             yield chunk, found
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of a run's history.
+
+    Attributes:
+        pack: The pack that it adds, if any.
+        ends: Numbers of the packs that are out of effect from here on.
+        retires: Numbers of the packs whose replaced files may be removed.
+    """
+
+    pack: Pack | None
+    ends: tuple[int, ...]
+    retires: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +111,9 @@ class History:
         """Return the packs in effect."""
         return [self.packs[number] for number in self.in_effect]
 
-    def commits(self) -> dict[str, dict[str, Any]]:
+    def commits(self) -> dict[str, CommitFile]:
         """Return the commit records of packed chunks."""
-        return {chunk: facts for pack in self.effective() for chunk, facts in pack.commits.items()}
+        return {name: record for pack in self.effective() for name, record in pack.commits.items()}
 
     def row_ranges(self) -> dict[str, dict[str, RowRange]]:
         """Return where the rows of packed chunks lie, by chunk and table."""
@@ -108,9 +122,9 @@ class History:
     def replaced(self, pack: Pack) -> set[str]:
         """Return the names of the files whose rows a pack in effect has."""
         records = pack.commits.values()
-        names = {file["path"] for record in records for file in record["files"].values()}
+        names = {file.path for record in records for file in record.files.values()}
         for earlier in (self.packs[number] for number in pack.replaces):
-            names |= {file["path"] for file in earlier.files.values()} | self.replaced(earlier)
+            names |= {file.path for file in earlier.files.values()} | self.replaced(earlier)
         return names
 
     def takes(self, pack: Pack) -> bool:
@@ -132,12 +146,11 @@ def history(store: Store, run: str) -> History:
         entry = read_entry(store, run, name, content)
         if name != entry_name(run, number):
             raise ResultsError(f"{store.address(entry_name(run, number))} is missing: {MEND}")
-        for gone in (*entry.get("replaces", ()), *entry.get("dissolves", ())):
+        for gone in entry.ends:
             effective.pop(gone, None)
-        retired |= set(entry.get("retires", ()))
-        if "files" in entry:
-            replaces = tuple(entry["replaces"])
-            packs[number] = Pack(number, entry["commits"], entry["files"], replaces)
+        retired |= set(entry.retires)
+        if entry.pack is not None:
+            packs[number] = entry.pack
             effective[number] = None
     return History(len(names), packs, tuple(effective), frozenset(retired & set(effective)))
 
@@ -148,24 +161,37 @@ def entry_names(store: Store, run: str) -> list[str]:
     return [e.name for e in entries if re.fullmatch(r"\d{6}\.json", e.name.rpartition("/")[2])]
 
 
-def read_entry(store: Store, run: str, name: str, content: bytes) -> dict[str, Any]:
+def read_entry(store: Store, run: str, name: str, content: bytes) -> Entry:
     """Return an entry of a run's history.
 
     Raises:
         ResultsError: If it is damaged.
     """
     address = store.address(name)
-    entry = decoded(content, address, ("schema_version", "run"), MEND)
-    commits = entry.get("commits", {})
-    is_sound = (
-        entry["run"] == run
-        and ("files" not in entry or (lists(entry) and "replaces" in entry))
-        and isinstance(commits, dict)
-        and all(_is_of(record, run, chunk) for chunk, record in commits.items())
+    found = decoded(content, address, ("schema_version", "run"), MEND)
+    try:
+        return _entry(found, run, int(stem(name)))
+    except (TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{address} is damaged (it is no entry of this run's packs: {error}): {MEND}"
+        ) from error
+
+
+def _entry(found: Mapping[str, Any], run: str, number: int) -> Entry:
+    if found["run"] != run:
+        raise ValueError("run is another one")
+    replaces, dissolves, retires = (
+        tuple(map(int, found.get(name, ()))) for name in ("replaces", "dissolves", "retires")
     )
-    if not is_sound:
-        raise ResultsError(f"{address} is damaged (it is no entry of this run's packs): {MEND}")
-    return entry
+    if "files" not in found:
+        return Entry(None, dissolves, retires)
+    if "replaces" not in found or not isinstance(found.get("commits"), dict):
+        raise ValueError("commits or replaces is missing")
+    commits = {name: CommitFile.of(record) for name, record in found["commits"].items()}
+    if any((own.run, own.chunk) != (run, name) for name, own in commits.items()):
+        raise ValueError("commits are of another run or chunk")
+    pack = Pack(number, commits, data_files(found, run), replaces)
+    return Entry(pack, (*replaces, *dissolves), retires)
 
 
 def repair_partial_entry(store: Store, run: str) -> list[str]:
@@ -202,7 +228,7 @@ def append(store: Store, run: str, number: int, entry: dict[str, object]) -> boo
     return store.create(entry_name(run, number), content.encode())
 
 
-def read_commit(store: Store, name: str, content: bytes) -> dict[str, Any]:
+def read_commit(store: Store, name: str, content: bytes) -> CommitFile:
     """Return a commit record.
 
     Raises:
@@ -212,9 +238,13 @@ def read_commit(store: Store, name: str, content: bytes) -> dict[str, Any]:
     address = store.address(name)
     record = decoded(content, address, _COMMIT_KEYS, advice)
     _, run, _ = name.split("/")
-    if not _is_of(record, run, stem(name)):
+    try:
+        found = CommitFile.of(record)
+    except ValueError as error:
+        raise ResultsError(f"{address} is damaged ({error}): {advice}") from error
+    if (found.run, found.chunk) != (run, stem(name)):
         raise ResultsError(f"{address} is damaged (it is not the record of its chunk): {advice}")
-    return record
+    return found
 
 
 def stem(name: str) -> str:
@@ -238,7 +268,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def encoded(record: dict[str, object]) -> bytes:
+def encoded(record: Mapping[str, object]) -> bytes:
     """Return a record as JSON that a person can read."""
     return json.dumps(record, indent=2, allow_nan=False).encode()
 
@@ -262,20 +292,6 @@ def decoded(content: bytes, address: str, required: Sequence[str], advice: str) 
             f"upgrade memscan"
         )
     return record
-
-
-def lists(record: Record) -> bool:
-    """Return whether a record lists files of its own run, and nothing elsewhere."""
-    files, run = record["files"], re.escape(record["run"])
-    return isinstance(files, dict) and all(
-        isinstance(file, dict)
-        and re.fullmatch(rf"{table}/run={run}/[^/\\]+\.parquet", str(file.get("path")))
-        for table, file in files.items()
-    )
-
-
-def _is_of(record: Record, run: str, chunk: str) -> bool:
-    return (record["run"], record["chunk"]) == (run, chunk) and lists(record)
 
 
 def entry_name(run: str, number: int) -> str:

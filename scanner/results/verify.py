@@ -14,8 +14,9 @@ from pyarrow import ArrowException
 
 from scanner.errors import ResultsError, ShardError
 from scanner.results import coverage, manifest
+from scanner.results.commit_file import CommitFile, DataFile
 from scanner.results.folder import Results
-from scanner.results.manifest import History, Record, RowRange
+from scanner.results.manifest import History, RowRange
 from scanner.results.stores import Entry
 from scanner.results.tables import TABLES
 from scanner.shards import reading
@@ -109,13 +110,13 @@ def verify(results: Results, run: str, meter: Progress, *, keys: bool = False) -
     except ResultsError as error:
         found.problems.append(Problem("record", "", str(error)))
         return found
-    by_shard, listed = defaultdict[str, list[Record]](list), set[str]()
+    by_shard, listed = defaultdict[str, list[CommitFile]](list), set[str]()
     for files, records, pack in _units(results, history, names, found):
-        listed |= {file["path"] for file in files.values()}
+        listed |= {file.path for file in files.values()}
         for record in records:
-            by_shard[record.get("shard_id", record["chunk"])].append(record)
+            by_shard[record.place.shard_id if record.place else record.chunk].append(record)
         found.chunks += len(records)
-        found.samples += sum(record["counts"]["samples"] for record in records)
+        found.samples += sum(record.counts.samples for record in records)
         found.problems += _checked(results, files, records, seen, pack)
         meter(found.chunks, len(names), f"{len(found.problems)} problems")
     _check_committed(results, [r for records in by_shard.values() for r in records], found)
@@ -134,14 +135,14 @@ def verify(results: Results, run: str, meter: Progress, *, keys: bool = False) -
     return found
 
 
-def _check_committed(results: Results, records: list[Record], found: Verification) -> None:
+def _check_committed(results: Results, records: list[CommitFile], found: Verification) -> None:
     """Compare a run's record with the commit records that can be read."""
     try:
         record = results.run_file(found.run)
     except ResultsError as error:
         found.problems.append(Problem("record", "", f"{error}; the same scan writes it anew"))
         return
-    commits = {facts["chunk"]: facts for facts in records}
+    commits = {own.chunk: own for own in records}
     found.problems += [
         Problem("commit", "", text) for text in coverage.missing(record.content, commits)
     ]
@@ -187,11 +188,11 @@ def repair(results: Results, found: Verification) -> None:
     bad = {p.chunk for p in found.problems if p.chunk and p.kind != "range"}
     for number in sorted({p.pack for p in found.problems if p.pack is not None}):
         for record in _dissolved(results, run, number, found):
-            bad |= {p.chunk for p in _checked(results, record["files"], [record], set(), None)}
+            bad |= {p.chunk for p in _checked(results, record.files, [record], set(), None)}
             # The pack's copy of a record is the last one, where the chunk's own was lost.
-            name = f"commits/{run}/{record['chunk']}.json"
-            if record["chunk"] not in bad and results.store.entry(name) is None:
-                results.store.create(name, manifest.encoded(record))
+            name = f"commits/{run}/{record.chunk}.json"
+            if record.chunk not in bad and results.store.entry(name) is None:
+                results.store.create(name, manifest.encoded(record.content))
     for chunk in sorted(bad):
         name = f"commits/{run}/{chunk}.json"
         content = results.store.read(name)
@@ -205,7 +206,7 @@ def repair(results: Results, found: Verification) -> None:
 
 def _dissolved(
     results: Results, run: str, number: int, found: Verification
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[CommitFile]:
     """Dissolve a pack and yield the records of its chunks; nothing if it is out of effect."""
     while number in (history := results.history(run)).in_effect:
         if manifest.append(results.store, run, history.length, {"dissolves": [number]}):
@@ -217,12 +218,12 @@ def _dissolved(
 def _remove_orphans(results: Results, found: Verification) -> None:
     history, now = results.history(found.run), time.time()
     known = {
-        file["path"]
+        file.path
         for record in results.commits(found.run).values()
-        for file in record["files"].values()
+        for file in record.files.values()
     }
     for pack in history.effective():
-        known |= history.replaced(pack) | {file["path"] for file in pack.files.values()}
+        known |= history.replaced(pack) | {file.path for file in pack.files.values()}
     for entry in _entries(results, found.run):
         if entry.name not in known and now - entry.modified > SAFE_AGE_SECONDS:
             results.store.remove(entry.name)
@@ -231,7 +232,7 @@ def _remove_orphans(results: Results, found: Verification) -> None:
 
 def _units(
     results: Results, history: History, names: list[str], found: Verification
-) -> Iterator[tuple[Mapping[str, Record], list[dict[str, Any]], int | None]]:
+) -> Iterator[tuple[Mapping[str, DataFile], list[CommitFile], int | None]]:
     """Yield files by table with the chunks whose rows they hold: packs, then single chunks."""
     for pack in history.effective():
         yield pack.files, list(pack.commits.values()), pack.number
@@ -243,24 +244,24 @@ def _units(
             found.problems.append(Problem("record", name, str(error)))
             continue
         if record is not None:
-            yield record["files"], [record], None
+            yield record.files, [record], None
 
 
 def _checked(
-    results: Results, files: Mapping[str, Record], records: list[dict[str, Any]], seen: set[bytes],
+    results: Results, files: Mapping[str, DataFile], records: list[CommitFile], seen: set[bytes],
     pack: int | None,
 ) -> Iterator[Problem]:  # fmt: skip
     """Check the files that hold the rows of some chunks, and what they hold of each."""
-    own = records[0]["chunk"] if pack is None else ""
+    own = records[0].chunk if pack is None else ""
     rows = defaultdict[str, dict[str, int]](dict)
     for table, file in files.items():
         found = _content(results, table, file)
         if isinstance(found, tuple):
-            yield Problem(found[0], own, f"{file['path']} {found[1]}", pack)
+            yield Problem(found[0], own, f"{file.path} {found[1]}", pack)
             continue
-        counted = [(r["chunk"], r["files"][table]["rows"]) for r in records if table in r["files"]]
+        counted = [(r.chunk, r.files[table].rows) for r in records if table in r.files]
         if len(found) != (total := sum(count for _, count in counted)):
-            text = f"{file['path']}: {len(found)} rows, not {total}"
+            text = f"{file.path}: {len(found)} rows, not {total}"
             yield Problem("rows", own, text, pack)
         at = 0
         for chunk, count in counted:
@@ -272,22 +273,22 @@ def _checked(
                 text = f"{len(twice)} rows stand twice: {twice[0]}"
                 yield Problem("duplicate", chunk, text, pack)
     for record in records:
-        samples, have = record["counts"]["samples"], rows[record["chunk"]]
-        if "scores" not in record["files"]:
+        samples, have = record.counts.samples, rows[record.chunk]
+        if "scores" not in record.files:
             text = "its record lists no scores, which every chunk has"
-            yield Problem("rows", record["chunk"], text, pack)
+            yield Problem("rows", record.chunk, text, pack)
         if "scores" in have and (total := have["scores"] + have.get("rejects", 0)) != samples:
             text = f"{total} samples have rows, the record says {samples}"
-            yield Problem("rows", record["chunk"], text, pack)
+            yield Problem("rows", record.chunk, text, pack)
 
 
-def _content(results: Results, table: str, file: Record) -> pa.Table | tuple[str, str]:
+def _content(results: Results, table: str, file: DataFile) -> pa.Table | tuple[str, str]:
     """Return the columns of a file that are checked, or kind and text of what is wrong with it."""
-    content = results.store.read(file["path"])
+    content = results.store.read(file.path)
     if content is None:
         return "missing", "is gone"
-    if hashlib.sha256(content).hexdigest() != file["sha256"]:
-        size = f"{len(content)} of {file['bytes']} bytes"
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        size = f"{len(content)} of {file.bytes} bytes"
         return "damaged", f"is not what was written ({size})"
     columns = ["shard", "key", *(["seed"] if table == "scores" else [])]
     # One of Arrow's threads may drop the last reference to the bytes while Python exits: abort.
@@ -310,41 +311,43 @@ def _twice(
     return again
 
 
-def _ranges(records: list[Record]) -> Iterator[Problem]:
+def _ranges(records: list[CommitFile]) -> Iterator[Problem]:
     """Compare a shard's committed ranges; what is not committed yet at its end is no problem."""
-    if any("number" not in record for record in records):
-        return
-    ordered = sorted(records, key=lambda record: (record["number"], record["start"]))
-    for before, after in pairwise(ordered):
-        if after["number"] == before["number"] and after["start"] < before["stop"]:
-            text = f"samples {after['start']} to {before['stop']} are in {before['chunk']} too"
-            yield Problem("range", after["chunk"], text)
-    if len({record["shard_chunks"] for record in ordered}) > 1:
-        yield Problem("range", ordered[0]["chunk"], f"{ordered[0]['shard']} was cut in two ways")
+    placed = [(record.place, record.chunk) for record in records if record.place is not None]
+    placed.sort(key=lambda pair: (pair[0].number, pair[0].start))
+    for (before, earlier), (after, chunk) in pairwise(placed):
+        if after.number == before.number and after.start < before.stop:
+            text = f"samples {after.start} to {before.stop} are in {earlier} too"
+            yield Problem("range", chunk, text)
+    if len({place.shard_chunks for place, _ in placed}) > 1:
+        yield Problem("range", placed[0][1], f"{placed[0][0].shard} was cut in two ways")
 
 
 def _keys(
-    results: Results, records: list[Record], found: Verification, packed: PackRanges
+    results: Results, records: list[CommitFile], found: Verification, packed: PackRanges
 ) -> Iterator[Problem]:
     """Compare a shard's keys with the rows of its whole chunks."""
-    url = records[0].get("shard", "")
+    placed = [(record, record.place) for record in records if record.place is not None]
+    if not placed:
+        return
+    url = placed[0][1].shard
     try:
         shard = reading.stat(url)
-        if shard.id != records[0].get("shard_id"):
+        if shard.id != placed[0][1].shard_id:
             return
-        size = max(record["chunk_samples"] for record in records)
+        size = max(place.chunk_samples for _, place in placed)
         chunks = {chunk.number: chunk for chunk in reading.index(shard, size).chunks}
         found.shards_read += 1
-        for record in records:
-            chunk = chunks.get(record["number"])
-            if chunk is None or (record["start"], record["stop"]) != (0, chunk.samples):
+        for record, place in placed:
+            chunk = chunks.get(place.number)
+            if chunk is None or (place.start, place.stop) != (0, chunk.samples):
                 continue
             wanted = sorted(item.key for item in reading.read(chunk, images=False))
-            places = packed.get(record["chunk"], manifest.own_ranges(record))
+            places = packed.get(record.chunk, manifest.own_ranges(record))
             kept = sorted(_stored(results, places))
             if wanted != kept:
                 text = f"{len(set(wanted) - set(kept))} keys of the shard have no row"
-                yield Problem("keys", record["chunk"], text)
+                yield Problem("keys", record.chunk, text)
     except ShardError as error:
         found.notes.append(f"{url} was not compared: {error}")
 
@@ -352,7 +355,7 @@ def _keys(
 def _stored(results: Results, places: Mapping[str, RowRange]) -> Iterator[str]:
     for table in ("scores", "rejects"):
         if place := places.get(table):
-            at = (place.file["path"], place.start, place.stop)
+            at = (place.file.path, place.start, place.stop)
             keys = results.read_rows(*at, columns=["key"])["key"].to_pylist()
             yield from set(keys) if table == "scores" else keys
 

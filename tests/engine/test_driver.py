@@ -62,7 +62,7 @@ def test_asking_for_everything_costs_one_trajectory_and_each_methods_own_and_the
     record = Results(str(tmp_path)).read_run(summary.run)
     committed = Counter()
     for commit in Results(str(tmp_path)).commits(summary.run).values():
-        committed.update(commit["evaluations"])
+        committed.update(commit.content["evaluations"])
     assert record["counts"]["evaluations"] == summary.evaluations == dict(committed)
     assert committed["draws"] == 21
     own = {  # beyond 2 evaluations a step: sharpness, metric2, anisotropy, maps, flipd

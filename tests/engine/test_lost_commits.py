@@ -23,8 +23,8 @@ def test_lost_commits_are_named_and_done_anew(corpus, undisturbed, tmp_path, sha
     results = Results(str(root))
     assert looked_at(results, name)[1] == "complete"
     assert looked_at(results, name)[0].is_sound
-    for commit, facts in results.commits(name).items():
-        if facts["shard"].endswith(shard) and chunk in (None, facts["number"]):
+    for commit, record in results.commits(name).items():
+        if record.place.shard.endswith(shard) and chunk in (None, record.place.number):
             results.store.remove(f"commits/{name}/{commit}.json")
     for _ in range(2):
         found, status = looked_at(results, name)

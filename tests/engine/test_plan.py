@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.engine.plan import CommitIndex, Plan
+from scanner.results.commit_file import CommitFile, Counts
 
 
 def index_of(sizes, shard="s"):
@@ -24,16 +25,19 @@ def plan_all(commits, limit, indices):
             plan.skip(index.shard.id)
         else:
             units += plan.work_units(index)
-    facts = {p.name: p.facts() | {"samples": p.stop - p.start} for p in units}
-    assert len(facts) == len(units)
-    return plan, units, commits | facts
+    done = {
+        unit.name: CommitFile("r1", unit.name, {}, Counts(unit.place.samples, 0, 0, 0), unit.place)
+        for unit in units
+    }
+    assert len(done) == len(units)
+    return plan, units, commits | done
 
 
 def covered(commits):
     return [
-        (record["shard_id"], record["number"], position)
+        (record.place.shard_id, record.place.number, position)
         for record in commits.values()
-        for position in range(record["start"], record["stop"])
+        for position in range(record.place.start, record.place.stop)
     ]
 
 

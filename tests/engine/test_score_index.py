@@ -26,7 +26,7 @@ def rows(root, name, run_name, table="scores"):
 
 def spent(root, run_name, chunk=""):
     commits = Results(str(root)).commits(run_name)
-    return {name: c["evaluations"]["draws"] for name, c in commits.items() if chunk in name}
+    return {name: c.content["evaluations"]["draws"] for name, c in commits.items() if chunk in name}
 
 
 def test_a_later_shard_is_fanned_out_and_its_rows_are_those_of_scoring(tmp_path):

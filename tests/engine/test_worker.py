@@ -35,12 +35,12 @@ def test_a_commit_holds_the_evaluations_of_its_own_chunk(tmp_path):
         unit = WorkUnit(chunk, 0, chunk.samples, len(index.chunks))
         assert isinstance(worker.scan(Task(unit, 0, chunk.samples)), ChunkReport)
     commits = Results(job.results).commits("r1")
-    spent = [commits[chunk.name]["evaluations"] for chunk in index.chunks]
+    spent = [commits[chunk.name].content["evaluations"] for chunk in index.chunks]
     nothing = {"draws": 0, "forward": 0, "vjp": 0, "jvp": 0}
     # Three distinct captions a chunk, localized with one probe (Hutchinson's: 1 < 4 channels).
     each = 3 * (2 * SPEC.steps + 2)
     assert spent == [{"draws": 3, "forward": each, "vjp": 3 * 2, "jvp": 0}] * 2 + [nothing]
-    assert [commits[chunk.name]["recalled"] for chunk in index.chunks] == [0, 0, 4]
+    assert [commits[chunk.name].content["recalled"] for chunk in index.chunks] == [0, 0, 4]
 
 
 def table(root, name):

@@ -233,7 +233,7 @@ def test_a_new_calibration_evaluates_nothing_but_what_it_newly_flags(week, tmp_p
 
     def evaluated(run: str) -> dict[str, int]:
         commits = week.state.results.commits(run).values()
-        return {Path(c["shard"]).stem: sum(c["evaluations"].values()) for c in commits}
+        return {Path(c.place.shard).stem: sum(c.content["evaluations"].values()) for c in commits}
 
     first = week.night(null=loose, **rate).night
     assert (first.alerts, first.scanned) == ([], 8)

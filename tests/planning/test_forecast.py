@@ -22,8 +22,8 @@ def plan(job, **settings) -> Forecast:
 
 def spent(job) -> dict[str, int]:
     total = Counter[str]()
-    for facts in Results(job.results).commits(identify(job).run).values():
-        total.update(facts["evaluations"])
+    for record in Results(job.results).commits(identify(job).run).values():
+        total.update(record.content["evaluations"])
     return {name: total[name] for name in ("forward", "vjp", "jvp")}
 
 

@@ -394,13 +394,15 @@ def test_an_entry_names_files_of_its_run_and_nothing_else(local):
 
 def test_rows_of_an_earlier_version_get_the_columns_of_now(local):
     record = local.commits(RUN)[local.committed(RUN)[0]]
-    file = record["files"]["scores"]
-    table = pq.read_table(Path(local.root, file["path"]), partitioning=None)
-    name = f"commits/{RUN}/{record['chunk']}.json"
-    pq.write_table(table.drop_columns(["p_kind", "seed_p_value"]), Path(local.root, file["path"]))
-    content = Path(local.root, file["path"]).read_bytes()
-    file |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    local.store.put(name, json.dumps(record).encode())
+    file = record.files["scores"]
+    table = pq.read_table(Path(local.root, file.path), partitioning=None)
+    name = f"commits/{RUN}/{record.chunk}.json"
+    pq.write_table(table.drop_columns(["p_kind", "seed_p_value"]), Path(local.root, file.path))
+    content = Path(local.root, file.path).read_bytes()
+    changed = json.loads(local.store.read(name))
+    digest = hashlib.sha256(content).hexdigest()
+    changed["files"]["scores"] |= {"sha256": digest, "bytes": len(content)}
+    local.store.put(name, json.dumps(changed).encode())
     pack(local)
     found = local.read(local.files("scores")[0])
     assert set(found.column_names) >= {"p_kind", "seed_p_value", "wen"}

@@ -1,9 +1,12 @@
 """The loss of commit records shows, and nothing is called lost that was never recorded."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.results import coverage
+from scanner.results.commit_file import CommitFile, Counts, ShardRange
 
 NUMBERS = st.sets(st.integers(0, 40))
 
@@ -11,10 +14,12 @@ NUMBERS = st.sets(st.integers(0, 40))
 def commits(shard="a.tar", identity="id-a", chunks=4, numbers=None, size=10, **facts):
     found = {}
     for number in range(chunks) if numbers is None else numbers:
-        found[f"{identity}-{number}"] = {
-            "shard": shard, "shard_id": identity, "number": number, "start": 0, "stop": size,
-            "chunk_samples": size, "shard_chunks": chunks, "counts": {"samples": size}, **facts,
-        }  # fmt: skip
+        place = ShardRange(
+            shard, identity, number, chunk_samples=size, start=0, stop=size, shard_chunks=chunks
+        )
+        name = f"{identity}-{number}"
+        counts = Counts(samples=size, scored=size, rejected=0, flagged=0)
+        found[name] = CommitFile("r1", name, {}, counts, replace(place, **facts))
     return found
 
 
@@ -97,6 +102,6 @@ def test_what_an_interrupted_run_never_committed_is_not_lost():
 
 
 def test_commits_that_name_no_shard_are_left_out():
-    old = {"c": {"shard": "a.tar", "counts": {"samples": 10}}}
+    old = {"c": CommitFile("r1", "c", {}, Counts(samples=10, scored=10, rejected=0, flagged=0))}
     assert lost({"status": "complete", "counts": {"samples": 10},
                  "config": {"shards": ["a.tar"]}}, old) == []  # fmt: skip

@@ -20,6 +20,7 @@ from scanner import masks
 from scanner.errors import ConfigError, ResultsError
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.results import folder
+from scanner.results.commit_file import Counts
 from scanner.results.folder import MASKS, REJECTS, SCORES, Results, scores_schema
 
 RUN, CHUNK = "0123456789ab", "a-0123456789ab-00000"
@@ -151,19 +152,19 @@ def test_a_commit_record_accounts_for_its_files(tmp_path: Path) -> None:
     commit(tmp_path)
     record = Results(tmp_path).commits(RUN)[CHUNK]
 
-    assert record["counts"] == {"samples": 3, "scored": 2, "rejected": 1, "flagged": 1}
-    assert (record["seconds"], record["run"], record["chunk"]) == (1.5, RUN, CHUNK)
-    assert {t: f["rows"] for t, f in record["files"].items()} == {
+    assert record.counts == Counts(samples=3, scored=2, rejected=1, flagged=1)
+    assert (record.content["seconds"], record.run, record.chunk) == (1.5, RUN, CHUNK)
+    assert {t: f.rows for t, f in record.files.items()} == {
         "scores": 3,
         "masks": 1,
         "rejects": 1,
     }
-    for table, file in record["files"].items():
-        path = tmp_path / file["path"]
+    for table, file in record.files.items():
+        path = tmp_path / file.path
         assert path.parent == tmp_path / table / f"run={RUN}"
-        assert path.name == f"{CHUNK}.{file['sha256'][:8]}.parquet"
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == file["sha256"]
-        assert path.stat().st_size == file["bytes"]
+        assert path.name == f"{CHUNK}.{file.sha256[:8]}.parquet"
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+        assert path.stat().st_size == file.bytes
         facts = pq.ParquetFile(path)
         assert facts.metadata.num_row_groups == 1
         assert facts.metadata.row_group(0).column(0).compression == "ZSTD"
@@ -174,7 +175,7 @@ def test_a_commit_record_accounts_for_its_files(tmp_path: Path) -> None:
 def test_scores_are_written_even_without_rows(tmp_path: Path) -> None:
     store = Results(tmp_path)
     assert store.commit(RUN, CHUNK, ChunkResult(), extra=["wen"], facts={"samples": 0})
-    assert list(store.commits(RUN)[CHUNK]["files"]) == ["scores"]
+    assert list(store.commits(RUN)[CHUNK].files) == ["scores"]
     assert pq.read_schema(store.files("scores")[0]).names == [*SCORES.names, "wen"]
     assert store.files("masks") == []
 
@@ -195,12 +196,12 @@ def test_rivals_leave_one_set_of_rows(tmp_path: Path) -> None:
         assert sum(won) == 1
         winner = deltas[won.index(True)]
         record = Results(tmp_path).commits(RUN)[chunk]
-        file = tmp_path / record["files"]["scores"]["path"]
+        file = tmp_path / record.files["scores"].path
         content = file.read_bytes()
-        assert hashlib.sha256(content).hexdigest() == record["files"]["scores"]["sha256"]
+        assert hashlib.sha256(content).hexdigest() == record.files["scores"].sha256
         assert pq.read_table(file, partitioning=None)[9][0].as_py() == winner
         on_disk = {p.name for p in tmp_path.rglob(f"{chunk}.*.parquet")}
-        assert on_disk == {Path(f["path"]).name for f in record["files"].values()}
+        assert on_disk == {Path(f.path).name for f in record.files.values()}
     assert leftovers(tmp_path) == []
 
 

@@ -73,7 +73,7 @@ def test_rivals_in_a_bucket_leave_one_set_of_files(s3):
     assert sum(won) == 1
     store = Results(place)
     record = store.commits(RUN)[CHUNK]
-    listed = sorted(file["path"] for file in record["files"].values())
+    listed = sorted(file.path for file in record.files.values())
     assert [e.name for e in store.store.entries("") if e.name.endswith(".parquet")] == listed
 
 

@@ -116,8 +116,7 @@ def test_what_a_later_memscan_wrote_is_neither_read_nor_set_aside(run):
 
 def test_a_sample_that_stands_twice_and_a_range_that_is_covered_twice_are_found(run):
     name = run.committed("r1")[0]
-    record = run.read_commit("r1", name) | {"chunk": f"{name}.0-2"}
-    record |= {"stop": 2}
+    record = run.read_commit("r1", name).content | {"chunk": f"{name}.0-2", "stop": 2}
     run.store.put(f"commits/r1/{name}.0-2.json", json.dumps(record).encode())
     found = kinds(run)
     assert "duplicate" in found
@@ -126,7 +125,7 @@ def test_a_sample_that_stands_twice_and_a_range_that_is_covered_twice_are_found(
 
 def test_rows_that_do_not_account_for_the_samples_are_found(run):
     name = run.committed("r1")[0]
-    record = run.read_commit("r1", name)
+    record = dict(run.read_commit("r1", name).content)
     record["counts"]["samples"] = 4
     run.store.put(f"commits/r1/{name}.json", json.dumps(record).encode())
     assert kinds(run) == ["rows"]
@@ -134,9 +133,8 @@ def test_rows_that_do_not_account_for_the_samples_are_found(run):
 
 def test_keys_without_rows_are_found(run):
     name = run.committed("r1")[0]
-    record = run.read_commit("r1", name)
     other = run.read_commit("r1", run.committed("r1")[1])
-    record["files"] = other["files"]
+    record = run.read_commit("r1", name).content | {"files": other.content["files"]}
     run.store.put(f"commits/r1/{name}.json", json.dumps(record).encode())
     assert "keys" in kinds(run, keys=True)
 

@@ -136,7 +136,7 @@ def test_a_device_that_waits_for_reading_or_committing_says_so(tmp_path, monkeyp
         network = sum(p["network"] + p["product"] for p in parts)
         shares.append((network / seconds, waiting / seconds, last.share))
         commits = Results(str(tmp_path / name)).commits("r1").values()
-        assert sum(parts_of(c)["waiting"] for c in commits) == pytest.approx(waiting)
+        assert sum(parts_of(c.content)["waiting"] for c in commits) == pytest.approx(waiting)
     (network, _, whole), (less, waiting, less_whole) = shares
     assert less < 0.7 * network
     assert less_whole < 0.7 * whole

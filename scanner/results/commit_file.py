@@ -1,0 +1,156 @@
+"""What ``commits/<run>/<chunk>.json`` says of a chunk: one type, and one reader.
+
+Early versions left out where in its shard a chunk lies; `CommitFile.place` is null then. Further
+numbers of the chunk, such as its seconds, are in `CommitFile.content`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file of one table.
+
+    Attributes:
+        path: Name in the store.
+        rows: How many rows it has.
+        sha256: Digest of its content.
+        bytes: Its size.
+    """
+
+    path: str
+    rows: int
+    sha256: str
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a record keeps it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRange:
+    """Samples of a shard that were committed together.
+
+    Attributes:
+        shard: Address of the shard.
+        shard_id: Its identity: it changes with its content.
+        number: Number of the chunk in the shard.
+        chunk_samples: Samples of the whole chunk.
+        start: First sample, counted in the chunk.
+        stop: One past the last.
+        shard_chunks: Chunks of the shard.
+        problem: What is wrong with the shard, if anything.
+    """
+
+    shard: str
+    shard_id: str
+    number: int
+    chunk_samples: int
+    start: int
+    stop: int
+    shard_chunks: int
+    problem: str | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples it covers."""
+        return self.stop - self.start
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a commit record keeps it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How the samples of a chunk are accounted for.
+
+    Attributes:
+        samples: Samples of the chunk: scored plus rejected.
+        scored: Samples with scores.
+        rejected: Samples rejected.
+        flagged: Samples flagged under any seed.
+    """
+
+    samples: int
+    scored: int
+    rejected: int
+    flagged: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFile:
+    """A commit record.
+
+    Attributes:
+        run: The run.
+        chunk: The chunk, which is also the record's name.
+        files: The files that hold its rows, by table.
+        counts: How its samples are accounted for.
+        place: Where in its shard it lies; null in records of early versions.
+        content: The whole record.
+    """
+
+    run: str
+    chunk: str
+    files: Mapping[str, DataFile]
+    counts: Counts
+    place: ShardRange | None = None
+    content: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """Return a record that was read from JSON.
+
+        Raises:
+            ValueError: If a part of it is of another kind, naming the part.
+        """
+        run, chunk = _value(content, "run", str), _value(content, "chunk", str)
+        counts = _value(content, "counts", dict)
+        return cls(
+            run=run,
+            chunk=chunk,
+            files=data_files(content, run),
+            counts=Counts(**{each.name: _value(counts, each.name, int) for each in fields(Counts)}),
+            place=_place(content),
+            content=content,
+        )
+
+
+def data_files(content: Mapping[str, Any], run: str) -> dict[str, DataFile]:
+    """Return the files that a record lists, by table.
+
+    Raises:
+        ValueError: If one is not of this run, or lies elsewhere, or is not described.
+    """
+    found = dict[str, DataFile]()
+    for table, file in _value(content, "files", dict).items():
+        if not isinstance(file, dict):
+            raise ValueError(f"files.{table} is of another kind")
+        path = _value(file, "path", str)
+        if not re.fullmatch(rf"{table}/run={re.escape(run)}/[^/\\]+\.parquet", path):
+            raise ValueError(f"files.{table} is no file of its run's table")
+        rows, size = _value(file, "rows", int), _value(file, "bytes", int)
+        found[table] = DataFile(path, rows, _value(file, "sha256", str), size)
+    return found
+
+
+def _place(content: Mapping[str, Any]) -> ShardRange | None:
+    if "shard_id" not in content:
+        return None
+    texts = {name: _value(content, name, str) for name in ("shard", "shard_id")}
+    names = ("number", "chunk_samples", "start", "stop", "shard_chunks")
+    numbers = {name: _value(content, name, int) for name in names}
+    problem = content.get("problem")
+    return ShardRange(**texts, **numbers, problem=None if problem is None else str(problem))
+
+
+def _value(content: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = content.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name} is missing or of another kind")
+    return value
