@@ -1,4 +1,4 @@
-"""Write the tables of the documentation that the code defines: ``python docs/generate.py``.
+"""Write the tables and the drawing that the code defines: ``python docs/generate.py``.
 
 A table stands between two comments, ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import fill
+from types import ModuleType
 
 from scanner.errors import ExitCode
 from scanner.methods import Detector, Map, Method, Need, registry
@@ -18,6 +19,7 @@ from scanner.results.schema import VIEWS
 from scanner.shards.convert import LeftOut
 
 ROOT = Path(__file__).parents[1]
+ROOMS = ROOT / "docs" / "rooms.svg"
 DECISION = re.compile(r"# (.+)\n\n\*(.+\d{4}-\d\d-\d\d.*)\.\*\n")
 _NEEDS = {need: need.label for need in Need} | {
     Need.FIRST_STEP: "", Need.LOCALIZATION: "localized captions only", Need.IMAGE: "",
@@ -54,12 +56,12 @@ def decisions() -> str:
 
 def command_line() -> str:
     """Return the reference of all commands."""
-    spec = importlib.util.spec_from_file_location("command_line", ROOT / "docs" / "command_line.py")
-    if spec is None or spec.loader is None:
-        raise ImportError("docs/command_line.py cannot be loaded")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.reference()
+    return _beside("command_line").reference()
+
+
+def rooms() -> str:
+    """Return the drawing of the package's rooms, as SVG."""
+    return _beside("rooms").drawing()
 
 
 def left_out() -> str:
@@ -136,6 +138,20 @@ def replaced(text: str, name: str, table: str) -> str:
     return found
 
 
+def _beside(name: str) -> ModuleType:
+    """Return a module of this folder, which is no package.
+
+    Raises:
+        ImportError: If it cannot be loaded.
+    """
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    if spec is None or spec.loader is None:
+        raise ImportError(f"docs/{name}.py cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _reasons(kind: type[Reason]) -> str:
     return _table(["reason", "means"], ((f"`{reason}`", reason.meaning) for reason in kind))
 
@@ -192,3 +208,4 @@ if __name__ == "__main__":
     for title, (page, table) in TABLES.items():
         before = page.read_text(encoding="utf-8")
         page.write_text(replaced(before, title, table()), encoding="utf-8")
+    ROOMS.write_text(rooms(), encoding="utf-8")

@@ -18,7 +18,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 LARGEST_SIDE = 4096
 """Of a picture, in pixels."""
 TIMESTEP = 61
-"""Default timestep to which images are noised; docs/methods.md compares others."""
+"""Default timestep to which images are noised; docs/measurements.md compares others."""
 SOURCES = ("generated", "image", "auto")
 """Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
 
@@ -98,11 +98,7 @@ class ScanSpec:
             )
         if self.probes < 1:
             raise ConfigError(f"probes must be at least 1, got {self.probes}")
-        for name, rate in (("fpr", self.fpr), ("fdr", self.fdr)):
-            if rate is not None and not 0 < rate < 1:
-                raise ConfigError(f"{name} must lie between 0 and 1, got {rate}")
-        if self.fdr is not None and self.threshold is not None:
-            raise ConfigError("fdr and threshold exclude each other: give one of them")
+        self._check_rates()
         for name, value, allowed in (
             ("localize", self.localize, LOCALIZE),
             ("dtype", self.dtype, DTYPES),
@@ -119,6 +115,18 @@ class ScanSpec:
         self._check_methods()
         self._check_source()
         self._check_screen()
+
+    def _check_rates(self) -> None:
+        """Refuse rates that are none.
+
+        Raises:
+            ConfigError: If one is out of its range, or two rules would flag.
+        """
+        for name, rate in (("fpr", self.fpr), ("fdr", self.fdr)):
+            if rate is not None and not 0 < rate < 1:
+                raise ConfigError(f"{name} must lie between 0 and 1, got {rate}")
+        if self.fdr is not None and self.threshold is not None:
+            raise ConfigError("fdr and threshold exclude each other: give one of them")
 
     def _check_size(self) -> None:
         """Refuse pictures of no size that a model has.
@@ -161,13 +169,7 @@ class ScanSpec:
         if not self.captions:
             self._check_without_captions()
         if self.source == "auto":
-            if self.threshold is not None or self.pixel_threshold is not None:
-                raise ConfigError(
-                    "a threshold belongs to one source: scores of images and of samples differ in "
-                    "scale; give source image or generated, or calibrations"
-                )
-            if not existing((MAPS[name] for name in self.maps), "generated"):
-                raise ConfigError("maps must name one that samples without an image have, too")
+            self._check_both_sources()
             return
         if self.source == "image" and self.map_back:
             raise ConfigError("source image has one step: give a timestep instead of map_back")
@@ -180,6 +182,20 @@ class ScanSpec:
             )
         for name in self._names(Need.IMAGE) if self.source == "generated" else ():
             raise ConfigError(f"{name} compares with the image: it needs source image or auto")
+
+    def _check_both_sources(self) -> None:
+        """Refuse what cannot be of sampled captions and of images alike.
+
+        Raises:
+            ConfigError: If a threshold would be of two scales, or there would be no map.
+        """
+        if self.threshold is not None or self.pixel_threshold is not None:
+            raise ConfigError(
+                "a threshold belongs to one source: scores of images and of samples differ in "
+                "scale; give source image or generated, or calibrations"
+            )
+        if not existing((MAPS[name] for name in self.maps), "generated"):
+            raise ConfigError("maps must name one that samples without an image have, too")
 
     def _check_without_captions(self) -> None:
         """Refuse what cannot be without captions.

@@ -42,6 +42,11 @@ def test_every_generated_table_is_tested():
     assert set(generator().TABLES) == set(TABLES)
 
 
+def test_the_drawing_of_the_rooms_is_that_of_the_imports():
+    docs = generator()
+    assert docs.ROOMS.read_text(encoding="utf-8") == docs.rooms(), "run: python docs/generate.py"
+
+
 def test_every_method_has_its_line():
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     for name in (*registry.DETECTORS, *registry.MAPS):

@@ -120,7 +120,7 @@ def test_the_readme_is_two_screens():
     assert [line for line in lines if len(line) > 120 and not line.startswith("python3")] == []
 
 
-APPENDED = {"CHANGELOG.md", "methods.md"}
+APPENDED = {"CHANGELOG.md"}
 """Pages that are appended to: their lines are as they were written."""
 
 

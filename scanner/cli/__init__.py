@@ -123,20 +123,29 @@ def _run() -> int | str | None:
         _interrupted()
         return ExitCode.INTERRUPTED
     except SystemExit as left:
-        # Typer makes an exit of an interruption, and says nothing.
-        if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
-            _interrupted()
-        # Typer exits with 1 when the reader of a pipe is gone; here that would be an alarm.
-        return ExitCode.OK if isinstance(left.__context__, BrokenPipeError) else left.code
+        return _exit_status(left)
     except BrokenPipeError:
         return ExitCode.OK
     except OSError as error:
-        # Files have errors of their own: see `scanner.files`. What is left is standard output.
-        if error.filename is not None or error.errno not in UNWRITABLE:
+        if not _is_of_standard_output(error):
             raise
         _say(f"standard output cannot be written: {files.explain(error)}")
         files.discard(sys.stdout)
         return ExitCode.REFUSED
+
+
+def _is_of_standard_output(error: OSError) -> bool:
+    # Files have errors of their own: see `scanner.files`. What is left is standard output.
+    return error.filename is None and error.errno in UNWRITABLE
+
+
+def _exit_status(left: SystemExit) -> int | str | None:
+    """Return the exit code that Typer's exit stands for."""
+    # Typer makes an exit of an interruption, and says nothing.
+    if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
+        _interrupted()
+    # Typer exits with 1 when the reader of a pipe is gone; here that would be an alarm.
+    return ExitCode.OK if isinstance(left.__context__, BrokenPipeError) else left.code
 
 
 def _interrupted() -> None:

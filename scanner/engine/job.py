@@ -63,6 +63,22 @@ class Job:
             raise ConfigError(NOTHING_OFF)
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
+        self._check_calibrations()
+        if not self.spec.captions and self.baseline is None:
+            raise ConfigError(
+                "images without captions are compared with a less-trained network: give --baseline"
+            )
+        for name in ("batch_size", "chunk_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+
+    def _check_calibrations(self) -> None:
+        """Refuse calibrations that do not fit what is asked.
+
+        Raises:
+            ConfigError: If one is missing or of no use.
+        """
         if self.spec.fdr is not None and self.calibration is None:
             raise ConfigError(
                 "a false-discovery rate needs the p-values of a calibration: give one"
@@ -77,14 +93,6 @@ class Job:
                 "source auto needs two calibrations or none: one made with source generated "
                 "(--calibration) and one made with source image (--image-calibration)"
             )
-        if not self.spec.captions and self.baseline is None:
-            raise ConfigError(
-                "images without captions are compared with a less-trained network: give --baseline"
-            )
-        for name in ("batch_size", "chunk_size", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,20 +170,13 @@ def _least(values: NDArray[np.float32], number: int) -> NDArray[np.intp]:
     return np.argpartition(values, number)[:number]
 
 
+_Compared = tuple[int, float, float, str, str]
+"""Rank of the match, L2 error, worst tile's error, shard and key."""
+
+
 def _ranked(some: Sequence[_Generated], images: Images, nearest: int) -> Iterator[Retrieved]:
     """Yield each picture's nearest images, from one read of every shard that holds one."""
-    wanted: dict[str, dict[str, list[_Generated]]] = {}
-    for one in some:
-        for shard, key in one.wanted():
-            wanted.setdefault(shard, {}).setdefault(key, []).append(one)
-    found: dict[int, list[tuple[int, float, float, str, str]]] = {}
-    for shard, by_key in wanted.items():
-        for key, content in images(shard, by_key.keys()):
-            for one in by_key[key]:
-                if (said := one.compared(content)) is not None:
-                    match, error, tiled = said
-                    place = (ORDER.index(match), error, tiled, shard, key)
-                    found.setdefault(id(one), []).append(place)
+    found = _compared(some, images)
     for one in some:
         own = one.wanted()
         for rank, (kind, error, tiled, shard, key) in enumerate(
@@ -193,6 +186,23 @@ def _ranked(some: Sequence[_Generated], images: Images, nearest: int) -> Iterato
                 one.query.identity, one.seed, rank, shard, key, own[shard, key], ORDER[kind],
                 error, tiled,
             )  # fmt: skip
+
+
+def _compared(some: Sequence[_Generated], images: Images) -> dict[int, list[_Compared]]:
+    """Return what every image that a picture wants turned out to be, by id of the picture."""
+    wanted: dict[str, dict[str, list[_Generated]]] = {}
+    for one in some:
+        for shard, key in one.wanted():
+            wanted.setdefault(shard, {}).setdefault(key, []).append(one)
+    found: dict[int, list[_Compared]] = {}
+    for shard, by_key in wanted.items():
+        for key, content in images(shard, by_key.keys()):
+            for one in by_key[key]:
+                if (said := one.compared(content)) is not None:
+                    match, error, tiled = said
+                    place = (ORDER.index(match), error, tiled, shard, key)
+                    found.setdefault(id(one), []).append(place)
+    return found
 
 
 def counted(rows: Sequence[Retrieved]) -> dict[str, int]:

@@ -237,13 +237,7 @@ def _packed(
             break
     if len(units) < 2:
         return None
-    token, files = uuid.uuid4().hex[:16], dict[str, DataFile]()
-    for table, writer in writers.items():
-        content = writer.close()
-        path = f"{table}/run={run}/pack-{token}.parquet"
-        digest = hashlib.sha256(content).hexdigest()
-        files[table] = DataFile(path, writer.rows, digest, len(content))
-        results.store.put(path, content)
+    files = _written(results, run, writers)
     commits = {record.chunk: record for unit in units for record in unit.records}
     replaces = tuple(unit.pack for unit in units if unit.pack is not None)
     pack = Pack(-1, commits, files, replaces)
@@ -254,6 +248,18 @@ def _packed(
         for file in files.values():
             results.store.remove(file.path)
         raise
+
+
+def _written(results: Results, run: str, writers: Mapping[str, "_Writer"]) -> dict[str, DataFile]:
+    """Write a pack's files under a name of their own; return them by table."""
+    token, files = uuid.uuid4().hex[:16], dict[str, DataFile]()
+    for table, writer in writers.items():
+        content = writer.close()
+        path = f"{table}/run={run}/pack-{token}.parquet"
+        digest = hashlib.sha256(content).hexdigest()
+        files[table] = DataFile(path, writer.rows, digest, len(content))
+        results.store.put(path, content)
+    return files
 
 
 def _compare(results: Results, pack: Pack, units: list[_Group]) -> None:

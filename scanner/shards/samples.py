@@ -122,12 +122,7 @@ def fragments(
         part = _part(name)
         if part is None or part.kind not in load or size > _LIMITS[part.kind]:
             return False
-        if keys is not None and part.key not in keys:
-            return False
-        if current is None or not _continues(current, part):
-            return True
-        other = current.parts.get(part.kind)
-        return other is None or part.rank < other.rank
+        return (keys is None or part.key in keys) and _is_best(part, current)
 
     for member in tar.members(wants):
         part = _part(member.name, member.content, member.odd)
@@ -139,6 +134,14 @@ def fragments(
             current = Fragment(part.key, member.start)
         current.add(part, member.size)
     yield from _remaining(current, tar)
+
+
+def _is_best(part: _Part, current: Fragment | None) -> bool:
+    """Return whether a part begins a fragment, or beats what the current one has of its kind."""
+    if current is None or not _continues(current, part):
+        return True
+    other = current.parts.get(part.kind)
+    return other is None or part.rank < other.rank
 
 
 def _continues(fragment: Fragment, part: _Part) -> bool:
