@@ -20,6 +20,7 @@ from scanner.results.score_cache import ScoreCacheReader, ScoreIndex
 from scanner.shards import reading
 
 RUN, CHUNK, SAMPLES = "r1", 3, 22
+LENGTH = 110
 SMALL = 6000
 """Bytes that a handful of the chunks here fills."""
 
@@ -89,6 +90,14 @@ def made(root, folder, count=2):
     known = coverage.written(coverage.committed(results.commits(RUN).values()))
     results.write_run(RUN, {"status": "complete", "started": "2030", coverage.KEY: known})
     return results
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """A folder whose path is as long everywhere: rows hold it, and decide how many fill a pack."""
+    folder = tmp_path / "".ljust(LENGTH - len(str(tmp_path)) - 1, "x")
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(params=["folder", "s3"])
