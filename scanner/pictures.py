@@ -39,6 +39,7 @@ CROPS: tuple[_Crop, ...] = tuple(
 
 # Pillow would only warn of what is refused here, and its warnings cannot be caught in threads.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,25 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch):
     s3_server.fails()
 
 
+SLOW = {"choose", "cli", "engine", "examples", "infra", "nightly", "planning", "submit", "testbed"}
+"""Folders whose tests start Ray, servers, other processes or a training."""
+SLOW_FILES = {
+    "api/test_scoring.py", "models/test_families.py", "results/test_compact.py",
+    "results/test_lease.py", "scan/test_batches.py", "shards/test_flaky.py",
+    "shards/test_hostile.py", "shards/test_slow.py", "test_examples.py", "test_golden.py",
+    "test_signed.py",
+}  # fmt: skip
+"""Files elsewhere that do, or that wait."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as ``fast`` what starts no Ray, no server and no training, for ``pytest -m fast``."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent)
+        if path.parts[0] not in SLOW and path.as_posix() not in SLOW_FILES:
+            item.add_marker(pytest.mark.fast)
+
+
 _STATUS = pytest.StashKey[int]()
 
 

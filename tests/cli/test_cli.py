@@ -96,7 +96,7 @@ def results(shards, tmp_path_factory, local_ray):
     return work
 
 
-@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=lambda value: str(value)[:20])
 def test_every_command_teaches_by_example_and_is_in_a_page(name, command):
     assert "Example:" in command.help
     assert f"memscan {name}" in command.help
