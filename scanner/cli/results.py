@@ -161,9 +161,6 @@ def evaluate(
     from scanner.analysis.evaluate import evaluate as measure
 
     if figures is not None:
-        from scanner.report.figures import needs_matplotlib
-
-        needs_matplotlib()
         files.check_folder(figures, "--figures")
     chosen = selected_one(results, run, everything=everything)
     found = measure(

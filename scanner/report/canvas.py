@@ -3,18 +3,23 @@
 import io
 import warnings
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from scanner import files
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-INK, GREY, PALE, LINE = "#1c1e21", "#6a6f76", "#f1f2f4", "#d5d8dc"
+INK, GREY, PALE, EDGE = "#1c1e21", "#6a6f76", "#f1f2f4", "#d5d8dc"
+LINES = ("#0b6fa4", "#d1495b", "#2a9d5c", "#e08e0b", "#7a4fa3", "#5c5f66", "#00a6a6", "#a0522d")
+"""Colours of curves, in their order."""
 COLOUR_MAP = "inferno"
 """Dark to bright in even steps of lightness, readable without colour vision."""
 OVERLAY_LEVELS = 32
@@ -23,20 +28,45 @@ FAMILIES = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS")
 """Fonts that captions are drawn with: each letter in the first of those here that has it."""
 
 
-def pixel_figure(width: float, height: float) -> "Figure":
+def pixel_figure(width: float, height: float, **more: Any) -> "Figure":
     """Return an empty figure, all of whose lengths are pixels: fonts and lines too."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width / 72, height / 72), dpi=72)
+    return Figure(figsize=(width / 72, height / 72), dpi=72, **more)
 
 
-def as_image(figure: "Figure") -> Image.Image:
-    """Return a figure as a picture, without a complaint about letters that no font here has."""
+def grid_figure(
+    width: float, height: float, rows: int, columns: int
+) -> "tuple[Figure, list[Axes]]":
+    """Return a figure of so many inches and its axes, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+
+
+def as_png(figure: "Figure") -> bytes:
+    """Return a figure as a PNG, without a complaint about letters that no font here has."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(stream, format="png", dpi=figure.dpi)
-    return Image.open(stream).convert("RGB")
+    return stream.getvalue()
+
+
+def as_image(figure: "Figure") -> Image.Image:
+    """Return a figure as a picture."""
+    return Image.open(io.BytesIO(as_png(figure))).convert("RGB")
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as a PNG.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with files.binary(path) as stream:
+        stream.write(as_png(figure))
 
 
 def words(size: float, colour: str = INK, **more: Any) -> dict[str, Any]:
@@ -63,30 +93,24 @@ def overlay(values: NDArray[np.float64], top: float) -> bytes:
 
 
 def outline(
-    axes: "Axes",
-    mask: NDArray[np.bool_],
-    colour: str,
-    width: float,
-    *,
-    extent: tuple[float, float, float, float],
-    edge: str = "",
+    axes: "Axes", mask: NDArray[np.bool_] | None, colour: str, width: float, *, edge: str = ""
 ) -> None:
-    """Draw the outline of a mask over a picture.
+    """Draw the outline of a mask over the picture that the axes show.
 
     Args:
-        axes: Where.
-        mask: ``(height, width)``.
+        axes: With one picture or more, the first of which the mask is of.
+        mask: ``(height, width)``, at any resolution; null draws nothing.
         colour: Of the line.
         width: Of the line, in points.
-        extent: Where the picture is: left, right, bottom and top.
         edge: Colour of a thin edge on both sides of the line, if any.
     """
     from matplotlib.patheffects import withStroke
 
-    if not mask.any():
+    if mask is None or not mask.any():
         return
-    left, right, bottom, top = extent
+    left, right, bottom, top = axes.images[0].get_extent()
     rows, columns = ((np.arange(-1, side + 1) + 0.5) / side for side in mask.shape)
+    axes.autoscale(enable=False)
     lines = axes.contour(
         left + (right - left) * columns, top + (bottom - top) * rows,
         np.pad(mask, 1).astype(float), levels=[0.5], colors=colour, linewidths=width,
@@ -103,6 +127,11 @@ def log_axis(axes: "Axes", steps: tuple[float, ...] = (1, 2, 5)) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def metric_label(metric: str, baseline: str) -> str:
+    """Return what a map is called in a legend."""
+    return metric if baseline in ("none", "null") else f"{metric} against {baseline}"
 
 
 def without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,10 @@ from scanner.analysis.evidence import Evidence, Images, colour_scale, gather
 from scanner.analysis.query import connect
 from scanner.analysis.truth import truths
 from scanner.errors import ConfigError
-from scanner.methods import registry
-from scanner.report.canvas import (
-    COLOUR_MAP,
-    GREY,
-    LINE,
-    PALE,
-    as_image,
-    map_scale,
-    outline,
-    pixel_figure,
-    without_specks,
-    words,
-)  # fmt: skip
+from scanner.report.canvas import EDGE, GREY, as_image, pixel_figure, words
+from scanner.report.tiles import COLUMNS, NEAREST, TITLES, colour_bar, legend, tile
 from scanner.results.folder import Results
-from scanner.text import printable, wrapped
+from scanner.text import cut, printable, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,12 +25,6 @@ if TYPE_CHECKING:
 
 MARGIN, GAP = 32, 16
 PANEL_TILE, SHEET_TILE, SHEET_GAP, SHEET_TEXT = 256, 128, 10, 250
-FOUND, TRUE, DARK = "#ffd60a", "#00c9ff", "#141414"
-VEIL = (0.18, 0.18, 0.18, 0.65)
-MAPS = ("delta_s", "delta_h")
-TITLES = {name: method.title for name, method in registry.MAPS.items() if name in MAPS}
-COLUMNS = ("training image", "generated", "true mask", *MAPS, "mask")
-NEAREST = "another caption's image"
 SCALE_NOTE = (
     "Maps: log colour scale, one for the whole run, from zero and below (black) to the value at "
     "its right end (99.9th percentile of the run's pixels)."
@@ -92,9 +75,13 @@ def _one(shown: Evidence, scale: Mapping[str, float]) -> Image.Image:
         names.append(NEAREST)
     width = 2 * MARGIN + len(names) * (PANEL_TILE + GAP) - GAP
     title = wrapped(shown.caption, (width - 2 * MARGIN) // 14, 3)
-    lines = ["     ".join(_numbers(shown)), "   ".join(map(printable, shown.comparisons))]
-    place = printable(f"{shown.caption_sha256[:12]}   {shown.key} in {shown.shard}")
-    below = "\n".join(wrapped(place, (width - 2 * MARGIN) // 8, 1) + list(filter(None, lines)))
+    lines = [
+        "     ".join(_numbers(shown)),
+        f"{shown.caption_sha256[:12]}   {shown.key} in {shown.shard}",
+        "   ".join(shown.comparisons),
+    ]
+    room = (width - 2 * MARGIN) // 9
+    below = "\n".join(cut(printable(line), room) for line in lines if line)
     top = MARGIN + 32 * len(title) + 22 * (1 + below.count("\n")) + 42
     height = top + PANEL_TILE + 92
     figure = pixel_figure(width, height)
@@ -108,11 +95,11 @@ def _one(shown: Evidence, scale: Mapping[str, float]) -> Image.Image:
     })  # fmt: skip
     for name, axes in zip(names, grid[0], strict=True):
         axes.set_title(TITLES.get(name, name), loc="left", **words(14))
-        _tile(axes, name, shown, scale, 15)
+        tile(axes, name, shown, scale, 15)
         if name in shown.maps:
-            _colour_bar(axes, scale[name], middle=True)
+            colour_bar(axes, scale[name], middle=True)
         if name == "mask" and shown.mask is not None:
-            _legend(axes, shown)
+            legend(axes, shown)
     return as_image(figure)
 
 
@@ -171,12 +158,12 @@ def sheet(rows: Sequence[Evidence], scale: Mapping[str, float], *, title: str = 
     for row, line in zip(rows, grid, strict=True):
         _describe(line[0], row)
         for name, axes in zip(COLUMNS, line[1:], strict=True):
-            _tile(axes, name, row, scale, 12)
+            tile(axes, name, row, scale, 12)
     for name, first, last in zip(COLUMNS, grid[0][1:], grid[-1][1:], strict=True):
         heading = TITLES.get(name, name).replace(" ", "\n", 1)
         first.set_title(heading, loc="left", **words(13))
         if name in scale:
-            _colour_bar(last, scale[name], middle=False)
+            colour_bar(last, scale[name], middle=False)
     return as_image(figure)
 
 
@@ -184,7 +171,7 @@ def _sheet_grid(rows: int, title: Sequence[str]) -> "tuple[Figure, NDArray[np.ob
     """Return a figure with a row of axes per caption, the first for its text; title and note."""
     step = SHEET_TILE + SHEET_GAP
     width = 2 * MARGIN + SHEET_TEXT + len(COLUMNS) * step
-    top, note = MARGIN + 34 * len(title) + 50, 100
+    top, note = MARGIN + 34 * len(title) + 50, 80
     height = top + rows * step + note
     figure = pixel_figure(width, height)
     left = MARGIN / width
@@ -197,56 +184,6 @@ def _sheet_grid(rows: int, title: Sequence[str]) -> "tuple[Figure, NDArray[np.ob
         "wspace": SHEET_GAP / average, "width_ratios": [SHEET_TEXT] + [SHEET_TILE] * len(COLUMNS),
     })  # fmt: skip
     return figure, grid
-
-
-def _tile(axes: "Axes", name: str, row: Evidence, scale: Mapping[str, float], size: float) -> None:
-    """Draw one column of a caption, or say why there is nothing to draw."""
-    axes.set(xticks=[], yticks=[], facecolor=PALE)
-    axes.spines[:].set_color(LINE)
-    pictures = {"training image": row.training, NEAREST: row.nearest}
-    if not row.at_image:
-        pictures["generated"] = row.generated
-    if (picture := pictures.get(name)) is not None:
-        _fit(axes, np.asarray(picture))
-    elif name in row.maps:
-        _fit(axes, row.maps[name], cmap=COLOUR_MAP, norm=map_scale(scale[name]))
-    elif name == "true mask" and row.truth is not None:
-        _fit(axes, row.truth, cmap="gray", vmin=-0.1, vmax=1.05)
-    elif name == "mask" and row.mask is not None:
-        _masked(axes, row, row.mask, size / 5)
-    else:
-        axes.text(0.5, 0.5, _missing(name, row), ha="center", va="center", **words(size, GREY))
-
-
-def _missing(name: str, row: Evidence) -> str:
-    if name in MAPS or (name == "mask" and not row.maps):
-        return "not localized"
-    if name == "generated" and row.at_image:
-        return "not sampled"
-    return {"true mask": "not known", "mask": "no pixel threshold"}.get(name, "no image")
-
-
-def _fit(axes: "Axes", pixels: NDArray[Any], **how: Any) -> tuple[float, float, float, float]:
-    """Draw pixels as large as a square tile allows; return where: left, right, bottom, top."""
-    height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2]) / 2
-    extent = (0.5 - width, 0.5 + width, 0.5 + height, 0.5 - height)
-    axes.imshow(pixels, extent=extent, aspect="auto", **how)
-    axes.set(xlim=(0, 1), ylim=(1, 0))
-    return extent
-
-
-def _masked(axes: "Axes", row: Evidence, mask: NDArray[np.bool_], line: float) -> None:
-    """Draw the picture dimmed outside the exact mask, its outline without specks."""
-    picture = row.training if row.at_image else row.generated
-    pixels = np.full((*mask.shape, 3), 241, np.uint8) if picture is None else np.asarray(picture)
-    extent = _fit(axes, pixels)
-    veil = np.full((*mask.shape, 4), VEIL)
-    veil[mask] = 0
-    axes.imshow(veil, extent=extent, aspect="auto", interpolation="nearest")
-    axes.set(xlim=(0, 1), ylim=(1, 0))
-    if row.truth is not None:
-        outline(axes, row.truth, TRUE, line, extent=extent, edge=DARK)
-    outline(axes, without_specks(mask), FOUND, line, extent=extent, edge=DARK)
 
 
 def _numbers(row: Evidence) -> list[str]:
@@ -263,45 +200,12 @@ def _numbers(row: Evidence) -> list[str]:
 def _describe(axes: "Axes", row: Evidence) -> None:
     """Write a caption's kind, text and numbers, all of it inside its axes."""
     axes.set_axis_off()
-    axes.axhline(1, color=LINE, clip_on=False)
+    axes.axhline(1, color=EDGE, clip_on=False)
     numbers = [text for text in _numbers(row) if not text.startswith(("mask", "seed"))]
-    caption = "\n".join(wrapped(row.caption, 30, 4))
+    caption = "\n".join(wrapped(row.caption, 33, 4))
     for y, text, how in (
         (0.95, printable(row.label), words(13, GREY, va="top")),
         (0.78, caption, words(14, va="top")),
         (0.02, "   ".join(numbers), words(13, GREY, va="bottom")),
     ):
         axes.text(0, y, text, transform=axes.transAxes, clip_on=True, **how)
-
-
-def _colour_bar(axes: "Axes", top: float, *, middle: bool) -> None:
-    """Draw the colours of a map and their values below its tile."""
-    from matplotlib.cm import ScalarMappable
-
-    colours = ScalarMappable(map_scale(top), COLOUR_MAP)
-    below = axes.inset_axes((0, -0.09, 1, 0.045))
-    ticks = [0, float(np.expm1(np.log1p(top) / 2)), top] if middle else [0, top]
-    bar = axes.figure.colorbar(colours, cax=below, orientation="horizontal", ticks=ticks)
-    bar.outline.set_visible(False)
-    below.set_xticks(ticks, map(_short, ticks), **words(11, GREY))
-    below.minorticks_off()
-    below.tick_params(length=0)
-    below.get_xticklabels()[0].set_ha("left")
-    below.get_xticklabels()[-1].set_ha("right")
-
-
-def _short(value: float) -> str:
-    """Return a number in at most five or so characters."""
-    return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.3g}"
-
-
-def _legend(axes: "Axes", row: Evidence) -> None:
-    from matplotlib.patches import Patch
-
-    entries = [Patch(color=FOUND, label="found")]
-    if row.truth is not None and row.truth.any():
-        entries.append(Patch(color=TRUE, label="true"))
-    axes.legend(
-        handles=entries, loc="upper left", bbox_to_anchor=(0, -0.02), borderaxespad=0,
-        frameon=False, ncols=2, fontsize=12, labelcolor=GREY, borderpad=0, handlelength=1,
-    )  # fmt: skip

@@ -14,7 +14,8 @@ from scanner.analysis.findings import Finding, cutoff_of, findings
 from scanner.analysis.query import connect
 from scanner.report.canvas import overlay
 from scanner.report.histogram import histogram
-from scanner.report.page import PageOptions, RowMark, page
+from scanner.report.items import RowMark
+from scanner.report.page import PageOptions, Remarks, page
 from scanner.report.thumbnails import gallery
 from scanner.statistics.calibration import Calibration
 from scanner.text import printable
@@ -281,7 +282,9 @@ def sixty(make):
         key="gone",
     )
     marks[gone.caption_sha256] = RowMark("resolved", "removed")
-    return page(results, "r1", PageOptions(images=training), marks=marks, gone=[gone])
+    return page(
+        results, "r1", PageOptions(images=training), remarks=Remarks(marks=marks, gone=[gone])
+    )
 
 
 def count_in(window):
