@@ -36,6 +36,7 @@ SHORTER = (
     (r' id="\w+_\d+"', ""),  # names that nothing refers to
     (r' id="matplotlib\.\w+"', ""),
     (r' transform="rotate\(-?0 [^"]*"', ""),
+    (r"; stroke-linejoin: miter", ""),
     (r"\s+", " "),
     (r"> <", "><"),
     (r"(\.\d)\d+(?![^<>]*</text>)", r"\1"),  # less than a tenth of a pixel
@@ -136,7 +137,7 @@ def as_svg(found: Histogram, size: tuple[int, int]) -> str:
         svg = re.sub(pattern, short, svg, flags=re.S)
     for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
-    return re.sub(r'id="bin-(\d+)">', lambda bar: f">{_title(found, int(bar[1]))}", svg)
+    return re.sub(r' id="bin-(\d+)">', lambda bar: f">{_title(found, int(bar[1]))}", svg)
 
 
 def _drawn(found: Histogram, size: tuple[int, int]) -> "Figure":
@@ -158,13 +159,13 @@ def _drawn(found: Histogram, size: tuple[int, int]) -> "Figure":
         line.set_label(f"threshold {found.threshold:.4g}")
         shown.append(line)
     if found.is_log:
-        log_axis(axes, (1, 3) if found.edges[-1] > 10 * found.edges[0] else (1, 1.5, 2, 3, 5, 7))
-    else:
+        log_axis(axes, (1, 3))
+    if not found.is_log or found.edges[-1] < 10 * found.edges[0]:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.minorticks_off()
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, pad=6)
     axes.set(xlim=(found.edges[0], found.edges[-1]), axisbelow=True)
     axes.grid(axis="y", color=COLOURS["line"], ls=":")
     axes.spines[["top", "left", "right"]].set_visible(False)

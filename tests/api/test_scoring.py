@@ -153,7 +153,6 @@ def test_without_maps_there_are_scores_alone(model):
 
 
 def test_a_figure_has_the_picture_and_the_outlined_maps(model, calibration):
-    pytest.importorskip("matplotlib")
     one = scanner.score(model, "a small red circle", calibration=calibration, fpr=0.2)[0]
     figure = scanner.plot(one, seed=1)
     assert [axes.get_title() for axes in figure.axes][:2] == ["generated", "delta_h"]
