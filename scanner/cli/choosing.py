@@ -1,6 +1,5 @@
 """``choose``: what a scan should ask for, by measurement."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -84,5 +83,5 @@ def choose(
 
         draw_choice(found, figure)
         progress.note(f"figure: {figure}")
-    width = shutil.get_terminal_size((140, 24)).columns
+    width = progress.table_width()
     progress.say(found.as_json() if as_json else found.as_text(width))

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from scanner import files
+from scanner.text import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +26,7 @@ LINES = ("#0b6fa4", "#d1495b", "#2a9d5c", "#e08e0b", "#7a4fa3", "#5c5f66", "#00a
 COLOUR_MAP = "inferno"
 """Dark to bright in even steps of lightness, readable without colour vision."""
 OVERLAY_LEVELS = 32
+MIN_COLUMNS = 4
 MEDIAN_SIDE = 5
 FAMILIES = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS")
 """Fonts that captions are drawn with: each letter in the first of those here that has it."""
@@ -48,8 +52,7 @@ def grid_figure(
 def as_png(figure: "Figure") -> bytes:
     """Return a figure as a PNG, without a complaint about letters that no font here has."""
     stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
+    with _any_letters():
         figure.savefig(stream, format="png", dpi=figure.dpi)
     return stream.getvalue()
 
@@ -72,6 +75,30 @@ def save(figure: "Figure", path: Path) -> None:
 def words(size: float, colour: str = INK, **more: Any) -> dict[str, Any]:
     """Return how matplotlib draws untrusted text: as it stands, never as a formula."""
     return {"fontsize": size, "color": colour, "parse_math": False, "family": _families(), **more}
+
+
+def fitting(text: str, size: float, width: float, lines: int) -> list[str]:
+    """Return an untrusted text as lines that fit a `pixel_figure`, cut at the end.
+
+    Args:
+        text: Any text.
+        size: Of its letters, in pixels.
+        width: Pixels that no line exceeds.
+        lines: How many at most.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.font_manager import FontProperties
+
+    measure = FigureCanvasAgg(pixel_figure(1, 1)).get_renderer().get_text_width_height_descent
+    font = FontProperties(family=_families(), size=size)
+    columns = int(2.5 * width / size)
+    with _any_letters():
+        while True:
+            found = wrapped(text, columns, lines)
+            widest = max((measure(line, font, False)[0] for line in found), default=0)
+            if widest <= width or columns <= MIN_COLUMNS:
+                return found
+            columns = max(MIN_COLUMNS, min(columns - 1, int(columns * width / widest)))
 
 
 def map_scale(top: float) -> "Normalize":
@@ -142,6 +169,14 @@ def without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _logarithm(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log1p(np.maximum(values, 0))
+
+
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """Keep matplotlib from complaining of letters that no font here has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
 @cache

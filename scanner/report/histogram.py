@@ -22,7 +22,7 @@ NUM_BINS = 48
 COLOURS = {"flag": "#c2410c", "clear": "#7d8fa3", "accent": "#1d5fa8", "ink": "#1b1d20",
            "soft": "#565c64", "line": "#dcdfe3", "card": "#fefefe"}  # fmt: skip
 """What each variable of the style sheet is drawn as, before its name takes the place."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "memscan",
     "font.size": 13, "font.family": "DejaVu Sans",
     "text.color": COLOURS["ink"], "axes.edgecolor": COLOURS["line"],

@@ -14,10 +14,10 @@ from scanner.analysis.evidence import Evidence, Images, colour_scale, gather
 from scanner.analysis.query import connect
 from scanner.analysis.truth import truths
 from scanner.errors import ConfigError
-from scanner.report.canvas import EDGE, GREY, as_image, pixel_figure, words
+from scanner.report.canvas import EDGE, GREY, as_image, fitting, pixel_figure, words
 from scanner.report.tiles import COLUMNS, NEAREST, TITLES, colour_bar, legend, tile
 from scanner.results.folder import Results
-from scanner.text import cut, printable, wrapped
+from scanner.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MARGIN, GAP = 32, 16
 PANEL_TILE, SHEET_TILE, SHEET_GAP, SHEET_TEXT = 256, 128, 10, 250
+SHEET_WIDTH = 2 * MARGIN + SHEET_TEXT + len(COLUMNS) * (SHEET_TILE + SHEET_GAP)
 SCALE_NOTE = (
     "Maps: log colour scale, one for the whole run, from zero and below (black) to the value at "
     "its right end (99.9th percentile of the run's pixels)."
@@ -74,14 +75,13 @@ def _one(shown: Evidence, scale: Mapping[str, float]) -> Image.Image:
     if shown.nearest is not None:
         names.append(NEAREST)
     width = 2 * MARGIN + len(names) * (PANEL_TILE + GAP) - GAP
-    title = wrapped(shown.caption, (width - 2 * MARGIN) // 14, 3)
+    title = fitting(shown.caption, 23, width - 2 * MARGIN, 3)
     lines = [
         "     ".join(_numbers(shown)),
         f"{shown.caption_sha256[:12]}   {shown.key} in {shown.shard}",
         "   ".join(shown.comparisons),
     ]
-    room = (width - 2 * MARGIN) // 9
-    below = "\n".join(cut(printable(line), room) for line in lines if line)
+    below = "\n".join(row for line in lines for row in fitting(line, 14, width - 2 * MARGIN, 1))
     top = MARGIN + 32 * len(title) + 22 * (1 + below.count("\n")) + 42
     height = top + PANEL_TILE + 92
     figure = pixel_figure(width, height)
@@ -154,7 +154,7 @@ def sheet(rows: Sequence[Evidence], scale: Mapping[str, float], *, title: str = 
     """
     if not rows:
         raise ConfigError("a sheet needs at least one caption; this run has none to show")
-    figure, grid = _sheet_grid(len(rows), wrapped(title, 78, 2))
+    figure, grid = _sheet_grid(len(rows), fitting(title, 23, SHEET_WIDTH - 2 * MARGIN, 2))
     for row, line in zip(rows, grid, strict=True):
         _describe(line[0], row)
         for name, axes in zip(COLUMNS, line[1:], strict=True):
@@ -170,11 +170,10 @@ def sheet(rows: Sequence[Evidence], scale: Mapping[str, float], *, title: str = 
 def _sheet_grid(rows: int, title: Sequence[str]) -> "tuple[Figure, NDArray[np.object_]]":
     """Return a figure with a row of axes per caption, the first for its text; title and note."""
     step = SHEET_TILE + SHEET_GAP
-    width = 2 * MARGIN + SHEET_TEXT + len(COLUMNS) * step
     top, note = MARGIN + 34 * len(title) + 50, 80
     height = top + rows * step + note
-    figure = pixel_figure(width, height)
-    left = MARGIN / width
+    figure = pixel_figure(SHEET_WIDTH, height)
+    left = MARGIN / SHEET_WIDTH
     figure.text(left, 1 - MARGIN / height, "\n".join(title), va="top", **words(23))
     figure.text(left, MARGIN / height, SCALE_NOTE, va="center", **words(12, GREY))
     average = (SHEET_TEXT + len(COLUMNS) * SHEET_TILE) / (1 + len(COLUMNS))
@@ -202,7 +201,7 @@ def _describe(axes: "Axes", row: Evidence) -> None:
     axes.set_axis_off()
     axes.axhline(1, color=EDGE, clip_on=False)
     numbers = [text for text in _numbers(row) if not text.startswith(("mask", "seed"))]
-    caption = "\n".join(wrapped(row.caption, 33, 4))
+    caption = "\n".join(fitting(row.caption, 14, SHEET_TEXT, 4))
     for y, text, how in (
         (0.95, printable(row.label), words(13, GREY, va="top")),
         (0.78, caption, words(14, va="top")),

@@ -91,8 +91,8 @@ def colour_bar(axes: "Axes", top: float, *, middle: bool) -> None:
     below.set_xticks(ticks, map(_short, ticks), **words(11, GREY))
     below.minorticks_off()
     below.tick_params(length=0)
-    below.get_xticklabels()[0].set_ha("left")
-    below.get_xticklabels()[-1].set_ha("right")
+    below.get_xticklabels()[0].set_horizontalalignment("left")
+    below.get_xticklabels()[-1].set_horizontalalignment("right")
 
 
 def _short(value: float) -> str:

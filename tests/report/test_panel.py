@@ -147,7 +147,10 @@ def test_an_outline_goes_around_its_mask(region) -> None:
     assert not (pixels[..., 1] > pixels[..., 0] + 60).any()
 
 
-@pytest.mark.parametrize("text", ["$\\frac{a}{$", "漢字 \U0001f680 ∅", "a$b_{", "x" * 500])
+@pytest.mark.parametrize(
+    "text",
+    ["$\\frac{a}{$", "漢字 \U0001f680 ∅", "a$b_{", "x" * 500, "W" * 500, "A MAP " * 99, "漢" * 300],
+)
 def test_no_caption_is_a_formula_or_a_complaint(make, text) -> None:
     results = make()
     commit(results, "r1", [score(text, 1.0, key="img")])
