@@ -71,13 +71,9 @@ class Remarks:
 
 
 def page(
-    results: Results,
-    run: str,
-    options: PageOptions,
-    *,
-    shards: Collection[str] | None = None,
-    remarks: Remarks | None = None,
-) -> str:
+    results: Results, run: str, options: PageOptions, *,
+    shards: Collection[str] | None = None, remarks: Remarks | None = None,
+) -> str:  # fmt: skip
     """Return the page of one run as HTML.
 
     Args:
