@@ -38,6 +38,7 @@ SHORTER = (
     (r' transform="rotate\(-?0 [^"]*"', ""),
     (r"; stroke-linejoin: miter", ""),
     (r"\s+", " "),
+    (r"(?<=\d) L (?=\d)", " "),  # a line is what follows a place anyway
     (r"> <", "><"),
     (r"(\.\d)\d+(?![^<>]*</text>)", r"\1"),  # less than a tenth of a pixel
 )
