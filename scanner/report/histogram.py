@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from scanner.report.canvas import log_axis, pixel_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
 
 NUM_BINS = 48
 COLOURS = {"flag": "#c2410c", "clear": "#7d8fa3", "accent": "#1d5fa8", "ink": "#1b1d20",
-           "soft": "#565c64", "line": "#dcdfe3", "card": "#fefefe"}  # fmt: skip
+           "soft": "#565c64", "line": "#dcdfe3"}  # fmt: skip
 """What each variable of the style sheet is drawn as, before its name takes the place."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "memscan",
@@ -28,21 +26,9 @@ STYLE: dict[Any, Any] = {
     "text.color": COLOURS["ink"], "axes.edgecolor": COLOURS["line"],
     "xtick.color": COLOURS["soft"], "ytick.color": COLOURS["soft"],
 }  # fmt: skip
-
-
-SHORTER = (
-    (r"^.*?(?=<svg)", ""),  # the XML declaration
-    (r"<(metadata|style)\b.*?</\1>", ""),
-    (r' id="\w+_\d+"', ""),  # names that nothing refers to
-    (r' id="matplotlib\.\w+"', ""),
-    (r' transform="rotate\(-?0 [^"]*"', ""),
-    (r"; stroke-linejoin: miter", ""),
-    (r"\s+", " "),
-    (r"(?<=\d) L (?=\d)", " "),  # a line is what follows a place anyway
-    (r"> <", "><"),
-    (r"(\.\d)\d+(?![^<>]*</text>)", r"\1"),  # less than a tenth of a pixel
-)
-"""What a page does without, and what takes its place."""
+UNUSED = r'^.*?(?=<svg)|<(metadata|style)\b.*?</\1>| id="[\w.]+_\d+"|(?<=\.\d)\d+(?=[ "])'
+"""What a page does without: the XML declaration, metadata, names that nothing refers to, and less
+than a tenth of a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +104,10 @@ def _edges(
 
 
 def as_svg(found: Histogram, size: tuple[int, int]) -> str:
-    """Return bars, the threshold, and null captions as a line, as SVG in the page's own colours.
+    """Return areas, the threshold, and null captions as a line, in the colours of the page.
 
     Heights are logarithms of counts above 1, so that a handful of findings stays visible beside
-    millions of clear captions. A bar's title says what it counts.
+    millions of clear captions.
 
     Args:
         found: The distribution.
@@ -131,37 +117,32 @@ def as_svg(found: Histogram, size: tuple[int, int]) -> str:
 
     stream = io.StringIO()
     with rc_context(STYLE):
-        figure = _drawn(found, size)
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    svg = stream.getvalue()
-    for pattern, short in SHORTER:
-        svg = re.sub(pattern, short, svg, flags=re.S)
+        _drawn(found, size).savefig(stream, format="svg", transparent=True)
+    svg = re.sub(r"\s+", " ", re.sub(UNUSED, "", stream.getvalue(), flags=re.S))
     for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
-    return re.sub(r' id="bin-(\d+)">', lambda bar: f">{_title(found, int(bar[1]))}", svg)
+    return svg
 
 
 def _drawn(found: Histogram, size: tuple[int, int]) -> "Figure":
-    """Return the figure; the bars have the number of their bin as ``gid``."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     figure = pixel_figure(*size, layout="constrained")
     axes = figure.add_subplot()
-    shown: list[Any] = [
-        _bars(axes, found, found.clear, found.flagged, "clear", COLOURS["clear"]),
-        _bars(axes, found, found.flagged, 0 * found.flagged, "flagged", COLOURS["flag"]),
-    ]
+    for counts, name, label in (
+        (found.clear + found.flagged, "clear", "clear"), (found.flagged, "flag", "flagged"),
+    ):  # fmt: skip
+        axes.stairs(counts, found.edges, fill=True, color=COLOURS[name], label=label)
     if found.null is not None:
-        line = axes.stairs(found.null, found.edges, color=COLOURS["accent"], lw=2)
-        line.set_label(f"{found.null.sum():,} null captions (calibration)")
-        shown.append(line)
+        label = f"{found.null.sum():,} null captions (calibration)"
+        axes.stairs(found.null, found.edges, color=COLOURS["accent"], lw=2, label=label)
     if found.threshold is not None and math.isfinite(found.threshold):
-        line = axes.axvline(found.threshold, color=COLOURS["ink"], lw=2, ls="--")
-        line.set_label(f"threshold {found.threshold:.4g}")
-        shown.append(line)
+        label = f"threshold {found.threshold:.4g}"
+        axes.axvline(found.threshold, color=COLOURS["ink"], lw=2, ls="--", label=label)
+    span = found.edges[-1] / found.edges[0] if found.is_log else 0
     if found.is_log:
-        log_axis(axes, (1, 3))
-    if not found.is_log or found.edges[-1] < 10 * found.edges[0]:
+        log_axis(axes, (1, 3) if span < 1000 else (1,))
+    if span < 10:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -170,28 +151,5 @@ def _drawn(found: Histogram, size: tuple[int, int]) -> "Figure":
     axes.set(xlim=(found.edges[0], found.edges[-1]), axisbelow=True)
     axes.grid(axis="y", color=COLOURS["line"], ls=":")
     axes.spines[["top", "left", "right"]].set_visible(False)
-    columns = 2 if size[0] < 600 else 4
-    figure.legend(handles=shown, loc="outside upper left", ncols=columns, frameon=False)
+    figure.legend(loc="outside upper left", ncols=2 if size[0] < 600 else 4, frameon=False)
     return figure
-
-
-def _bars(
-    axes: "Axes", found: Histogram, counts: NDArray[np.int64], below: NDArray[np.int64],
-    label: str, colour: str,
-) -> "BarContainer":  # fmt: skip
-    there = np.flatnonzero(counts)
-    bars = axes.bar(
-        found.edges[there], counts[there], np.diff(found.edges)[there], below[there],
-        align="edge", color=colour, edgecolor=COLOURS["card"], label=label,
-    )  # fmt: skip
-    for number, bar in zip(there, bars, strict=True):
-        bar.set(gid=f"bin-{number}", clip_on=False)
-    return bars
-
-
-def _title(found: Histogram, number: int) -> str:
-    clear, flagged = int(found.clear[number]), int(found.flagged[number])
-    low, high = found.edges[number : number + 2]
-    return (
-        f"<title>{low:.3g} to {high:.3g}: {clear + flagged:,} captions, {flagged:,} flagged</title>"
-    )

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARGIN, GAP = 32, 16
+MARGIN, GAP, FOOT = 32, 16, 90
 PANEL_TILE, SHEET_TILE, SHEET_GAP, SHEET_TEXT = 256, 128, 10, 250
-SHEET_WIDTH = 2 * MARGIN + SHEET_TEXT + len(COLUMNS) * (SHEET_TILE + SHEET_GAP)
 SCALE_NOTE = (
     "Maps: log colour scale, one for the whole run, from zero and below (black) to the value at "
     "its right end (99.9th percentile of the run's pixels)."
@@ -74,26 +73,20 @@ def _one(shown: Evidence, scale: Mapping[str, float]) -> Image.Image:
     names = [name for name in COLUMNS if name != "true mask"]
     if shown.nearest is not None:
         names.append(NEAREST)
-    width = 2 * MARGIN + len(names) * (PANEL_TILE + GAP) - GAP
-    title = fitting(shown.caption, 23, width - 2 * MARGIN, 3)
     lines = [
         "     ".join(_numbers(shown)),
         f"{shown.caption_sha256[:12]}   {shown.key} in {shown.shard}",
         "   ".join(shown.comparisons),
     ]
-    below = "\n".join(row for line in lines for row in fitting(line, 14, width - 2 * MARGIN, 1))
-    top = MARGIN + 32 * len(title) + 22 * (1 + below.count("\n")) + 42
-    height = top + PANEL_TILE + 92
-    figure = pixel_figure(width, height)
-    left = MARGIN / width
-    figure.text(left, 1 - MARGIN / height, "\n".join(title), va="top", **words(23))
-    figure.text(left, 1 - (top - 34) / height, below, va="bottom", linespacing=1.5, **words(14))
-    figure.text(left, MARGIN / height, SCALE_NOTE, va="center", **words(12, GREY))
-    grid = figure.subplots(1, len(names), squeeze=False, gridspec_kw={
-        "left": left, "right": 1 - left, "top": 1 - top / height,
-        "bottom": 1 - (top + PANEL_TILE) / height, "wspace": GAP / PANEL_TILE,
-    })  # fmt: skip
-    for name, axes in zip(names, grid[0], strict=True):
+    room = len(names) * (PANEL_TILE + GAP) - GAP
+    lines = [row for line in lines for row in fitting(line, 14, room, 1)]
+    head = 22 * len(lines) + 44
+    figure, (grid,) = _grid(shown.caption, [PANEL_TILE] * len(names), 1, GAP, head)
+    grid[0].annotate(
+        "\n".join(lines), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
+        va="bottom", linespacing=1.5, **words(14),
+    )  # fmt: skip
+    for name, axes in zip(names, grid, strict=True):
         axes.set_title(TITLES.get(name, name), loc="left", **words(14))
         tile(axes, name, shown, scale, 15)
         if name in shown.maps:
@@ -101,6 +94,32 @@ def _one(shown: Evidence, scale: Mapping[str, float]) -> Image.Image:
         if name == "mask" and shown.mask is not None:
             legend(axes, shown)
     return as_image(figure)
+
+
+def _grid(
+    title: str, widths: Sequence[int], rows: int, gap: int, head: int
+) -> "tuple[Figure, NDArray[np.object_]]":
+    """Return a figure with a title, rows of axes, and the note on colours, and the axes.
+
+    Args:
+        title: Above all of it.
+        widths: Of the columns in pixels; a row is as high as the last is wide.
+        rows: How many.
+        gap: Pixels between axes.
+        head: Pixels between the title and the axes.
+    """
+    side, width = widths[-1], 2 * MARGIN + sum(widths) + gap * (len(widths) - 1)
+    lines = fitting(title, 23, width - 2 * MARGIN, 3)
+    top = MARGIN + 32 * len(lines) + head
+    bottom = top + rows * (side + gap) - gap
+    height, left = bottom + FOOT, MARGIN / width
+    figure = pixel_figure(width, height)
+    figure.text(left, 1 - MARGIN / height, "\n".join(lines), va="top", **words(23))
+    figure.text(left, MARGIN / height, SCALE_NOTE, va="center", **words(12, GREY))
+    return figure, figure.subplots(rows, len(widths), squeeze=False, gridspec_kw={
+        "left": left, "right": 1 - left, "top": 1 - top / height, "bottom": 1 - bottom / height,
+        "hspace": gap / side, "wspace": gap * len(widths) / sum(widths), "width_ratios": widths,
+    })  # fmt: skip
 
 
 def contact_sheet(
@@ -154,7 +173,8 @@ def sheet(rows: Sequence[Evidence], scale: Mapping[str, float], *, title: str = 
     """
     if not rows:
         raise ConfigError("a sheet needs at least one caption; this run has none to show")
-    figure, grid = _sheet_grid(len(rows), fitting(title, 23, SHEET_WIDTH - 2 * MARGIN, 2))
+    widths = [SHEET_TEXT] + [SHEET_TILE] * len(COLUMNS)
+    figure, grid = _grid(title, widths, len(rows), SHEET_GAP, 52)
     for row, line in zip(rows, grid, strict=True):
         _describe(line[0], row)
         for name, axes in zip(COLUMNS, line[1:], strict=True):
@@ -165,24 +185,6 @@ def sheet(rows: Sequence[Evidence], scale: Mapping[str, float], *, title: str = 
         if name in scale:
             colour_bar(last, scale[name], middle=False)
     return as_image(figure)
-
-
-def _sheet_grid(rows: int, title: Sequence[str]) -> "tuple[Figure, NDArray[np.object_]]":
-    """Return a figure with a row of axes per caption, the first for its text; title and note."""
-    step = SHEET_TILE + SHEET_GAP
-    top, note = MARGIN + 34 * len(title) + 50, 80
-    height = top + rows * step + note
-    figure = pixel_figure(SHEET_WIDTH, height)
-    left = MARGIN / SHEET_WIDTH
-    figure.text(left, 1 - MARGIN / height, "\n".join(title), va="top", **words(23))
-    figure.text(left, MARGIN / height, SCALE_NOTE, va="center", **words(12, GREY))
-    average = (SHEET_TEXT + len(COLUMNS) * SHEET_TILE) / (1 + len(COLUMNS))
-    grid = figure.subplots(rows, 1 + len(COLUMNS), squeeze=False, gridspec_kw={
-        "left": left, "right": 1 - left, "top": 1 - top / height,
-        "bottom": (note + SHEET_GAP) / height, "hspace": SHEET_GAP / SHEET_TILE,
-        "wspace": SHEET_GAP / average, "width_ratios": [SHEET_TEXT] + [SHEET_TILE] * len(COLUMNS),
-    })  # fmt: skip
-    return figure, grid
 
 
 def _numbers(row: Evidence) -> list[str]:
