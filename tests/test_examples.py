@@ -126,7 +126,6 @@ def test_a_notebook_runs_and_draws(name, pictures, said, folder, monkeypatch):
 
 
 def test_the_page_on_python_does_what_it_says(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text("utf-8"), re.S)
     assert len(blocks) == 8

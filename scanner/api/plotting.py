@@ -14,7 +14,7 @@ def plot(result: Score, *, seed: int | None = None) -> "Figure":
     """Draw what was generated, the maps, and the region that is the copy.
 
     Maps are of one seed, in their own units, red above zero and blue below; the outline is the
-    mask, where there is one. It needs matplotlib (``pip install 'memscan[figures]'``).
+    mask, where there is one.
 
     Args:
         result: Of `scanner.score` or `scanner.score_images`.
@@ -24,7 +24,7 @@ def plot(result: Score, *, seed: int | None = None) -> "Figure":
         The figure, which a notebook shows and ``savefig`` writes.
 
     Raises:
-        ConfigError: If it has no maps, no such seed, or matplotlib is not installed.
+        ConfigError: If it has no maps or no such seed.
 
     Example:
         >>> import scanner

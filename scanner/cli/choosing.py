@@ -1,6 +1,5 @@
 """``choose``: what a scan should ask for, by measurement."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +36,7 @@ def choose(
     ] = None,
     figure: Annotated[
         Path | None,
-        typer.Option(help="PNG of the curves; needs memscan[figures].", show_default=False),
+        typer.Option(help="PNG of the curves.", show_default=False),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samplings at a time.")] = 8,
     device: options.Device = "auto",
@@ -72,10 +71,6 @@ def choose(
         baselines=tuple(options.located(name) for name in baseline or ()),
         spec=spec, captions=captions, device=device, batch_size=batch_size,
     )  # fmt: skip
-    if figure is not None:
-        from scanner.report.figures import needs_matplotlib
-
-        needs_matplotlib()
     for name in question.baselines:
         if question.model != GAUSSIAN and (said := baseline_reading(question.model, name)):
             progress.note(said)
@@ -84,9 +79,9 @@ def choose(
     if out is not None:
         files.write(out, found.as_json())
     if figure is not None:
-        from scanner.report.figures import draw_choice
+        from scanner.report.choice_figure import draw_choice
 
         draw_choice(found, figure)
         progress.note(f"figure: {figure}")
-    width = shutil.get_terminal_size((140, 24)).columns
+    width = progress.table_width()
     progress.say(found.as_json() if as_json else found.as_text(width))

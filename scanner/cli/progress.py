@@ -3,6 +3,7 @@
 Every command that tells how far it is uses the words made here.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -39,6 +40,11 @@ def meter(title: str) -> Iterator[Meter]:
 def say(text: str) -> None:
     """Print what a command answers, its hidden characters as escapes: it steers no terminal."""
     typer.echo(visible(text, keep="\n"))
+
+
+def table_width() -> int | None:
+    """Return the columns of the terminal that a table has to fit; no limit in a pipe or file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def note(text: str) -> None:

@@ -1,7 +1,6 @@
 """Reading results as a whole: ``report``, ``diff``, ``export`` and ``retrieve``."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,7 +112,7 @@ def diff(
     if as_json:
         progress.say(json.dumps(compare.as_json(found) | {"before": run_a, "after": run_b}))
         return
-    width = shutil.get_terminal_size((140, 24)).columns
+    width = progress.table_width()
     progress.say(compare.as_text(found, limit, width))
 
 

@@ -1,7 +1,6 @@
 """Looking at results: ``query``, ``show``, ``eval`` and ``runs``."""
 
 import json
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -71,7 +70,7 @@ def query(
     if out is not None:
         files.check_file(out, "--out")
     chosen = selected(results, run, all_runs=all_runs, everything=everything)
-    width = shutil.get_terminal_size((120, 24)).columns
+    width = progress.table_width()
     asked: dict[str, Any] = {
         "limit": limit, "runs": chosen.runs, "shards": chosen.shards, "also": beside or (),
         "cells": "spreadsheet" if spreadsheet else "exact",
@@ -162,9 +161,6 @@ def evaluate(
     from scanner.analysis.evaluate import evaluate as measure
 
     if figures is not None:
-        from scanner.report.figures import needs_matplotlib
-
-        needs_matplotlib()
         files.check_folder(figures, "--figures")
     chosen = selected_one(results, run, everything=everything)
     found = measure(
@@ -176,7 +172,7 @@ def evaluate(
         drawn = draw(chosen.store, chosen.run, truth, figures, shards=chosen.shards)
         progress.note("figures: " + ", ".join(map(str, drawn)))
     found = found.headlines() if brief else found
-    width = shutil.get_terminal_size((140, 24)).columns
+    width = progress.table_width()
     progress.say(found.as_json() if as_json else found.as_text(width))
 
 

@@ -1,6 +1,5 @@
 """``demo``, and ``testbed make`` and ``testbed train``."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +45,7 @@ def demo(
         progress.say(demonstration.as_json(made))
         return
     summary = made.summary
-    width = shutil.get_terminal_size((140, 24)).columns
+    width = progress.table_width()
     progress.say(made.evaluation.headlines().as_text(width))
     for kind, what in (("verbatim", "their training image"), ("template", "their template")):
         own = [r for r in made.reproduced if r.item.kind == kind]

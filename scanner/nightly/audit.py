@@ -26,7 +26,7 @@ from scanner.nightly.formats import Alert, NightReport, as_junit, as_markdown, a
 from scanner.nightly.policy import Policy
 from scanner.nightly.removal import write_removal
 from scanner.nightly.state import AuditState, in_effect
-from scanner.report.page import PageOptions, page
+from scanner.report.page import PageOptions, Remarks, page
 from scanner.results.lease import Lease
 from scanner.shards import reading
 
@@ -349,7 +349,8 @@ def _page(night: NightReport, view: RunView, options: PageOptions) -> str:
     marks = {a.change.finding.identity: a.mark() for a in night.alerts}
     gone = [a.change.finding for a in night.alerts if a.change.after is None]
     settings = replace(options, title=f"Audit {night.name}", fdr=view.fdr)
-    return page(
-        view.results, view.run, settings, shards=view.shards, marks=marks, gone=gone,
-        banners=banners, facts=[fact for fact in facts if fact[1]], copies=_groups(night.alerts),
+    remarks = Remarks(
+        marks=marks, gone=gone, banners=banners, facts=[fact for fact in facts if fact[1]],
+        copies=_groups(night.alerts),
     )  # fmt: skip
+    return page(view.results, view.run, settings, shards=view.shards, remarks=remarks)

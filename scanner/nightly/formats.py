@@ -13,7 +13,7 @@ from scanner.analysis.diff import STATES, Change, change_json
 from scanner.errors import ExitCode
 from scanner.matching.copies import Group, explain
 from scanner.nightly.policy import LEVELS
-from scanner.report.page import RowMark
+from scanner.report.items import RowMark
 from scanner.text import cut, printable, visible
 
 SCHEMA = 1

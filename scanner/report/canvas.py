@@ -1,173 +1,195 @@
-"""Pieces of a picture: text, tiles, colours, outlines."""
+"""What the pictures share: a figure without a window, the colours of maps, the edge of a mask."""
 
 import io
-import unicodedata
-from functools import lru_cache
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageFilter
 
-from scanner.masks import resize
-from scanner.text import printable
+from scanner import files
+from scanner.text import wrapped
 
-PAPER, INK, GREY, PALE, LINE = "#ffffff", "#1c1e21", "#6a6f76", "#f1f2f4", "#d5d8dc"
-FOUND, TRUE = (255, 214, 10), (0, 201, 255)
-OVERLAY_LEVELS = 32
-SYSTEM_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
-ANCHORS = np.array(
-    [(0, 0, 4), (31, 12, 72), (85, 15, 109), (136, 34, 106), (186, 54, 85), (227, 89, 51),
-     (249, 140, 10), (249, 201, 50), (252, 255, 164)],
-    np.float64,
-)  # fmt: skip
+INK, GREY, PALE, EDGE = "#1c1e21", "#6a6f76", "#f1f2f4", "#d5d8dc"
+LINES = ("#0b6fa4", "#d1495b", "#2a9d5c", "#e08e0b", "#7a4fa3", "#5c5f66", "#00a6a6", "#a0522d")
+"""Colours of curves, in their order."""
+COLOUR_MAP = "inferno"
 """Dark to bright in even steps of lightness, readable without colour vision."""
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def font(size: int, text: str = "") -> Font:
-    """Return a font that has the text's letters, if there is one here."""
-    return _font(size, text.isascii())
+OVERLAY_LEVELS = 32
+MIN_COLUMNS = 4
+MEDIAN_SIDE = 5
+FAMILIES = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Arial Unicode MS")
+"""Fonts that captions are drawn with: each letter in the first of those here that has it."""
 
 
-def drawable(text: str) -> str:
-    """Return a text as `font` can draw it: accents off where there is no font for them."""
-    text = printable(text)
-    if text.isascii() or _system_font(12) is not None:
-        return text
-    folded = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return "".join(c if c.isascii() else "?" for c in folded)
+def pixel_figure(width: float, height: float, **more: Any) -> "Figure":
+    """Return an empty figure, all of whose lengths are pixels: fonts and lines too."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / 72, height / 72), dpi=72, **more)
 
 
-def wrapped(text: str, size: int, width: int, lines: int) -> list[str]:
-    """Return a text broken into at most ``lines`` lines of ``width`` pixels, cut at the end."""
-    text = drawable(text)
-    face, out, line = font(size, text), [], ""
-    for word in text.split():
-        for piece in _pieces(word, face, width):
-            candidate = f"{line} {piece}".strip()
-            if face.getlength(candidate) <= width:
-                line = candidate
-            else:
-                out.append(line)
-                line = piece
-        if len(out) > lines:
-            break
-    out = [row for row in [*out, line] if row]
-    if len(out) > lines:
-        last = out[lines - 1]
-        while last and face.getlength(last + "...") > width:
-            last = last[:-1]
-        out = [*out[: lines - 1], last + "..."]
-    return out
+def grid_figure(
+    width: float, height: float, rows: int, columns: int
+) -> "tuple[Figure, list[Axes]]":
+    """Return a figure of so many inches and its axes, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
 
 
-def coloured(values: NDArray[np.float64], top: float) -> Image.Image:
-    """Return a signed map in colour: black at zero and below, brightest at ``top``, log scale."""
-    lit = np.clip(np.log1p(np.maximum(values, 0)) / np.log1p(top), 0, 1)
-    return Image.fromarray(_palette(lit))
+def as_png(figure: "Figure") -> bytes:
+    """Return a figure as a PNG, without a complaint about letters that no font here has."""
+    stream = io.BytesIO()
+    with _any_letters():
+        figure.savefig(stream, format="png", dpi=figure.dpi)
+    return stream.getvalue()
+
+
+def as_image(figure: "Figure") -> Image.Image:
+    """Return a figure as a picture."""
+    return Image.open(io.BytesIO(as_png(figure))).convert("RGB")
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as a PNG.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with files.binary(path) as stream:
+        stream.write(as_png(figure))
+
+
+def words(size: float, colour: str = INK, **more: Any) -> dict[str, Any]:
+    """Return how matplotlib draws untrusted text: as it stands, never as a formula."""
+    return {"fontsize": size, "color": colour, "parse_math": False, "family": _families(), **more}
+
+
+def fitting(text: str, size: float, width: float, lines: int) -> list[str]:
+    """Return an untrusted text as lines that fit a `pixel_figure`, cut at the end.
+
+    Args:
+        text: Any text.
+        size: Of its letters, in pixels.
+        width: Pixels that no line exceeds.
+        lines: How many at most.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.font_manager import FontProperties
+
+    measure = FigureCanvasAgg(pixel_figure(1, 1)).get_renderer().get_text_width_height_descent
+    font = FontProperties(family=_families(), size=size)
+    columns = int(2.5 * width / size)
+    with _any_letters():
+        while True:
+            found = wrapped(text, columns, lines)
+            widest = max((measure(line, font, False)[0] for line in found), default=0)
+            if widest <= width or columns <= MIN_COLUMNS:
+                return found
+            columns = max(MIN_COLUMNS, min(columns - 1, int(columns * width / widest)))
+
+
+def map_scale(top: float) -> "Normalize":
+    """Return the scale of a signed map: zero and below are 0, ``top`` is 1, by logarithm."""
+    from matplotlib.colors import FuncNorm
+
+    return FuncNorm((_logarithm, np.expm1), vmin=0, vmax=top, clip=True)
 
 
 def overlay(values: NDArray[np.float64], top: float) -> bytes:
     """Return a signed map as a small PNG to lay over a picture: see-through at zero and below."""
-    lit = np.clip(np.log1p(np.maximum(values, 0)) / np.log1p(top), 0, 1)
-    steps = np.linspace(0, 1, OVERLAY_LEVELS)
+    lit = np.clip(_logarithm(values) / np.log1p(top), 0, 1)
     image = Image.fromarray((lit * (OVERLAY_LEVELS - 1)).round().astype(np.uint8)).convert("P")
-    image.putpalette(_palette(steps).tobytes())
+    image.putpalette(_palette())
     out = io.BytesIO()
-    alphas = bytes((np.minimum(steps * 1.5, 0.85) * 255).astype(np.uint8))
-    image.save(out, "PNG", optimize=True, transparency=alphas)
+    alphas = np.minimum(np.linspace(0, 1, OVERLAY_LEVELS) * 1.5, 0.85) * 255
+    image.save(out, "PNG", optimize=True, transparency=alphas.astype(np.uint8).tobytes())
     return out.getvalue()
 
 
-def colour_bar(width: int, height: int) -> Image.Image:
-    """Return the colours from zero to the top, left to right."""
-    return Image.fromarray(np.repeat(_palette(np.linspace(0, 1, width))[None], height, axis=0))
+def outline(
+    axes: "Axes", mask: NDArray[np.bool_] | None, colour: str, width: float, *, edge: str = ""
+) -> None:
+    """Draw the outline of a mask over the picture that the axes show.
+
+    Args:
+        axes: With one picture or more, the first of which the mask is of.
+        mask: ``(height, width)``, at any resolution; null draws nothing.
+        colour: Of the line.
+        width: Of the line, in points.
+        edge: Colour of a thin edge on both sides of the line, if any.
+    """
+    from matplotlib.patheffects import withStroke
+
+    if mask is None or not mask.any():
+        return
+    left, right, bottom, top = axes.images[0].get_extent()
+    rows, columns = ((np.arange(-1, side + 1) + 0.5) / side for side in mask.shape)
+    axes.autoscale(enable=False)
+    lines = axes.contour(
+        left + (right - left) * columns, top + (bottom - top) * rows,
+        np.pad(mask, 1).astype(float), levels=[0.5], colors=colour, linewidths=width,
+    )  # fmt: skip
+    if edge:
+        lines.set_path_effects([withStroke(linewidth=width + 2, foreground=edge)])
 
 
-def fitted(image: Image.Image, side: int) -> Image.Image:
-    """Return a picture inside a square: enlarged with crisp pixels, reduced smoothly."""
-    share = min(side / image.width, side / image.height)
-    size = max(1, round(image.width * share)), max(1, round(image.height * share))
-    how = Image.Resampling.NEAREST if share >= 1 else Image.Resampling.LANCZOS
-    square = Image.new("RGB", (side, side), PALE)
-    square.paste(image.resize(size, how), ((side - size[0]) // 2, (side - size[1]) // 2))
-    return square
+def log_axis(axes: "Axes", steps: tuple[float, ...] = (1, 2, 5)) -> None:
+    """Make the x axis logarithmic, its ticks plain numbers at these multiples of powers of ten."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=steps))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def masked(image: Image.Image | None, mask: NDArray[np.bool_], side: int) -> Image.Image:
-    """Return a picture dimmed outside a mask."""
-    base = fitted(image or Image.new("RGB", (side, side), PALE), side)
-    inside = resize(mask, side, side)
-    pixels = np.asarray(base).astype(np.float64)
-    dimmed = np.where(inside[..., None], pixels, pixels * 0.35 + 255 * 0.12)
-    return Image.fromarray(dimmed.astype(np.uint8))
-
-
-def outlined(
-    image: Image.Image, mask: NDArray[np.bool_], colour: tuple[int, int, int], width: int = 3
-) -> Image.Image:
-    """Return a picture with the edge of a mask drawn inside it, on a thin dark line."""
-    region = resize(mask, image.height, image.width)
-    pixels = np.asarray(image).copy()
-    inner = _shrunk(region, width)
-    pixels[inner & ~_shrunk(inner, 1)] = (20, 20, 20)
-    pixels[region & ~inner] = colour
-    return Image.fromarray(pixels)
+def metric_label(metric: str, baseline: str) -> str:
+    """Return what a map is called in a legend."""
+    return metric if baseline in ("none", "null") else f"{metric} against {baseline}"
 
 
 def without_specks(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return a mask by the majority of 5 x 5 pixels: an outline of every speck hides the region."""
-    padded = np.pad(mask, 2, mode="edge")
-    around = np.lib.stride_tricks.sliding_window_view(padded, (5, 5))
-    return around.sum((-2, -1)) > 12
+    image = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.MedianFilter(MEDIAN_SIDE))) > 0
 
 
-def empty(side: int, why: str) -> Image.Image:
-    """Return a tile for what is not there, saying why."""
-    tile = Image.new("RGB", (side, side), PALE)
-    draw = ImageDraw.Draw(tile)
-    size = 13 if side < 160 else 15
-    lines = wrapped(why, size, side - 16, 4)
-    top = (side - len(lines) * (size + 4)) // 2
-    for i, line in enumerate(lines):
-        draw.text((side / 2, top + i * (size + 4)), line, GREY, font(size), anchor="ma")
-    return tile
+def _logarithm(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log1p(np.maximum(values, 0))
 
 
-def _palette(lit: NDArray[np.float64]) -> NDArray[np.uint8]:
-    steps = np.linspace(0, 1, len(ANCHORS))
-    channels = [np.interp(lit, steps, ANCHORS[:, i]) for i in range(3)]
-    return np.stack(channels, -1).round().astype(np.uint8)
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """Keep matplotlib from complaining of letters that no font here has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
 
 
-def _shrunk(region: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    for _ in range(steps):
-        p = np.pad(region, 1)
-        region = region & p[:-2, 1:-1] & p[2:, 1:-1] & p[1:-1, :-2] & p[1:-1, 2:]
-    return region
+@cache
+def _palette() -> bytes:
+    from matplotlib import colormaps
+
+    colours = colormaps[COLOUR_MAP](np.linspace(0, 1, OVERLAY_LEVELS), bytes=True)
+    return colours[:, :3].tobytes()
 
 
-def _pieces(word: str, face: Font, width: int) -> list[str]:
-    pieces = [""]
-    for char in word:
-        if pieces[-1] and face.getlength(pieces[-1] + char) > width:
-            pieces.append("")
-        pieces[-1] += char
-    return pieces
+@cache
+def _families() -> list[str]:
+    from matplotlib.font_manager import fontManager
 
-
-@lru_cache(maxsize=32)
-def _font(size: int, ascii_only: bool) -> Font:
-    return (None if ascii_only else _system_font(size)) or ImageFont.load_default(size=size)
-
-
-@lru_cache(maxsize=32)
-def _system_font(size: int) -> Font | None:
-    for name in SYSTEM_FONTS:
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return None
+    known = set(fontManager.get_font_names())
+    return [name for name in FAMILIES if name in known]

@@ -9,27 +9,33 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner import files
 from scanner.analysis import overlap
 from scanner.analysis.evaluate import HARD_KIND, TEMPLATE_POOL, captions, maps_of, metrics, regions
 from scanner.analysis.query import connect
 from scanner.analysis.truth import Truth, truths
-from scanner.choose.ranking import Choice
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
 from scanner.methods import registry
+from scanner.report.canvas import (
+    COLOUR_MAP,
+    LINES,
+    grid_figure,
+    log_axis,
+    map_scale,
+    metric_label,
+    save,
+    words,
+)
 from scanner.results.folder import Results
-from scanner.text import cut, printable
+from scanner.text import wrapped
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
 PER_ROW = 3
 MARKS = ("-", "--", ":", "-.")
-COLOURS = ("#0b6fa4", "#d1495b", "#2a9d5c", "#e08e0b", "#7a4fa3", "#5c5f66", "#00a6a6", "#a0522d")
 MEMORIZED, CLEAN = "#d1495b", "#7f8a96"
 
 
@@ -51,11 +57,9 @@ def draw(
         shards: Identities of the shards whose rows count; all by default.
 
     Raises:
-        ConfigError: If matplotlib is not installed, the truth cannot be read, or no caption of
-            the run is in it.
+        ConfigError: If the truth cannot be read, or no caption of the run is in it.
         OutputError: If a file cannot be written.
     """
-    needs_matplotlib()
     with closing(connect(results, runs=[run], also=[truth_path], shards=shards)) as con:
         truth = truths(con, truth_path)
         scores = _scores(con, truth)
@@ -65,21 +69,8 @@ def draw(
     paths = []
     for name, figure in figures.items():
         paths.append(folder / f"{name}.png")
-        _save(figure, paths[-1])
+        save(figure, paths[-1])
     return paths
-
-
-def needs_matplotlib() -> None:
-    """Refuse to go on without what draws.
-
-    Raises:
-        ConfigError: If matplotlib is not installed.
-    """
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise ConfigError("figures need matplotlib: pip install 'memscan[figures]'") from error
-    mpl.use("Agg")
 
 
 def _scores(
@@ -100,15 +91,8 @@ def _scores(
     return found
 
 
-def _figure(width: float, height: float, rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
-
-
 def _roc(scores: dict[str, list[tuple[Truth, float]]]) -> "Figure":
-    figure, axes = _figure(11, 4.8, 1, 2)
+    figure, axes = grid_figure(11, 4.8, 1, 2)
     pools = {"against all negatives": set(), f"without kind {HARD_KIND}": {HARD_KIND}}
     for axis, (title, without) in zip(axes, pools.items(), strict=True):
         least = 1.0
@@ -119,7 +103,7 @@ def _roc(scores: dict[str, list[tuple[Truth, float]]]) -> "Figure":
                 least = min(least, 1 / max(1, sum(not t.memorized for t, _ in pool)))
                 axis.step(
                     np.maximum(fpr, 1e-9), tpr, where="post", label=name, lw=max(1.2, 3.6 - number),
-                    color=COLOURS[number % len(COLOURS)], ls=MARKS[number // len(COLOURS) % 4],
+                    color=LINES[number % len(LINES)], ls=MARKS[number // len(LINES) % 4],
                 )  # fmt: skip
         axis.axvline(0.01, color="#bbb", lw=0.8, zorder=0)
         axis.set(
@@ -147,7 +131,7 @@ def _curve(pool: list[tuple[Truth, float]]) -> tuple[Floats, Floats]:
 
 def _distributions(scores: dict[str, list[tuple[Truth, float]]]) -> "Figure":
     rows = -(-len(scores) // PER_ROW)
-    figure, axes = _figure(4.4 * PER_ROW, 2.9 * rows, rows, PER_ROW)
+    figure, axes = grid_figure(4.4 * PER_ROW, 2.9 * rows, rows, PER_ROW)
     rng = np.random.default_rng(0)
     for axis, (name, pairs) in zip(axes, scores.items(), strict=False):
         kinds = sorted({t.kind for t, _ in pairs}, key=lambda k: (not _is_memorized(pairs, k), k))
@@ -161,7 +145,7 @@ def _distributions(scores: dict[str, list[tuple[Truth, float]]]) -> "Figure":
         axis.invert_yaxis()
         everything = np.array([s for _, s in pairs])
         if (everything > 0).all():
-            _log_axis(axis)
+            log_axis(axis)
         axis.set_title(
             name + (" (negated)" if registry.low_is_suspicious(name) else ""), fontsize=10
         )
@@ -169,15 +153,6 @@ def _distributions(scores: dict[str, list[tuple[Truth, float]]]) -> "Figure":
     for axis in axes[len(scores) :]:
         axis.set_axis_off()
     return figure
-
-
-def _log_axis(axis: "Axes") -> None:
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _is_memorized(pairs: list[tuple[Truth, float]], kind: str) -> bool:
@@ -203,13 +178,13 @@ def _maps(con: duckdb.DuckDBPyConnection, truth: dict[str, Truth]) -> Found:
 
 def _thresholds(found: Found) -> "Figure":
     """IoU by the published protocol, on templates if there are any."""
-    figure, axes = _figure(11, 4.8, 1, 2)
+    figure, axes = grid_figure(11, 4.8, 1, 2)
     templates = any(t.kind == TEMPLATE_POOL for _, t, *_ in next(iter(found.values())))
     pool = f"{TEMPLATE_POOL} captions" if templates else "all captions"
     true: list[NDArray[np.bool_]] = []
     for number, (name, rows) in enumerate(found.items()):
         rows = [row for row in rows if not templates or row[1].kind == TEMPLATE_POOL]
-        values, colour = [row[2] for row in rows], COLOURS[number % len(COLOURS)]
+        values, colour = [row[2] for row in rows], LINES[number % len(LINES)]
         true = regions([row[1] for row in rows], values)
         label = metric_label(*name)
         for axis, prepare in zip(axes, (_as_it_is, mean_filtered), strict=True):
@@ -235,18 +210,13 @@ def _as_it_is(values: Floats) -> Floats:
     return values
 
 
-def metric_label(metric: str, baseline: str) -> str:
-    """Return what a map is called in a legend."""
-    return metric if baseline in ("none", "null") else f"{metric} against {baseline}"
-
-
 def _gallery(found: Found, texts: dict[str, str]) -> "Figure":
     """Every map of the first captions by hash, three of a memorized kind, one of another.
 
     A colour scale is logarithmic and a column's own.
     """
     chosen = list(_chosen(next(iter(found.values()))))
-    figure, axes = _figure(2.6 + 1.5 * (1 + len(found)), 1.45 * len(chosen) + 0.4, len(chosen),
+    figure, axes = grid_figure(2.6 + 1.5 * (1 + len(found)), 1.45 * len(chosen) + 0.4, len(chosen),
                            2 + len(found))  # fmt: skip
     grid = np.array(axes, object).reshape(len(chosen), -1)
     for axis in axes:
@@ -255,19 +225,18 @@ def _gallery(found: Found, texts: dict[str, str]) -> "Figure":
     for axis in grid[:, 0]:
         axis.set_axis_off()
     for (sha, truth), row in zip(chosen, grid, strict=True):
-        text = f"{truth.kind}\n" + "\n".join(_broken(texts.get(sha, ""), 26, 4))
-        row[0].text(0, 0.5, text, fontsize=7, va="center", parse_math=False)
+        text = f"{truth.kind}\n" + "\n".join(wrapped(texts.get(sha, ""), 26, 4))
+        row[0].text(0, 0.5, text, va="center", **words(7))
         if truth.mask is not None:
             row[1].imshow(truth.mask, cmap="gray", vmin=0, vmax=1)
     grid[0, 1].set_title("truth", fontsize=8)
     for column, (name, rows) in enumerate(found.items(), 2):
         by_hash = {sha: values for sha, _, values, _ in reversed(rows)}
         everything = np.concatenate([np.maximum(v, 0).ravel() for v in by_hash.values()])
-        top = float(np.log1p(np.quantile(everything, 0.999))) or 1.0
+        scale = map_scale(float(np.quantile(everything, 0.999)) or 1.0)
         for (sha, _), row in zip(chosen, grid, strict=True):
             if sha in by_hash:
-                lit = np.log1p(np.maximum(by_hash[sha], 0))
-                row[column].imshow(lit, cmap="inferno", vmin=0, vmax=top)
+                row[column].imshow(by_hash[sha], cmap=COLOUR_MAP, norm=scale)
         grid[0, column].set_title(metric_label(*name).replace(" against ", "\n"), fontsize=8)
     return figure
 
@@ -283,64 +252,3 @@ def _chosen(rows: Sequence[tuple[str, Truth, Floats, Any]]) -> Iterator[tuple[st
 
 def _texts(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return dict(con.execute("SELECT caption_sha256, caption FROM captions").fetchall())
-
-
-def _broken(text: str, width: int, lines: int) -> list[str]:
-    import textwrap
-
-    return [cut(line, width) for line in textwrap.wrap(printable(text), width)[:lines]]
-
-
-def draw_choice(choice: Choice, path: Path) -> None:
-    """Draw AUC and IoU against the timestep, and both rates against the number of seeds, as PNG.
-
-    Solid on the families that choose, dashed on those held out; a ring is what is recommended.
-
-    Raises:
-        ConfigError: If matplotlib is not installed.
-    """
-    needs_matplotlib()
-    figure, axes = _figure(15, 4.8, 1, 3)
-    names = list(dict.fromkeys((p.metric, p.baseline) for p in choice.points))
-    panels = (
-        ("AUC", "auc", "held_auc", choice.detection),
-        ("IoU", "iou", "held_iou", choice.localization),
-    )
-    for axis, (title, chosen, held, best) in zip(axes, panels, strict=False):
-        for number, name in enumerate(names):
-            own = sorted(
-                (p for p in choice.points if (p.metric, p.baseline) == name), key=lambda p: p.step
-            )
-            where = [max(p.timestep, 1) for p in own]
-            for measure, style in ((chosen, "-"), (held, "--")):
-                axis.plot(
-                    where, [getattr(p, measure) for p in own], style, marker="o", ms=3,
-                    color=COLOURS[number], lw=1.4, alpha=1 if style == "-" else 0.55,
-                    label=metric_label(*name) if style == "-" else None,
-                )  # fmt: skip
-        if best is not None:
-            at = (max(best.timestep, 1), getattr(best, chosen))
-            axis.plot(*at, "o", ms=12, mfc="none", mec="black", mew=1.6)
-        axis.set(xscale="log", xlabel="timestep (1 is the last)", title=title)
-        axis.grid(color="#ddd", lw=0.6)
-    axes[0].legend(fontsize=8, loc="lower left")
-    numbers = [s.number for s in choice.seeds]
-    for measure, held, colour, label in (
-        ("auc", "held_auc", COLOURS[0], "AUC"), ("tpr", "held_tpr", COLOURS[1], choice.tpr_title),
-    ):  # fmt: skip
-        axes[2].plot(numbers, [getattr(s, measure) for s in choice.seeds], "-o", ms=4,
-                     color=colour, label=label)  # fmt: skip
-        axes[2].plot(numbers, [getattr(s, held) for s in choice.seeds], "--o", ms=3,
-                     color=colour, alpha=0.55, label=f"{label}, held out")  # fmt: skip
-    rates = [r for s in choice.seeds for r in (s.auc, s.tpr, s.held_auc, s.held_tpr)]
-    axes[2].set_ylim(min(0.9, min(rates) - 0.05), 1.01)
-    axes[2].axvline(choice.number, color="black", lw=1, ls=":")
-    axes[2].set(xlabel="seeds", title="the recommended detector, by seeds", xticks=numbers)
-    axes[2].grid(color="#ddd", lw=0.6)
-    axes[2].legend(fontsize=8)
-    _save(figure, path)
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with files.binary(path) as stream:
-        figure.savefig(stream, format="png", dpi=120)

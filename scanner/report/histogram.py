@@ -1,15 +1,34 @@
-"""The distribution of a run's scores, as numbers and as an SVG that grows with the page."""
+"""The distribution of a run's scores, as numbers and as SVG."""
 
+import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from scanner.report.canvas import log_axis, pixel_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 NUM_BINS = 48
-WIDTH, HEIGHT = 960, 220
+COLOURS = {"flag": "#c2410c", "clear": "#7d8fa3", "accent": "#1d5fa8", "ink": "#1b1d20",
+           "soft": "#565c64", "line": "#dcdfe3"}  # fmt: skip
+"""What each variable of the style sheet is drawn as, before its name takes the place."""
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "memscan",
+    "font.size": 13, "font.family": "DejaVu Sans",
+    "text.color": COLOURS["ink"], "axes.edgecolor": COLOURS["line"],
+    "xtick.color": COLOURS["soft"], "ytick.color": COLOURS["soft"],
+}  # fmt: skip
+UNUSED = r'^.*?(?=<svg)|<(metadata|style)\b.*?</\1>| id="[\w.]+_\d+"|(?<=\.\d)\d+(?=[ "])'
+"""What a page does without: the XML declaration, metadata, names that nothing refers to, and less
+than a tenth of a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +51,13 @@ class Histogram:
     threshold: float | None
     null: NDArray[np.int64] | None = None
 
-    @property
-    def top(self) -> int:
-        """The most captions in a bin."""
-        highest = int((self.clear + self.flagged).max())
-        return highest if self.null is None else max(highest, int(self.null.max()))
-
-    def height(self, count: float) -> float:
-        """Return how high a count stands, 0 to 1, by its logarithm.
-
-        So a handful of findings stays visible beside millions of clear captions.
-        """
-        return math.log1p(count) / math.log1p(max(1, self.top))
-
-    def place(self, score: float) -> float:
-        """Return where a score stands on the axis, 0 to 1."""
-        low, high = self._axis(float(self.edges[0])), self._axis(float(self.edges[-1]))
-        return min(1.0, max(0.0, (self._axis(score) - low) / (high - low)))
-
-    def _axis(self, score: float) -> float:
-        return math.log10(max(score, 1e-300)) if self.is_log else score
+    def __str__(self) -> str:
+        captions, flagged = int((self.clear + self.flagged).sum()), int(self.flagged.sum())
+        low, high = self.edges[0], self.edges[-1]
+        told = f"{captions:,} captions by score, from {low:.3g} to {high:.3g}; {flagged:,} flagged"
+        if self.threshold is not None and math.isfinite(self.threshold):
+            told += f"; threshold {self.threshold:.4g}"
+        return told if self.null is None else f"{told}; beside {self.null.sum():,} null captions"
 
 
 def histogram(
@@ -97,73 +103,53 @@ def _edges(
     return edges
 
 
-def as_svg(found: Histogram) -> str:
-    """Return bars, and null captions as a line, as SVG without text that grows to any width."""
-    places = [WIDTH * found.place(float(edge)) for edge in found.edges]
-    bars = []
-    for i, (clear, flagged) in enumerate(zip(found.clear, found.flagged, strict=True)):
-        whole = HEIGHT * found.height(clear + flagged)
-        part = whole * float(flagged) / max(1, int(clear + flagged))
-        title = (
-            f"<title>{found.edges[i]:.3g} to {found.edges[i + 1]:.3g}: "
-            f"{clear + flagged} captions, {flagged} flagged</title>"
-        )
-        for css, height, above in (("flag", part, 0.0), ("clear", whole - part, part)):
-            if height > 0:
-                y = HEIGHT - above - height
-                bars.append(
-                    f'<rect class="{css}" x="{places[i] + 1:.1f}" y="{y:.1f}" width="'
-                    f'{max(1.0, places[i + 1] - places[i] - 2):.1f}" height="{height:.1f}">'
-                    f"{title}</rect>"
-                )
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{_summary(found)}">{"".join(bars)}{_lines(found, places)}</svg>'
-    )
+def as_svg(found: Histogram, size: tuple[int, int]) -> str:
+    """Return areas, the threshold, and null captions as a line, in the colours of the page.
+
+    Heights are logarithms of counts above 1, so that a handful of findings stays visible beside
+    millions of clear captions.
+
+    Args:
+        found: The distribution.
+        size: Width and height in pixels at which letters have the page's size.
+    """
+    from matplotlib import rc_context
+
+    stream = io.StringIO()
+    with rc_context(STYLE):
+        _drawn(found, size).savefig(stream, format="svg", transparent=True)
+    svg = re.sub(r"\s+", " ", re.sub(UNUSED, "", stream.getvalue(), flags=re.S))
+    for name, colour in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg
 
 
-def _summary(found: Histogram) -> str:
-    captions, flagged = int((found.clear + found.flagged).sum()), int(found.flagged.sum())
-    low, high = found.edges[0], found.edges[-1]
-    told = f"{captions:,} captions by score, from {low:.3g} to {high:.3g}; {flagged:,} flagged"
-    if found.threshold is not None and math.isfinite(found.threshold):
-        told += f"; threshold {found.threshold:.4g}"
-    return told if found.null is None else f"{told}; beside {found.null.sum():,} null captions"
+def _drawn(found: Histogram, size: tuple[int, int]) -> "Figure":
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-
-def _lines(found: Histogram, places: list[float]) -> str:
-    """Return the outline of the null captions and the threshold."""
-    out = ""
+    figure = pixel_figure(*size, layout="constrained")
+    axes = figure.add_subplot()
+    for counts, name, label in (
+        (found.clear + found.flagged, "clear", "clear"), (found.flagged, "flag", "flagged"),
+    ):  # fmt: skip
+        axes.stairs(counts, found.edges, fill=True, color=COLOURS[name], label=label)
     if found.null is not None:
-        levels = [HEIGHT * (1 - found.height(int(count))) for count in found.null]
-        steps = "".join(f"H{x:.1f}V{y:.1f}" for x, y in zip(places, levels, strict=False))
-        out = f'<path class="null" d="M{places[0]:.1f} {HEIGHT}{steps}H{places[-1]:.1f}V{HEIGHT}"/>'
+        label = f"{found.null.sum():,} null captions (calibration)"
+        axes.stairs(found.null, found.edges, color=COLOURS["accent"], lw=2, label=label)
     if found.threshold is not None and math.isfinite(found.threshold):
-        x = WIDTH * found.place(found.threshold)
-        out += f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{HEIGHT}"/>'
-    return out
-
-
-def levels(found: Histogram) -> list[tuple[float, str]]:
-    """Return heights and labels of counts, powers of ten, along the axis."""
-    powers = [10**e for e in range(9) if 10**e <= found.top]
-    powers = powers[:: max(1, math.ceil(len(powers) / 4))]
-    return [(found.height(count), f"{count:,}") for count in powers]
-
-
-def ticks(found: Histogram) -> list[tuple[float, str]]:
-    """Return places and labels of at most six round scores along the axis."""
+        label = f"threshold {found.threshold:.4g}"
+        axes.axvline(found.threshold, color=COLOURS["ink"], lw=2, ls="--", label=label)
+    span = found.edges[-1] / found.edges[0] if found.is_log else 0
     if found.is_log:
-        low, high = math.log10(found.edges[0]), math.log10(found.edges[-1])
-        wide = high - low > 1.2
-        digits = (1,) if high - low > 3 else (1, 3) if wide else (1, 1.5, 2, 3, 4, 5, 7)
-        values = [d * 10.0**e for e in range(math.floor(low), math.ceil(high) + 1) for d in digits]
-    else:
-        values = np.linspace(found.edges[0], found.edges[-1], 5).tolist()
-    values = [v for v in values if found.edges[0] <= v <= found.edges[-1]]
-    values = values[:: max(1, math.ceil(len(values) / 6))]
-    return [(found.place(value), _label(value)) for value in values]
-
-
-def _label(value: float) -> str:
-    return f"{value:,.0f}" if 100 <= abs(value) < 1e7 else f"{value:.3g}"
+        log_axis(axes, (1, 3) if span < 1000 else (1,))
+    if span < 10:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.minorticks_off()
+    axes.tick_params(length=0, pad=6)
+    axes.set(xlim=(found.edges[0], found.edges[-1]), axisbelow=True)
+    axes.grid(axis="y", color=COLOURS["line"], ls=":")
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    figure.legend(loc="outside upper left", ncols=2 if size[0] < 600 else 4, frameon=False)
+    return figure

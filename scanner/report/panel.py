@@ -4,41 +4,27 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from scanner.analysis.evidence import Evidence, Images, colour_scale, gather
 from scanner.analysis.query import connect
 from scanner.analysis.truth import truths
 from scanner.errors import ConfigError
-from scanner.methods import registry
-from scanner.report.canvas import (
-    FOUND,
-    GREY,
-    INK,
-    LINE,
-    PAPER,
-    TRUE,
-    colour_bar,
-    coloured,
-    drawable,
-    empty,
-    fitted,
-    font,
-    masked,
-    outlined,
-    without_specks,
-    wrapped,
-)  # fmt: skip
+from scanner.report.canvas import EDGE, GREY, as_image, fitting, pixel_figure, words
+from scanner.report.tiles import COLUMNS, NEAREST, TITLES, colour_bar, legend, tile
 from scanner.results.folder import Results
+from scanner.text import printable
 
-MARGIN, GAP = 32, 16
-PANEL_TILE, SHEET_TILE = 256, 128
-SHEET_TEXT = 250
-MAPS = ("delta_s", "delta_h")
-TITLES = {name: method.title for name, method in registry.MAPS.items() if name in MAPS}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARGIN, GAP, FOOT = 32, 16, 90
+PANEL_TILE, SHEET_TILE, SHEET_GAP, SHEET_TEXT = 256, 128, 10, 250
 SCALE_NOTE = (
     "Maps: log colour scale, one for the whole run, from zero and below (black) to the value at "
     "its right end (99.9th percentile of the run's pixels)."
@@ -79,35 +65,61 @@ def panel(
             shown = replace(shown, truth=known and known.mask)
         elif isinstance(truth, np.ndarray):
             shown = replace(shown, truth=truth)
-    tiles = _tiles(shown, scale, PANEL_TILE)
-    del tiles["true mask"]
+    return _one(shown, scale)
+
+
+def _one(shown: Evidence, scale: Mapping[str, float]) -> Image.Image:
+    """Return the picture of one caption: its text, its numbers, and a row of tiles below."""
+    names = [name for name in COLUMNS if name != "true mask"]
     if shown.nearest is not None:
-        tiles["another caption's image"] = fitted(shown.nearest, PANEL_TILE)
-    width = 2 * MARGIN + len(tiles) * PANEL_TILE + (len(tiles) - 1) * GAP
-    title = wrapped(shown.caption, 24, width - 2 * MARGIN, 3)
-    top = MARGIN + 32 * len(title) + 68 + (24 if shown.comparisons else 0)
-    image = Image.new("RGB", (width, top + 24 + PANEL_TILE + 92), PAPER)
-    draw = ImageDraw.Draw(image)
-    for i, line in enumerate(title):
-        draw.text((MARGIN, MARGIN + 32 * i), line, INK, font(24, line))
-    below = MARGIN + 32 * len(title)
-    draw.text((MARGIN, below + 4), "     ".join(_numbers(shown)), INK, font(16))
-    where = wrapped(f"{shown.key} in {shown.shard}", 14, width - 2 * MARGIN - 160, 1)
-    line = f"{shown.caption_sha256[:12]}   {''.join(where)}"
-    draw.text((MARGIN, below + 28), line, GREY, font(14, line))
-    if shown.comparisons:
-        said = "   ".join(map(drawable, shown.comparisons))
-        draw.text((MARGIN, below + 52), said, INK, font(14, said))
-    for i, (name, tile) in enumerate(tiles.items()):
-        left = MARGIN + i * (PANEL_TILE + GAP)
-        draw.text((left, top), TITLES.get(name, name), INK, font(15))
-        _paste(image, tile, left, top + 24)
+        names.append(NEAREST)
+    lines = [
+        "     ".join(_numbers(shown)),
+        f"{shown.caption_sha256[:12]}   {shown.key} in {shown.shard}",
+        "   ".join(shown.comparisons),
+    ]
+    room = len(names) * (PANEL_TILE + GAP) - GAP
+    lines = [row for line in lines for row in fitting(line, 14, room, 1)]
+    head = 22 * len(lines) + 44
+    figure, (grid,) = _grid(shown.caption, [PANEL_TILE] * len(names), 1, GAP, head)
+    grid[0].annotate(
+        "\n".join(lines), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
+        va="bottom", linespacing=1.5, **words(14),
+    )  # fmt: skip
+    for name, axes in zip(names, grid, strict=True):
+        axes.set_title(TITLES.get(name, name), loc="left", **words(14))
+        tile(axes, name, shown, scale, 15)
         if name in shown.maps:
-            _bar(image, left, top + 24 + PANEL_TILE + 8, PANEL_TILE, scale[name])
-        if name == "mask":
-            _legend(draw, left, top + 24 + PANEL_TILE + 8, shown)
-    draw.text((MARGIN, image.height - MARGIN - 4), SCALE_NOTE, GREY, font(13))
-    return image
+            colour_bar(axes, scale[name], middle=True)
+        if name == "mask" and shown.mask is not None:
+            legend(axes, shown)
+    return as_image(figure)
+
+
+def _grid(
+    title: str, widths: Sequence[int], rows: int, gap: int, head: int
+) -> "tuple[Figure, NDArray[np.object_]]":
+    """Return a figure with a title, rows of axes, and the note on colours, and the axes.
+
+    Args:
+        title: Above all of it.
+        widths: Of the columns in pixels; a row is as high as the last is wide.
+        rows: How many.
+        gap: Pixels between axes.
+        head: Pixels between the title and the axes.
+    """
+    side, width = widths[-1], 2 * MARGIN + sum(widths) + gap * (len(widths) - 1)
+    lines = fitting(title, 23, width - 2 * MARGIN, 3)
+    top = MARGIN + 32 * len(lines) + head
+    bottom = top + rows * (side + gap) - gap
+    height, left = bottom + FOOT, MARGIN / width
+    figure = pixel_figure(width, height)
+    figure.text(left, 1 - MARGIN / height, "\n".join(lines), va="top", **words(23))
+    figure.text(left, MARGIN / height, SCALE_NOTE, va="center", **words(12, GREY))
+    return figure, figure.subplots(rows, len(widths), squeeze=False, gridspec_kw={
+        "left": left, "right": 1 - left, "top": 1 - top / height, "bottom": 1 - bottom / height,
+        "hspace": gap / side, "wspace": gap * len(widths) / sum(widths), "width_ratios": widths,
+    })  # fmt: skip
 
 
 def contact_sheet(
@@ -148,7 +160,7 @@ def contact_sheet(
         return sheet(rows, colour_scale(con, baseline), title=title)
 
 
-def sheet(rows: Sequence[Evidence], scale: dict[str, float], *, title: str = "") -> Image.Image:
+def sheet(rows: Sequence[Evidence], scale: Mapping[str, float], *, title: str = "") -> Image.Image:
     """Return captions as the rows of one picture.
 
     Args:
@@ -161,73 +173,18 @@ def sheet(rows: Sequence[Evidence], scale: dict[str, float], *, title: str = "")
     """
     if not rows:
         raise ConfigError("a sheet needs at least one caption; this run has none to show")
-    names = list(_tiles(rows[0], scale, SHEET_TILE))
-    first = MARGIN + SHEET_TEXT + GAP
-    step = SHEET_TILE + 10
-    width = first + len(names) * step - 10 + MARGIN
-    heading = wrapped(title, 24, width - 2 * MARGIN, 2)
-    head = MARGIN + 34 * len(heading) + (8 if heading else 0)
-    note = wrapped(SCALE_NOTE, 13, width - 2 * MARGIN, 2)
-    height = head + 42 + len(rows) * step + 52 + 18 * len(note) + MARGIN - 8
-    image = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(image)
-    for i, line in enumerate(heading):
-        draw.text((MARGIN, MARGIN + 34 * i), line, INK, font(24, line))
-    for i, name in enumerate(names):
-        for j, line in enumerate(TITLES.get(name, name).split(" ", 1)):
-            low = head + 18 * (j + (" " not in TITLES.get(name, name)))
-            draw.text((first + i * step, low), line, INK, font(14))
-    for number, row in enumerate(rows):
-        top = head + 42 + number * step
-        _describe(draw, row, top)
-        for i, tile in enumerate(_tiles(row, scale, SHEET_TILE).values()):
-            _paste(image, tile, first + i * step, top)
-    bottom = head + 42 + len(rows) * step
-    for i, name in enumerate(names):
+    widths = [SHEET_TEXT] + [SHEET_TILE] * len(COLUMNS)
+    figure, grid = _grid(title, widths, len(rows), SHEET_GAP, 52)
+    for row, line in zip(rows, grid, strict=True):
+        _describe(line[0], row)
+        for name, axes in zip(COLUMNS, line[1:], strict=True):
+            tile(axes, name, row, scale, 12)
+    for name, first, last in zip(COLUMNS, grid[0][1:], grid[-1][1:], strict=True):
+        heading = TITLES.get(name, name).replace(" ", "\n", 1)
+        first.set_title(heading, loc="left", **words(13))
         if name in scale:
-            _bar(image, first + i * step, bottom + 4, SHEET_TILE, scale[name])
-    for i, line in enumerate(note):
-        draw.text((MARGIN, bottom + 48 + 18 * i), line, GREY, font(13))
-    return image
-
-
-def _tiles(row: Evidence, scale: dict[str, float], side: int) -> dict[str, Image.Image]:
-    """Return a row's tiles by column name, in order."""
-    images = {
-        "training image": row.training,
-        "generated": row.generated,
-    }
-    tiles = {
-        name: fitted(image, side) if image else empty(side, "no image")
-        for name, image in images.items()
-    }
-    if row.at_image:
-        tiles["generated"] = empty(side, "not sampled")
-    blank = Image.new("RGB", (side, side), "#16181b")
-    if row.truth is None:
-        tiles["true mask"] = empty(side, "not known")
-    else:
-        white = Image.new("RGB", (side, side), "#f5f5f5")
-        region = fitted(Image.fromarray(row.truth), side).convert("L")
-        tiles["true mask"] = Image.composite(white, blank, region)
-    for metric in MAPS:
-        if metric in row.maps:
-            tiles[metric] = fitted(coloured(row.maps[metric], scale[metric]), side)
-        else:
-            tiles[metric] = empty(side, "not localized")
-    tiles["mask"] = _mask_tile(row, side)
-    return tiles
-
-
-def _mask_tile(row: Evidence, side: int) -> Image.Image:
-    """Return the picture dimmed outside the exact mask, its outline without specks."""
-    if row.mask is None:
-        return empty(side, "no pixel threshold" if row.maps else "not localized")
-    tile = masked(row.training if row.at_image else row.generated, row.mask, side)
-    line = max(2, side // 80)
-    if row.truth is not None and row.truth.any():
-        tile = outlined(tile, row.truth, TRUE, line)
-    return outlined(tile, without_specks(row.mask), FOUND, line)
+            colour_bar(last, scale[name], middle=False)
+    return as_image(figure)
 
 
 def _numbers(row: Evidence) -> list[str]:
@@ -241,46 +198,15 @@ def _numbers(row: Evidence) -> list[str]:
     return out if row.seed is None else [*out, f"seed {row.seed}"]
 
 
-def _describe(draw: ImageDraw.ImageDraw, row: Evidence, top: int) -> None:
-    draw.line((MARGIN, top - 6, MARGIN + SHEET_TEXT, top - 6), LINE)
-    if row.label:
-        label = drawable(row.label)
-        draw.text((MARGIN, top), label, GREY, font(13, label))
-        top += 19
-    for i, line in enumerate(wrapped(row.caption, 15, SHEET_TEXT, 3)):
-        draw.text((MARGIN, top + 20 * i), line, INK, font(15, row.caption))
-    top += 20 * len(wrapped(row.caption, 15, SHEET_TEXT, 3)) + 4
+def _describe(axes: "Axes", row: Evidence) -> None:
+    """Write a caption's kind, text and numbers, all of it inside its axes."""
+    axes.set_axis_off()
+    axes.axhline(1, color=EDGE, clip_on=False)
     numbers = [text for text in _numbers(row) if not text.startswith(("mask", "seed"))]
-    draw.text((MARGIN, top), "   ".join(numbers), GREY, font(13))
-
-
-def _paste(image: Image.Image, tile: Image.Image, left: int, top: int) -> None:
-    image.paste(tile, (left, top))
-    edge = (left - 1, top - 1, left + tile.width, top + tile.height)
-    ImageDraw.Draw(image).rectangle(edge, outline=LINE)
-
-
-def _bar(image: Image.Image, left: int, top: int, width: int, value: float) -> None:
-    draw = ImageDraw.Draw(image)
-    image.paste(colour_bar(width, 10), (left, top))
-    ends = [(0.0, 0.0, "la"), (1.0, value, "ra")]
-    if width >= PANEL_TILE:
-        ends.append((0.5, float(np.expm1(np.log1p(value) / 2)), "ma"))
-    for share, level, anchor in ends:
-        place = (left + share * width, top + 14)
-        draw.text(place, _short(level), GREY, font(12), anchor=anchor)
-
-
-def _short(value: float) -> str:
-    """Return a number in at most five or so characters."""
-    return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.3g}"
-
-
-def _legend(draw: ImageDraw.ImageDraw, left: int, top: int, row: Evidence) -> None:
-    entries = [("found", FOUND)] if row.mask is not None else []
-    if row.truth is not None and row.truth.any() and entries:
-        entries.append(("true", TRUE))
-    for text, colour in entries:
-        draw.rectangle((left, top + 1, left + 12, top + 13), fill=colour, outline=GREY)
-        draw.text((left + 18, top), text, GREY, font(13))
-        left += 76
+    caption = "\n".join(fitting(row.caption, 14, SHEET_TEXT, 4))
+    for y, text, how in (
+        (0.95, printable(row.label), words(13, GREY, va="top")),
+        (0.78, caption, words(14, va="top")),
+        (0.02, "   ".join(numbers), words(13, GREY, va="bottom")),
+    ):
+        axes.text(0, y, text, transform=axes.transAxes, clip_on=True, **how)

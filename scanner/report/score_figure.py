@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.errors import ConfigError
-from scanner.masks import resize
+from scanner.report.canvas import as_png, outline, words
 from scanner.text import cut, printable
 
 if TYPE_CHECKING:
@@ -45,29 +43,24 @@ def score_figure(
         title: Above it; what no font has is replaced.
         picture: ``(height, width, 3)``, or null.
         panels: The maps, the first of which outlines the picture too.
-
-    Raises:
-        ConfigError: If matplotlib is not installed.
     """
     number = len(panels) + (picture is not None)
     figure = _figure_class()(figsize=(SIDE * number, SIDE + 0.7), layout="constrained", dpi=80)
     grid = figure.subplots(1, number, squeeze=False)
     places = iter(grid[0])
     lines = [printable(cut(line, 30 * number)) for line in title.split("\n")]
-    figure.suptitle("\n".join(lines), fontsize=9)
+    figure.suptitle("\n".join(lines), **words(9))
     if picture is not None:
         axes = next(places)
         axes.imshow(picture)
         axes.set_title("generated", fontsize=9)
-        if panels[0].mask is not None:
-            _outline(axes, resize(panels[0].mask, *picture.shape[:2]))
+        outline(axes, panels[0].mask, OUTLINE, 1.2)
     for axes, panel in zip(places, panels, strict=True):
         most = float(np.abs(panel.values).max()) or 1.0
         axes.imshow(panel.values, cmap="RdBu_r", vmin=-most, vmax=most)
         axes.set_title(panel.name, fontsize=9)
         axes.set_xlabel(f"±{most:.3g}", fontsize=8)
-        if panel.mask is not None:
-            _outline(axes, panel.mask)
+        outline(axes, panel.mask, OUTLINE, 1.2)
     for axes in grid[0]:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -76,25 +69,11 @@ def score_figure(
 
 @cache
 def _figure_class() -> "type[Figure]":
-    """Return a figure that a notebook shows, whichever backend is set; no backend is chosen here.
-
-    Raises:
-        ConfigError: If matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("figures need matplotlib: pip install 'memscan[figures]'") from error
+    """Return a figure that a notebook shows, whichever backend is set."""
+    from matplotlib.figure import Figure
 
     class ScoreFigure(Figure):
         def _repr_png_(self) -> bytes:
-            stream = BytesIO()
-            self.savefig(stream, format="png")
-            return stream.getvalue()
+            return as_png(self)
 
     return ScoreFigure
-
-
-def _outline(axes, mask: NDArray[np.bool_]) -> None:  # noqa: ANN001
-    if mask.any() and not mask.all():
-        axes.contour(mask, levels=[0.5], colors=OUTLINE, linewidths=1.2)

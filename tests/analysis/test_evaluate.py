@@ -1,6 +1,5 @@
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -227,12 +226,6 @@ def test_figures_of_another_corpus_are_refused(planted, make, tmp_path) -> None:
     commit(other, "r3", [score("never planted", 5.0)], [], [])
     with pytest.raises(ConfigError, match="truth of this corpus"):
         figures.draw(other, "r3", planted[1], tmp_path)
-
-
-def test_figures_without_matplotlib_say_what_to_install(planted, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"memscan\[figures\]"):
-        figures.draw(*planted[:1], "r1", planted[1], tmp_path)
 
 
 def test_the_roc_goes_through_every_threshold_with_ties_together() -> None:

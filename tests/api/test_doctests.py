@@ -15,8 +15,6 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_the_examples_of_a_module_are_true(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if name.endswith("plotting"):
-        pytest.importorskip("matplotlib")
     done = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert done.attempted
     assert not done.failed

@@ -152,8 +152,14 @@ def test_without_maps_there_are_scores_alone(model):
         scanner.plot(one)
 
 
+def test_a_caption_in_a_figure_is_no_formula(model):
+    (one,) = scanner.score(model, "costs $5_$ or \\frac{a}{$", localize="all", steps=4)
+    figure = scanner.plot(one)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert "$5_$" in figure.get_suptitle()
+
+
 def test_a_figure_has_the_picture_and_the_outlined_maps(model, calibration):
-    pytest.importorskip("matplotlib")
     one = scanner.score(model, "a small red circle", calibration=calibration, fpr=0.2)[0]
     figure = scanner.plot(one, seed=1)
     assert [axes.get_title() for axes in figure.axes][:2] == ["generated", "delta_h"]

@@ -139,7 +139,6 @@ def test_a_half_without_positives_is_refused():
 
 
 def test_the_command_measures_the_shipped_model_and_writes_what_it_found(tmp_path):
-    pytest.importorskip("matplotlib")
     items = make.evaluation_items(SHIPPED_SEED, 4)
     few = [i for i in items if i.kind == "template"][:6] + [i for i in items if i.kind == "name"][
         :6

@@ -77,6 +77,18 @@ def test_a_file_and_a_pipe_get_what_is_there(results: str, tmp_path, capsys, mon
     assert not steers(safe)
 
 
+def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(results: str, monkeypatch, capsys) -> None:
+    words = ["query", results, "SELECT repeat('long-key ', 40) AS key, 1 AS n"]
+    monkeypatch.setenv("COLUMNS", "80")
+    _, shown = on_a_terminal(monkeypatch, *words)
+    assert max(map(len, shown.splitlines())) == 80
+    assert "…" in shown
+    monkeypatch.setattr(sys, "argv", ["memscan", *words])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "long-key " * 40 in capsys.readouterr().out
+
+
 def test_other_commands_and_errors_steer_no_terminal(results: str, monkeypatch) -> None:
     _, text = on_a_terminal(monkeypatch, "runs", results)
     assert "key" in text

@@ -1,6 +1,7 @@
 import json
 import re
 import time
+import xml.etree.ElementTree as ET
 from contextlib import closing
 from dataclasses import replace
 
@@ -8,13 +9,15 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, browser
 from made_results import commit, jpeg, mask, score
+from markupsafe import escape
 
 from scanner.analysis.evidence import picture
 from scanner.analysis.findings import Finding, cutoff_of, findings
 from scanner.analysis.query import connect
 from scanner.report.canvas import overlay
-from scanner.report.histogram import histogram
-from scanner.report.page import PageOptions, RowMark, page
+from scanner.report.histogram import as_svg, histogram
+from scanner.report.items import RowMark
+from scanner.report.page import PageOptions, Remarks, page
 from scanner.report.thumbnails import gallery
 from scanner.statistics.calibration import Calibration
 from scanner.text import printable
@@ -71,6 +74,16 @@ def test_a_page_holds_every_finding_and_runs_no_script_but_its_own(hostile):
     assert max(len(item["c"]) for item in items_of(html)) <= 2000
 
 
+@pytest.mark.parametrize("text", HOSTILE[:5])
+def test_whatever_an_audit_adds_is_escaped(hostile, text):
+    remarks = Remarks(banners=[text], facts=[(text, text)])
+    html = page(hostile, "r1", PageOptions(title=text, redact=True), remarks=remarks)
+    root = re.sub(r"<(script|style).*?</\1>", "", html, flags=re.S)
+    assert not re.search("<(script|img|b)[ >]", root)
+    assert root.count(escape(printable(text))) >= 5
+    assert not re.search(r"[\u202a-\u202e\u2066-\u2069\x00\x1b]", html)
+
+
 def test_a_page_without_pictures_and_captions_has_neither(hostile):
     html = page(hostile, "r1", PageOptions(redact=True))
     assert "data:image" not in html
@@ -114,8 +127,7 @@ def test_pictures_become_smaller_before_any_is_left_out(make):
 def test_the_page_compares_with_the_null_captions(hostile):
     null = Calibration("m", "s", (0.2, 0.3, 0.4), {}, 0.01, 3, "")
     html = page(hostile, "r1", PageOptions(calibration=null))
-    assert "3 null captions (calibration)" in html
-    assert '<path class="null"' in html
+    assert html.count("3 null captions (calibration)</text>") == 2
     assert "null captions" not in page(hostile, "r1", PageOptions())
 
 
@@ -187,6 +199,24 @@ def test_no_bin_straddles_the_threshold(make):
     assert not ((found.clear > 0) & (found.flagged > 0)).any()
     assert found.clear.sum() + found.flagged.sum() == 200
     assert found.flagged.sum() == (levels > 3.3).sum()
+
+
+@pytest.mark.parametrize("levels", [[0.02, 3.5, 8e6], [4.1, 4.2, 4.3], [-3.0, 0.0, 7.0], [2.0]])
+def test_the_histogram_has_its_numbers_and_the_colours_of_the_page(make, levels):
+    results = make()
+    rows = [score(f"c{i}", x, flagged=x > 4.2) for i, x in enumerate(levels)]
+    commit(results, "r1", rows)
+    with closing(connect(results, runs=["r1"])) as con:
+        found = histogram(con, 4.2)
+    assert found
+    drawn = as_svg(found, (420, 280))
+    assert drawn == as_svg(found, (420, 280))
+    assert len(drawn) < 9000
+    assert not re.search("#[0-9a-f]{6}", drawn)
+    texts = [e.text for e in ET.fromstring(drawn).findall(".//{*}text")]
+    assert {"clear", "flagged", "threshold 4.2", "0", "1"} <= set(texts)
+    assert len(texts) > 5, "the scores have ticks"
+    assert f"{len(levels)} captions by score" in str(found)
 
 
 def test_an_overlay_is_clear_at_zero():
@@ -281,7 +311,9 @@ def sixty(make):
         key="gone",
     )
     marks[gone.caption_sha256] = RowMark("resolved", "removed")
-    return page(results, "r1", PageOptions(images=training), marks=marks, gone=[gone])
+    return page(
+        results, "r1", PageOptions(images=training), remarks=Remarks(marks=marks, gone=[gone])
+    )
 
 
 def count_in(window):

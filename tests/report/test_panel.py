@@ -1,4 +1,5 @@
 import io
+import warnings
 from contextlib import closing
 
 import numpy as np
@@ -10,7 +11,7 @@ from scanner.analysis.evidence import colour_scale, gather, picture
 from scanner.analysis.findings import findings
 from scanner.analysis.query import connect
 from scanner.errors import ConfigError
-from scanner.report.canvas import ANCHORS, coloured, drawable, font, masked, outlined, wrapped
+from scanner.report.canvas import as_image, map_scale, outline, overlay, pixel_figure
 from scanner.report.panel import contact_sheet, panel, sheet
 from scanner.report.thumbnails import gallery
 
@@ -53,7 +54,8 @@ def test_a_panel_shows_pictures_maps_and_mask(results) -> None:
     image = panel(results, "r1", "img1", images, REGION)
     assert asked == [("a.tar", "img1")]
     colours = set(map(tuple, np.asarray(image).reshape(-1, 3)))
-    assert {tuple(ANCHORS[0].astype(int)), (255, 214, 10), (0, 201, 255)} <= colours
+    black, bright = (0, 0, 4), (252, 255, 164)
+    assert {black, bright, (255, 214, 10), (0, 201, 255)} <= colours
     assert image.width > 5 * 256
 
 
@@ -85,11 +87,9 @@ def test_the_scale_is_the_run_s_and_colours_are_absolute(results) -> None:
         scale = colour_scale(con)
     assert 38 < scale["delta_h"] < 46
     assert 1400 < scale["delta_s"] < 2000
-    ramp = np.array([[-5.0, 0.0, scale["delta_h"], 10 * scale["delta_h"]]])
-    pixels = np.asarray(coloured(ramp, scale["delta_h"]))[0]
-    assert (pixels[0] == pixels[1]).all()
-    assert (pixels[2] == pixels[3]).all()
-    assert (pixels[2] == ANCHORS[-1]).all()
+    top = scale["delta_h"]
+    assert map_scale(top)([-5.0, 0.0, top, 10 * top]).tolist() == [0, 0, 1, 1]
+    assert map_scale(top)(np.expm1(np.log1p(top) / 2)) == pytest.approx(0.5)
 
 
 def test_a_run_whose_maps_are_of_another_baseline_is_shown_by_those(make) -> None:
@@ -109,9 +109,9 @@ def test_a_run_whose_maps_are_of_another_baseline_is_shown_by_those(make) -> Non
     assert shown.mask is not None
 
 
-def test_the_palette_only_gets_brighter() -> None:
-    pixels = np.asarray(coloured(np.expm1(np.linspace(0, 5, 200))[None], np.expm1(5.0)))[0]
-    light = pixels @ np.array([0.2126, 0.7152, 0.0722])
+def test_the_colours_of_a_map_only_get_brighter() -> None:
+    image = Image.open(io.BytesIO(overlay(np.expm1(np.linspace(0, 5, 200))[None], np.expm1(5.0))))
+    light = np.asarray(image.convert("RGB"))[0] @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(light) >= -0.5).all()
 
 
@@ -126,24 +126,41 @@ def test_a_sheet_has_a_row_per_caption(results) -> None:
         sheet([], scale)
 
 
-def test_an_outline_stays_inside_its_mask() -> None:
-    base = Image.new("RGB", (64, 64), "black")
-    pixels = np.asarray(outlined(base, REGION, (255, 0, 0), 2))
-    red = (pixels == (255, 0, 0)).all(-1)
-    large = np.kron(REGION, np.ones((4, 4), bool))
-    assert red.any()
-    assert not (red & ~large).any()
-    assert masked(None, REGION, 64).size == (64, 64)
+@pytest.mark.parametrize("region", [REGION, np.ones((8, 4), bool)])
+def test_an_outline_goes_around_its_mask(region) -> None:
+    figure = pixel_figure(64, 64)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(np.zeros((64, 64, 3)))
+    outline(axes, region, "#ff0000", 2)
+    outline(axes, None, "#00ff00", 2)
+    outline(axes, np.zeros((3, 3), bool), "#00ff00", 2)
+    pixels = np.asarray(as_image(figure)).astype(int)
+    red = (pixels[..., 0] > 100) & (pixels[..., 1] < 60)
+    rows, columns = np.nonzero(red)
+    step = 64 // np.array(region.shape)
+    low = np.argwhere(region).min(0) * step
+    high = (np.argwhere(region).max(0) + 1) * step
+    assert np.abs(np.array([rows.min(), columns.min()]) - low).max() <= 2
+    assert np.abs(np.array([rows.max(), columns.max()]) - high).max() <= 2
+    inside = tuple(((low + high) // 2).tolist())
+    assert not red[inside]
+    assert not (pixels[..., 1] > pixels[..., 0] + 60).any()
 
 
 @pytest.mark.parametrize(
-    "text", ["word " * 50, "x" * 500, "Überraschung — 漢字 ∅", "", "a\u202eb\n"]
+    "text",
+    ["$\\frac{a}{$", "漢字 \U0001f680 ∅", "a$b_{", "x" * 500, "W" * 500, "A MAP " * 99, "漢" * 300],
 )
-def test_wrapped_text_never_leaves_its_width(text) -> None:
-    lines = wrapped(text, 15, 200, 3)
-    assert len(lines) <= 3
-    assert all(font(15, line).getlength(line) <= 200 for line in lines)
-    assert drawable("a\u202eb\n") == "ab "
+def test_no_caption_is_a_formula_or_a_complaint(make, text) -> None:
+    results = make()
+    commit(results, "r1", [score(text, 1.0, key="img")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = np.asarray(panel(results, "r1", "img", no_image))
+    left, right = drawn[:, :16], drawn[:, -16:]
+    assert (drawn[:60] < 128).any(), "there is a title"
+    assert (left == 255).all()
+    assert (right == 255).all()
 
 
 def test_hostile_pictures_are_no_pictures() -> None:
