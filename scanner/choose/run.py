@@ -15,7 +15,7 @@ from scanner.errors import ConfigError
 from scanner.models.device import local_device
 from scanner.records import Caption
 from scanner.scan.evaluation_counter import EvaluationCounter
-from scanner.scan.stages import Draw
+from scanner.scan.stages.draws import Draw
 from scanner.shards import reading
 from scanner.shards.reading import SAMPLES_PER_SHARD
 from scanner.spec import ScanSpec

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from scanner.engine.failures import Failure, value_or_failure
 from scanner.engine.runtime import Ref, Runtime, WorkerLost
-from scanner.engine.worker import Failure, index_shard
 from scanner.errors import ShardError
+from scanner.shards import reading
 from scanner.shards.reading import ShardIndex
 
 COUNT_SECONDS = 1800.0
@@ -131,3 +132,13 @@ class ShardIndexer:
             return self._runtime.result(ref)
         except WorkerLost as lost:
             return Failure(None, f"the process that counted it died ({lost.reason})")
+
+
+def index_shard(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | str | Failure:
+    """Count a shard; of one that is committed whole, return the identity without opening it."""
+
+    def look() -> ShardIndex | str:
+        shard = reading.stat(url)
+        return shard.id if shard.id in finished else reading.index(shard, chunk_size)
+
+    return value_or_failure(look)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
+from scanner.engine.failures import Failure
 from scanner.engine.indexing import LATE_SECONDS, ShardIndexer
 from scanner.engine.job import Event, Resources
 from scanner.engine.plan import CommitIndex, Plan
@@ -14,8 +15,8 @@ from scanner.engine.pool import DIED, GONE, ActorLost, ActorReady, Pool, PoolEve
 from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Queue, Task
 from scanner.engine.record import RunRecord
 from scanner.engine.reporter import Reporter, about
+from scanner.engine.reports import ChunkReport
 from scanner.engine.runtime import Runtime, WorkerSetup
-from scanner.engine.worker import ChunkReport, Failure
 from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
 from scanner.results.folder import Results
 from scanner.results.lease import Lease

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
+from scanner.engine.failures import Failure
 from scanner.engine.queue import Queue, Task
+from scanner.engine.reports import ActorInfo, ActorUsage, ChunkReport
 from scanner.engine.runtime import Ref, Runtime, WorkerLost
-from scanner.engine.worker import ActorInfo, ActorUsage, ChunkReport, Failure
 from scanner.errors import ClusterError, ConfigError, DeviceError
 
 IN_FLIGHT = 6

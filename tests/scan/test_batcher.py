@@ -6,7 +6,8 @@ from scanner.models.gaussian import Gaussian
 from scanner.records import Caption, ScoreRow
 from scanner.scan.batcher import LONGEST_WAIT_CHUNKS, LocalizationBatcher
 from scanner.scan.scanner import Scanner
-from scanner.scan.state import ROW_BYTES, CaptionVerdict, ScoreCache
+from scanner.scan.state import CaptionVerdict
+from scanner.scan.verdict_cache import ROW_BYTES, VerdictCache
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=3, probes=4, threshold=1000.0)
@@ -23,13 +24,13 @@ def chunk(name, striking, dull=3):
 @pytest.fixture
 def watched():
     scanner = Scanner(Gaussian(), SPEC, batch_size=4)
-    sizes, localize = [], scanner._localize
+    sizes, localize = [], scanner._localization.localize_batch
 
     def counting(networks, items):
         sizes.append(len(items))
         localize(networks, items)
 
-    scanner._localize = counting
+    scanner._localization.localize_batch = counting
     return scanner, sizes
 
 
@@ -74,14 +75,14 @@ def test_nothing_is_left_behind_by_a_flush(watched):
 
 def test_a_chunk_whose_maps_fail_takes_no_other_along(watched):
     scanner, _ = watched
-    counting = scanner._localize
+    counting = scanner._localization.localize_batch
 
     def failing(networks, items):
         if any(item.draw.text == STRIKING[8] for item in items):
             raise ValueError("no such luck")
         counting(networks, items)
 
-    scanner._localize = failing
+    scanner._localization.localize_batch = failing
     gathering = LocalizationBatcher(scanner)
     gathering.add(scanner.detect(chunk("good", STRIKING[9:11])))
     done = gathering.add(scanner.detect(chunk("bad", [STRIKING[8], STRIKING[11]])))
@@ -102,7 +103,7 @@ def test_a_copy_of_a_localized_caption_costs_nothing_and_has_the_same_rows():
 
 
 def test_what_is_kept_for_copies_has_its_limit():
-    kept = ScoreCache(3 * ROW_BYTES)
+    kept = VerdictCache(3 * ROW_BYTES)
     for name in "abcd":
         kept.add(
             name,
