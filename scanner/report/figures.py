@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from scanner import files
 from scanner.analysis import overlap
-from scanner.analysis.evaluate import HARD_KIND, TEMPLATE_POOL, captions, maps_of, metrics, regions
+from scanner.analysis.captions_and_maps import captions, maps_of, metrics, regions
+from scanner.analysis.evaluation import HARD_KIND, TEMPLATE_POOL
 from scanner.analysis.query import connect
 from scanner.analysis.truth import Truth, truths
-from scanner.choose.ranking import Choice
+from scanner.choose.ranking import Choice, SettingResult
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
 from scanner.methods import registry
@@ -301,28 +302,8 @@ def draw_choice(choice: Choice, path: Path) -> None:
     """
     needs_matplotlib()
     figure, axes = _figure(15, 4.8, 1, 3)
-    names = list(dict.fromkeys((p.metric, p.baseline) for p in choice.points))
-    panels = (
-        ("AUC", "auc", "held_auc", choice.detection),
-        ("IoU", "iou", "held_iou", choice.localization),
-    )
-    for axis, (title, chosen, held, best) in zip(axes, panels, strict=False):
-        for number, name in enumerate(names):
-            own = sorted(
-                (p for p in choice.points if (p.metric, p.baseline) == name), key=lambda p: p.step
-            )
-            where = [max(p.timestep, 1) for p in own]
-            for measure, style in ((chosen, "-"), (held, "--")):
-                axis.plot(
-                    where, [getattr(p, measure) for p in own], style, marker="o", ms=3,
-                    color=COLOURS[number], lw=1.4, alpha=1 if style == "-" else 0.55,
-                    label=metric_label(*name) if style == "-" else None,
-                )  # fmt: skip
-        if best is not None:
-            at = (max(best.timestep, 1), getattr(best, chosen))
-            axis.plot(*at, "o", ms=12, mfc="none", mec="black", mew=1.6)
-        axis.set(xscale="log", xlabel="timestep (1 is the last)", title=title)
-        axis.grid(color="#ddd", lw=0.6)
+    _draw_timesteps(axes[0], choice, "AUC", "auc", choice.detection)
+    _draw_timesteps(axes[1], choice, "IoU", "iou", choice.localization)
     axes[0].legend(fontsize=8, loc="lower left")
     numbers = [s.number for s in choice.seeds]
     for measure, held, colour, label in (
@@ -339,6 +320,29 @@ def draw_choice(choice: Choice, path: Path) -> None:
     axes[2].grid(color="#ddd", lw=0.6)
     axes[2].legend(fontsize=8)
     _save(figure, path)
+
+
+def _draw_timesteps(
+    axis: "Axes", choice: Choice, title: str, measure: str, best: SettingResult | None
+) -> None:
+    """Draw a measure of every map against the timestep, and a ring where it is best."""
+    names = list(dict.fromkeys((p.metric, p.baseline) for p in choice.points))
+    for number, name in enumerate(names):
+        own = sorted(
+            (p for p in choice.points if (p.metric, p.baseline) == name), key=lambda p: p.step
+        )
+        where = [max(p.timestep, 1) for p in own]
+        for measured, style in ((measure, "-"), (f"held_{measure}", "--")):
+            axis.plot(
+                where, [getattr(p, measured) for p in own], style, marker="o", ms=3,
+                color=COLOURS[number], lw=1.4, alpha=1 if style == "-" else 0.55,
+                label=metric_label(*name) if style == "-" else None,
+            )  # fmt: skip
+    if best is not None:
+        at = (max(best.timestep, 1), getattr(best, measure))
+        axis.plot(*at, "o", ms=12, mfc="none", mec="black", mew=1.6)
+    axis.set(xscale="log", xlabel="timestep (1 is the last)", title=title)
+    axis.grid(color="#ddd", lw=0.6)
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -79,6 +79,11 @@ def panel(
             shown = replace(shown, truth=known and known.mask)
         elif isinstance(truth, np.ndarray):
             shown = replace(shown, truth=truth)
+    return _drawn(shown, scale)
+
+
+def _drawn(shown: Evidence, scale: dict[str, float]) -> Image.Image:
+    """Return a caption's evidence as one picture: words above, tiles below."""
     tiles = _tiles(shown, scale, PANEL_TILE)
     del tiles["true mask"]
     if shown.nearest is not None:
@@ -88,16 +93,7 @@ def panel(
     top = MARGIN + 32 * len(title) + 68 + (24 if shown.comparisons else 0)
     image = Image.new("RGB", (width, top + 24 + PANEL_TILE + 92), PAPER)
     draw = ImageDraw.Draw(image)
-    for i, line in enumerate(title):
-        draw.text((MARGIN, MARGIN + 32 * i), line, INK, font(24, line))
-    below = MARGIN + 32 * len(title)
-    draw.text((MARGIN, below + 4), "     ".join(_numbers(shown)), INK, font(16))
-    where = wrapped(f"{shown.key} in {shown.shard}", 14, width - 2 * MARGIN - 160, 1)
-    line = f"{shown.caption_sha256[:12]}   {''.join(where)}"
-    draw.text((MARGIN, below + 28), line, GREY, font(14, line))
-    if shown.comparisons:
-        said = "   ".join(map(drawable, shown.comparisons))
-        draw.text((MARGIN, below + 52), said, INK, font(14, said))
+    _heading(draw, shown, title, width)
     for i, (name, tile) in enumerate(tiles.items()):
         left = MARGIN + i * (PANEL_TILE + GAP)
         draw.text((left, top), TITLES.get(name, name), INK, font(15))
@@ -108,6 +104,20 @@ def panel(
             _legend(draw, left, top + 24 + PANEL_TILE + 8, shown)
     draw.text((MARGIN, image.height - MARGIN - 4), SCALE_NOTE, GREY, font(13))
     return image
+
+
+def _heading(draw: ImageDraw.ImageDraw, shown: Evidence, title: Sequence[str], width: int) -> None:
+    """Write caption, numbers, place and comparisons at the top of a picture."""
+    for i, line in enumerate(title):
+        draw.text((MARGIN, MARGIN + 32 * i), line, INK, font(24, line))
+    below = MARGIN + 32 * len(title)
+    draw.text((MARGIN, below + 4), "     ".join(_numbers(shown)), INK, font(16))
+    where = wrapped(f"{shown.key} in {shown.shard}", 14, width - 2 * MARGIN - 160, 1)
+    line = f"{shown.caption_sha256[:12]}   {''.join(where)}"
+    draw.text((MARGIN, below + 28), line, GREY, font(14, line))
+    if shown.comparisons:
+        said = "   ".join(map(drawable, shown.comparisons))
+        draw.text((MARGIN, below + 52), said, INK, font(14, said))
 
 
 def contact_sheet(
