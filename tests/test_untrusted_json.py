@@ -60,8 +60,8 @@ def changed(data: st.DataObject, sound: object, times: int = 2) -> object:
                 sorted(place) if isinstance(place, dict) else range(len(place)))))  # fmt: skip
             parent, place = place, place[keys[-1]]
         if not keys:
-            return data.draw(JSON)
-        parent[keys[-1]] = data.draw(JSON)
+            return copy.deepcopy(data.draw(JSON))
+        parent[keys[-1]] = copy.deepcopy(data.draw(JSON))  # some values are shared
     return content
 
 

@@ -156,7 +156,7 @@ class ScanLoop:
         elif failure.error is DeviceError:
             self._queue.give_back(task)
         elif failure.error is None:
-            self._failed(task, f"{failure.text}\n{failure.details}".strip())
+            self._record_failure(task, f"{failure.text}\n{failure.details}".strip())
         elif failure.error is ShardError:
             if not self._queue.unreadable(task):
                 self._report.incomplete(failure.text, task.unit.chunk.shard.url)
@@ -178,7 +178,7 @@ class ScanLoop:
         left = [task for task in left if not self._queue.is_over(task)]
         if lost.blames and len(left) == 1 == len(lost.tasks):
             # A reject tells it, and rows must not depend on the moment.
-            self._failed(left[0], DIED if lost.reason in GONE else lost.reason)
+            self._record_failure(left[0], DIED if lost.reason in GONE else lost.reason)
         elif lost.blames and left:
             self._retry_apart(left, lost.reason)
         else:
@@ -187,14 +187,14 @@ class ScanLoop:
 
     def _retry_apart(self, tasks: list[Task], reason: str) -> None:
         """Have tasks tried alone, of which one may have ended its actor."""
-        self._fail(reason, tasks[0].unit.name)
+        self._count_failure(reason, tasks[0].unit.name)
         for task in reversed(tasks):
             self._queue.give_back(task, suspect=True)
         names = ", ".join(task.unit.name for task in tasks)
         self._report.summary.retries += len(tasks)
         self._report.emit("retry", f"{reason.partition(chr(10))[0]}; each is tried alone: {names}")
 
-    def _fail(self, reason: str, name: str) -> None:
+    def _count_failure(self, reason: str, name: str) -> None:
         """Count an attempt that came to nothing.
 
         Raises:
@@ -207,8 +207,8 @@ class ScanLoop:
                 f"({reason.partition(chr(10))[0]}): what is committed is kept; run again to resume"
             )
 
-    def _failed(self, task: Task, reason: str) -> None:
-        self._fail(reason, task.unit.name)
+    def _record_failure(self, task: Task, reason: str) -> None:
+        self._count_failure(reason, task.unit.name)
         line = reason.partition("\n")[0]
         given_up = len(self._queue.quarantined)
         self._queue.failed(task, reason)

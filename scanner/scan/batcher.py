@@ -40,20 +40,20 @@ class LocalizationBatcher:
         for held in self._held:
             held.age += 1
         self._held.append(_Waiting(chunk))
-        while len(waiting := self._waiting()) >= self._batch:
-            self._localize(waiting[: self._batch])
+        while len(waiting := self._waiting()) >= self._batch_size:
+            self._localize(waiting[: self._batch_size])
         while self._held and self._held[0].age >= LONGEST_WAIT_CHUNKS and _waiting(self._held[0]):
-            self._localize(self._waiting()[: self._batch])
-        return self._leaving()
+            self._localize(self._waiting()[: self._batch_size])
+        return self._finish_localized()
 
     def flush(self) -> Finished:
         """Localize whatever waits; return all chunks."""
         while waiting := self._waiting():
-            self._localize(waiting[: self._batch])
-        return self._leaving()
+            self._localize(waiting[: self._batch_size])
+        return self._finish_localized()
 
     @property
-    def _batch(self) -> int:
+    def _batch_size(self) -> int:
         return self._scanner.sizes["localize"].size
 
     def _waiting(self) -> list[DrawState]:
@@ -75,7 +75,7 @@ class LocalizationBatcher:
         except Exception as error:  # the chunk's own, handed to whoever waits for it
             held.error = error
 
-    def _leaving(self) -> Finished:
+    def _finish_localized(self) -> Finished:
         done: Finished = []
         for held in list(self._held):
             if _waiting(held):

@@ -40,7 +40,7 @@ class Rows:
             images: Where training images come from, one at a time; null takes the captions' own.
         """
         result, maps = ChunkResult(), dict[str, list[list[MaskRow]]]()
-        matches = self._matches(chunk, images or _own(chunk.captions))
+        matches = self._matches(chunk, images or _images_of(chunk.captions))
         for position, caption in enumerate(chunk.captions):
             sha = caption.identity
             if (failure := chunk.failures.get(sha)) is not None:
@@ -53,7 +53,7 @@ class Rows:
                 maps[sha] = self._all_maps(caption, verdict)
             for number, rows in enumerate(maps[sha]):
                 match = matches.get((position, number))
-                result.masks += _as_of(caption, rows, match)
+                result.masks += _rows_for(caption, rows, match)
         return result
 
     def scores(self, caption: Caption, verdict: CaptionVerdict) -> Iterator[ScoreRow]:
@@ -72,7 +72,7 @@ class Rows:
                 increments=item.increments,
             )  # fmt: skip
 
-    def _order(self, item: DrawState) -> list[tuple[str, str]]:
+    def _maps_in_order(self, item: DrawState) -> list[tuple[str, str]]:
         """Return the maps that were asked for, the one that carries picture and evidence first.
 
         That is Δh, or else the first.
@@ -90,7 +90,7 @@ class Rows:
         return made
 
     def _maps(self, caption: Caption, item: DrawState) -> Iterator[MaskRow]:
-        for number, (metric, baseline) in enumerate(self._order(item)):
+        for number, (metric, baseline) in enumerate(self._maps_in_order(item)):
             values = item.maps[metric, baseline]
             context = self._contexts.of(item.draw)
             threshold, mask = self._region(metric, baseline, item)
@@ -99,7 +99,7 @@ class Rows:
             pin = None if ratios is None or mask is None else masks.stored_extent(ratios, mask)
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric,
-                baseline=self._named(baseline),
+                baseline=self._baseline_label(baseline),
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
                 sigma=context.sigmas[step_of(metric, context.spec)],
                 threshold=threshold,
@@ -129,7 +129,7 @@ class Rows:
         if item.picture is None:
             raise ValueError("a localized draw must have its picture")
         mask: NDArray[np.bool_] | None = None
-        if order := self._order(item):
+        if order := self._maps_in_order(item):
             _, mask = self._region(*order[0], item)
         try:
             training = pictures.decoded(content, item.picture.shape[:2])
@@ -146,14 +146,14 @@ class Rows:
             return masks.region(values, self._spec.pixel_threshold, 0)
         if (null := self._contexts.of(item.draw).calibration) is None:
             return None, None
-        floor = null.pixel_thresholds.get(f"{metric}/{self._named(baseline)}")
+        floor = null.pixel_thresholds.get(f"{metric}/{self._baseline_label(baseline)}")
         return (None, None) if floor is None else masks.region(values, floor, null.mask_share)
 
-    def _named(self, baseline: str) -> str:
+    def _baseline_label(self, baseline: str) -> str:
         return self._reference if baseline == "null" else baseline
 
 
-def _own(captions: Sequence[Caption]) -> Images:
+def _images_of(captions: Sequence[Caption]) -> Images:
     def images(wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for position in wanted:
             if (content := captions[position].image) is not None:
@@ -162,7 +162,7 @@ def _own(captions: Sequence[Caption]) -> Images:
     return images
 
 
-def _as_of(caption: Caption, rows: list[MaskRow], match: Match | None) -> Iterator[MaskRow]:
+def _rows_for(caption: Caption, rows: list[MaskRow], match: Match | None) -> Iterator[MaskRow]:
     """Yield a draw's map rows as one caption's, the evidence on the first."""
     for number, row in enumerate(rows):
         own = replace(row, caption=caption)
