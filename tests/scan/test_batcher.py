@@ -3,11 +3,9 @@
 import pytest
 
 from scanner.models.gaussian import Gaussian
-from scanner.records import Caption, ScoreRow
+from scanner.records import Caption
 from scanner.scan.batcher import LONGEST_WAIT_CHUNKS, LocalizationBatcher
 from scanner.scan.scanner import Scanner
-from scanner.scan.state import CaptionVerdict
-from scanner.scan.verdict_cache import ROW_BYTES, VerdictCache
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=3, probes=4, threshold=1000.0)
@@ -100,19 +98,3 @@ def test_a_copy_of_a_localized_caption_costs_nothing_and_has_the_same_rows():
     assert [r.delta_s for r in again.scores] == [first.scores[0].delta_s]
     assert [m.heatmap for m in again.masks] == [m.heatmap for m in first.masks]
     assert {m.caption.key for m in again.masks} == {"copy"}
-
-
-def test_what_is_kept_for_copies_has_its_limit():
-    kept = VerdictCache(3 * ROW_BYTES)
-    for name in "abcd":
-        kept.add(
-            name,
-            CaptionVerdict(
-                None,
-                None,
-                None,
-                rows=[ScoreRow(Caption("s", name, ""), 0, stage="detect", delta_s=1.0)],
-            ),
-        )
-        kept.get("a")
-    assert [name for name in "abcd" if kept.get(name) is not None] == ["a", "c", "d"]
