@@ -54,6 +54,7 @@ class Scanner:
         evaluations: What was spent so far: ``draws`` sampled, and the ``forward``, ``vjp`` and
             ``jvp`` evaluations of networks that they and their maps took.
         parts: Seconds of the device so far, by `scanner.scan.clock.PARTS`.
+        extra_columns: Names of the score columns beyond the fixed ones.
         sizes: The batch size of ``detect`` and of ``localize``.
         stopped: Set from any thread, it has the next evaluation raise `scanner.errors.Stopped`.
 
@@ -82,12 +83,9 @@ class Scanner:
         float32 = Float32Networks(None if spec.dtype == "float32" else precise, accounting)
         self._localized, self._recent = VerdictCache(CACHE_BYTES), VerdictCache(RECENT_BYTES)
         self._verdicts = Verdicts(spec, contexts)
-        self._screen = (
-            None if spec.screen is None or contexts.sampled is None
-            else Screen(
-                spec.screen, contexts.sampled, networks, self._verdicts, accounting,
-                self.sizes["detect"], float32.drop,
-            )
+        self._screen = Screen(
+            spec.screen, networks, contexts, self._verdicts, accounting, self.sizes["detect"],
+            float32.drop,
         )  # fmt: skip
         self._detection = DetectionRunner(
             networks, contexts, accounting, self.sizes["detect"], float32.drop
@@ -99,13 +97,8 @@ class Scanner:
             spec.dtype, float32, self._detection, self._localization, self._verdicts
         )
         name = None if baseline is None else baseline[0]
-        self._extra_columns = extra_columns(spec, name, contexts.sampled_calibration)
+        self.extra_columns = extra_columns(spec, name, contexts.sampled_calibration)
         self._rows = Rows(spec, contexts, "null" if spec.captions or name is None else name)
-
-    @property
-    def extra_columns(self) -> tuple[str, ...]:
-        """Names of the score columns beyond the fixed ones."""
-        return self._extra_columns
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
         """Score captions; localize those that the spec asks for.
@@ -200,8 +193,6 @@ class Scanner:
         self, chunk: ChunkState, draws: list[Draw], captions: Mapping[str, Caption]
     ) -> list[Draw]:
         """Return the draws to detect; what the screen drops has its verdict or failure."""
-        if self._screen is None:
-            return draws
         for sha, verdict in self._screen.drop_clean(chunk, draws, captions).items():
             self._recent.add(sha, verdict)
         done = chunk.verdicts.keys() | chunk.failures.keys()

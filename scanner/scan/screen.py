@@ -7,7 +7,7 @@ import numpy as np
 from scanner.records import Caption
 from scanner.scan.accounting import Accounting
 from scanner.scan.batches import BatchSize
-from scanner.scan.contexts import SourceContext
+from scanner.scan.contexts import SourceContexts
 from scanner.scan.failures import draw_does_not_fit
 from scanner.scan.networks import Networks
 from scanner.scan.stages.draws import Draw
@@ -20,9 +20,9 @@ class Screen:
     """Looks at the first step of sampled captions.
 
     Args:
-        threshold: Mean norm of the first steps below which a caption is clean.
-        context: Settings of sampled captions.
+        threshold: Mean norm of the first steps below which a caption is clean; null looks at none.
         networks: What evaluates.
+        contexts: Settings of sampled captions.
         verdicts: Judges captions that are dropped.
         accounting: What batches are charged to.
         size: Draws at a time.
@@ -30,10 +30,10 @@ class Screen:
     """
 
     def __init__(
-        self, threshold: float, context: SourceContext, networks: Networks, verdicts: Verdicts,
-        accounting: Accounting, size: BatchSize, relief: Callable[[], None],
+        self, threshold: float | None, networks: Networks, contexts: SourceContexts,
+        verdicts: Verdicts, accounting: Accounting, size: BatchSize, relief: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._threshold, self._context, self._networks = threshold, context, networks
+        self._threshold, self._networks, self._contexts = threshold, networks, contexts
         self._verdicts, self._accounting = verdicts, accounting
         self._size, self._relief = size, relief
 
@@ -52,6 +52,8 @@ class Screen:
         Returns:
             The verdicts on captions that are clean, by identity.
         """
+        if (threshold := self._threshold) is None:
+            return {}
         sampled = [draw for draw in draws if not draw.at_image]
         refused = self._size.each(sampled, lambda batch: self._evaluate(batch, chunk), self._relief)
         for draw, message in refused:
@@ -62,8 +64,7 @@ class Screen:
         clean = {
             sha: self._verdicts.of_screened(captions[sha], by_seed)
             for sha, by_seed in norms.items()
-            if sha not in chunk.failures
-            and float(np.mean(list(by_seed.values()))) < self._threshold
+            if sha not in chunk.failures and float(np.mean(list(by_seed.values()))) < threshold
         }
         chunk.verdicts |= clean
         chunk.first = {
@@ -75,7 +76,7 @@ class Screen:
 
     def _evaluate(self, draws: list[Draw], chunk: ChunkState) -> None:
         with self._accounting.batch([chunk.cost]):
-            found = first_step(self._networks.denoiser, draws, self._context.spec)
+            found = first_step(self._networks.denoiser, draws, self._contexts.of(draws[0]).spec)
             norms = found.norm.tolist()
         steps = zip(found.conditional, found.unconditional, norms, strict=True)
         chunk.first |= {draw: FirstStep(*step) for draw, step in zip(draws, steps, strict=True)}
