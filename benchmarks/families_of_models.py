@@ -32,7 +32,8 @@ from scanner.numerics.curvature import (  # noqa: E402
 from scanner.numerics.noise import initial_latent  # noqa: E402
 from scanner.records import Caption  # noqa: E402
 from scanner.scan.scanner import Scanner  # noqa: E402
-from scanner.scan.stages import Draw, detect  # noqa: E402
+from scanner.scan.stages.draws import Draw  # noqa: E402
+from scanner.scan.stages.sampling import detect  # noqa: E402
 from scanner.spec import ScanSpec  # noqa: E402
 
 CAPTIONS = ("a red cat", "a much longer caption, of the cat and of the red", "dog")

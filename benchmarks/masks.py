@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.analysis import overlap
-from scanner.analysis.evaluate import maps_of, metrics, regions
+from scanner.analysis.captions_and_maps import maps_of, metrics, regions
 from scanner.analysis.query import connect
 from scanner.analysis.truth import Truth, truths
 from scanner.masks import from_heatmap, mean_filtered, resize

@@ -23,7 +23,8 @@ from planted import Testbed, markdown, options, testbeds
 
 from scanner import models
 from scanner.analysis.detection import RATES, tpr_name
-from scanner.analysis.evaluate import Evaluation, evaluate
+from scanner.analysis.evaluate import evaluate
+from scanner.analysis.evaluation import Evaluation
 from scanner.api.calibrating import CalibrationRequest, calibrate_shards
 from scanner.engine import Event, Job, Resources, Summary, scan
 from scanner.engine.cluster import cluster

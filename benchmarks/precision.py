@@ -24,7 +24,9 @@ from planted import Table
 from scanner import models
 from scanner.models.base import Denoiser
 from scanner.records import caption_hash
-from scanner.scan.stages import Draw, detect, localize
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.localization import localize
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 

@@ -16,7 +16,7 @@ from scanner.methods import Detector, Map, Method, Need, registry
 from scanner.models.families import FAMILIES, REFUSED, Family
 from scanner.records import Reason, RejectReason
 from scanner.results.schema import VIEWS
-from scanner.shards.convert import LeftOut
+from scanner.shards.conversion import LeftOut
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ROOT / "docs" / "rooms.svg"

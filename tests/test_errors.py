@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scanner import pictures
 from scanner.errors import reproducible
 from scanner.records import Caption, Reject
-from scanner.scan.sources import draws_of
+from scanner.scan.sources import prepared
 
 PICTURES = [
     b"", b"GIF89a" + bytes(30), b"\xff\xd8\xff\xe0" + bytes(60), b"\x89PNG\r\n\x1a\n" + bytes(60),
@@ -47,7 +47,7 @@ def test_two_texts_that_differ_in_addresses_alone_become_one(before, one, other,
 @given(st.sampled_from(PICTURES), st.binary(max_size=40))
 def test_a_reject_of_an_image_is_the_same_each_time(start, rest):
     caption = Caption("a.tar", "k", "words", image=start + rest)
-    first, second = (draws_of(caption, "image", (8, 8)) for _ in range(2))
+    first, second = (prepared(caption, "image", (8, 8)) for _ in range(2))
     assert first == second
     if isinstance(first, Reject):
         assert not re.search(r"0x[0-9a-f]{4}", first.detail)

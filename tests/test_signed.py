@@ -23,7 +23,7 @@ from scanner.results import stores
 from scanner.results.folder import Results
 from scanner.shards import addresses, reading
 from scanner.signed import SignedAddress, named, opens, redacted
-from scanner.submit.jobs import HeadAddress
+from scanner.submit.head import HeadAddress
 
 SECRETS = (
     "X-Amz-Signature=s3cr3t", "x-amz-credential=s3cr3t%2F2026", "X-Goog-Signature=s3cr3t",

@@ -28,7 +28,8 @@ from scanner.records import Caption, ChunkResult, ScoreRow
 from scanner.report.page import PageOptions, page
 from scanner.results.folder import Results
 from scanner.results.lease import Lease
-from scanner.shards import convert
+from scanner.shards import input_rows
+from scanner.shards.conversion import Conversion
 from scanner.statistics import calibration
 from scanner.statistics.calibration import Calibration
 
@@ -59,8 +60,8 @@ def changed(data: st.DataObject, sound: object, times: int = 2) -> object:
                 sorted(place) if isinstance(place, dict) else range(len(place)))))  # fmt: skip
             parent, place = place, place[keys[-1]]
         if not keys:
-            return data.draw(JSON)
-        parent[keys[-1]] = data.draw(JSON)
+            return copy.deepcopy(data.draw(JSON))
+        parent[keys[-1]] = copy.deepcopy(data.draw(JSON))  # some values are shared
     return content
 
 
@@ -263,4 +264,4 @@ def test_metadata_and_records_of_conversion_may_not_be_bottomless(tmp_path: Path
     pictures.mkdir()
     (pictures / "metadata.jsonl").write_text(DEEP + "\n")
     with pytest.raises(ConfigError, match="cannot be read"):
-        convert._metadata(pictures, convert.Conversion(inputs=(str(pictures),)))
+        input_rows._captions_of_metadata(pictures, Conversion(inputs=(str(pictures),)))

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from scanner import files
@@ -74,23 +75,31 @@ def export(
                 "score": plain(delta_s), "p_value": plain(p_value), "seed": seed,
             })  # fmt: skip
         if not annotations:
-            there = con.execute(
-                "SELECT DISTINCT metric || ' against ' || baseline FROM masks "
-                "WHERE mask IS NOT NULL ORDER BY 1"
-            ).fetchall()
             raise ConfigError(
                 f"run {run} has no mask of {metric} against {baseline} to export"
                 f"{'' if whole else ' of a flagged caption'}; it has masks of: "
-                f"{', '.join(name for (name,) in there) or 'none, for want of a pixel threshold'}"
+                f"{', '.join(_masks_there(con)) or 'none, for want of a pixel threshold'}"
             )
+    about = f"memscan run {run}, {metric} against {baseline}"
     content = {
-        "info": {"description": f"memscan run {run}, {metric} against {baseline}"},
-        "categories": [{"id": i, "name": name} for i, name in enumerate(CATEGORIES, 1)],
-        "images": list(images.values()),
-        "annotations": annotations,
-    }
+        "info": {"description": about}, "categories": _categories(),
+        "images": list(images.values()), "annotations": annotations,
+    }  # fmt: skip
     files.write(path, json.dumps(content, allow_nan=False))
     return len(annotations)
+
+
+def _categories() -> list[dict[str, Any]]:
+    return [{"id": i, "name": name} for i, name in enumerate(CATEGORIES, 1)]
+
+
+def _masks_there(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return of which metrics and baselines there are masks."""
+    found = con.execute(
+        "SELECT DISTINCT metric || ' against ' || baseline FROM masks "
+        "WHERE mask IS NOT NULL ORDER BY 1"
+    ).fetchall()
+    return [name for (name,) in found]
 
 
 def _box(runs: list[int], height: int, width: int) -> list[int]:

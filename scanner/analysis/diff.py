@@ -1,22 +1,19 @@
 """Two views of results compared: which findings are new, resolved, worse, better, and why."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import duckdb
 
+from scanner.analysis.changes import STATES, Change, Diff
 from scanner.analysis.findings import Finding, cutoff_of, findings, totals
 from scanner.analysis.query import connect
 from scanner.results.folder import Results
-from scanner.text import aligned, plain, printable
 
-STATES = ("new", "worse", "persisting", "better", "pending", "resolved")
 MOVED = "other captions moved the rate"
 NEW_SOURCE = "new source"
-LATE = "not reached until now"
+REACHED_LATE = "not reached until now"
 FACTOR = 2.0
 """A p-value, or a score where there is none, that changes by less stays the same."""
 
@@ -42,60 +39,6 @@ class RunView:
         return connect(self.results, runs=[self.run], shards=self.shards, fdr=self.fdr)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The change of one finding.
-
-    Attributes:
-        state: One of `STATES`. What is ``pending`` was a finding; its caption is yet to be scanned
-            again.
-        reason: Why, in words; empty for what persists.
-        before: The finding as it was, if it was one.
-        after: The finding as it is, if it is one.
-        run: The run that found what is pending, else ``""``.
-    """
-
-    state: str
-    reason: str
-    before: Finding | None
-    after: Finding | None
-    run: str = ""
-
-    @property
-    def finding(self) -> Finding:
-        """The finding as it is, or as it was where it is resolved.
-
-        Raises:
-            ValueError: If there is neither.
-        """
-        found = self.after or self.before
-        if found is None:
-            raise ValueError("a change must be of a finding")
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Diff:
-    """The changes between two views.
-
-    Attributes:
-        changes: By state in the order of `STATES`, worst first within one.
-        causes: What differs in how the views were made: ``new model`` and such.
-        cutoff: P-value up to which the later view flags by its false-discovery rate, if it does.
-        figures: Captions, samples, rejects and shards of the later view.
-    """
-
-    changes: list[Change]
-    causes: list[str]
-    cutoff: float | None = None
-    figures: dict[str, int] = field(default_factory=dict)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many findings are in which state."""
-        found = Counter(change.state for change in self.changes)
-        return {state: found[state] for state in STATES}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousNight:
     """Findings of the last audit, and the shards that hold their captions now.
@@ -117,21 +60,6 @@ class PreviousNight:
     gone: Mapping[str, str]
     late: Collection[str]
     waiting: Callable[[Collection[Finding]], Collection[str]]
-
-
-def alerted(
-    alerts: Iterable[Mapping[str, Any]],
-) -> tuple[dict[str, Finding], dict[str, tuple[Finding, str]]]:
-    """Return what the alerts of an ``audit.json`` are of: findings, and pending ones with runs."""
-    found, pending = dict[str, Finding](), dict[str, tuple[Finding, str]]()
-    for alert in alerts:
-        if alert["after"]:
-            one = _finding_of(alert["after"])
-            found[one.identity] = one
-        elif alert["state"] == "pending":
-            one = _finding_of(alert["before"])
-            pending[one.identity] = one, alert["run"]
-    return found, pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +95,7 @@ def diff(before: RunView | None, after: RunView, last: PreviousNight | None = No
         with closing(before.open()) as earlier:
             own = last.findings if last else {f.identity: f for f in findings(earlier)}
             then = {name: _EarlierFinding(f, before.run, causes) for name, f in own.items()}
-            then = _followed(now, then | _carried(before, after, last))
+            then = _matched_across_sources(now, then | _pending_findings(before, after, last))
             seen_then = scanned(earlier, [now[name] for name in now.keys() - then.keys()])
         seen_now = scanned(con, [then[name].finding for name in then.keys() - now.keys()])
         moved = "new data" if rate is None else MOVED
@@ -214,7 +142,7 @@ def differences(before: RunView, after: RunView) -> list[str]:
     return [cause for cause, (one, other) in compared.items() if one != other]
 
 
-def _followed(
+def _matched_across_sources(
     now: Mapping[str, Finding], then: Mapping[str, _EarlierFinding]
 ) -> dict[str, _EarlierFinding]:
     """Return earlier findings by what they are now, if captions are scored from another source.
@@ -239,7 +167,7 @@ def _followed(
     return left
 
 
-def _carried(
+def _pending_findings(
     before: RunView, after: RunView, last: PreviousNight | None
 ) -> dict[str, _EarlierFinding]:
     pending = last.pending if last else {}
@@ -259,7 +187,7 @@ def _appeared(
         if sha in seen and not (was_late and causes[0] in ("new data", MOVED)):
             yield Change("new", ", ".join(causes), None, now[sha])
         else:
-            yield Change("new", LATE if was_late else "new data", None, now[sha])
+            yield Change("new", REACHED_LATE if was_late else "new data", None, now[sha])
 
 
 def _disappeared(
@@ -286,11 +214,11 @@ def _disappeared(
 
 def _stayed(now: Mapping[str, Finding], then: Mapping[str, _EarlierFinding]) -> Iterator[Change]:
     for sha in now.keys() & then.keys():
-        state, reason = _judged(then[sha].finding, now[sha], then[sha].causes)
+        state, reason = _state_and_reason(then[sha].finding, now[sha], then[sha].causes)
         yield Change(state, reason, then[sha].finding, now[sha])
 
 
-def _judged(before: Finding, after: Finding, causes: list[str]) -> tuple[str, str]:
+def _state_and_reason(before: Finding, after: Finding, causes: list[str]) -> tuple[str, str]:
     """Return state and reason of a finding that was one before: evidence, then score, then copies.
 
     Scores of two models are on two scales: without p-values they are not compared. Nothing is
@@ -321,53 +249,3 @@ def _judged(before: Finding, after: Finding, causes: list[str]) -> tuple[str, st
         state = "worse" if after.copies > before.copies else "better"
         return state, f"new data: {before.copies} copies, now {after.copies}"
     return "persisting", ""
-
-
-def as_text(found: Diff, limit: int, width: int | None = None) -> str:
-    """Return a diff for a terminal: counts, causes, and the worst of each state but persisting."""
-    counted = ", ".join(f"{number} {state}" for state, number in found.counts().items())
-    lines = [counted, f"between the two: {', '.join(found.causes) or 'the same identity'}"]
-    for state in STATES:
-        some = [change for change in found.changes if change.state == state]
-        if not some or state == "persisting":
-            continue
-        rows = [
-            (change.finding.identity[:12], change.finding.p_value, change.finding.delta_s,
-             change.finding.match, change.finding.copies, change.reason,
-             printable(change.finding.caption))
-            for change in some[:limit]
-        ]  # fmt: skip
-        heads = ("hash", "p", "delta_s", "match", "copies", "reason", "caption")
-        more = f"\n({len(some) - limit} more)" if len(some) > limit else ""
-        lines += ["", f"{state}: {len(some)}", aligned(heads, rows, width) + more]
-    return "\n".join(lines)
-
-
-def as_json(found: Diff) -> dict[str, Any]:
-    """Return a diff for a program."""
-    return {
-        "counts": found.counts(), "causes": found.causes,
-        "changes": [change_json(change) for change in found.changes],
-    }  # fmt: skip
-
-
-def change_json(change: Change) -> dict[str, Any]:
-    """Return one change for a program."""
-    return {
-        "finding": change.finding.identity, "state": change.state, "reason": change.reason,
-        "before": _finding_json(change.before), "after": _finding_json(change.after),
-        "run": change.run or None,
-    }  # fmt: skip
-
-
-def _finding_json(finding: Finding | None) -> dict[str, Any] | None:
-    if finding is None:
-        return None
-    return {name: plain(getattr(finding, name)) for name in Finding.__slots__}
-
-
-def _finding_of(content: Mapping[str, Any]) -> Finding:
-    """Return a finding as `_finding_json` wrote it; a caption that was withheld is empty."""
-    known: dict[str, Any] = {n: content[n] for n in Finding.__slots__ if n in content}
-    known["caption"] = known["caption"] or ""
-    return Finding(**known)

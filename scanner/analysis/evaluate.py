@@ -1,10 +1,9 @@
 """Results against a known truth: detection, localization, and what the deployed thresholds do."""
 
-import json
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,88 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.analysis import overlap
-from scanner.analysis.detection import RATES, detection_row, is_resolved, tpr_name
+from scanner.analysis.captions_and_maps import captions, maps_of, metrics, regions
+from scanner.analysis.detection import RATES, detection_row, is_resolved
+from scanner.analysis.evaluation import HARD_KIND, TEMPLATE_POOL, Evaluation
 from scanner.analysis.query import connect
 from scanner.analysis.truth import Truth, truths
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs, mean_filtered, resize
 from scanner.methods import registry
 from scanner.results.folder import Results
-from scanner.results.schema import VIEWS
-from scanner.text import aligned
 
 Prepare = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-HARD_KIND = "trap"
-"""Negatives whose pictures are alike because the caption says so."""
-TEMPLATE_POOL = "template"
-"""Captions of which a part is memorized: the pool that shows whether a map finds the part."""
-
-
-@dataclass
-class Evaluation:
-    """Tables of measures; a measure that does not exist is NaN.
-
-    Attributes:
-        run: The run.
-        counts: How many captions of the results and of the truth met.
-        detection: A row per score and set of negatives.
-        deployed: A row per set of negatives: rates of the stored flag.
-        localization: A row per pool, metric, baseline and method.
-        notes: What a reader must know of the tables.
-    """
-
-    run: str
-    counts: dict[str, int]
-    detection: list[dict[str, Any]] = field(default_factory=list)
-    deployed: list[dict[str, Any]] = field(default_factory=list)
-    localization: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def headlines(self) -> "Evaluation":
-        """Return the tables without the rows by kind, localization on templates alone."""
-        pools = ("all", f"all but {HARD_KIND}")
-        baseless = [row for row in self.localization if row["method"] == "all ones"][:1]
-        mapped = [row for row in self.localization if row["method"] != "all ones"]
-        return replace(
-            self,
-            detection=[row for row in self.detection if row["against"] in pools],
-            deployed=[row for row in self.deployed if row["against"] in pools],
-            localization=[r for r in mapped + baseless if r["pool"] == TEMPLATE_POOL],
-        )
-
-    def as_text(self, width: int | None = None) -> str:
-        """Return the tables for the terminal.
-
-        Args:
-            width: Terminal columns; no limit by default.
-        """
-        measures = {"AUC": "auc", **_tpr_columns(self.detection), "AP": "ap"}
-        detection = [
-            [row["score"], row["against"], f"{row['positives']}/{row['negatives']}"]
-            + [_with_interval(row, name) for name in measures.values()]
-            + [f"{row['fpr@1%']:.2%} {row['fpr@0.1%']:.2%}"]
-            for row in self.detection
-        ]
-        heads = ["score", "against", "+/-", *measures, "FPR reached"]
-        parts = [f"Detection in run {self.run}, per caption", aligned(heads, detection, width)]
-        if self.deployed:
-            names = ("against", "positives", "negatives", "tpr", "fpr")
-            rows = [[row[name] for name in names] for row in self.deployed]
-            parts += ["", "Flags as stored", aligned(names, rows, width)]
-        if self.localization:
-            names = ("pool", "metric", "baseline", "method", "maps", "iou", "miou", "accuracy")
-            rows = [
-                [*(row[name] for name in names[:5]), *(f"{row[name]:.3f}" for name in names[5:])]
-                for row in self.localization
-            ]
-            parts += ["", "Localization, per map", aligned(names, rows, width)]
-        parts += ["", *(f"{name.replace('_', ' ')}: {n}" for name, n in self.counts.items())]
-        return "\n".join([*parts, *(f"note: {note}" for note in self.notes)]) + "\n"
-
-    def as_json(self) -> str:
-        """Return the tables as a JSON object; NaN is null."""
-        return json.dumps(_without_nan(asdict(self)), indent=1)
 
 
 def evaluate(
@@ -145,52 +73,13 @@ def evaluate(
             "of_these_rejected": len(missing & rejected),
         }
         found = Evaluation(run, counts, notes=_not_installed(results, run))
-        _detect(found, names, [(truth[sha], row) for sha, row in known.items()], bootstrap, seed)
-        _localize(found, con, truth, partial(mean_filtered, side=smooth))
+        _measure_detection(
+            found, names, [(truth[sha], row) for sha, row in known.items()], bootstrap, seed
+        )
+        _measure_localization(found, con, truth, partial(mean_filtered, side=smooth))
     if missing or counts["captions_without_truth"]:
         found.notes.append("captions of the results and of the truth differ: see the counts")
     return found
-
-
-def captions(
-    con: duckdb.DuckDBPyConnection, *, first_seed: bool = False
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return score columns, and per caption: hash, flag, and each score's mean over seeds.
-
-    Of captions with several pictures there is the mean difference between these beside them.
-
-    Args:
-        con: The results.
-        first_seed: Whether the last column is delta_s under the first of several seeds alone.
-    """
-    fixed = set(VIEWS["scores"].names) - {"delta_s", "screen"}
-    names = [
-        name
-        for name, kind, *_ in con.execute("DESCRIBE scores").fetchall()
-        if name not in fixed and kind in ("FLOAT", "DOUBLE")
-    ]
-    names.sort(key=lambda name: name != "delta_s")
-    identifiers = ['"' + name.replace('"', '""') + '"' for name in names]
-    means = [f"avg(CAST({i} AS DOUBLE))" for i in identifiers]
-    seeds = [
-        seed for (seed,) in con.execute("SELECT DISTINCT seed FROM scores ORDER BY 1").fetchall()
-    ]
-    joined = "scores"
-    if con.execute("SELECT count(tightness) FROM masks").fetchall()[0][0]:
-        names.append("tightness")
-        means.append("any_value(tightness)")
-        joined = (
-            "scores LEFT JOIN (SELECT caption_sha256, avg(tightness) AS tightness FROM masks "
-            "GROUP BY 1) USING (caption_sha256)"
-        )
-    if first_seed and len(seeds) > 1:
-        names.append(f"delta_s, seed {seeds[0]} alone")
-        means.append(f"avg(delta_s) FILTER (seed = {seeds[0]})")
-    rows = con.execute(
-        f"SELECT caption_sha256, bool_or(flagged), {', '.join(means)} FROM {joined} "  # noqa: S608
-        "GROUP BY caption_sha256 ORDER BY caption_sha256"
-    ).fetchall()
-    return names, rows
 
 
 def _not_installed(results: Results, run: str) -> list[str]:
@@ -204,7 +93,7 @@ def _not_installed(results: Results, run: str) -> list[str]:
     ]
 
 
-def _opponents(kinds: Sequence[str]) -> dict[str, set[str]]:
+def _sets_of_negatives(kinds: Sequence[str]) -> dict[str, set[str]]:
     """Return the sets of negatives that are looked at, by name."""
     every = set(kinds)
     sets = {"all": every}
@@ -213,14 +102,14 @@ def _opponents(kinds: Sequence[str]) -> dict[str, set[str]]:
     return sets | {f"kind {kind}": {kind} for kind in sorted(every) if len(every) > 1}
 
 
-def _detect(
+def _measure_detection(
     found: Evaluation,
     names: list[str],
     pairs: list[tuple[Truth, tuple[Any, ...]]],
     bootstrap: int,
     seed: int,
 ) -> None:
-    opponents = _opponents([t.kind for t, _ in pairs if not t.memorized])
+    opponents = _sets_of_negatives([t.kind for t, _ in pairs if not t.memorized])
     for column, name in enumerate(names, 2):
         scored = [(t, row[column]) for t, row in pairs if _is_finite(row[column])]
         if not scored:
@@ -267,19 +156,6 @@ def _unresolved(rows: list[dict[str, Any]]) -> list[str]:
     return notes
 
 
-def _tpr_columns(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Return heading and measure of the true-positive rates; the same measure stands once."""
-    numbers, columns = {row["negatives"] for row in rows} or {0}, dict[str, str]()
-    for name, rate in RATES.items():
-        heading = "TPR, no false positive"
-        if is_resolved(rate, max(numbers)):
-            heading = f"TPR@{name}"
-        elif len(numbers) == 1:
-            heading = tpr_name(name, max(numbers))
-        columns[heading] = f"tpr@{name}"
-    return columns
-
-
 def _flag_rates(flags: list[tuple[bool, bool | None]]) -> dict[str, float | int]:
     hits = [flag for memorized, flag in flags if memorized and flag is not None]
     alarms = [flag for memorized, flag in flags if not memorized and flag is not None]
@@ -291,7 +167,7 @@ def _flag_rates(flags: list[tuple[bool, bool | None]]) -> dict[str, float | int]
     }
 
 
-def _localize(
+def _measure_localization(
     found: Evaluation, con: duckdb.DuckDBPyConnection, truth: dict[str, Truth], smoothed: Prepare
 ) -> None:
     for metric, baseline in metrics(con):
@@ -303,7 +179,7 @@ def _localize(
             )
         pools = {TEMPLATE_POOL: [k for k in known if k[0].kind == TEMPLATE_POOL], "all": known}
         for pool, members in pools.items():
-            for method, measured in _measured(members, smoothed):
+            for method, measured in _overlaps(members, smoothed):
                 names = {"pool": pool, "metric": metric, "baseline": baseline, "method": method}
                 found.localization.append({**names, **asdict(measured)})
     if found.localization:
@@ -313,30 +189,7 @@ def _localize(
         )
 
 
-def metrics(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Return the maps that there are, by metric and baseline."""
-    return con.execute("SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL").fetchall()
-
-
-def maps_of(con: duckdb.DuckDBPyConnection, metric: str, baseline: str) -> list[tuple[Any, ...]]:
-    """Return hash, height, width, heatmap and mask of each caption's maps, one per seed."""
-    return con.execute(
-        "SELECT caption_sha256, height, width, heatmap, mask FROM masks "
-        "WHERE metric = $1 AND baseline = $2 QUALIFY row_number() OVER "
-        "(PARTITION BY caption_sha256, seed ORDER BY shard, key) = 1 ORDER BY 1, seed",
-        [metric, baseline],
-    ).fetchall()
-
-
-def regions(truth: Sequence[Truth], maps: Sequence[NDArray[np.float64]]) -> list[NDArray[np.bool_]]:
-    """Return the true region of each map; empty where nothing is memorized."""
-    return [
-        np.zeros(values.shape, bool) if known.mask is None else known.mask
-        for known, values in zip(truth, maps, strict=True)
-    ]
-
-
-def _measured(
+def _overlaps(
     members: list[tuple[Any, ...]], smoothed: Prepare
 ) -> list[tuple[str, overlap.Overlap]]:
     if not members:
@@ -361,17 +214,3 @@ def _measured(
 
 def _is_finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def _with_interval(row: dict[str, Any], name: str) -> str:
-    low, high = row[f"{name}_interval"]
-    interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return f"{row[name]:.3f}{interval}"
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    return [_without_nan(v) for v in value] if isinstance(value, list) else value

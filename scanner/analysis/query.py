@@ -71,17 +71,9 @@ def connect(
         ConfigError: If there is no such run, or no such further file.
         ResultsError: If the folder is missing or a committed file cannot be read.
     """
-    if not results.exists():
-        raise ResultsError(f"no results in {results.root}: scan into it first")
-    known = results.runs()
-    if unknown := sorted(set(runs or ()) - set(known)):
-        raise ConfigError(
-            f"no run {', '.join(unknown)} in {results.root}; "
-            f"there are: {', '.join(known) or 'none'}"
-        )
+    chosen = _chosen_runs(results, runs)
     for path in also:
         check_readable(path)
-    chosen = known if runs is None else list(runs)
     committed = {run: results.read_committed(run) for run in chosen}
     files = {
         table: [(results.store.address(part.path), _spans(part)) for part in parts]
@@ -160,6 +152,38 @@ def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     return parsed[0]
 
 
+@contextmanager
+def _interrupted_after(con: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt a query that takes longer; null lets it run."""
+    timer = Timer(seconds, con.interrupt) if seconds else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        if timer:
+            timer.cancel()
+
+
+def _chosen_runs(results: Results, runs: Sequence[str] | None) -> list[str]:
+    """Return the runs that were asked for, or all.
+
+    Raises:
+        ConfigError: If there is no such run.
+        ResultsError: If the folder is missing.
+    """
+    if not results.exists():
+        raise ResultsError(f"no results in {results.root}: scan into it first")
+    known = results.runs()
+    if unknown := sorted(set(runs or ()) - set(known)):
+        raise ConfigError(
+            f"no run {', '.join(unknown)} in {results.root}; "
+            f"there are: {', '.join(known) or 'none'}"
+        )
+    return known if runs is None else list(runs)
+
+
 def run_query(
     results: Results,
     sql: str,
@@ -207,12 +231,7 @@ def run_query(
     if (path if fmt == "parquet" else out) is None:
         raise ConfigError(f"format {fmt} needs {'a file' if fmt == 'parquet' else 'an output'}")
     with closing(connect(results, runs=runs, shards=shards, also=also)) as con:
-        query = statement(con, sql)
-        timer = Timer(timeout_s, con.interrupt) if timeout_s else None
-        if timer:
-            timer.daemon = True
-            timer.start()
-        stopped = Event()
+        query, stopped = statement(con, sql), Event()
 
         def write() -> int:
             if path is not None and fmt == "parquet":
@@ -220,12 +239,8 @@ def run_query(
             execute(con, query.query)
             return write_text(con, fmt, cast("TextIO", out), limit, width, cells, stopped)
 
-        try:
-            with reported():
-                return _interruptible(con, write, stopped)
-        finally:
-            if timer:
-                timer.cancel()
+        with _interrupted_after(con, timeout_s), reported():
+            return _interruptible(con, write, stopped)
 
 
 def _interruptible(con: duckdb.DuckDBPyConnection, work: Callable[[], int], stopped: Event) -> int:

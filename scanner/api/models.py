@@ -13,7 +13,7 @@ from scanner.spec import DTYPES
 
 if TYPE_CHECKING:
     from scanner.models.base import Denoiser
-    from scanner.scan.scanner import Loaded
+    from scanner.scan.networks import Loaded
 
 
 class Model:

@@ -105,7 +105,7 @@ def scores_of(
     for key, rows in scores.items():
         draws = [] if work is None else work.verdicts[rows[0].caption.identity].draws
         drawn = [draw.picture for draw in draws if draw.picture is not None]
-        values = {draw.draw.seed: draw.scores for draw in draws}
+        values = {draw.draw.seed: draw.maps for draw in draws}
         yield int(key), Score(
             caption=rows[0].caption.text,
             seeds=tuple(row.seed for row in rows),

@@ -7,9 +7,14 @@ from torch import Tensor
 
 from scanner.models.base import Denoiser, Level
 from scanner.numerics import maps
-from scanner.scan import stages
 from scanner.scan.setting import TrajectorySetting
-from scanner.scan.stages import Branches, Draw
+from scanner.scan.stages.branches import (
+    Branches,
+    evaluated,
+    guided_step,
+    score_and_diagonal,
+)
+from scanner.scan.stages.draws import Draw, initial_latents, probes_of, setting_of
 from scanner.spec import ScanSpec
 
 Profile = dict[tuple[str, str, int], Tensor]
@@ -33,11 +38,8 @@ def profile(
         spec: Steps, guidance scale, probes and their design.
         steps: Where maps are taken, counted from 0, the noisiest; not where alpha is 0.
     """
-    setting, vectors = (
-        stages.setting_of(denoiser, draws, spec),
-        stages.probes_of(denoiser, draws, spec),
-    )
-    x, found = stages.initial_latents(denoiser, draws), Profile()
+    setting, vectors = setting_of(denoiser, draws, spec), probes_of(denoiser, draws, spec)
+    x, found = initial_latents(denoiser, draws), Profile()
     captions = setting.condition[: len(draws)]
     for step in range(spec.steps):
         level, pair = setting.level(step), torch.cat([x, x])
@@ -47,15 +49,15 @@ def profile(
             found["delta_s", "null", step] = maps.delta_s(own, null).cpu()
             found["delta_h", "null", step] = maps.delta_h(diagonal, other).cpu()
             for name, network in baselines.items():
-                score, early = stages.score_and_diagonal(
+                score, early = score_and_diagonal(
                     lambda at, n=network, where=level: n.score(at, where, captions), x, vectors
                 )
                 found["delta_s", name, step] = maps.delta_s(own, score).cpu()
                 found["delta_h", name, step] = maps.delta_h(diagonal, early).cpu()
         else:
             with torch.no_grad():
-                both = stages.evaluated(setting, level, pair)
-        x = stages.guided_step(setting, both, spec.guidance_scale, step, x)
+                both = evaluated(setting, level, pair)
+        x = guided_step(setting, both, spec.guidance_scale, step, x)
     return found
 
 
@@ -66,8 +68,8 @@ def _measured(
     kept: list[Branches] = []
 
     def scores(points: Tensor) -> Tensor:
-        kept.append(stages.evaluated(setting, level, points))
+        kept.append(evaluated(setting, level, points))
         return kept[0].scores
 
-    _, diagonals = stages.score_and_diagonal(scores, pair, vectors)
+    _, diagonals = score_and_diagonal(scores, pair, vectors)
     return kept[0].detached(), diagonals

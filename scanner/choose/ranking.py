@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.analysis import overlap
+from scanner.analysis.captions_and_maps import regions
 from scanner.analysis.detection import ranking, tpr_name
-from scanner.analysis.evaluate import regions
 from scanner.analysis.truth import Truth
 from scanner.errors import ConfigError
 from scanner.text import aligned

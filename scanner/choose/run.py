@@ -12,10 +12,11 @@ from scanner.analysis.truth import Truth, read
 from scanner.choose.profile import profile
 from scanner.choose.ranking import Choice, choose
 from scanner.errors import ConfigError
+from scanner.models.base import Denoiser
 from scanner.models.device import local_device
 from scanner.records import Caption
 from scanner.scan.evaluation_counter import EvaluationCounter
-from scanner.scan.stages import Draw
+from scanner.scan.stages.draws import Draw
 from scanner.shards import reading
 from scanner.shards.reading import SAMPLES_PER_SHARD
 from scanner.spec import ScanSpec
@@ -68,14 +69,7 @@ def measured(
     denoiser = models.load(
         question.model, device=local_device(question.device), dtype=question.spec.dtype
     )
-    baselines = {
-        models.baseline_name(source): EvaluationCounter(
-            models.load_baseline(source, denoiser, question.spec.dtype), counts
-        )
-        for source in question.baselines
-    }
-    if len(baselines) < len(question.baselines):
-        raise ConfigError(f"baselines must have distinct names, got {', '.join(baselines)}")
+    baselines = _load_baselines(question, denoiser, counts)
     spec, draws = question.spec, _draws(texts, question.spec)
     alphas = denoiser.schedule(spec.steps).alphas
     steps = [spec.steps - back for back in reversed(BACK) if back <= spec.steps]
@@ -99,6 +93,25 @@ def measured(
     choice = choose(maps, [known[caption.sha256] for caption in texts], timesteps)
     choice.evaluations = {"draws": len(draws), **counts}
     return choice
+
+
+def _load_baselines(
+    question: ChoiceRequest, denoiser: Denoiser, counts: Counter[str]
+) -> dict[str, EvaluationCounter]:
+    """Return the less-trained networks by name, their evaluations counted.
+
+    Raises:
+        ConfigError: If a network cannot be read, or two have one name.
+    """
+    found = {
+        models.baseline_name(source): EvaluationCounter(
+            models.load_baseline(source, denoiser, question.spec.dtype), counts
+        )
+        for source in question.baselines
+    }
+    if len(found) < len(question.baselines):
+        raise ConfigError(f"baselines must have distinct names, got {', '.join(found)}")
+    return found
 
 
 def _captions(sources: Sequence[str]) -> dict[str, Caption]:

@@ -16,7 +16,8 @@ from scanner.cli.options import Json
 from scanner.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from scanner.submit.jobs import JobClient, JobInfo
+    from scanner.submit.job_info import JobInfo
+    from scanner.submit.jobs import JobClient
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -115,15 +116,16 @@ def submit(
         memscan submit --address http://head:8265 -- scan s3://laion/{00000..00041}.tar \
             --model CompVis/stable-diffusion-v1-4 --out s3://audits/results
     """
-    from scanner.submit import jobs
+    from scanner.submit.submission import Submission
+    from scanner.submit.submission import runtime_env as environment_of
 
     submit_check.check(context.find_root(), command, working_dir)
-    env = {} if runtime_env is None else jobs.runtime_env(runtime_env)
+    env = {} if runtime_env is None else environment_of(runtime_env)
     if working_dir is not None and "working_dir" in env:
         raise ConfigError(
             f"--working-dir and the working_dir of {runtime_env} exclude each other: give one"
         )
-    what = jobs.Submission(
+    what = Submission(
         arguments=tuple(command), python=python, include_package=not installed,
         working_dir=None if working_dir is None else str(working_dir.absolute()),
         runtime_env=env,
@@ -214,7 +216,8 @@ def stop(
 def _jobs(
     address: str, headers: Sequence[str] | None, ca_file: str | None, *, verify: bool
 ) -> "JobClient":
-    from scanner.submit.jobs import HeadAddress, JobClient
+    from scanner.submit.head import HeadAddress
+    from scanner.submit.jobs import JobClient
 
     pairs = _pairs("--header", headers)
     return JobClient(HeadAddress(address=address, headers=pairs, ca_file=ca_file, verify=verify))

@@ -104,16 +104,19 @@ def diff(
     Example:
         memscan diff results 058f1024cf08 9b1c22d0a7e4
     """
-    from scanner.analysis import diff as compare
+    from scanner.analysis.changes import as_json as diff_json
+    from scanner.analysis.changes import as_text
+    from scanner.analysis.diff import RunView
+    from scanner.analysis.diff import diff as compare
 
     store, level = opened(results), rate(fdr)
-    before, after = (compare.RunView(results=store, run=run, fdr=level) for run in (run_a, run_b))
-    found = compare.diff(before, after)
+    before, after = (RunView(results=store, run=run, fdr=level) for run in (run_a, run_b))
+    found = compare(before, after)
     if as_json:
-        progress.say(json.dumps(compare.as_json(found) | {"before": run_a, "after": run_b}))
+        progress.say(json.dumps(diff_json(found) | {"before": run_a, "after": run_b}))
         return
     width = progress.table_width()
-    progress.say(compare.as_text(found, limit, width))
+    progress.say(as_text(found, limit, width))
 
 
 def export(

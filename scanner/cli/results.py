@@ -258,6 +258,7 @@ def verify(
         memscan verify results
     """
     from scanner.results import verify as checking
+    from scanner.results.repair import repair
 
     store = opened(results)
     if not store.runs() and (lost := checking.strays(store)):
@@ -268,7 +269,7 @@ def verify(
         found = checking.verify(store, chosen.run, show, keys=keys)
         found.problems += lost
     if mend:
-        checking.repair(store, found)
+        repair(store, found)
     if as_json:
         progress.say(json.dumps(found.as_json()))
     else:

@@ -61,7 +61,8 @@ def make(
     Example:
         memscan shards make laion-metadata/ --out shards --caption-column TEXT --url-column URL
     """
-    from scanner.shards.convert import Conversion, make
+    from scanner.shards.conversion import Conversion
+    from scanner.shards.convert import make
 
     files.check_folder(out, "--out")
     order = Conversion(

@@ -50,9 +50,9 @@ class ComputeThread:
         from scanner.scan.batcher import LocalizationBatcher
 
         self._scanner, self._threads = scanner, threads
-        self._gathering = LocalizationBatcher(scanner)
-        self._tickets: queue.SimpleQueue[ScanRequest | None] = queue.SimpleQueue()
-        self._given: dict[ChunkState, ScanRequest] = {}
+        self._batcher = LocalizationBatcher(scanner)
+        self._requests: queue.SimpleQueue[ScanRequest | None] = queue.SimpleQueue()
+        self._unanswered: dict[ChunkState, ScanRequest] = {}
         self._first: float | None = None
         self._last = self._since = 0.0
         self._tasks, self._lock = 0, threading.Lock()
@@ -82,7 +82,7 @@ class ComputeThread:
             with self._lock:
                 self._tasks -= 1
 
-    def scan(self, ticket: ScanRequest) -> "ChunkState":
+    def scan(self, request: ScanRequest) -> "ChunkState":
         """Hand a chunk over and wait until it needs no more of the device.
 
         Raises:
@@ -92,8 +92,8 @@ class ComputeThread:
         with self._lock:
             if self._closed:
                 raise Stopped("the scan was stopped")
-            self._tickets.put(ticket)
-        return ticket.done.result()
+            self._requests.put(request)
+        return request.done.result()
 
     def close(self, seconds: float) -> None:
         """End the thread at the next evaluation of a network; who waits for it gets `Stopped`.
@@ -105,7 +105,7 @@ class ComputeThread:
             if not self._closed:
                 self._closed = True
                 self._scanner.stopped.set()
-                self._tickets.put(None)
+                self._requests.put(None)
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -114,38 +114,38 @@ class ComputeThread:
         torch.set_num_threads(self._threads)  # counts for the thread that says it
         while True:
             try:
-                ticket = self._tickets.get(block=not len(self._gathering))
+                request = self._requests.get(block=not len(self._batcher))
             except queue.Empty:
-                self._answer(self._gathering.flush())
+                self._answer(self._batcher.flush())
                 continue
-            if ticket is None:
+            if request is None:
                 break
-            self._take(ticket)
-        for given in self._given.values():
-            given.done.set_exception(Stopped("the scan was stopped"))
+            self._detect(request)
+        for unanswered in self._unanswered.values():
+            unanswered.done.set_exception(Stopped("the scan was stopped"))
 
-    def _take(self, ticket: ScanRequest) -> None:
+    def _detect(self, request: ScanRequest) -> None:
         now, first = time.perf_counter(), self._first or self._since
         waited = now - max(self._last, self._since)
         self.waiting += now - max(self._last, first)
         try:
-            work = self._scanner.detect(ticket.captions, ticket.known)
+            chunk = self._scanner.detect(request.captions, request.known)
         except Exception as error:  # handed to the thread that waits for it
             self._last = time.perf_counter()
-            ticket.done.set_exception(error)
+            request.done.set_exception(error)
             return
-        work.cost.seconds += waited
-        work.cost.parts.update({"waiting": waited})
-        self._given[work] = ticket
-        self._answer(self._gathering.add(work))
-        if ticket.alone:
-            self._answer(self._gathering.flush())
+        chunk.cost.seconds += waited
+        chunk.cost.parts.update({"waiting": waited})
+        self._unanswered[chunk] = request
+        self._answer(self._batcher.add(chunk))
+        if request.alone:
+            self._answer(self._batcher.flush())
 
     def _answer(self, done: "Finished") -> None:
         self._last = time.perf_counter()
-        for work, error in done:
-            ticket = self._given.pop(work)
+        for chunk, error in done:
+            request = self._unanswered.pop(chunk)
             if error is None:
-                ticket.done.set_result(work)
+                request.done.set_result(chunk)
             else:
-                ticket.done.set_exception(error)
+                request.done.set_exception(error)

@@ -9,7 +9,7 @@ import ray
 from scanner.engine.cluster import cluster
 
 
-def _where() -> tuple[str, str]:
+def _node_and_ray_version() -> tuple[str, str]:
     return platform.node(), ray.__version__
 
 
@@ -23,7 +23,7 @@ def ray_works(address: str | None) -> tuple[str, str]:
         ClusterError: If Ray does not start, or nothing answers.
     """
     with cluster(address):
-        node, version = ray.get(ray.remote(_where).options(num_cpus=0).remote())
+        node, version = ray.get(ray.remote(_node_and_ray_version).options(num_cpus=0).remote())
         have = ray.cluster_resources()
         nodes = sum(1 for each in ray.nodes() if each["Alive"])
         gcs = ray.get_runtime_context().gcs_address

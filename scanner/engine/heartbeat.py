@@ -87,9 +87,9 @@ class HeadWatch:
         if not self._reason:
             self._asker.join(self._limit)
             if self._asker.is_alive():
-                self._reason = self._silent()
+                self._reason = self._silence_text()
 
-    def _silent(self) -> str:
+    def _silence_text(self) -> str:
         return f"its GCS did not answer for {self._limit:g} s"
 
     def _ask(self) -> None:
@@ -112,13 +112,13 @@ class HeadWatch:
             # Ticks and not a clock: a process that was stopped for a while has missed no answer.
             self._silence += _TICK_SECONDS
             if self._silence > self._limit:
-                self._reason = self._reason or self._silent()
+                self._reason = self._reason or self._silence_text()
             if self._reason:
                 break
         if self._last_act is None or not self._reason or self._over.wait(self._grace):
             return
         self._last_act()
-        _end(str(lost(self._reason)))
+        _end_process(str(lost(self._reason)))
 
 
 _current: HeadWatch | None = None
@@ -156,7 +156,7 @@ def bounded(seconds: float, text: str) -> Iterator[None]:
 
     def wait() -> None:
         if not over.wait(seconds):
-            _end(text)
+            _end_process(text)
 
     threading.Thread(target=wait, daemon=True).start()
     try:
@@ -170,7 +170,7 @@ def lost(reason: str) -> ClusterLostError:
     return ClusterLostError(f"the Ray cluster went away: {reason}; run the same command to resume")
 
 
-def _end(text: str) -> NoReturn:
+def _end_process(text: str) -> NoReturn:
     """End the process from a thread, for the main thread cannot be reached."""
     stream = sys.__stderr__
     if stream is not None:

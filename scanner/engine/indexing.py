@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from scanner.engine.failures import Failure, value_or_failure
 from scanner.engine.runtime import Ref, Runtime, WorkerLost
-from scanner.engine.worker import Failure, index_shard
 from scanner.errors import ShardError
+from scanner.shards import reading
 from scanner.shards.reading import ShardIndex
 
 COUNT_SECONDS = 1800.0
@@ -80,7 +81,7 @@ class ShardIndexer:
         """
         self._fill()
         self._restart_stalled()
-        while (found := self._answered()) is not None:
+        while (found := self._next_answer()) is not None:
             count, answer = found
             self._running.remove(count)
             self._fill()
@@ -97,10 +98,10 @@ class ShardIndexer:
         """Return the shards of which the next to be told of is one."""
         return self._running[:1] if self._in_order else self._running
 
-    def _answered(self) -> tuple[_IndexingTask, ShardIndex | str | Failure] | None:
+    def _next_answer(self) -> tuple[_IndexingTask, ShardIndex | str | Failure] | None:
         for count in self._next():
             if self._runtime.ready([count.ref], 0):
-                return count, self._answer(count.ref)
+                return count, self._answer_of(count.ref)
             if count.seconds > COUNT_SECONDS:
                 self._runtime.cancel(count.ref)
                 return count, Failure(
@@ -114,20 +115,30 @@ class ShardIndexer:
         for count in self._running:
             if count.seconds > COUNT_SECONDS and count.attempt < COUNT_ATTEMPTS:
                 self._runtime.cancel(count.ref)
-                count.ref, count.since = self._begun(count.url), time.monotonic()
+                count.ref, count.since = self._start_counting(count.url), time.monotonic()
                 count.attempt += 1
 
     def _fill(self) -> None:
         while self._urls and len(self._running) < self._runtime.indexing_width:
             url = self._urls.popleft()
-            self._running.append(_IndexingTask(url, self._begun(url)))
+            self._running.append(_IndexingTask(url, self._start_counting(url)))
 
-    def _begun(self, url: str) -> Ref:
+    def _start_counting(self, url: str) -> Ref:
         finished = frozenset(self._finished.get(url, ()))
         return self._runtime.submit(index_shard, url, self._chunk_size, finished)
 
-    def _answer(self, ref: Ref) -> ShardIndex | str | Failure:
+    def _answer_of(self, ref: Ref) -> ShardIndex | str | Failure:
         try:
             return self._runtime.result(ref)
         except WorkerLost as lost:
             return Failure(None, f"the process that counted it died ({lost.reason})")
+
+
+def index_shard(url: str, chunk_size: int, finished: frozenset[str]) -> ShardIndex | str | Failure:
+    """Count a shard; of one that is committed whole, return the identity without opening it."""
+
+    def look() -> ShardIndex | str:
+        shard = reading.stat(url)
+        return shard.id if shard.id in finished else reading.index(shard, chunk_size)
+
+    return value_or_failure(look)

@@ -62,7 +62,7 @@ class LocalRuntime:
 
     def scan(self, worker: Worker, task: Task) -> Future[Any]:
         """Hand the worker a task, beside those that it has."""
-        future, thread = _begun(worker.scan, task)
+        future, thread = _call_in_thread(worker.scan, task)
         self._scans = [each for each in self._scans if each.is_alive()] + [thread]
         return future
 
@@ -72,7 +72,7 @@ class LocalRuntime:
 
     def submit(self, function: Callable[..., Any], *args: object) -> Future[Any]:
         """Call a function in a thread."""
-        return _begun(function, *args)[0]
+        return _call_in_thread(function, *args)[0]
 
     def cancel(self, ref: Future[Any]) -> None:
         """Forget a call: a thread that waits for a server cannot be stopped, and holds up none."""
@@ -105,7 +105,7 @@ class LocalRuntime:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _begun(function: Callable[..., Any], *args: object) -> tuple[Future[Any], Thread]:
+def _call_in_thread(function: Callable[..., Any], *args: object) -> tuple[Future[Any], Thread]:
     """Call a function in a daemon thread, which does not keep the process at its end."""
     future = Future[Any]()
 

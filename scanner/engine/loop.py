@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
+from scanner.engine.failures import Failure
 from scanner.engine.indexing import LATE_SECONDS, ShardIndexer
 from scanner.engine.job import Event, Resources
 from scanner.engine.plan import CommitIndex, Plan
@@ -14,8 +15,8 @@ from scanner.engine.pool import DIED, GONE, ActorLost, ActorReady, Pool, PoolEve
 from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Queue, Task
 from scanner.engine.record import RunRecord
 from scanner.engine.reporter import Reporter, about
+from scanner.engine.reports import ChunkReport
 from scanner.engine.runtime import Runtime, WorkerSetup
-from scanner.engine.worker import ChunkReport, Failure
 from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
 from scanner.results.folder import Results
 from scanner.results.lease import Lease
@@ -155,7 +156,7 @@ class ScanLoop:
         elif failure.error is DeviceError:
             self._queue.give_back(task)
         elif failure.error is None:
-            self._failed(task, f"{failure.text}\n{failure.details}".strip())
+            self._record_failure(task, f"{failure.text}\n{failure.details}".strip())
         elif failure.error is ShardError:
             if not self._queue.unreadable(task):
                 self._report.incomplete(failure.text, task.unit.chunk.shard.url)
@@ -177,7 +178,7 @@ class ScanLoop:
         left = [task for task in left if not self._queue.is_over(task)]
         if lost.blames and len(left) == 1 == len(lost.tasks):
             # A reject tells it, and rows must not depend on the moment.
-            self._failed(left[0], DIED if lost.reason in GONE else lost.reason)
+            self._record_failure(left[0], DIED if lost.reason in GONE else lost.reason)
         elif lost.blames and left:
             self._retry_apart(left, lost.reason)
         else:
@@ -186,14 +187,14 @@ class ScanLoop:
 
     def _retry_apart(self, tasks: list[Task], reason: str) -> None:
         """Have tasks tried alone, of which one may have ended its actor."""
-        self._fail(reason, tasks[0].unit.name)
+        self._count_failure(reason, tasks[0].unit.name)
         for task in reversed(tasks):
             self._queue.give_back(task, suspect=True)
         names = ", ".join(task.unit.name for task in tasks)
         self._report.summary.retries += len(tasks)
         self._report.emit("retry", f"{reason.partition(chr(10))[0]}; each is tried alone: {names}")
 
-    def _fail(self, reason: str, name: str) -> None:
+    def _count_failure(self, reason: str, name: str) -> None:
         """Count an attempt that came to nothing.
 
         Raises:
@@ -206,8 +207,8 @@ class ScanLoop:
                 f"({reason.partition(chr(10))[0]}): what is committed is kept; run again to resume"
             )
 
-    def _failed(self, task: Task, reason: str) -> None:
-        self._fail(reason, task.unit.name)
+    def _record_failure(self, task: Task, reason: str) -> None:
+        self._count_failure(reason, task.unit.name)
         line = reason.partition("\n")[0]
         given_up = len(self._queue.quarantined)
         self._queue.failed(task, reason)

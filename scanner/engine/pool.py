@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
+from scanner.engine.failures import Failure
 from scanner.engine.queue import Queue, Task
+from scanner.engine.reports import ActorInfo, ActorUsage, ChunkReport
 from scanner.engine.runtime import Ref, Runtime, WorkerLost
-from scanner.engine.worker import ActorInfo, ActorUsage, ChunkReport, Failure
 from scanner.errors import ClusterError, ConfigError, DeviceError
 
 IN_FLIGHT = 6
@@ -163,8 +164,8 @@ class Pool:
         """
         for actor in list(self._actors):
             if actor.opening is not None and actor.opening in ready:
-                yield from self._opened(actor, actor.opening)
-            yield from self._returned(actor, ready)
+                yield from self._opening_events(actor, actor.opening)
+            yield from self._answer_events(actor, ready)
 
     def stop_stalled(self) -> None:
         """Stop the actors whose task runs too long; they are reported lost in due course.
@@ -192,7 +193,7 @@ class Pool:
             self._runtime.kill(actor.handle)
         self._actors.clear()
 
-    def _opened(self, actor: _Actor, opening: Ref) -> Iterator[PoolEvent]:
+    def _opening_events(self, actor: _Actor, opening: Ref) -> Iterator[PoolEvent]:
         try:
             answer: ActorInfo | Failure = self._runtime.result(opening)
         except WorkerLost as lost:
@@ -236,7 +237,7 @@ class Pool:
             actor.since = time.monotonic()
         actor.flight.append((self._runtime.scan(actor.handle, task), task))
 
-    def _returned(self, actor: _Actor, ready: Set[Ref]) -> Iterator[PoolEvent]:
+    def _answer_events(self, actor: _Actor, ready: Set[Ref]) -> Iterator[PoolEvent]:
         """Yield the answers of an actor; its death last, so that what it answered counts."""
         died, usable, too_small = "", True, ""
         for ref, task in [pair for pair in actor.flight if pair[0] in ready]:

@@ -128,7 +128,7 @@ class Queue:
             return
         case.failures += 1
         if case.failures < ATTEMPTS:
-            self._again(task)
+            self._retry_alone(task)
         elif case.tried_apart:
             self._give_up(task.unit, case)
         elif task.stop - task.start == 1:
@@ -155,14 +155,14 @@ class Queue:
         case = self._cases.get(task.unit.name)
         return case is not None and case.given_up
 
-    def _again(self, task: Task) -> None:
+    def _retry_alone(self, task: Task) -> None:
         self._apart.append(replace(task, alone=True))
 
     def _try_apart(self, task: Task, case: _FailureHistory) -> None:
         """Queue trials of both halves."""
         middle = (task.start + task.stop) // 2
         for start, stop in ((task.start, middle), (middle, task.stop)):
-            self._again(Task(task.unit, start, stop, trial=True))
+            self._retry_alone(Task(task.unit, start, stop, trial=True))
         case.open_trials += 2
 
     def _trial_failed(self, task: Task, case: _FailureHistory) -> None:
@@ -177,7 +177,7 @@ class Queue:
         else:
             case.alone[task.start] = case.alone.get(task.start, 0) + 1
             if case.alone[task.start] < CLEAN_TRIALS:
-                self._again(task)
+                self._retry_alone(task)
             else:
                 case.poison[task.start] = case.reason
                 self._close_trial(task.unit, case)
@@ -191,7 +191,7 @@ class Queue:
             self._give_up(unit, case)
         else:
             poison = tuple(sorted(case.poison.items()))
-            self._again(Task(unit, unit.start, unit.stop, poison=poison))
+            self._retry_alone(Task(unit, unit.start, unit.stop, poison=poison))
 
     def _give_up(self, unit: WorkUnit, case: _FailureHistory) -> None:
         case.given_up = True

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import scanner
 from scanner.engine.job import Job, Summary
-from scanner.engine.worker import ActorInfo, ActorUsage
+from scanner.engine.reports import ActorInfo, ActorUsage
 from scanner.errors import LeaseError, ResultsError
 from scanner.methods import registry
 from scanner.results import coverage

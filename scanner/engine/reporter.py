@@ -9,7 +9,7 @@ from scanner.engine.plan import Plan, WorkUnit
 from scanner.engine.pool import Pool
 from scanner.engine.queue import Queue
 from scanner.engine.record import RunRecord
-from scanner.engine.worker import ChunkReport
+from scanner.engine.reports import ChunkReport
 from scanner.records import parts_of
 from scanner.results.commit_file import CommitFile
 

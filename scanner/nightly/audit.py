@@ -13,7 +13,8 @@ import numpy as np
 
 import scanner
 from scanner import files
-from scanner.analysis.diff import Change, Diff, PreviousNight, RunView, alerted, diff
+from scanner.analysis.changes import Change, Diff, alerted
+from scanner.analysis.diff import PreviousNight, RunView, diff
 from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.identity import identify

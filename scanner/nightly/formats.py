@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from scanner.analysis.diff import STATES, Change, change_json
+from scanner.analysis.changes import STATES, Change, change_json
 from scanner.errors import ExitCode
 from scanner.matching.copies import Group, explain
 from scanner.nightly.policy import LEVELS

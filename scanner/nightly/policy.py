@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scanner.analysis.diff import STATES, Change
+from scanner.analysis.changes import STATES, Change
 from scanner.analysis.findings import Finding
 from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError

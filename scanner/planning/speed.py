@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from scanner.models.base import Denoiser
-from scanner.scan.stages import Draw, initial_latents, setting_of
+from scanner.scan.stages.draws import Draw, initial_latents, setting_of
 from scanner.spec import ScanSpec
 
 BUDGET_SECONDS = 3.0

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.analysis import overlap
-from scanner.analysis.evaluate import HARD_KIND, TEMPLATE_POOL, captions, maps_of, metrics, regions
+from scanner.analysis.captions_and_maps import captions, maps_of, metrics, regions
+from scanner.analysis.evaluation import HARD_KIND, TEMPLATE_POOL
 from scanner.analysis.query import connect
 from scanner.analysis.truth import Truth, truths
 from scanner.errors import ConfigError

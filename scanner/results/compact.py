@@ -107,12 +107,12 @@ def compact(
         ConfigError: If another process packs the same chunks.
         ResultsError: If a file is damaged, or the store cannot be read or written to.
     """
-    done, units = Compaction(run), _units(results, run, target)
-    done.files_before = _opened_by_queries(results, run)
+    done, units = Compaction(run), _units_to_pack(results, run, target)
+    done.files_before = _files_of_queries(results, run)
     total = sum(len(unit.records) for unit in units)
     left = _with_contents(results, units)
     while True:
-        pack = _packed(results, run, left, target)
+        pack = _make_pack(results, run, left, target)
         if pack is None:
             break
         made, of = pack
@@ -122,7 +122,7 @@ def compact(
         done.bytes_before += sum(unit.bytes for unit in of)
         done.bytes_after += sum(file.bytes for file in made.files.values())
         meter(done.chunks, total, f"{done.packs} packs")
-    done.files_after = _opened_by_queries(results, run)
+    done.files_after = _files_of_queries(results, run)
     return done
 
 
@@ -147,7 +147,7 @@ def remove_old(results: Results, done: Compaction, *, grace: float = GRACE_SECON
             continue
         for file in pack.files.values():
             _content(results, file)
-        if _retired(results, run, pack.number):
+        if _retire_old_files(results, run, pack.number):
             with ThreadPoolExecutor(AT_ONCE) as pool:
                 list(pool.map(store.remove, old))
             done.removed += len(old)
@@ -168,7 +168,7 @@ def note_old(results: Results, done: Compaction) -> None:
                 done.old_bytes += entry.size
 
 
-def _units(results: Results, run: str, target: int) -> list[_Group]:
+def _units_to_pack(results: Results, run: str, target: int) -> list[_Group]:
     """Return what is to be packed, in order of chunks: single chunks, and packs half as large."""
     history = results.history(run)
     packed = history.commits()
@@ -185,7 +185,7 @@ def _units(results: Results, run: str, target: int) -> list[_Group]:
     return sorted(units, key=lambda unit: unit.records[0].chunk)
 
 
-def _opened_by_queries(results: Results, run: str) -> int:
+def _files_of_queries(results: Results, run: str) -> int:
     return sum(map(len, results.parts([run]).values()))
 
 
@@ -222,7 +222,7 @@ def _content(results: Results, file: DataFile) -> bytes:
     return content
 
 
-def _packed(
+def _make_pack(
     results: Results, run: str, left: Iterator[tuple[_Group, Contents]], target: int
 ) -> tuple[Pack, list[_Group]] | None:
     """Make one pack of what is left; null if that is nothing, or a single unit."""
@@ -243,7 +243,7 @@ def _packed(
     pack = Pack(-1, commits, files, replaces)
     try:
         _compare(results, pack, units)
-        return _entered(results, run, pack), units
+        return _add_to_history(results, run, pack), units
     except ConfigError:
         for file in files.values():
             results.store.remove(file.path)
@@ -280,7 +280,7 @@ def _compare(results: Results, pack: Pack, units: list[_Group]) -> None:
                     )
 
 
-def _entered(results: Results, run: str, pack: Pack) -> Pack:
+def _add_to_history(results: Results, run: str, pack: Pack) -> Pack:
     """Add a pack to the run's history.
 
     Raises:
@@ -303,7 +303,7 @@ def _entered(results: Results, run: str, pack: Pack) -> Pack:
     )
 
 
-def _retired(results: Results, run: str, number: int) -> bool:
+def _retire_old_files(results: Results, run: str, number: int) -> bool:
     """Say in the history that old files may be gone; False if the pack is out of effect."""
     while number in (history := results.history(run)).in_effect:
         if number in history.retired:

@@ -127,23 +127,23 @@ def missing(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> Ite
     """
     there, known = committed(commits.values()), recorded(record)
     if known is not None:
-        named = list(_lost(known, there))
-        yield from named or _fewer(record, commits, there)
+        named = list(_lost_chunks(known, there))
+        yield from named or _fewer_samples(record, commits, there)
         return
-    fewer = list(_fewer(record, commits, there))
+    fewer = list(_fewer_samples(record, commits, there))
     if fewer or (record.get("status") == "complete" and "counts" not in record):
         yield from fewer
         yield from _gaps(record, there)
 
 
-def _lost(known: CommitsByShard, there: CommitsByShard) -> Iterator[str]:
+def _lost_chunks(known: CommitsByShard, there: CommitsByShard) -> Iterator[str]:
     renewed = {own.shard for own in there.values() if not own.open}
     for identity, then in known.items():
         now = there.get(identity)
         if now is None and then.shard in renewed:
             continue
         if lost := (now or ShardCommits(then.shard, then.chunks)).lacks(then):
-            yield _told(then, lost)
+            yield _loss_text(then, lost)
 
 
 def status(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> str:
@@ -178,12 +178,12 @@ def _numbers(text: str) -> set[int]:
     return found
 
 
-def _told(then: ShardCommits, lost: list[int]) -> str:
+def _loss_text(then: ShardCommits, lost: list[int]) -> str:
     word = "chunk" if len(lost) == 1 else "chunks"
     return f"{then.shard}: no commit record of {word} {ranges(lost)} of {then.chunks}"
 
 
-def _fewer(
+def _fewer_samples(
     record: Mapping[str, Any], commits: Mapping[str, CommitFile], there: CommitsByShard
 ) -> Iterator[str]:
     """Compare the counts of the last scan with the commits of its shards.
@@ -210,7 +210,7 @@ def _gaps(record: Mapping[str, Any], there: CommitsByShard) -> Iterator[str]:
     for own in there.values():
         by_address[own.shard].append(own)
         if own.open:
-            yield _told(own, own.open)
+            yield _loss_text(own, own.open)
     for address in (record.get("config") or {}).get("shards", ()):
         if address not in by_address:
             yield f"{address}: no commit record"

@@ -51,11 +51,11 @@ class _Entry:
         if not self._is_here():
             return False
         silence = _seconds() - float(self.beat.get("seconds", _seconds()))
-        return silence >= expires or (self._is_visible() and not self._runs())
+        return silence >= expires or (self._is_visible() and not self._is_running())
 
     def lives_here(self) -> bool:
         """Whether the holder is a process of this machine that runs, or at least stands still."""
-        return self._is_here() and self._is_visible() and self._runs()
+        return self._is_here() and self._is_visible() and self._is_running()
 
     def _is_here(self) -> bool:
         return bool(self.holder.get("boot")) and self.holder["boot"] == _process()["boot"]
@@ -64,8 +64,8 @@ class _Entry:
         """Whether the holder's number means the same process here as to itself."""
         return self.holder.get("processes") == _process()["processes"]
 
-    def _runs(self) -> bool:
-        return _started(int(self.holder.get("pid", 0))) == self.holder.get("process_started")
+    def _is_running(self) -> bool:
+        return _process_start(int(self.holder.get("pid", 0))) == self.holder.get("process_started")
 
 
 class Lease:
@@ -224,10 +224,10 @@ def _process() -> dict[str, str]:
         processes = str((_PROC / "self/ns/pid").readlink())
     except OSError:
         return {"boot": "", "processes": "", "process_started": ""}
-    return {"boot": boot, "processes": processes, "process_started": _started(os.getpid())}
+    return {"boot": boot, "processes": processes, "process_started": _process_start(os.getpid())}
 
 
-def _started(pid: int) -> str:
+def _process_start(pid: int) -> str:
     """Return when a process of this machine started, ``""`` if there is none."""
     try:
         status = (_PROC / str(pid) / "stat").read_text(encoding="utf-8")

@@ -132,7 +132,7 @@ class RunFile:
             quarantined=tuple(map(_given_up, parts["quarantined"] or ())),
             chunk_size=None if size is None else int(size),
             total_seconds=numbers["total_seconds"] or 0.0,
-            verdict=_verdict(parts["verdict"]),
+            verdict=_fdr_cutoff(parts["verdict"]),
             content=content,
         )
 
@@ -189,7 +189,7 @@ def _identity(part: Mapping[str, Any], content: Mapping[str, Any]) -> Identity:
     return Identity(**texts, packages=packages if isinstance(packages, dict) else {})
 
 
-def _verdict(part: Mapping[str, Any] | None) -> FdrCutoff | None:
+def _fdr_cutoff(part: Mapping[str, Any] | None) -> FdrCutoff | None:
     if not part:
         return None
     numbers: dict[str, Any] = {}

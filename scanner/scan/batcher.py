@@ -16,7 +16,7 @@ Finished = list[tuple[ChunkState, Exception | None]]
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    work: ChunkState
+    chunk: ChunkState
     age: int = 0
     error: Exception | None = None
 
@@ -35,25 +35,25 @@ class LocalizationBatcher:
         """Chunks held."""
         return len(self._held)
 
-    def add(self, work: ChunkState) -> Finished:
+    def add(self, chunk: ChunkState) -> Finished:
         """Take a detected chunk in; return those that are done."""
         for held in self._held:
             held.age += 1
-        self._held.append(_Waiting(work))
-        while len(waiting := self._waiting()) >= self._batch:
-            self._localize(waiting[: self._batch])
+        self._held.append(_Waiting(chunk))
+        while len(waiting := self._waiting()) >= self._batch_size:
+            self._localize(waiting[: self._batch_size])
         while self._held and self._held[0].age >= LONGEST_WAIT_CHUNKS and _waiting(self._held[0]):
-            self._localize(self._waiting()[: self._batch])
-        return self._leaving()
+            self._localize(self._waiting()[: self._batch_size])
+        return self._finish_localized()
 
     def flush(self) -> Finished:
         """Localize whatever waits; return all chunks."""
         while waiting := self._waiting():
-            self._localize(waiting[: self._batch])
-        return self._leaving()
+            self._localize(waiting[: self._batch_size])
+        return self._finish_localized()
 
     @property
-    def _batch(self) -> int:
+    def _batch_size(self) -> int:
         return self._scanner.sizes["localize"].size
 
     def _waiting(self) -> list[DrawState]:
@@ -75,7 +75,7 @@ class LocalizationBatcher:
         except Exception as error:  # the chunk's own, handed to whoever waits for it
             held.error = error
 
-    def _leaving(self) -> Finished:
+    def _finish_localized(self) -> Finished:
         done: Finished = []
         for held in list(self._held):
             if _waiting(held):
@@ -83,14 +83,14 @@ class LocalizationBatcher:
             self._held.remove(held)
             if held.error is None:
                 try:
-                    self._scanner.finish(held.work)
+                    self._scanner.finish(held.chunk)
                 except Exception as error:  # the chunk's own, handed to whoever waits for it
                     held.error = error
-            done.append((held.work, held.error))
+            done.append((held.chunk, held.error))
         return done
 
 
 def _waiting(held: _Waiting) -> list[DrawState]:
     if held.error is not None:
         return []
-    return [item for item in held.work.waiting if not item.localized and item.failure is None]
+    return [item for item in held.chunk.waiting if not item.localized and item.failure is None]

@@ -104,7 +104,7 @@ class BatchSize:
             batch = list(items[start : start + self.size])
             if self._to_measure and self._gauge:
                 self._gauge.begin()
-            said = _shortage(work, batch)
+            said = _try_batch(work, batch)
             if said is None:
                 self._fitted(len(batch))
                 start += len(batch)
@@ -156,7 +156,7 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _shortage(work: Callable[[list[T]], None], batch: list[T]) -> str | None:
+def _try_batch(work: Callable[[list[T]], None], batch: list[T]) -> str | None:
     """Work on a batch; return what was said if memory ran out, its frames already let go."""
     try:
         work(batch)

@@ -25,7 +25,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._mark, self._between = _ways(device)
+        self._mark, self._between = _timing_functions(device)
         self._pending: list[tuple[str, object, object]] = []
 
     @contextmanager
@@ -59,14 +59,14 @@ class Clock:
         self._pending.clear()
 
 
-def _ways(
+def _timing_functions(
     device: torch.device,
 ) -> tuple[Callable[[], object], Callable[[object, object], float]]:
     """Return how to mark a moment, and how to tell the seconds between two."""
     if device.type == "cuda":
         return _event, _between_events
     if device.type == "mps":
-        return _awaited, _between_times
+        return _mps_time, _between_times
     return time.perf_counter, _between_times
 
 
@@ -83,7 +83,7 @@ def _between_events(start: object, end: object) -> float:
     return start.elapsed_time(end) / 1000
 
 
-def _awaited() -> float:
+def _mps_time() -> float:
     torch.mps.synchronize()
     return time.perf_counter()
 

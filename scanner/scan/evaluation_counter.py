@@ -88,7 +88,7 @@ class EvaluationCounter:
             TypeError: If it has no cross attention.
         """
         with self.span("preparation"):
-            return attentive(self.network).end_tokens(captions)
+            return with_attention(self.network).end_tokens(captions)
 
     def score(self, x: Tensor, level: Level, condition: Tensor) -> Tensor:
         """Return the network's own, counted."""
@@ -108,7 +108,7 @@ class EvaluationCounter:
         Raises:
             TypeError: If it has no cross attention.
         """
-        return attentive(self.network).attention(tokens)
+        return with_attention(self.network).attention(tokens)
 
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Return the network's own.
@@ -116,7 +116,7 @@ class EvaluationCounter:
         Raises:
             TypeError: If it has none.
         """
-        return bottled(self.network).bottleneck()
+        return with_bottleneck(self.network).bottleneck()
 
     def _count(self, x: Tensor, output: Tensor) -> Tensor:
         if self._stopped is not None and self._stopped.is_set():
@@ -154,8 +154,8 @@ def preparing(denoiser: Denoiser) -> AbstractContextManager[None]:
     )
 
 
-def attentive(denoiser: Denoiser) -> HasAttention:
-    """Return a denoiser as one that tells what it looks at.
+def with_attention(denoiser: Denoiser) -> HasAttention:
+    """Return a denoiser as one that has attention maps.
 
     Raises:
         TypeError: If it cannot; `Denoiser.has` says so before.
@@ -165,8 +165,8 @@ def attentive(denoiser: Denoiser) -> HasAttention:
     return denoiser
 
 
-def bottled(denoiser: Denoiser) -> HasBottleneck:
-    """Return a denoiser as one that shows its bottleneck.
+def with_bottleneck(denoiser: Denoiser) -> HasBottleneck:
+    """Return a denoiser as one that has bottleneck features.
 
     Raises:
         TypeError: If it cannot; `Denoiser.has` says so before.

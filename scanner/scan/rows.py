@@ -1,7 +1,7 @@
 """From what was found to rows: no network, no device, any thread."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,28 +9,14 @@ from numpy.typing import NDArray
 from scanner import masks, pictures
 from scanner.pictures import Match
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
+from scanner.scan.columns import mean_columns
+from scanner.scan.contexts import SourceContexts
 from scanner.scan.cost import step_of
-from scanner.scan.state import CaptionVerdict, ChunkState, DrawState, columns_of
+from scanner.scan.state import CaptionVerdict, ChunkState, DrawState
 from scanner.spec import ScanSpec
-from scanner.statistics.calibration import Calibration
 
 Images = Callable[[Sequence[int]], Iterable[tuple[int, bytes]]]
 """From positions among the captions to the encoded training images that are there."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowContext:
-    """Context of one source of scores.
-
-    Attributes:
-        spec: What is asked there.
-        calibration: P-values and pixel thresholds, if any.
-        sigmas: Noise scales of the steps.
-    """
-
-    spec: ScanSpec
-    calibration: Calibration | None
-    sigmas: Sequence[float]
 
 
 class Rows:
@@ -38,38 +24,36 @@ class Rows:
 
     Args:
         spec: What is asked.
-        places: What belongs to sampled captions and to images, by whether it is an image.
+        contexts: Settings and calibrations of sampled captions and of images.
         reference: What a row calls the branch that maps are against: ``null``, or the baseline
             where there are no captions.
     """
 
-    def __init__(
-        self, spec: ScanSpec, places: Mapping[bool, RowContext], reference: str = "null"
-    ) -> None:
-        self._spec, self._places, self._reference = spec, places, reference
+    def __init__(self, spec: ScanSpec, contexts: SourceContexts, reference: str = "null") -> None:
+        self._spec, self._contexts, self._reference = spec, contexts, reference
 
-    def of(self, work: ChunkState, images: Images | None = None) -> ChunkResult:
+    def of(self, chunk: ChunkState, images: Images | None = None) -> ChunkResult:
         """Return the rows and rejects of a finished chunk, in the order of its captions.
 
         Args:
-            work: The chunk.
+            chunk: Finished.
             images: Where training images come from, one at a time; null takes the captions' own.
         """
         result, maps = ChunkResult(), dict[str, list[list[MaskRow]]]()
-        matches = self._matches(work, images or _own(work.captions))
-        for position, caption in enumerate(work.captions):
+        matches = self._matches(chunk, images or _images_of(chunk.captions))
+        for position, caption in enumerate(chunk.captions):
             sha = caption.identity
-            if (fault := work.failures.get(sha)) is not None:
-                reject = Reject(caption.shard, caption.key, *fault, caption.sha256)
+            if (failure := chunk.failures.get(sha)) is not None:
+                reject = Reject(caption.shard, caption.key, *failure, caption.sha256)
                 result.rejects.append(reject)
                 continue
-            verdict = work.verdicts[sha]
+            verdict = chunk.verdicts[sha]
             result.scores += self.scores(caption, verdict)
             if sha not in maps:
                 maps[sha] = self._all_maps(caption, verdict)
             for number, rows in enumerate(maps[sha]):
                 match = matches.get((position, number))
-                result.masks += _as_of(caption, rows, match)
+                result.masks += _rows_for(caption, rows, match)
         return result
 
     def scores(self, caption: Caption, verdict: CaptionVerdict) -> Iterator[ScoreRow]:
@@ -77,23 +61,23 @@ class Rows:
         for row in verdict.rows:
             yield replace(row, caption=caption)
         for item in verdict.draws:
-            null = self._places[item.draw.at_image].calibration
+            null = self._contexts.of(item.draw).calibration
             yield ScoreRow(
                 caption=caption, seed=item.draw.seed,
                 stage="localize" if item.localized else "detect",
                 delta_s=item.delta_s, screen=item.screen,
                 p_value=verdict.p_value, p_kind=verdict.p_kind,
                 seed_p_value=null and null.seed_p_value(item.draw.seed, item.delta_s),
-                flagged=verdict.flagged, extra=item.extra | dict(columns_of(item.scores)),
+                flagged=verdict.flagged, extra=item.extra | dict(mean_columns(item.maps)),
                 increments=item.increments,
             )  # fmt: skip
 
-    def _order(self, item: DrawState) -> list[tuple[str, str]]:
+    def _maps_in_order(self, item: DrawState) -> list[tuple[str, str]]:
         """Return the maps that were asked for, the one that carries picture and evidence first.
 
         That is Δh, or else the first.
         """
-        asked = [name for name in item.scores if name[0] in self._spec.maps]
+        asked = [name for name in item.maps if name[0] in self._spec.maps]
         return sorted(asked, key=lambda name: name != ("delta_h", "null"))
 
     def _all_maps(self, caption: Caption, verdict: CaptionVerdict) -> list[list[MaskRow]]:
@@ -106,18 +90,18 @@ class Rows:
         return made
 
     def _maps(self, caption: Caption, item: DrawState) -> Iterator[MaskRow]:
-        for number, (metric, baseline) in enumerate(self._order(item)):
-            values = item.scores[metric, baseline]
-            place = self._places[item.draw.at_image]
+        for number, (metric, baseline) in enumerate(self._maps_in_order(item)):
+            values = item.maps[metric, baseline]
+            context = self._contexts.of(item.draw)
             threshold, mask = self._region(metric, baseline, item)
             picture = item.picture if number == 0 and self._spec.store_image else None
-            ratios = item.scores.get(("snap_back", "null")) if number == 0 else None
+            ratios = item.maps.get(("snap_back", "null")) if number == 0 else None
             pin = None if ratios is None or mask is None else masks.stored_extent(ratios, mask)
             yield MaskRow(
                 caption=caption, seed=item.draw.seed, metric=metric,
-                baseline=self._named(baseline),
+                baseline=self._baseline_label(baseline),
                 height=values.shape[0], width=values.shape[1], heatmap=masks.to_heatmap(values),
-                sigma=place.sigmas[step_of(metric, place.spec)],
+                sigma=context.sigmas[step_of(metric, context.spec)],
                 threshold=threshold,
                 mask=None if mask is None else masks.to_runs(mask),
                 area=None if mask is None else float(mask.mean()),
@@ -126,14 +110,14 @@ class Rows:
                 snap_outside=pin and pin.outside,
             )  # fmt: skip
 
-    def _matches(self, work: ChunkState, images: Images) -> dict[tuple[int, int], Match]:
+    def _matches(self, chunk: ChunkState, images: Images) -> dict[tuple[int, int], Match]:
         """Return the evidence by position and number of the localized draw."""
         found = dict[tuple[int, int], Match]()
         localized = {
             position: [draw for draw in verdict.draws if draw.localized]
-            for position, caption in enumerate(work.captions)
+            for position, caption in enumerate(chunk.captions)
             if caption.image_sha256 is None  # else nothing was generated to compare with it
-            and (verdict := work.verdicts.get(caption.identity)) is not None
+            and (verdict := chunk.verdicts.get(caption.identity)) is not None
         }
         wanted = [position for position, draws in localized.items() if draws]
         for position, content in images(wanted) if wanted else ():
@@ -145,7 +129,7 @@ class Rows:
         if item.picture is None:
             raise ValueError("a localized draw must have its picture")
         mask: NDArray[np.bool_] | None = None
-        if order := self._order(item):
+        if order := self._maps_in_order(item):
             _, mask = self._region(*order[0], item)
         try:
             training = pictures.decoded(content, item.picture.shape[:2])
@@ -157,19 +141,19 @@ class Rows:
         self, metric: str, baseline: str, item: DrawState
     ) -> tuple[float | None, NDArray[np.bool_] | None]:
         """Return the threshold and mask of a map; null where nothing says a threshold."""
-        values = item.scores[metric, baseline]
+        values = item.maps[metric, baseline]
         if self._spec.pixel_threshold is not None and metric == "delta_h":
             return masks.region(values, self._spec.pixel_threshold, 0)
-        if (null := self._places[item.draw.at_image].calibration) is None:
+        if (null := self._contexts.of(item.draw).calibration) is None:
             return None, None
-        floor = null.pixel_thresholds.get(f"{metric}/{self._named(baseline)}")
+        floor = null.pixel_thresholds.get(f"{metric}/{self._baseline_label(baseline)}")
         return (None, None) if floor is None else masks.region(values, floor, null.mask_share)
 
-    def _named(self, baseline: str) -> str:
+    def _baseline_label(self, baseline: str) -> str:
         return self._reference if baseline == "null" else baseline
 
 
-def _own(captions: Sequence[Caption]) -> Images:
+def _images_of(captions: Sequence[Caption]) -> Images:
     def images(wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         for position in wanted:
             if (content := captions[position].image) is not None:
@@ -178,7 +162,7 @@ def _own(captions: Sequence[Caption]) -> Images:
     return images
 
 
-def _as_of(caption: Caption, rows: list[MaskRow], match: Match | None) -> Iterator[MaskRow]:
+def _rows_for(caption: Caption, rows: list[MaskRow], match: Match | None) -> Iterator[MaskRow]:
     """Yield a draw's map rows as one caption's, the evidence on the first."""
     for number, row in enumerate(rows):
         own = replace(row, caption=caption)

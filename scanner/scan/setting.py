@@ -107,18 +107,18 @@ class _Guarded:
         self, title: str, make: Callable[[TrajectorySetting], Observer], setting: TrajectorySetting
     ) -> None:
         self._title, self._samples = title, 0
-        with self._named():
+        with self._errors_named():
             self._observer = make(setting)
 
     def update(self, step: Step) -> None:
         """Pass a step on."""
         self._samples = len(step.x)
-        with self._named():
+        with self._errors_named():
             self._observer.update(step)
 
     def scores(self) -> Tensor:
         """Return its scores, ``(B,)``."""
-        with self._named():
+        with self._errors_named():
             found = self._observer.scores()
             if not isinstance(found, Tensor) or found.shape != (self._samples,):
                 got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
@@ -134,7 +134,7 @@ class _Guarded:
         return None
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _errors_named(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # whatever another's code raises

@@ -1,33 +1,17 @@
-"""A chunk on its way through the stages, and what is kept of localized captions."""
+"""A chunk on its way through the stages: its captions, draws and verdicts."""
 
 import math
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scanner.records import Caption, RejectReason, ScoreRow
-from scanner.scan.stages import Draw
-
-MEANS = ("delta_h", "delta_s", "curvature")
-"""Metrics of which a score column holds the spatial mean."""
-CACHE_BYTES = 64 * 2**20
-"""Most bytes of maps and pictures that are kept for copies of localized captions."""
-RECENT_BYTES = 8 * 2**20
-"""Most bytes of rows of other captions; evicted rows are read from the results again."""
-ROW_BYTES = 2000
-"""Approximate bytes of a row or a draw without its caption and maps."""
-
-
-class ScoringFailure(NamedTuple):
-    """Why a caption is rejected: reason and detail of a `scanner.records.Reject`."""
-
-    reason: RejectReason
-    detail: str
+from scanner.records import Caption, ScoreRow
+from scanner.scan.failures import ScoringFailure
+from scanner.scan.stages.draws import Draw
 
 
 @dataclass(slots=True)
@@ -49,7 +33,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """Latents of a draw for localization, ``(C, H, W)`` each, as in `scanner.scan.stages`."""
+    """A draw's latents, ``(C, H, W)`` each, as in `scanner.scan.stages.detection.Detection`."""
 
     point: Tensor
     final: Tensor
@@ -58,7 +42,7 @@ class Latents:
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """The first step of one draw: `scanner.scan.stages.FirstEvaluation` of a single one."""
+    """One draw of a `scanner.scan.stages.first_step.FirstEvaluation`."""
 
     conditional: Tensor
     unconditional: Tensor
@@ -71,19 +55,19 @@ class DrawState:
 
     Attributes:
         draw: What was drawn.
-        found: Maps by (metric, baseline), ``(H, W)``.
+        maps: Maps by (metric, baseline), ``(H, W)``.
         extra: Further scores by name.
         latents: Until the draw is localized, or is known not to be.
         cost: Of the chunk that it is charged to.
         screen: Norm of its first step, where that was looked at before it was sampled.
         picture: The generated picture.
-        fault: Why localization gave nothing.
+        failure: Why localization gave nothing.
         localized: Whether it has its maps.
         increments: Length of each of the sampler's steps, where it was asked for.
     """
 
     draw: Draw
-    scores: dict[tuple[str, str], NDArray[np.float32]]
+    maps: dict[tuple[str, str], NDArray[np.float32]]
     extra: dict[str, float]
     latents: Latents | None
     cost: Cost
@@ -94,21 +78,26 @@ class DrawState:
     increments: tuple[float, ...] | None = None
 
     @property
+    def at_image(self) -> bool:
+        """Whether it is the image that is scored."""
+        return self.draw.at_image
+
+    @property
     def is_finite(self) -> bool:
         """Whether every number so far is one."""
         return all(map(math.isfinite, self.extra.values())) and all(
-            np.isfinite(values).all() for values in self.scores.values()
+            np.isfinite(values).all() for values in self.maps.values()
         )
 
     @property
     def delta_s(self) -> float:
         """The mean of the map against the unconditional branch."""
-        return mean(self.scores["delta_s", "null"])
+        return mean(self.maps["delta_s", "null"])
 
     @property
     def bytes(self) -> int:
         """Bytes of the maps and the picture."""
-        arrays = [*self.scores.values(), *([] if self.picture is None else [self.picture])]
+        arrays = [*self.maps.values(), *([] if self.picture is None else [self.picture])]
         return sum(array.nbytes for array in arrays)
 
 
@@ -139,10 +128,10 @@ class ChunkState:
         captions: In order.
         cost: What they took so far.
         verdicts: By hash.
-        faults: The captions without a verdict, by hash.
+        failures: Why captions have no verdict, by hash.
         waiting: Draws that are to be localized.
-        recalled: Hashes of the captions that cost nothing: scored before.
-        redone: Hashes of the captions whose numbers are float32's, because the scan's own
+        cached: Hashes of the captions that cost nothing: scored before.
+        rescored: Hashes of the captions whose numbers are float32's, because the scan's own
             precision gave none.
         pictures: Of samples that are scored at their image, ``(height, width, 3)``, while draws
             of them may still have to be made.
@@ -163,7 +152,7 @@ class ChunkState:
 
     @classmethod
     def of(cls, captions: Sequence[Caption]) -> "ChunkState":
-        """Return the captions as work, their pixels apart from them and only once each."""
+        """Return the captions as a chunk, their pixels apart from them and only once each."""
         pictures = {c.identity: c.pixels for c in captions if c.pixels is not None}
         bare = [c if c.pixels is None else replace(c, pixels=None) for c in captions]
         return cls(bare, pictures=pictures)
@@ -178,48 +167,6 @@ class ChunkState:
         return sum(caption.identity in hashes for caption in self.captions)
 
 
-class ScoreCache:
-    """Captions that this process has scored, the least used leaving first.
-
-    A copy of one costs nothing, a copy of a localized one its evidence alone.
-
-    Args:
-        room: Bytes for rows, maps and pictures.
-    """
-
-    def __init__(self, room: int) -> None:
-        self._room, self._taken = room, 0
-        self._verdicts: OrderedDict[str, CaptionVerdict] = OrderedDict()
-
-    def get(self, sha: str) -> CaptionVerdict | None:
-        """Return a caption's verdict, or null."""
-        if sha in self._verdicts:
-            self._verdicts.move_to_end(sha)
-        return self._verdicts.get(sha)
-
-    def add(self, sha: str, verdict: CaptionVerdict) -> None:
-        """Keep a caption that needs no more of the device."""
-        if sha in self._verdicts:
-            return
-        self._verdicts[sha] = verdict
-        self._taken += _bytes(verdict)
-        while self._taken > self._room:
-            self._taken -= _bytes(self._verdicts.popitem(last=False)[1])
-
-
-def columns_of(found: dict[tuple[str, str], NDArray[np.float32]]) -> Iterator[tuple[str, float]]:
-    """Yield the score columns that maps give: name and spatial mean."""
-    for (metric, baseline), values in found.items():
-        if metric in MEANS and (metric, baseline) != ("delta_s", "null"):
-            name = metric if baseline in ("null", "none") else f"{metric}_{baseline}"
-            yield name, mean(values)
-
-
 def mean(values: NDArray[np.float32]) -> float:
     """Return the mean, summed in float64."""
     return float(values.astype(np.float64).mean())
-
-
-def _bytes(verdict: CaptionVerdict) -> int:
-    rows = sum(ROW_BYTES + 4 * len(row.caption.text) for row in verdict.rows)
-    return rows + sum(ROW_BYTES + item.bytes for item in verdict.draws)

@@ -15,8 +15,9 @@ from scanner.errors import ConfigError, ShardError
 from scanner.records import Caption, Reject, RejectReason
 from scanner.retry import explain, with_retries
 from scanner.shards.addresses import expand, file_name, scheme, store
+from scanner.shards.byte_sources import ByteSource, FileSource, InflateSource
 from scanner.shards.samples import Fragment, fragments, item
-from scanner.shards.tar import ByteSource, FileSource, InflateSource, Tar
+from scanner.shards.tar import Tar
 from scanner.signed import named
 
 __all__ = [

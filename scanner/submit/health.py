@@ -2,7 +2,8 @@
 
 import ray
 
-from scanner.submit.jobs import HeadAddress, JobClient
+from scanner.submit.head import HeadAddress
+from scanner.submit.jobs import JobClient
 
 
 def jobs_api(address: str) -> tuple[str, str]:

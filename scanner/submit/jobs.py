@@ -3,142 +3,26 @@
 import asyncio
 import logging
 import os
-import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import aiohttp
 import requests
-import yaml
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
+from ray.job_submission import JobSubmissionClient, JobType
 
 import scanner
-from scanner.errors import ClusterError, ConfigError, ExitCode, ScannerError
-from scanner.signed import has_user, redacted
+from scanner.errors import ClusterError, ConfigError, ScannerError
+from scanner.submit.head import HeadAddress, token
+from scanner.submit.job_info import JOB_NAME_KEY, JobInfo, info_of
+from scanner.submit.log_tail import LogTail
+from scanner.submit.submission import STOP_SECONDS, Submission
 
-NAME = "job_name"
-"""Ray's own metadata key for what a job is called."""
-STOP_SECONDS = 60
-"""Seconds that a stopped command may take to mark its run interrupted. Ray's default is 3."""
 RETRY_SECONDS = 120.0
 """Seconds that a head may be silent before following is given up."""
 AGENT_SECONDS = 60.0
 """Seconds that a head may take after its start until it can run a job."""
 SECONDS_BETWEEN_LOOKS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadAddress:
-    """Address of a Jobs API, and the settings for requests to it.
-
-    Attributes:
-        address: Such as ``http://head:8265``.
-        headers: Sent with every request, for a proxy that asks for some.
-        ca_file: Certificates to trust, for a head behind TLS; null takes the system's.
-        verify: Whether its certificate is checked at all.
-    """
-
-    address: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    ca_file: str | None = None
-    verify: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse what is not a Jobs API.
-
-        Raises:
-            ConfigError: If the address is not one of a web server, or the file is not there.
-        """
-        if has_user(self.address):
-            raise ConfigError(
-                f"{redacted(self.address)} was given with a user or a password, which would be in "
-                f"logs: give them as --header Authorization='Basic ...'"
-            )
-        if not self.address.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"jobs are sent to the dashboard of a Ray head, such as http://head:8265, got "
-                f"{self.address!r}"
-            )
-        if self.ca_file is not None and not Path(self.ca_file).exists():
-            raise ConfigError(f"the certificates {self.ca_file} do not exist")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """A command for the cluster.
-
-    Attributes:
-        arguments: The command line after ``memscan``.
-        python: The interpreter that runs it there.
-        include_package: Whether this memscan is uploaded; else the cluster's own is run.
-        working_dir: A folder that is packaged and becomes the command's current one, or null.
-        runtime_env: Ray's further settings: ``pip``, ``env_vars`` and so on.
-        name: What the job is called.
-        metadata: What else is kept with it.
-        cpus: CPUs reserved for the command itself, beside its workers. With nothing reserved it
-            runs on the head node.
-        gpus: GPUs reserved for the command itself.
-        memory: Memory reserved for the command itself, in bytes.
-    """
-
-    arguments: tuple[str, ...]
-    python: str = "python"
-    include_package: bool = True
-    working_dir: str | None = None
-    runtime_env: Mapping[str, Any] = field(default_factory=dict)
-    name: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    cpus: float | None = None
-    gpus: float | None = None
-    memory: int | None = None
-
-    def entrypoint(self) -> str:
-        """Return the shell command."""
-        return shlex.join([self.python, "-m", "scanner", *self.arguments])
-
-    def environment(self) -> dict[str, Any]:
-        """Return the runtime environment: the given one, with what memscan adds."""
-        env = dict(self.runtime_env)
-        stop = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-        env["env_vars"] = stop | dict(env.get("env_vars") or {})
-        if self.working_dir is not None:
-            env["working_dir"] = self.working_dir
-        if self.include_package:
-            env["py_modules"] = [*(env.get("py_modules") or []), str(Path(scanner.__path__[0]))]
-            env["excludes"] = [*(env.get("excludes") or []), "__pycache__"]
-        return env
-
-
-@dataclass(frozen=True, slots=True)
-class JobInfo:
-    """A job as the cluster knows it.
-
-    Attributes:
-        id: Its submission id.
-        name: What it is called, or ``""``.
-        status: ``PENDING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED`` or ``STOPPED``.
-        exit_code: The command's own exit code, 130 if it was stopped, null while it runs.
-        started: Seconds since 1970, UTC.
-        seconds: How long it has run.
-        command: What runs.
-        metadata: What was given with it.
-        message: What Ray says of its end.
-    """
-
-    id: str
-    name: str
-    status: str
-    exit_code: int | None
-    started: float
-    seconds: float
-    command: str
-    metadata: dict[str, str]
-    message: str
 
 
 class JobClient:
@@ -163,7 +47,7 @@ class JobClient:
             if found:
                 headers["Authorization"] = f"Bearer {found}"
         verify = head.verify if head.ca_file is None else head.ca_file
-        with self._answering(), _address_wins(head.address), _quiet():
+        with self._answering(), _address_over_environment(head.address), _quiet():
             self._client = JobSubmissionClient(head.address, headers=headers, verify=verify)
             self._client.list_jobs()  # the version needs no token; this request does
 
@@ -193,7 +77,7 @@ class JobClient:
     def _submit(self, what: Submission) -> str:
         metadata = dict(what.metadata) | {"memscan": scanner.__version__}
         if what.name is not None:
-            metadata[NAME] = what.name
+            metadata[JOB_NAME_KEY] = what.name
         with self._answering(), _quiet():
             return self._client.submit_job(
                 entrypoint=what.entrypoint(),
@@ -212,13 +96,13 @@ class JobClient:
             ClusterError: If the cluster does not answer.
         """
         with self._answering(job):
-            return _sent(self._client.get_job_info(job))
+            return info_of(self._client.get_job_info(job))
 
     def list(self) -> list[JobInfo]:
         """Return the jobs that were submitted, the newest first."""
         with self._answering():
             every = self._client.list_jobs()
-        found = [_sent(job) for job in every if job.type == JobType.SUBMISSION]
+        found = [info_of(job) for job in every if job.type == JobType.SUBMISSION]
         return sorted(found, key=lambda sent: sent.started, reverse=True)
 
     def logs(self, job: str) -> str:
@@ -240,7 +124,7 @@ class JobClient:
             ClusterError: If the cluster stays silent for two minutes.
         """
         self.get(job)
-        tail = _Tail(self._client, job, write)
+        tail = LogTail(self._client, job, write)
         silent_since: float | None = None
         while True:
             try:
@@ -314,100 +198,6 @@ class _NoAgentError(ClusterError):
     """The head answers, and has no process yet that runs jobs."""
 
 
-class _Tail:
-    """A job's log, read through connections that may break."""
-
-    def __init__(self, client: JobSubmissionClient, job: str, write: Callable[[str], None]) -> None:
-        self._client, self._job, self._write, self._written = client, job, write, 0
-
-    async def read(self) -> bool:
-        """Hand on what is new, until the log or the connection ends; return which it was."""
-        place = 0
-        try:
-            async for text in self._client.tail_job_logs(self._job):
-                self._hand_on(place, text)
-                place += len(text)
-        except (OSError, RuntimeError, aiohttp.ClientError):
-            return False
-        return True
-
-    def catch_up(self, log: str) -> None:
-        """Hand on what is new in the whole log."""
-        self._hand_on(0, log)
-
-    def _hand_on(self, place: int, text: str) -> None:
-        new = text[max(0, self._written - place) :]
-        if new:
-            self._write(new)
-            self._written = place + len(text)
-
-
-def token() -> tuple[str, str]:
-    """Return the token for clusters that ask for one, and where it is from; looks where Ray looks.
-
-    Raises:
-        ConfigError: If a file that should hold it cannot be read.
-    """
-    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
-        return "", ""
-    if given := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return given, "RAY_AUTH_TOKEN"
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    if not named and not path.exists():
-        return "", ""
-    try:
-        return path.read_text(encoding="utf-8").strip(), str(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the token in {path} cannot be read: {error}") from error
-
-
-def runtime_env(path: Path) -> dict[str, Any]:
-    """Return a runtime environment from a YAML or JSON file.
-
-    Raises:
-        ConfigError: If it cannot be read, or holds something else.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the runtime environment {path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"the runtime environment {path} must be a mapping, such as pip: [...]")
-    return content
-
-
-def _sent(job: JobDetails) -> JobInfo:
-    start, end = (job.start_time or 0) / 1000, (job.end_time or 0) / 1000
-    metadata = dict(job.metadata or {})
-    return JobInfo(
-        id=job.submission_id or "",
-        name=metadata.get(NAME, ""),
-        status=job.status.value,
-        exit_code=_exit_code(job),
-        started=start,
-        seconds=(end or time.time()) - start,
-        command=redacted(job.entrypoint),
-        metadata=metadata,
-        message=job.message or "",
-    )
-
-
-def _exit_code(job: JobDetails) -> int | None:
-    """Return the command's own code, 130 for one that was stopped, and ours for Ray's failures."""
-    if not job.status.is_terminal():
-        return None
-    if job.status == JobStatus.STOPPED:
-        return ExitCode.INTERRUPTED
-    if job.driver_exit_code is not None:
-        code = job.driver_exit_code
-        return code if code >= 0 else 128 - code
-    if job.status == JobStatus.SUCCEEDED:
-        return ExitCode.OK
-    is_ours = "RUNTIME_ENV" in (job.error_type or "")
-    return ExitCode.REFUSED if is_ours else ExitCode.LOST
-
-
 def _origin(error: BaseException) -> str:
     """Return the first line of the error that was at the bottom of it, fit for a terminal."""
     while (below := error.__cause__ or error.__context__) is not None:
@@ -417,7 +207,7 @@ def _origin(error: BaseException) -> str:
 
 
 @contextmanager
-def _address_wins(address: str) -> Iterator[None]:
+def _address_over_environment(address: str) -> Iterator[None]:
     """Let the address count: to Ray's client, two variables count more than its argument."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)

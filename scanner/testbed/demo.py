@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from scanner import files, models
-from scanner.analysis.evaluate import Evaluation, evaluate
+from scanner.analysis.evaluate import evaluate
+from scanner.analysis.evaluation import Evaluation
 from scanner.api.calibrating import CalibrationRequest, calibrate_shards
 from scanner.engine import driver
 from scanner.engine.cluster import cluster

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.records import caption_hash
-from scanner.scan.stages import Draw, detect
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 from scanner.testbed import corpus
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from scanner import files, models
 from scanner.records import caption_hash
-from scanner.scan.stages import Draw, detect
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 from scanner.testbed import corpus, make
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from made_results import commit, mask, record, score
 
-from scanner.analysis.diff import RunView, as_json, as_text, diff
+from scanner.analysis.changes import as_json, as_text
+from scanner.analysis.diff import RunView, diff
 from scanner.errors import ResultsError
 
 HILL = np.where(np.arange(64).reshape(8, 8) < 32, 5.0, -1.0)

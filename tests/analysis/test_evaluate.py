@@ -6,7 +6,8 @@ import pytest
 from made_results import commit, mask, score, write_truth
 from PIL import Image
 
-from scanner.analysis.evaluate import Evaluation, evaluate
+from scanner.analysis.evaluate import evaluate
+from scanner.analysis.evaluation import Evaluation
 from scanner.analysis.truth import Truth
 from scanner.errors import ConfigError
 from scanner.masks import window

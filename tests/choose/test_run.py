@@ -17,7 +17,9 @@ from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
 from scanner.records import caption_hash
 from scanner.scan.evaluation_counter import EvaluationCounter
-from scanner.scan.stages import Draw, detect, localize
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.localization import localize
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 

@@ -18,7 +18,7 @@ from scanner.results.folder import Results
 
 def shared(job, device):
     import scanner.engine.worker as worker
-    worker._device = lambda device: ("gpu", "GPU-1")
+    worker.name_and_gpu = lambda device: ("gpu", "GPU-1")
     return together(job, device)
 
 def together(job, device):

@@ -6,10 +6,10 @@ import pytest
 import ray
 
 from scanner.engine import indexing
+from scanner.engine.failures import Failure
 from scanner.engine.indexing import ShardIndexer
 from scanner.engine.job import Resources
 from scanner.engine.ray_runtime import RayRuntime
-from scanner.engine.worker import Failure
 from scanner.errors import ShardError
 
 

@@ -155,10 +155,10 @@ def test_what_nothing_scans_is_given_up_and_a_device_too_small_stops_the_scan(tm
     def refuses(job, device):
         scanner = build_scanner(job, device)
 
-        def no_room(batch, work):
+        def no_room(networks, draws, chunk):
             raise MemoryError("no room")
 
-        scanner._detect = lambda networks, draws, work: no_room(draws, work)
+        scanner._detection.detect_batch = no_room
         return scanner
 
     with pytest.raises(ClusterError, match="no worker's device is large enough"):

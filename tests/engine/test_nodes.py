@@ -19,7 +19,8 @@ from engine_harness import job_of, rows, run
 from scanner.engine import ray_runtime
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.engine.queue import Task
-from scanner.engine.worker import Worker, build_scanner, index_shard
+from scanner.engine.indexing import index_shard
+from scanner.engine.worker import Worker, build_scanner
 from scanner.results.folder import Results
 
 folder = Path(sys.argv[1])

@@ -9,10 +9,12 @@ from collections import Counter
 import pyarrow.parquet as pq
 import pytest
 
+from scanner.engine.indexing import index_shard
 from scanner.engine.job import Job
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.engine.queue import Task
-from scanner.engine.worker import ChunkReport, Worker, build_scanner, index_shard
+from scanner.engine.reports import ChunkReport
+from scanner.engine.worker import Worker, build_scanner
 from scanner.shards.reading import ShardIndex
 from scanner.spec import ScanSpec
 
@@ -95,7 +97,7 @@ def test_a_tar_that_is_cut_anywhere_gives_its_whole_samples_and_says_so(tmp_path
         units = list(Plan(CommitIndex({}), None).work_units(index))
         tasks = [Task(unit, unit.start, unit.stop) for unit in units]
         assert all(unit.problem == index.problem for unit in units)
-        read = [worker._sorted_out(task, worker._scanner) for task in tasks]
+        read = [worker._read(task, worker._scanner) for task in tasks]
         captions = {c.key: c.text for found, _ in read for c in found.values()}
         rejects = {r.key: r.reason for _, found in read for r in found}
         assert len(captions) + len(rejects) == index.samples

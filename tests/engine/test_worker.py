@@ -11,9 +11,11 @@ from engine_harness import SPEC, job_of, rows, striking_build, write_shard
 from PIL import Image
 
 from scanner import models
+from scanner.engine.failures import Failure
 from scanner.engine.plan import WorkUnit
 from scanner.engine.queue import Task
-from scanner.engine.worker import ChunkReport, Failure, Worker, build_scanner
+from scanner.engine.reports import ChunkReport
+from scanner.engine.worker import Worker, build_scanner
 from scanner.errors import ConfigError
 from scanner.results.folder import Results
 from scanner.shards import reading
@@ -108,7 +110,9 @@ def test_images_are_read_of_localized_captions_only_one_at_a_time(tmp_path, monk
     )
     worker.open()
     monkeypatch.setattr(
-        worker._scanner, "_is_to_localize", lambda verdict: verdict.draws[0].draw.text == "striking"
+        worker._scanner._verdicts,
+        "is_to_localize",
+        lambda verdict: verdict.draws[0].draw.text == "striking",
     )
     read = []
     pictures = reading.pictures

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from scanner import models, pictures
-from scanner.analysis.evaluate import captions
+from scanner.analysis.captions_and_maps import captions
 from scanner.analysis.findings import findings
 from scanner.analysis.query import connect
 from scanner.cli import app

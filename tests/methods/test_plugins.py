@@ -114,7 +114,8 @@ def test_the_score_of_the_example_is_its_formula(site):
     site.example()
     asked = ScanSpec(steps=10, localize="none", detectors=("late_peak",))
     from scanner.numerics.detectors import noise_difference, norm
-    from scanner.scan.stages import Draw, detect
+    from scanner.scan.stages.draws import Draw
+    from scanner.scan.stages.sampling import detect
 
     draw = Draw("caption number 1", "aa", 0)
     found = detect(Gaussian(), [draw], asked).scores["late_peak"].item()

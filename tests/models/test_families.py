@@ -25,7 +25,8 @@ from scanner.numerics.curvature import jacobian_vector_product, vector_jacobian_
 from scanner.numerics.noise import initial_latent
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
-from scanner.scan.stages import Draw, detect
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 
 CAPTION = "a red cat"

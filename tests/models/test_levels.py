@@ -22,7 +22,8 @@ from scanner.numerics.noise import initial_latent
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
-from scanner.scan.stages import Draw, detect
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 
 DRAW = Draw("two blue stars", "ab", 3)

@@ -10,7 +10,8 @@ from torch.testing import assert_close
 
 from scanner import models
 from scanner.errors import ConfigError
-from scanner.scan.stages import Draw, detect
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 
 

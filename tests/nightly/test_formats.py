@@ -3,7 +3,7 @@ from dataclasses import replace
 from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
-from scanner.analysis.diff import Change
+from scanner.analysis.changes import Change
 from scanner.analysis.findings import Finding
 from scanner.nightly import formats as forms
 from scanner.nightly.formats import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif

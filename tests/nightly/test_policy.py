@@ -1,6 +1,6 @@
 import pytest
 
-from scanner.analysis.diff import Change
+from scanner.analysis.changes import Change
 from scanner.analysis.findings import Finding
 from scanner.errors import ConfigError
 from scanner.nightly.policy import Policy, load

@@ -16,6 +16,7 @@ from scanner.errors import ConfigError, ResultsError
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.results import compact, coverage, manifest, stores, verify
 from scanner.results.folder import TABLES, Results, _groups
+from scanner.results.repair import repair
 from scanner.results.score_cache import ScoreCacheReader, ScoreIndex
 from scanner.shards import reading
 
@@ -321,7 +322,7 @@ def test_a_damaged_pack_gives_way_to_the_files_it_replaced(local):
     broken.write_bytes(broken.read_bytes()[:-7])
     found = verify.verify(local, RUN, quiet)
     assert [(p.kind, p.pack) for p in found.problems] == [("damaged", 0)]
-    verify.repair(local, found)
+    repair(local, found)
     assert rows(local) == before
     sound(local, keys=True)
     assert len(local.committed(RUN)) == 16
@@ -336,7 +337,7 @@ def test_chunks_of_a_damaged_pack_whose_old_files_are_gone_are_done_anew(local, 
     lost = len(local.history(RUN).packs[0].commits)
     found = verify.verify(local, RUN, quiet)
     assert [(p.kind, p.pack) for p in found.problems] == [("missing", 0)]
-    verify.repair(local, found)
+    repair(local, found)
     assert len(local.committed(RUN)) == 16 - lost
     found = verify.verify(local, RUN, quiet)
     assert {p.kind for p in found.problems} == {"commit", "orphan"}
@@ -356,7 +357,7 @@ def test_packed_chunks_count_as_committed_and_a_dissolved_pack_gives_lost_record
     sound(run)
     for part in {part.path for part in run.parts([RUN])["scores"]}:
         run.store.put(part, b"damaged")
-    verify.repair(run, verify.verify(run, RUN, quiet))
+    repair(run, verify.verify(run, RUN, quiet))
     assert run.committed(RUN) == names
     assert rows(Results(run.root)) == before
 
@@ -386,7 +387,7 @@ def test_a_damaged_entry_is_named_set_aside_and_costs_nothing(local, content):
         local.files("scores")
     found = verify.verify(local, RUN, quiet)
     assert [p.kind for p in found.problems] == ["record"]
-    verify.repair(local, found)
+    repair(local, found)
     assert rows(local) == before
     sound(local, keys=True)
 

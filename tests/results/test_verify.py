@@ -12,6 +12,7 @@ from scanner.errors import ConfigError
 from scanner.records import ChunkResult, Reject, ScoreRow
 from scanner.results import verify
 from scanner.results.folder import Results
+from scanner.results.repair import repair
 from scanner.shards import reading as shards
 
 
@@ -87,7 +88,7 @@ def test_a_lost_and_a_changed_file_are_found_set_aside_and_asked_for_again(run):
     assert [p.kind for p in found.problems] == ["missing", "damaged"]
     assert not found.is_sound
     names = run.committed("r1")
-    verify.repair(run, found)
+    repair(run, found)
     assert run.committed("r1") == names[2:]
     assert [e.name for e in run.store.entries("quarantine")] == [
         f"quarantine/r1/{name}.json" for name in names[:2]
@@ -144,5 +145,5 @@ def test_files_that_nothing_lists_do_not_make_a_run_unsound_and_young_ones_stay(
     found = verify.verify(run, "r1", quiet)
     assert [p.kind for p in found.problems] == ["orphan"]
     assert found.is_sound
-    verify.repair(run, found)
+    repair(run, found)
     assert run.store.read("scores/run=r1/left.12345678.parquet") is not None

@@ -3,10 +3,9 @@
 import pytest
 
 from scanner.models.gaussian import Gaussian
-from scanner.records import Caption, ScoreRow
+from scanner.records import Caption
 from scanner.scan.batcher import LONGEST_WAIT_CHUNKS, LocalizationBatcher
 from scanner.scan.scanner import Scanner
-from scanner.scan.state import ROW_BYTES, CaptionVerdict, ScoreCache
 from scanner.spec import ScanSpec
 
 SPEC = ScanSpec(steps=3, probes=4, threshold=1000.0)
@@ -23,13 +22,13 @@ def chunk(name, striking, dull=3):
 @pytest.fixture
 def watched():
     scanner = Scanner(Gaussian(), SPEC, batch_size=4)
-    sizes, localize = [], scanner._localize
+    sizes, localize = [], scanner._localization.localize_batch
 
     def counting(networks, items):
         sizes.append(len(items))
         localize(networks, items)
 
-    scanner._localize = counting
+    scanner._localization.localize_batch = counting
     return scanner, sizes
 
 
@@ -74,14 +73,14 @@ def test_nothing_is_left_behind_by_a_flush(watched):
 
 def test_a_chunk_whose_maps_fail_takes_no_other_along(watched):
     scanner, _ = watched
-    counting = scanner._localize
+    counting = scanner._localization.localize_batch
 
     def failing(networks, items):
         if any(item.draw.text == STRIKING[8] for item in items):
             raise ValueError("no such luck")
         counting(networks, items)
 
-    scanner._localize = failing
+    scanner._localization.localize_batch = failing
     gathering = LocalizationBatcher(scanner)
     gathering.add(scanner.detect(chunk("good", STRIKING[9:11])))
     done = gathering.add(scanner.detect(chunk("bad", [STRIKING[8], STRIKING[11]])))
@@ -99,19 +98,3 @@ def test_a_copy_of_a_localized_caption_costs_nothing_and_has_the_same_rows():
     assert [r.delta_s for r in again.scores] == [first.scores[0].delta_s]
     assert [m.heatmap for m in again.masks] == [m.heatmap for m in first.masks]
     assert {m.caption.key for m in again.masks} == {"copy"}
-
-
-def test_what_is_kept_for_copies_has_its_limit():
-    kept = ScoreCache(3 * ROW_BYTES)
-    for name in "abcd":
-        kept.add(
-            name,
-            CaptionVerdict(
-                None,
-                None,
-                None,
-                rows=[ScoreRow(Caption("s", name, ""), 0, stage="detect", delta_s=1.0)],
-            ),
-        )
-        kept.get("a")
-    assert [name for name in "abcd" if kept.get(name) is not None] == ["a", "c", "d"]

@@ -15,7 +15,8 @@ from scanner.numerics.noise import initial_latent
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
-from scanner.scan.stages import Draw, detect
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 
 SIGMAS = (1.0, 0.9, 0.75, 0.5, 0.2, 0.0)

@@ -166,7 +166,8 @@ def test_steps_are_kept_and_compared_with_a_calibrations(scanned):
 
 def test_the_spread_is_of_the_bottleneck_at_the_last_step_captured_by_hand(pipeline_folder):
     from scanner import models
-    from scanner.scan.stages import Draw, detect
+    from scanner.scan.stages.draws import Draw
+    from scanner.scan.stages.sampling import detect
 
     model = models.load(str(pipeline_folder))
     asked = ScanSpec(steps=3, localize="none", detectors=("spread", "wen"))
@@ -332,7 +333,8 @@ def test_a_detector_that_is_not_finite_rejects_its_caption():
 
 def test_bright_ending_maps_and_score_come_from_the_one_pass(pipeline_folder):
     from scanner import models
-    from scanner.scan.stages import Draw, detect
+    from scanner.scan.stages.draws import Draw
+    from scanner.scan.stages.sampling import detect
 
     model = models.load(str(pipeline_folder))
     asked = ScanSpec(

@@ -36,7 +36,8 @@ def test_delta_h_is_the_closed_form_and_needs_no_sampling_luck():
 
 
 def test_delta_s_is_the_closed_form_at_the_sampled_point():
-    from scanner.scan.stages import Draw, detect
+    from scanner.scan.stages.draws import Draw
+    from scanner.scan.stages.sampling import detect
 
     model = Gaussian()
     seen = detect(model, [Draw("caption number 3", "aa", 0)], SPEC)

@@ -11,7 +11,8 @@ import pytest
 
 from scanner.errors import ConfigError, ShardError
 from scanner.shards import addresses, convert, reading
-from scanner.shards.convert import Conversion, LeftOut, make
+from scanner.shards.conversion import Conversion, LeftOut
+from scanner.shards.convert import make
 
 
 def table(path, captions):
@@ -139,7 +140,7 @@ def test_it_goes_on_where_it_was_killed_and_gives_the_same_bytes(tmp_path, monke
     assert (again.rows, sum(again.samples), again.bad) == (40, 32, {"no_caption": 8})
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
     assert not list((tmp_path / "out").glob("*.partial"))
-    monkeypatch.setattr(convert, "_rows", None)  # what is complete is not read again
+    monkeypatch.setattr(convert, "rows_of", None)  # what is complete is not read again
     assert made(tmp_path, path, samples=7).complete
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from scanner.errors import ConfigError, ShardError
 from scanner.records import Caption, Reject, caption_hash
-from scanner.shards import addresses, tar
+from scanner.shards import addresses, byte_sources, tar
 from scanner.shards import reading as shards
 from scanner.shards import samples as limits
 from scanner.shards.reading import Chunk, Shard, ShardIndex
@@ -311,15 +311,17 @@ def test_large_members_are_passed_not_loaded(
     url = write(tmp_path / "a.tar", tar_bytes(members))
     monkeypatch.setitem(limits._LIMITS, "image", 2000)
     asked: list[int] = []
-    reads = tar.FileSource.read
+    reads = byte_sources.FileSource.read
     monkeypatch.setattr(
-        tar.FileSource, "read", lambda self, count: asked.append(count) or reads(self, count)
+        byte_sources.FileSource,
+        "read",
+        lambda self, count: asked.append(count) or reads(self, count),
     )
 
     _, items = read_all(url, images=True)
 
     assert [getattr(i, "reason", "") for i in items] == ["member_too_large", ""]
-    assert max(n for n in asked if n != tar._SKIP_BYTES) <= 512
+    assert max(n for n in asked if n != byte_sources.SKIP_BYTES) <= 512
 
 
 @pytest.mark.parametrize("size", [b"77777777777\0", b"\x80" + b"\x7f" * 11, b"\xff" * 12])
@@ -336,7 +338,7 @@ def test_a_header_may_claim_any_size(tmp_path: Path, size: bytes) -> None:
 
 
 def test_a_gzip_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar, "INFLATION_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(byte_sources, "INFLATION_FREE_BYTES", 1 << 20)
     url = write(
         tmp_path / "a.tar.gz", gzip.compress(tar_bytes([*PAIRS, ("z.bin", bytes(1 << 24))]))
     )

@@ -19,9 +19,11 @@ from webdataset import TarWriter
 
 from scanner.errors import ClusterError, ConfigError
 from scanner.results.folder import Results
-from scanner.submit import health
-from scanner.submit import jobs as submission
-from scanner.submit.jobs import HeadAddress, JobClient, Submission
+from scanner.submit import health, job_info
+from scanner.submit import jobs as jobs_module
+from scanner.submit.head import HeadAddress
+from scanner.submit.jobs import JobClient
+from scanner.submit.submission import Submission
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "scanner"]
@@ -153,7 +155,7 @@ class Starting(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def starting(monkeypatch):
-    monkeypatch.setattr(submission, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(jobs_module, "SECONDS_BETWEEN_LOOKS", 0.05)
     monkeypatch.setattr(Starting, "asked", 0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -167,7 +169,7 @@ def test_a_head_that_has_just_started_is_waited_for(starting):
 
 
 def test_a_head_that_cannot_start_jobs_says_what_to_look_at(starting, monkeypatch):
-    monkeypatch.setattr(submission, "AGENT_SECONDS", 0)
+    monkeypatch.setattr(jobs_module, "AGENT_SECONDS", 0)
     with pytest.raises(ClusterError, match=r"cannot start a job.*dashboard_agent\.log"):
         starting.submit(Submission(arguments=("doctor",), include_package=False))
 
@@ -206,7 +208,7 @@ def test_the_exit_code_comes_through_and_the_log_comes_once(jobs, shell):
 )
 def test_an_end_without_an_exit_code_gets_one_of_ours(status, facts, code):
     about = {"type": "SUBMISSION", "entrypoint": "x", "submission_id": "a", "status": status}
-    assert submission._sent(JobDetails(**about, **facts)).exit_code == code
+    assert job_info.info_of(JobDetails(**about, **facts)).exit_code == code
 
 
 def test_memscan_goes_along_unless_the_installed_one_is_asked_for(jobs, shell, tmp_path):

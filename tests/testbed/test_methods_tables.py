@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scanner.analysis.evaluate import Evaluation
+from scanner.analysis.evaluation import Evaluation
 from scanner.methods.registry import DETECTORS
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,9 @@ import pytest
 from scanner import masks, models
 from scanner.records import Caption, caption_hash
 from scanner.scan.scanner import Scanner
-from scanner.scan.stages import Draw, detect, localize
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.localization import localize
+from scanner.scan.stages.sampling import detect
 from scanner.spec import ScanSpec
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 

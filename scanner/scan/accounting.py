@@ -1,0 +1,55 @@
+"""What batches took of a device, counted, timed and charged to their chunks."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event
+
+import torch
+
+from scanner.models.base import Denoiser
+from scanner.scan.clock import Clock
+from scanner.scan.evaluation_counter import EvaluationCounter
+from scanner.scan.state import Cost
+
+
+class Accounting:
+    """Counts and times the evaluations of networks on one device.
+
+    Args:
+        device: Where the networks are.
+
+    Attributes:
+        evaluations: ``draws`` sampled so far, and the ``forward``, ``vjp`` and ``jvp``
+            evaluations of networks.
+        parts: Seconds of the device so far, by `scanner.scan.clock.PARTS`.
+        stopped: Once it is set, evaluations raise `scanner.errors.Stopped`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
+        self.parts, self.stopped = Counter[str](), Event()
+        self._clock = Clock(device)
+
+    def counted(self, network: Denoiser) -> EvaluationCounter:
+        """Return a network whose evaluations are counted and timed here."""
+        return EvaluationCounter(network, self.evaluations, self._clock, self.stopped)
+
+    @contextmanager
+    def batch(self, costs: Sequence[Cost]) -> Iterator[None]:
+        """Charge the batch inside to its draws' chunks alike, when the device is through with it.
+
+        A batch that fails is counted, but neither timed nor charged.
+
+        Args:
+            costs: Of each draw's chunk, or one for all draws.
+        """
+        self._clock.drop()
+        before = self.evaluations.copy()
+        yield
+        parts = self._clock.collect()
+        spent = {name: n - before[name] for name, n in self.evaluations.items()}
+        self.parts.update(parts)
+        for cost in costs:
+            cost.parts.update({name: seconds / len(costs) for name, seconds in parts.items()})
+            cost.evaluations.update({name: n // len(costs) for name, n in spent.items()})

@@ -1,0 +1,102 @@
+"""What sampled captions and images are scored and judged with, each by its own settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scanner.errors import ConfigError
+from scanner.models.base import Denoiser, HasLevels
+from scanner.scan.stages.draws import Draw
+from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """Context of one source of scores.
+
+    Attributes:
+        spec: What is asked there.
+        calibration: P-values and pixel thresholds, if any.
+        sigmas: Noise scales of the steps.
+    """
+
+    spec: ScanSpec
+    calibration: Calibration | None
+    sigmas: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContexts:
+    """The contexts of the sources that a spec has; null of one that it does not have.
+
+    Attributes:
+        sampled: Of captions that are sampled.
+        image: Of samples that are scored at their image.
+    """
+
+    sampled: SourceContext | None
+    image: SourceContext | None
+
+    def of(self, draw: Draw) -> SourceContext:
+        """Return a draw's own.
+
+        Raises:
+            ValueError: If the spec does not have the draw's source.
+        """
+        own = self.image if draw.at_image else self.sampled
+        if own is None:
+            raise ValueError("the spec does not have this draw's source")
+        return own
+
+    @property
+    def sampled_calibration(self) -> Calibration | None:
+        """The calibration of sampled captions, if there is one."""
+        return None if self.sampled is None else self.sampled.calibration
+
+
+def contexts_of(
+    denoiser: Denoiser, spec: ScanSpec, calibration: Calibration | None,
+    image_calibration: Calibration | None, baseline: tuple[str, Denoiser] | None,
+) -> SourceContexts:  # fmt: skip
+    """Return the contexts of the sources that a spec has.
+
+    Args:
+        denoiser: The model.
+        spec: What is asked.
+        calibration: Of sampled captions, if there is one; of images, where the spec has no other
+            source.
+        image_calibration: Of images, where the spec has both sources.
+        baseline: Name and network of the less-trained baseline, if there is one.
+
+    Raises:
+        ConfigError: If the model has no such timestep, or there is no signal, or the baseline
+            was not trained there.
+    """
+    sampled = image = None
+    if spec.source != "image":
+        schedule, own = denoiser.schedule(spec.steps), spec.only("generated")
+        if schedule.alphas[0] == 0:
+            own.refuse_blind_start(flow=bool(schedule.flow))
+        _refuse_level(baseline, schedule.alphas[-2 - spec.map_back])
+        sampled = SourceContext(own, calibration, schedule.sigmas[: spec.steps])
+    if spec.source != "generated":
+        try:
+            schedule = denoiser.single(spec.timestep)
+        except ValueError as error:
+            raise ConfigError(f"this model cannot look at images there: {error}") from error
+        if schedule.alphas[0] == 0:
+            raise ConfigError(f"timestep {spec.timestep} of this model holds no signal")
+        _refuse_level(baseline, schedule.alphas[0])
+        null = image_calibration if spec.source == "auto" else calibration
+        image = SourceContext(spec.only("image"), null, schedule.sigmas[:1])
+    return SourceContexts(sampled, image)
+
+
+def _refuse_level(baseline: tuple[str, Denoiser] | None, alpha: float) -> None:
+    """Refuse a baseline that was not trained at a level where it is to be evaluated.
+
+    Raises:
+        ConfigError: If it was not.
+    """
+    if baseline is not None and isinstance(baseline[1], HasLevels):
+        baseline[1].refuse_level(alpha)

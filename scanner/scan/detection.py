@@ -1,0 +1,107 @@
+"""Detection of a chunk's draws: sample them, or look at their images, batch by batch."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from scanner.scan.accounting import Accounting
+from scanner.scan.batches import BatchSize
+from scanner.scan.columns import increment_column
+from scanner.scan.contexts import SourceContexts
+from scanner.scan.failures import draw_does_not_fit
+from scanner.scan.networks import Networks
+from scanner.scan.sources import by_source
+from scanner.scan.stages.detection import Detection
+from scanner.scan.stages.draws import Draw
+from scanner.scan.stages.first_step import FirstEvaluation
+from scanner.scan.stages.image import detect_image
+from scanner.scan.stages.sampling import detect
+from scanner.scan.state import ChunkState, DrawState, Latents
+
+
+class DetectionRunner:
+    """Takes the scores of draws.
+
+    Args:
+        networks: What evaluates.
+        contexts: Settings of sampled captions and of images.
+        accounting: What batches are charged to.
+        size: Draws at a time.
+        relief: Gives memory back that can be spared.
+    """
+
+    def __init__(
+        self, networks: Networks, contexts: SourceContexts, accounting: Accounting,
+        size: BatchSize, relief: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._networks, self._contexts, self._accounting = networks, contexts, accounting
+        self._size, self._relief = size, relief
+
+    def detect(self, chunk: ChunkState, draws: Sequence[Draw]) -> dict[str, list[DrawState]]:
+        """Detect draws of a chunk; note in it which captions do not fit into memory.
+
+        Returns:
+            The detected draws of the captions that fit, by identity.
+        """
+        items = list[DrawState]()
+        for alike in by_source(draws):
+            refused = self._size.each(
+                alike,
+                lambda batch: items.extend(self.detect_batch(self._networks, batch, chunk)),
+                self._relief,
+            )
+            for draw, message in refused:
+                chunk.failures[draw.identity] = draw_does_not_fit(message)
+        by_caption: dict[str, list[DrawState]] = {}
+        for item in items:
+            if item.draw.identity not in chunk.failures:
+                by_caption.setdefault(item.draw.identity, []).append(item)
+        return by_caption
+
+    def detect_batch(
+        self, networks: Networks, draws: list[Draw], chunk: ChunkState
+    ) -> list[DrawState]:
+        """Detect one batch, all of one source, and charge it to the chunk."""
+        with self._accounting.batch([chunk.cost]):
+            seen = self._evaluated(networks, draws, chunk)
+            self._accounting.evaluations["draws"] += len(draws)
+            maps = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
+            maps |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
+            scores = {name: values.tolist() for name, values in seen.scores.items()}
+            clean = [None] * len(draws) if seen.clean is None else list(seen.clean)
+            increments = [None] * len(draws)
+            if (path := seen.paths.get("increment")) is not None:
+                increments = [tuple(own) for own in path.tolist()]
+        spec = self._contexts.of(draws[0]).spec
+        null = self._contexts.sampled_calibration
+        return [
+            DrawState(
+                draw, {name: m[i] for name, m in maps.items()},
+                {name: values[i] for name, values in scores.items()}
+                | increment_column(spec, null, increments[i]),
+                Latents(seen.point[i], seen.final[i], clean[i]), chunk.cost,
+                increments=increments[i],
+                screen=chunk.first[draw].norm if draw in chunk.first else None,
+            )
+            for i, draw in enumerate(draws)
+        ]  # fmt: skip
+
+    def _evaluated(self, networks: Networks, draws: list[Draw], chunk: ChunkState) -> Detection:
+        """Sample draws, or look at their images; all of a batch are of one source."""
+        spec = self._contexts.of(draws[0]).spec
+        if not draws[0].at_image:
+            return detect(networks.denoiser, draws, spec, _first_evaluation(draws, chunk))
+        own = {draw.identity: torch.tensor(chunk.pictures[draw.identity]) for draw in draws}
+        return detect_image(networks.denoiser, draws, own, spec, networks.baseline)
+
+
+def _first_evaluation(draws: list[Draw], chunk: ChunkState) -> FirstEvaluation | None:
+    """Return the first steps of draws as one batch; null unless all of them were evaluated."""
+    first = [chunk.first[draw] for draw in draws if draw in chunk.first]
+    if len(first) < len(draws):
+        return None
+    return FirstEvaluation(
+        torch.stack([one.conditional for one in first]),
+        torch.stack([one.unconditional for one in first]),
+        torch.tensor([one.norm for one in first]),
+    )

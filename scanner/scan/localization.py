@@ -1,0 +1,87 @@
+"""Localization of draws of whatever chunks: maps and pictures, batch by batch."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from scanner.scan.accounting import Accounting
+from scanner.scan.batches import BatchSize
+from scanner.scan.contexts import SourceContexts
+from scanner.scan.failures import maps_do_not_fit, not_finite
+from scanner.scan.networks import Networks
+from scanner.scan.sources import by_source
+from scanner.scan.stages.detection import Detection
+from scanner.scan.stages.localization import localize
+from scanner.scan.state import DrawState
+
+
+class LocalizationRunner:
+    """Takes the maps of draws, and generates their pictures.
+
+    Args:
+        networks: What evaluates.
+        contexts: Settings of sampled captions and of images.
+        accounting: What batches are charged to.
+        size: Draws at a time.
+        relief: Gives memory back that can be spared.
+    """
+
+    def __init__(
+        self, networks: Networks, contexts: SourceContexts, accounting: Accounting,
+        size: BatchSize, relief: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._networks, self._contexts, self._accounting = networks, contexts, accounting
+        self._size, self._relief = size, relief
+
+    def localize(self, items: Sequence[DrawState]) -> None:
+        """Add maps and pictures to detected draws; note on each that failed why."""
+        for alike in by_source(items):
+            for item, message in self._size.each(alike, self._localize_timed, self._relief):
+                item.failure = maps_do_not_fit(item.delta_s, item.draw.seed, message)
+                item.latents = None
+
+    def localize_batch(self, networks: Networks, items: list[DrawState]) -> None:
+        """Localize one batch, all of one source, and charge it to the draws' chunks."""
+        with self._accounting.batch([item.cost for item in items]):
+            draws, seen = [item.draw for item in items], _detection_of(items, networks)
+            spec = self._contexts.of(draws[0]).spec
+            found = localize(networks.denoiser, networks.baseline, draws, seen, spec)
+            maps = {name: m.cpu().numpy() for name, m in found.maps.items()}
+            scores = {name: values.tolist() for name, values in found.scores.items()}
+            # One at a time: an autoencoder takes more memory than the denoiser does.
+            pictures = [
+                None if item.at_image else networks.denoiser.decode(latent).numpy()[0]
+                for item, latent in zip(items, seen.final.split(1), strict=True)
+            ]
+            for i, item in enumerate(items):
+                item.maps |= {name: m[i] for name, m in maps.items()}
+                item.extra |= {name: values[i] for name, values in scores.items()}
+                item.picture, item.localized, item.latents = pictures[i], True, None
+                if not item.is_finite:
+                    item.failure = not_finite()
+
+    def _localize_timed(self, items: list[DrawState]) -> None:
+        start = time.perf_counter()
+        self.localize_batch(self._networks, items)
+        for item in items:
+            item.cost.seconds += (time.perf_counter() - start) / len(items)
+
+
+def _detection_of(items: list[DrawState], networks: Networks) -> Detection:
+    """Return the detection of draws as one batch, on the networks' device."""
+    maps = {
+        name: torch.from_numpy(np.stack([item.maps[name] for item in items])).to(
+            networks.denoiser.device
+        )
+        for name in items[0].maps
+    }
+    latents = [item.latents for item in items if item.latents is not None]
+    clean = [latent.clean for latent in latents if latent.clean is not None]
+    return Detection(
+        torch.stack([latent.point for latent in latents]),
+        torch.stack([latent.final for latent in latents]),
+        maps.pop(("delta_s", "null")), maps=maps,
+        clean=torch.stack(clean) if clean else None,
+    )  # fmt: skip

@@ -1,0 +1,91 @@
+"""Draws, and what their trajectories start from: noise, probes, conditions and levels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scanner.models.base import Denoiser, Worded
+from scanner.numerics import noise
+from scanner.scan.evaluation_counter import preparing
+from scanner.scan.setting import TrajectorySetting
+from scanner.spec import ScanSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One sampling of one caption, or one noising of its image.
+
+    Attributes:
+        text: The caption.
+        identity: `scanner.records.Caption.identity`; with the seed, what noise and probes are
+            keyed by.
+        seed: Sampling seed.
+        at_image: Whether it is the image that is scored.
+    """
+
+    text: str
+    identity: str
+    seed: int
+    at_image: bool = False
+
+
+def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
+    """Return the pure noise that draws start from, ``(B, C, H, W)``."""
+    shape = denoiser.latent_shape
+    with preparing(denoiser):
+        own = [noise.initial_latent(d.identity, d.seed, shape) for d in draws]
+        return torch.stack(own).to(denoiser.device)
+
+
+def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
+    """Return every draw's own probes, ``(K, B, C, H, W)``."""
+    shape, design = denoiser.latent_shape, spec.probe_design
+    with preparing(denoiser):
+        own = [noise.probes(d.identity, d.seed, shape, spec.probes, design) for d in draws]
+        return torch.stack(own, dim=1).to(denoiser.device)
+
+
+def setting_of(
+    denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec,
+    baseline: tuple[str, Denoiser] | None = None,
+) -> TrajectorySetting:  # fmt: skip
+    """Return what the draws' trajectory goes through.
+
+    Without captions the branches that are compared are the model's and the baseline's.
+    """
+    at_image = spec.source == "image"
+    schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
+    other = None if spec.captions or baseline is None else baseline[1]
+    conditions = both_conditions(denoiser, draws, other)
+    return TrajectorySetting(denoiser, conditions, schedule, other)
+
+
+def both_conditions(
+    denoiser: Denoiser, draws: Sequence[Draw], other: Denoiser | None = None
+) -> Tensor:
+    """Return the captions' conditions, then as many unconditional ones, ``(2B, *)``.
+
+    Args:
+        denoiser: The model.
+        draws: The batch.
+        other: Whose unconditional branch it is; null for the model's own.
+    """
+    captions, empty = denoiser.encode([d.text for d in draws]), denoiser.encode([""])
+    if other is not None:
+        empty = baseline_conditions(other, [""], empty)
+    return torch.cat([captions, empty.expand_as(captions)])
+
+
+def baseline_conditions(network: Denoiser, captions: Sequence[str], shared: Tensor) -> Tensor:
+    """Return the conditions of captions for a baseline network.
+
+    Args:
+        network: The baseline.
+        captions: What it is conditioned on.
+        shared: The model's own conditions, which the baseline takes unless it encodes words
+            differently.
+    """
+    is_own = isinstance(network, Worded) and network.text_differs
+    return network.encode(captions) if is_own else shared
