@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from scanner.results.run_file import LARGEST
+
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
@@ -153,4 +155,6 @@ def _value(content: Mapping[str, Any], name: str, kind: type) -> Any:
     value = content.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{name} is missing or of another kind")
+    if isinstance(value, int) and not 0 <= value < LARGEST:
+        raise ValueError(f"{name} is out of its range")
     return value

@@ -4,13 +4,14 @@ Every version so far writes the same names; older ones leave some out, and reade
 value then. `RunFile.content` is the JSON itself, for who shows or rewrites it.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 VERSION = 1
 """Of a run's record; records without one are of memscan 0.1."""
+LARGEST = 2**63
+"""No number of a run's record reaches it."""
 UNKNOWN_STATUS = "of unknown status"
 
 
@@ -171,7 +172,8 @@ def _number(section: str, part: Mapping[str, Any] | None, key: str) -> float | N
     if part is None or key not in part:
         return None
     value = part[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not -LARGEST < value < LARGEST:  # NaN is in no range
         raise ValueError(f"{section}.{key} is no number")
     return value
 

@@ -58,6 +58,8 @@ def test_every_record_of_an_earlier_version_is_read():
         (("files", "scores", "path"), "scores/run=r2/a.parquet"),
         (("files", "scores", "path"), "scores/run=r1/../a.parquet"),
         (("files", "scores", "rows"), "2"),
+        (("files", "scores", "rows"), -1),
+        (("counts", "samples"), 10**400),
         (("files", "scores", "bytes"), True),
         (("files", "scores", "sha256"), 5),
         (("counts",), {}),
