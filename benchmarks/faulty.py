@@ -75,7 +75,7 @@ def _tar(members: Sequence[tuple[str, bytes]]) -> bytes:
     return buffer.getvalue()
 
 
-def serve(argv: list[str]) -> int:  # noqa: C901 - a handler inside
+def serve(argv: list[str]) -> int:
     """Serve a folder on a port, badly: some requests fail, some answers break off."""
     folder, port, seed = Path(argv[0]), int(argv[1]), argv[2]
     luck = random.Random(f"{seed}/{time.time_ns()}")
@@ -190,7 +190,7 @@ def _say(event: object) -> None:
         print(event, file=sys.stderr, flush=True)
 
 
-def afflicted(days: frozenset[str], marks: str) -> Callable[[Any, str], Any]:  # noqa: C901
+def afflicted(days: frozenset[str], marks: str) -> Callable[[Any, str], Any]:
     """Return what builds scanners of a Gaussian with bad days.
 
     Args:

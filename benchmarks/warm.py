@@ -142,7 +142,7 @@ def _become(request: dict, files: list[int]) -> None:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:  # before the program had begun, which answers for itself
         code = 130
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the edge of the process
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):

@@ -41,7 +41,11 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """Turn links into links of the site."""
+    """Turn links into links of the site.
+
+    Raises:
+        PluginError: If a link leads to nothing.
+    """
     page_uri = page.file.src_uri
     sources = {page: source for source, page in PAGES.items()}
     source = sources.get(page_uri, f"docs/{page_uri}")

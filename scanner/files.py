@@ -223,7 +223,7 @@ def check_file(path: str | Path, name: str) -> None:
 
     Raises:
         ConfigError: If it cannot be written.
-    """
+    """  # noqa: DOC501 - made one of these
     refuse_address(path, name)
     target = Path(path)
     with _refused(target, name):
@@ -278,7 +278,11 @@ def explain(error: OSError) -> str:
 
 
 def _probe(folder: Path) -> None:
-    """Write a small file into a folder and remove it; of a missing folder, above it."""
+    """Write a small file into a folder and remove it; of a missing folder, above it.
+
+    Raises:
+        NotADirectoryError: If the path, or one above it, is a file.
+    """
     folder = _existing(folder)
     if not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, not a folder")
@@ -312,7 +316,12 @@ def _stream(target: Path, options: dict[str, Any]) -> Iterator[IO[Any]]:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Provide a temporary name; its file takes the target's place at the end."""
+    """Provide a temporary name; its file takes the target's place at the end.
+
+    Raises:
+        IsADirectoryError: If the target is a folder.
+        PermissionError: If the target may not be written to.
+    """
     target = _real(target)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -390,7 +399,11 @@ def _flush_tree(root: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
+    """Make the names in a folder outlive a power cut.
+
+    Raises:
+        OSError: If the disk fails; that a file system cannot flush folders is no failure.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -358,7 +358,11 @@ def run_id(model: str, spec: ScanSpec, calibration: str) -> str:
 
 
 def _chosen(field: str, names: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the known names that were asked for, once each and in the order of ``known``."""
+    """Return the known names that were asked for, once each and in the order of ``known``.
+
+    Raises:
+        ConfigError: If a name is not known.
+    """
     if unknown := sorted(set(names) - set(known)):
         raise ConfigError(
             f"{field} must be among {', '.join(known)}, got {', '.join(map(repr, unknown))}"

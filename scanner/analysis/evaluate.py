@@ -1,7 +1,7 @@
 """Results against a known truth: detection, localization, and what the deployed thresholds do."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -132,6 +132,15 @@ def _measure_detection(
             )
             found.detection.append({"score": name, "against": against, **row})
     found.notes += _unresolved(found.detection)
+    _measure_flags(found, pairs, opponents)
+
+
+def _measure_flags(
+    found: Evaluation,
+    pairs: list[tuple[Truth, tuple[Any, ...]]],
+    opponents: Mapping[str, set[str]],
+) -> None:
+    """Add how often memorized captions and others were flagged, by set of negatives."""
     positives = sum(t.memorized for t, _ in pairs)
     if positives in (0, len(pairs)):
         kind = "negative" if positives else "memorized"

@@ -159,6 +159,7 @@ def write_parquet(
 
     Raises:
         OutputError: If it cannot be written.
+        duckdb.InterruptException: If the query was interrupted.
     """
     relation = con.sql(_cast(con, sql, _IN_PARQUET))
     reader = (relation if limit is None else relation.limit(limit)).to_arrow_reader(10_000)

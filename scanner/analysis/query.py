@@ -247,6 +247,9 @@ def _interruptible(con: duckdb.DuckDBPyConnection, work: Callable[[], int], stop
     """Return what ``work`` returns, and end it when the user interrupts.
 
     DuckDB answers no signal while it works, so it works in a thread of its own.
+
+    Raises:
+        KeyboardInterrupt: If the user interrupted, when the query has ended.
     """
     future = Future[int]()
 
@@ -255,7 +258,7 @@ def _interruptible(con: duckdb.DuckDBPyConnection, work: Callable[[], int], stop
             return
         try:
             future.set_result(work())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
             future.set_exception(error)
 
     try:
@@ -271,7 +274,11 @@ def _interruptible(con: duckdb.DuckDBPyConnection, work: Callable[[], int], stop
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Turn an error of DuckDB into a `ConfigError` with its first lines."""
+    """Turn an error of DuckDB into a `ConfigError` with its first lines.
+
+    Raises:
+        ConfigError: If DuckDB refuses what runs inside.
+    """
     try:
         yield
     except duckdb.Error as error:

@@ -121,7 +121,11 @@ def _resources(where: str, device: str, actors: int | None) -> Resources:
 def _path_of(
     calibration: Calibration | str | Path | None, where: str, stack: ExitStack
 ) -> str | None:
-    """Return where workers find a calibration; one in memory is saved for the scan's duration."""
+    """Return where workers find a calibration; one in memory is saved for the scan's duration.
+
+    Raises:
+        ConfigError: If it is in memory and other machines are to read it.
+    """
     if calibration is None:
         return None
     if not isinstance(calibration, Calibration):

@@ -127,16 +127,17 @@ def _run() -> int | str | None:
     except BrokenPipeError:
         return ExitCode.OK
     except OSError as error:
-        if not _is_of_standard_output(error):
-            raise
-        _say(f"standard output cannot be written: {files.explain(error)}")
-        files.discard(sys.stdout)
-        return ExitCode.REFUSED
+        return _output_failed(error)
 
 
-def _is_of_standard_output(error: OSError) -> bool:
+def _output_failed(error: OSError) -> ExitCode:
+    """Say that standard output cannot be written; raise what is another error."""
     # Files have errors of their own: see `scanner.files`. What is left is standard output.
-    return error.filename is None and error.errno in UNWRITABLE
+    if error.filename is not None or error.errno not in UNWRITABLE:
+        raise error
+    _say(f"standard output cannot be written: {files.explain(error)}")
+    files.discard(sys.stdout)
+    return ExitCode.REFUSED
 
 
 def _exit_status(left: SystemExit) -> int | str | None:

@@ -130,7 +130,7 @@ class ComputeThread:
         self.waiting += now - max(self._last, first)
         try:
             chunk = self._scanner.detect(request.captions, request.known)
-        except Exception as error:  # handed to the thread that waits for it
+        except Exception as error:  # noqa: BLE001 - handed to the thread that waits for it
             self._last = time.perf_counter()
             request.done.set_exception(error)
             return

@@ -37,6 +37,6 @@ def value_or_failure(work: Callable[[], T]) -> T | Failure:
         return work()
     except EXPECTED_ERRORS as error:
         return Failure(next(k for k in EXPECTED_ERRORS if isinstance(error, k)), str(error))
-    except Exception as error:  # the edge of the process: what is not caught here is lost
+    except Exception as error:  # noqa: BLE001 - the edge of the process: what is not caught here is lost
         text = redacted(f"{type(error).__name__}: {error}")
         return Failure(None, text, redacted(traceback.format_exc()))

@@ -77,7 +77,7 @@ class HeadWatch:
 
         Raises:
             ClusterLostError: With what is known of it.
-        """
+        """  # noqa: DOC501 - lost() returns it
         if self._reason:
             raise lost(self._reason)
 

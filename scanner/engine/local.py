@@ -112,7 +112,7 @@ def _call_in_thread(function: Callable[..., Any], *args: object) -> tuple[Future
     def run() -> None:
         try:
             future.set_result(function(*args))
-        except BaseException as error:  # handed to who asks for the result
+        except BaseException as error:  # noqa: BLE001 - handed to who asks for the result
             future.set_exception(error)
 
     thread = Thread(target=run, daemon=True)

@@ -238,7 +238,11 @@ class Pool:
         actor.flight.append((self._runtime.scan(actor.handle, task), task))
 
     def _answer_events(self, actor: _Actor, ready: Set[Ref]) -> Iterator[PoolEvent]:
-        """Yield the answers of an actor; its death last, so that what it answered counts."""
+        """Yield the answers of an actor; its death last, so that what it answered counts.
+
+        Raises:
+            ClusterError: If no worker's device is large enough.
+        """
         died, usable, too_small = "", True, ""
         for ref, task in [pair for pair in actor.flight if pair[0] in ready]:
             try:

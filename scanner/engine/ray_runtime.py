@@ -109,7 +109,7 @@ class RayRuntime:
         Raises:
             WorkerLost: If its process is gone.
             ClusterLostError: If the node of this process is dead.
-        """
+        """  # noqa: DOC501 - lost() returns it
         try:
             return ray.get(ref)
         except LocalRayletDiedError as error:  # says nothing of the call

@@ -120,7 +120,11 @@ def folder_of(model: str) -> Path:
 
 @cache
 def _snapshot(model: str) -> Path:
-    """Return a hub id's files; the hub is asked once a process, so a scan has one revision."""
+    """Return a hub id's files; the hub is asked once a process, so a scan has one revision.
+
+    Raises:
+        ConfigError: If the hub cannot be reached or does not give it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -69,7 +69,11 @@ class Diffusion:
         self.prediction = self.levels.prediction
 
     def _shape(self, side: int | None) -> None:
-        """Set the shape of latents and pictures."""
+        """Set the shape of latents and pictures.
+
+        Raises:
+            ConfigError: If network and autoencoder differ in channels, or have no such size.
+        """
         config, factor = self.network.config, self.autoencoder.factor
         channels, self.token_side = self.family.tokens(config)
         if channels != self.autoencoder.channels:

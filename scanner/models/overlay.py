@@ -124,7 +124,7 @@ def header(file: str) -> dict[str, list[int]]:
 
     Raises:
         ConfigError: If it is not there, or no safetensors.
-    """
+    """  # noqa: DOC501 - made one of these
     path = Path(file)
     if path.suffix != ".safetensors":
         raise ConfigError(

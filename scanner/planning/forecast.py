@@ -143,7 +143,11 @@ def _count(
     done: Forecast, job: Job, commit_index: CommitIndex, progress: Callable[[int, int], None],
     *, local: bool,
 ) -> None:  # fmt: skip
-    """Fill in everything about shards and captions."""
+    """Fill in everything about shards and captions.
+
+    Raises:
+        ConfigError: If a shard is not usable for what the job asks.
+    """
     urls = list(dict.fromkeys(job.shards))
     done.shards, done.first, done.last = len(urls), urls[0], urls[-1]
     plan, distinct, rejected = Plan(commit_index, job.limit), DistinctCounter(), Counter[str]()
@@ -208,7 +212,11 @@ def _hash_here(
 def _hash_shards(
     urls: Sequence[str], job: Job, finished: Mapping[str, Set[str]]
 ) -> Iterator[tuple[str, ShardHashes]]:
-    """Yield every shard's hashes in order, counted by several processes."""
+    """Yield every shard's hashes in order, counted by several processes.
+
+    Raises:
+        ClusterError: If a process that counts dies.
+    """
     width = min(len(urls), os.cpu_count() or 1)
     left, running = deque(urls), deque[tuple[str, Future[ShardHashes]]]()
     with _processes(width) as pool:

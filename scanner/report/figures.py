@@ -77,7 +77,11 @@ def draw(
 def _scores(
     con: duckdb.DuckDBPyConnection, truth: dict[str, Truth]
 ) -> dict[str, list[tuple[Truth, float]]]:
-    """Return each score's captions, turned so that high is suspicious."""
+    """Return each score's captions, turned so that high is suspicious.
+
+    Raises:
+        ConfigError: If the truth knows no caption of the run.
+    """
     names, table = captions(con)
     known = [row for row in table if row[0] in truth]
     if not known:

@@ -225,7 +225,11 @@ def _content(results: Results, file: DataFile) -> bytes:
 def _make_pack(
     results: Results, run: str, left: Iterator[tuple[_Group, Contents]], target: int
 ) -> tuple[Pack, list[_Group]] | None:
-    """Make one pack of what is left; null if that is nothing, or a single unit."""
+    """Make one pack of what is left; null if that is nothing, or a single unit.
+
+    Raises:
+        ConfigError: If another process packed the same chunks.
+    """
     writers, units = dict[str, _Writer](), list[_Group]()
     for unit, contents in left:
         units.append(unit)
@@ -368,7 +372,11 @@ class _Rows:
 
 
 def _tables(unit: _Group, contents: Contents) -> Iterator[dict[str, pa.Table]]:
-    """Yield the rows of each chunk of a unit, by table."""
+    """Yield the rows of each chunk of a unit, by table.
+
+    Raises:
+        ResultsError: If a file has fewer rows than its records say.
+    """
     rows = {table: _Rows(content) for table, content in contents.items()}
     for record in unit.records:
         files = record.files.items()

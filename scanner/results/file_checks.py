@@ -40,8 +40,15 @@ def check_files(
             if table == "scores" and (twice := _duplicates(pairs, part["seed"].to_pylist(), seen)):
                 text = f"{len(twice)} rows stand twice: {twice[0]}"
                 yield Problem("duplicate", chunk, text, pack)
+    yield from _check_counts(records, rows, pack)
+
+
+def _check_counts(
+    records: list[CommitFile], rows: Mapping[str, Mapping[str, int]], pack: int | None
+) -> Iterator[Problem]:
+    """Compare the samples of each chunk with those that have rows, by chunk and table."""
     for record in records:
-        samples, have = record.counts.samples, rows[record.chunk]
+        samples, have = record.counts.samples, rows.get(record.chunk, {})
         if "scores" not in record.files:
             text = "its record lists no scores, which every chunk has"
             yield Problem("rows", record.chunk, text, pack)

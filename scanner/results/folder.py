@@ -280,6 +280,7 @@ class Results:
 
         Raises:
             ResultsError: If a record is damaged.
+            ValueError: If there is no such table.
         """
         if table not in TABLES:
             raise ValueError(f"table must be one of {', '.join(TABLES)}, got {table!r}")

@@ -322,7 +322,11 @@ class ObjectStore:
                     yield name, content
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading from anywhere."""
+        """Open a file for reading from anywhere.
+
+        Raises:
+            ResultsError: If there is no such file, or it cannot be opened.
+        """
         try:
             return self._ask(lambda: cast(BinaryIO, self.files.open(self._full(name), "rb")))
         except FileNotFoundError as error:

@@ -63,7 +63,7 @@ class LocalizationBatcher:
         """Localize a batch; if that fails, its chunks apart, so that none answers for another."""
         try:
             self._scanner.localize(items)
-        except Exception:  # any error recurs below, in its own chunk
+        except Exception:  # noqa: BLE001 - any error recurs below, in its own chunk
             wanted = {id(item) for item in items}
             for held in self._held:
                 if any(id(item) in wanted for item in _waiting(held)):
@@ -72,7 +72,7 @@ class LocalizationBatcher:
     def _localize_apart(self, held: _Waiting) -> None:
         try:
             self._scanner.localize(_waiting(held))
-        except Exception as error:  # the chunk's own, handed to whoever waits for it
+        except Exception as error:  # noqa: BLE001 - the chunk's own, handed to whoever waits for it
             held.error = error
 
     def _finish_localized(self) -> Finished:
@@ -84,7 +84,7 @@ class LocalizationBatcher:
             if held.error is None:
                 try:
                     self._scanner.finish(held.chunk)
-                except Exception as error:  # the chunk's own, handed to whoever waits for it
+                except Exception as error:  # noqa: BLE001 - the chunk's own, handed to whoever waits for it
                     held.error = error
             done.append((held.chunk, held.error))
         return done

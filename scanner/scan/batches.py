@@ -157,7 +157,12 @@ def release() -> None:
 
 
 def _try_batch(work: Callable[[list[T]], None], batch: list[T]) -> str | None:
-    """Work on a batch; return what was said if memory ran out, its frames already let go."""
+    """Work on a batch; return what was said if memory ran out, its frames already let go.
+
+    Raises:
+        MemoryError: If the batch does not fit.
+        RuntimeError: If something else failed.
+    """
     try:
         work(batch)
     except (RuntimeError, MemoryError) as error:

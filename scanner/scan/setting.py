@@ -117,7 +117,11 @@ class _Guarded:
             self._observer.update(step)
 
     def scores(self) -> Tensor:
-        """Return its scores, ``(B,)``."""
+        """Return its scores, ``(B,)``.
+
+        Raises:
+            ConfigError: If its code fails, or returns something else.
+        """  # noqa: DOC501 - made one of these
         with self._errors_named():
             found = self._observer.scores()
             if not isinstance(found, Tensor) or found.shape != (self._samples,):

@@ -101,7 +101,11 @@ class FileSource:
         return _read_over(self, count)
 
     def _piece(self, count: int) -> bytes:
-        """Read on; what passes is waited for, and goes on at the same byte."""
+        """Read on; what passes is waited for, and goes on at the same byte.
+
+        Raises:
+            ShardError: If the shard cannot be read on.
+        """
         try:
             return with_retries(lambda: self._attempt(count))
         except ShardError:
@@ -138,7 +142,11 @@ class FileSource:
         return self._slow_times >= SLOW_ANSWERS
 
     def _reopen(self) -> None:
-        """Open the file anew and go to where reading broke off."""
+        """Open the file anew and go to where reading broke off.
+
+        Raises:
+            ShardError: If the file changed meanwhile, or cannot be opened.
+        """
         if self._opens is not None:
             with suppress(Exception):
                 self._file.close()

@@ -53,7 +53,11 @@ def make(order: Conversion, folder: Path, progress: Callable[[int, int], None]) 
 
 
 def _refuse_names(order: Conversion, sources: Sequence[Path]) -> None:
-    """Refuse file names as captions where there is no file to a caption."""
+    """Refuse file names as captions where there is no file to a caption.
+
+    Raises:
+        ConfigError: If there is a table among the inputs.
+    """
     tables = [file for file in sources if not file.is_dir()]
     if order.names_are_captions and tables:
         raise ConfigError(
@@ -64,7 +68,11 @@ def _refuse_names(order: Conversion, sources: Sequence[Path]) -> None:
 
 
 def _earlier_result(order: Conversion, sources: Sequence[Path], folder: Path) -> ConversionResult:
-    """Return what an earlier call left, or a beginning."""
+    """Return what an earlier call left, or a beginning.
+
+    Raises:
+        ConfigError: If the folder holds something else, or shards of other settings.
+    """
     identity = asdict(order) | {
         "inputs": [[str(f.absolute()), f.stat().st_size if f.is_file() else 0] for f in sources]
     }

@@ -44,7 +44,11 @@ class InputRow:
 
 
 def tables_of(given: Path) -> list[Path]:
-    """Return the tables that an input names; a folder without any is taken as one of images."""
+    """Return the tables that an input names; a folder without any is taken as one of images.
+
+    Raises:
+        ConfigError: If it does not exist, or is no table.
+    """
     if given.is_dir():
         tables = [p for p in given.iterdir() if _ending(p) and not p.name.startswith("metadata.")]
         return sorted(tables) or [given]
@@ -62,7 +66,11 @@ def _ending(path: Path) -> str:
 
 
 def total_rows(sources: Iterable[Path]) -> int:
-    """Return how many rows there are, 0 if that takes reading them."""
+    """Return how many rows there are, 0 if that takes reading them.
+
+    Raises:
+        ConfigError: If a Parquet file is none.
+    """
     import pyarrow.parquet as pq
 
     if any(_ending(file) != ".parquet" for file in sources):
@@ -91,7 +99,11 @@ def rows_of(file: Path, order: Conversion) -> Iterator[InputRow]:
 
 
 def _column_name(file: Path, there: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str:
-    """Return a column's name, ``""`` if none was asked for and none of the usual ones is there."""
+    """Return a column's name, ``""`` if none was asked for and none of the usual ones is there.
+
+    Raises:
+        ConfigError: If the column that was asked for is missing.
+    """
     if wanted is not None and wanted not in there:
         raise ConfigError(f"{file} has no column {wanted!r}, only {', '.join(there)}")
     return wanted or next((name for name in usual if name in there), "")
@@ -158,7 +170,11 @@ def _json_rows(file: Path, order: Conversion) -> Iterator[InputRow]:
 
 
 def _image_rows(folder: Path, order: Conversion) -> Iterator[InputRow]:
-    """Yield images with the caption of the folder's metadata, a ``.txt`` beside, or their name."""
+    """Yield images with the caption of the folder's metadata, a ``.txt`` beside, or their name.
+
+    Raises:
+        ConfigError: If the folder has no image.
+    """
     known = _captions_of_metadata(folder, order)
     found = False
     for root, folders, names in os.walk(folder):
@@ -183,7 +199,11 @@ def _first_value(row: dict[str, Any], names: Sequence[str]) -> Any:
 
 
 def _captions_of_metadata(folder: Path, order: Conversion) -> dict[str, Any]:
-    """Return captions by file name, as the imagefolder convention has them."""
+    """Return captions by file name, as the imagefolder convention has them.
+
+    Raises:
+        ConfigError: If the folder's metadata cannot be read.
+    """
     captions = (order.caption_column,) if order.caption_column else CAPTIONS
     file = next((f for n in ("jsonl", "csv") if (f := folder / f"metadata.{n}").exists()), None)
     if file is None:

@@ -130,6 +130,7 @@ def index(shard: Shard, chunk_size: int) -> ShardIndex:
 
     Raises:
         ShardError: If the shard cannot be read or is no longer as it was found.
+        ValueError: If the chunk size is less than 1.
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")

@@ -6,7 +6,7 @@ with a description. Memory is bounded whatever the archive says about itself.
 """
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from scanner.shards.byte_sources import SKIP_BYTES, ByteSource
@@ -73,6 +73,20 @@ class _Extended:
     name: str | None = None
     size: int | None = None
     is_sparse: bool = False
+
+    def take(self, records: Mapping[bytes, bytes]) -> None:
+        """Take over the records of a pax header.
+
+        Raises:
+            ValueError: If a size is none.
+        """
+        if b"path" in records:
+            self.name = _text(records[b"path"])
+        if b"size" in records:
+            self.size = int(records[b"size"])
+        self.is_sparse = any(key.startswith(b"GNU.sparse.") for key in records)
+        if b"GNU.sparse.name" in records:  # the member's own name; ``path`` is made up
+            self.name = _text(records[b"GNU.sparse.name"])
 
 
 class Tar:
@@ -193,17 +207,10 @@ class Tar:
             extended.name = _text(content.partition(b"\0")[0])
             return True
         try:
-            records = _records(content)
-            if b"path" in records:
-                extended.name = _text(records[b"path"])
-            if b"size" in records:
-                extended.size = int(records[b"size"])
+            extended.take(_records(content))
         except ValueError:
             self._fail(f"bad header at byte {start}")
             return False
-        extended.is_sparse = any(key.startswith(b"GNU.sparse.") for key in records)
-        if b"GNU.sparse.name" in records:  # the member's own name; ``path`` is made up
-            extended.name = _text(records[b"GNU.sparse.name"])
         return True
 
 
@@ -233,7 +240,11 @@ def _text(content: bytes) -> str:
 
 
 def _records(content: bytes) -> dict[bytes, bytes]:
-    """Return the ``length key=value`` records of a pax header."""
+    """Return the ``length key=value`` records of a pax header.
+
+    Raises:
+        ValueError: If a record is not of this form.
+    """
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(content) and content[at]:

@@ -21,7 +21,7 @@ class SteadyResponse(ClientResponse):
 
         Raises:
             SlowError: If they are not complete in time.
-        """
+        """  # noqa: DOC501 - made one of these
         limit = asyncio.timeout(seconds := silence())
         try:
             async with limit:

@@ -64,7 +64,11 @@ class JobClient:
             return requests.get(address, verify=verify, timeout=30).status_code == 200
 
     def submit(self, what: Submission) -> str:
-        """Package, send, and return the job's id; wait for a head that has just started."""
+        """Package, send, and return the job's id; wait for a head that has just started.
+
+        Raises:
+            _NoAgentError: If no agent answers in time.
+        """
         until = time.monotonic() + AGENT_SECONDS
         while True:
             try:
@@ -160,7 +164,13 @@ class JobClient:
 
     @contextmanager
     def _answering(self, job: str | None = None) -> Iterator[None]:
-        """Say in our own words what is wrong with a request."""
+        """Say in our own words what is wrong with a request.
+
+        Raises:
+            ClusterError: If the cluster does not answer, or fails.
+            ConfigError: If it refuses the request.
+            _NoAgentError: If its agent is not there yet.
+        """
         where = self._head.address
         try:
             yield

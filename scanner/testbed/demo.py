@@ -139,7 +139,11 @@ def _scan(job: Job, resources: Resources, title: str, watched: ViewFactory) -> S
 
 
 def _reproduce(pipeline: str, spec: ScanSpec, metered: MeterFactory) -> list[Reproduction]:
-    """Sample the planted captions under a seed that nothing else used."""
+    """Sample the planted captions under a seed that nothing else used.
+
+    Raises:
+        TypeError: If the pipeline is not of Stable Diffusion's class.
+    """
     model = models.load(pipeline)
     if not isinstance(model, StableDiffusion):
         raise TypeError(f"{pipeline} is not a Stable Diffusion pipeline")

@@ -88,7 +88,11 @@ def load(source: Path) -> Collection:
 
 
 def _files(source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield the pictures and tables of a folder or an archive."""
+    """Yield the pictures and tables of a folder or an archive.
+
+    Raises:
+        ConfigError: If the source is neither a folder nor an archive that can be read.
+    """
     try:
         if source.is_dir():
             for path in sorted(p for p in source.rglob("*") if p.is_file()):
@@ -121,7 +125,11 @@ def _wanted(name: str) -> bool:
 
 
 def _table(files: dict[PurePosixPath, bytes], source: Path) -> dict[str, tuple[str, str]]:
-    """Return name and family by file name; empty where there is no table."""
+    """Return name and family by file name; empty where there is no table.
+
+    Raises:
+        ConfigError: If the table cannot be read.
+    """
     for path in sorted(files, key=lambda p: len(p.parts)):
         try:
             if path.name == "pictures.csv":

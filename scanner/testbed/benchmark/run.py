@@ -51,7 +51,11 @@ def run(
 
 
 def _claim(recipe: Recipe, folder: Path) -> None:
-    """Note whose folder it is: models of two corpora cannot share pictures and text encoder."""
+    """Note whose folder it is: models of two corpora cannot share pictures and text encoder.
+
+    Raises:
+        ConfigError: If the folder is another corpus's.
+    """
     path, own = folder / "corpus.json", recipe.corpus.as_dict()
     if not path.exists():
         files.write(path, json.dumps(own))
