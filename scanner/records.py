@@ -171,7 +171,7 @@ class ScoreRow:
         "Length of each of the sampler's steps, where increment is asked for", "latent",
         default=None,
     )  # fmt: skip
-    extra: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +225,9 @@ class MaskRow:
 class ChunkResult:
     """All that came of one chunk; what one commit makes visible."""
 
-    scores: list[ScoreRow] = field(default_factory=list)
-    masks: list[MaskRow] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    scores: list[ScoreRow] = field(default_factory=list[ScoreRow])
+    masks: list[MaskRow] = field(default_factory=list[MaskRow])
+    rejects: list[Reject] = field(default_factory=list[Reject])
 
 
 def parts_of(counts: Mapping[str, Any]) -> dict[str, float]:

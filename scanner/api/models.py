@@ -94,10 +94,10 @@ def texts_of(captions: Sequence[str] | str) -> list[str]:
     Raises:
         ConfigError: If there is none, or one of them is no text or blank.
     """
-    found = [captions] if isinstance(captions, str) else list(captions)
+    found: list[object] = [captions] if isinstance(captions, str) else list(captions)
     if not found:
         raise ConfigError("captions must be at least one")
     for number, text in enumerate(found):
         if not isinstance(text, str) or not text.strip():
             raise ConfigError(f"captions must be texts and not blank, got {text!r} at {number}")
-    return found
+    return [str(text) for text in found]

@@ -68,12 +68,11 @@ class OpenResults:
         Raises:
             ResultsError: If a record cannot be read.
         """
-        records = {run: self.results.read_run(run) for run in self.results.runs()}
+        records = {run: self.results.run_file(run) for run in self.results.runs()}
         return [
             RunInfo(
-                run, str(record.get("started", "")), str(record.get("status", "")),
-                str((record.get("config") or {}).get("model", "")),
-                dict(record.get("counts") or {}),
+                run, record.started, str(record.content.get("status", "")),
+                str(record.config.get("model", "")), dict(record.counts),
             )
             for run, record in records.items()
         ]  # fmt: skip

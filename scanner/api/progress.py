@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,7 +61,7 @@ class _Line(Meter):
 
 
 @contextmanager
-def shown(title: str, wanted: bool | None) -> Iterator[Meter]:
+def shown(title: str, wanted: bool | None) -> Generator[Meter]:
     """Show how far a piece of work is, on the standard error.
 
     Args:

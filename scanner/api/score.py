@@ -66,7 +66,7 @@ class Score:
     scores: dict[str, NDArray[np.float64]]
     p_value: float | None = None
     flagged: bool | None = None
-    maps: dict[str, Map] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict[str, Map])
     images: NDArray[np.uint8] | None = None
     pinned: tuple[str, ...] = ()
     rejected: str | None = None

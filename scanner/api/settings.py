@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from inspect import Parameter, signature
-from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypedDict, TypeVar, cast, get_type_hints
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
@@ -105,7 +105,7 @@ def _tuple_of(name: str, value: object) -> tuple[Any, ...]:
         raise ConfigError(f"{name} must be a list, got {value!r}: write [{value!r}]")
     if not isinstance(value, Sequence):
         raise ConfigError(f"{name} must be a list, got {value!r}")
-    return tuple(value)
+    return tuple(cast("Sequence[Any]", value))
 
 
 def with_settings(function: Callable[P, R]) -> Callable[P, R]:

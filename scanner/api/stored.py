@@ -12,7 +12,7 @@ from scanner import masks
 from scanner.analysis.evidence import named
 from scanner.api.score import Map, Score, map_name, map_of
 from scanner.errors import ConfigError
-from scanner.results.tables import SCORES
+from scanner.results.tables import SCORE_COLUMNS
 
 _MINE = "WHERE identity_of(caption_sha256, image_sha256) = $1 "
 
@@ -33,7 +33,7 @@ def stored_score(con: duckdb.DuckDBPyConnection, wanted: str) -> Score:
         + "QUALIFY row_number() OVER (PARTITION BY seed ORDER BY shard, key) = 1 ORDER BY seed",
         params=[identity],
     ).to_arrow_table().to_pylist()  # fmt: skip
-    extra = [name for name in rows[0] if name not in SCORES.names]
+    extra = [name for name in rows[0] if name not in SCORE_COLUMNS]
     columns = {name: [row[name] for row in rows] for name in ("delta_s", *extra)}
     stored = _map_rows(con, identity)
     pictures = _pictures(stored)

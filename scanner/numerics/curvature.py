@@ -56,8 +56,9 @@ def jacobian_vector_product(
         ``(B, *)``; zero where the function does not depend on its argument.
     """
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-        value = function(forward_ad.make_dual(point, vector.to(point.dtype)))
-        primal, tangent = forward_ad.unpack_dual(value)
+        # torch declares no types here
+        value = function(forward_ad.make_dual(point, vector.to(point.dtype)))  # pyright: ignore[reportUnknownMemberType]
+        primal, tangent = forward_ad.unpack_dual(value)  # pyright: ignore[reportUnknownMemberType]
     return torch.zeros_like(primal) if tangent is None else tangent
 
 

@@ -102,7 +102,7 @@ class CommitFile:
     files: Mapping[str, DataFile]
     counts: Counts
     place: ShardRange | None = None
-    content: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    content: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
@@ -130,9 +130,12 @@ def data_files(content: Mapping[str, Any], run: str) -> dict[str, DataFile]:
         ValueError: If one is not of this run, or lies elsewhere, or is not described.
     """
     found = dict[str, DataFile]()
-    for table, file in _value(content, "files", dict).items():
-        if not isinstance(file, dict):
-            raise ValueError(f"files.{table} is of another kind")
+    listed: dict[str, Any] = _value(content, "files", dict)
+    for table in listed:
+        try:
+            file: dict[str, Any] = _value(listed, table, dict)
+        except ValueError as error:
+            raise ValueError(f"files.{error}") from error
         path = _value(file, "path", str)
         if not re.fullmatch(rf"{table}/run={re.escape(run)}/[^/\\]+\.parquet", path):
             raise ValueError(f"files.{table} is no file of its run's table")

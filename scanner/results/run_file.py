@@ -6,7 +6,7 @@ value then. `RunFile.content` is the JSON itself, for who shows or rewrites it.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, cast
 
 VERSION = 1
 """Of a run's record; records without one are of memscan 0.1."""
@@ -31,7 +31,7 @@ class Identity:
     spec: str = ""
     scores: str = ""
     calibration: str = ""
-    packages: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a run's record keeps it."""
@@ -87,6 +87,7 @@ class RunFile:
         identity: Fingerprints of what decides its rows.
         spec: Its settings, as the version that wrote it named them.
         config: The rest of its job: ``model``, ``shards``, ``calibration``, ``chunk_size``, ...
+        counts: Of the last scan's samples and chunks.
         versions: Of memscan and its libraries.
         incomplete: Shards that are unreadable, cut short or changed, with the reason.
         quarantined: Chunks given up.
@@ -100,15 +101,16 @@ class RunFile:
     started: str = ""
     updated: str = ""
     identity: Identity = field(default_factory=Identity)
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    counts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
     incomplete: tuple[str, ...] = ()
     quarantined: tuple[GivenUp, ...] = ()
     chunk_size: int | None = None
     total_seconds: float = 0.0
     verdict: FdrCutoff | None = None
-    content: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    content: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
@@ -128,6 +130,7 @@ class RunFile:
             identity=_identity(parts["identity"] or {}, content),
             spec=parts["spec"] or {},
             config=parts["config"] or {},
+            counts=parts["counts"] or {},
             versions=parts["versions"] or {},
             incomplete=tuple(map(str, parts["incomplete"] or ())),
             quarantined=tuple(map(_given_up, parts["quarantined"] or ())),
@@ -185,10 +188,12 @@ def _identity(part: Mapping[str, Any], content: Mapping[str, Any]) -> Identity:
         for each in fields(Identity)
         if each.name != "packages" and isinstance(part.get(each.name), str)
     }
-    packages = part.get("packages")
+    packages: Any = part.get("packages")
     if "model" not in part and isinstance(content.get("model"), str):
         texts["model"] = content["model"]  # where the first records had it
-    return Identity(**texts, packages=packages if isinstance(packages, dict) else {})
+    return Identity(
+        **texts, packages=cast("dict[str, str]", packages) if isinstance(packages, dict) else {}
+    )
 
 
 def _fdr_cutoff(part: Mapping[str, Any] | None) -> FdrCutoff | None:
@@ -205,4 +210,5 @@ def _fdr_cutoff(part: Mapping[str, Any] | None) -> FdrCutoff | None:
 def _given_up(entry: object) -> GivenUp:
     if not isinstance(entry, dict) or not {"chunk", "reason"} <= entry.keys():
         raise ValueError("quarantined is of another kind")
-    return GivenUp(chunk=str(entry["chunk"]), reason=str(entry["reason"]))
+    known = cast("dict[str, object]", entry)
+    return GivenUp(chunk=str(known["chunk"]), reason=str(known["reason"]))

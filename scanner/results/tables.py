@@ -35,6 +35,8 @@ def _arrow(table: Table, extra: Sequence[str] = ()) -> pa.Schema:
 
 
 SCORES = _arrow(schema.SCORES)
+SCORE_COLUMNS: tuple[str, ...] = tuple(SCORES.names)
+"""Columns of ``scores`` that are always there."""
 MASKS = _arrow(schema.MASKS)
 REJECTS = _arrow(schema.REJECTS)
 RETRIEVED = _arrow(schema.RETRIEVED)

@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,8 +135,8 @@ class Calibration:
     pixel_fpr: float
     captions: int
     created: str
-    seed_scores: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    seed_scores: dict[int, tuple[float, ...]] = field(default_factory=dict[int, tuple[float, ...]])
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
     mask_share: float = 0.0
     increments: tuple[tuple[float, float], ...] = ()
     screen: Screen | None = None
@@ -173,13 +173,13 @@ class Calibration:
 
     def fingerprint(self) -> str:
         """Twelve hex digits of everything that decides a number; the date does not."""
-        return self._digest(None, None)
+        return self.digest(None, None)
 
     def named(self, fingerprint: str) -> bool:
         """Whether a run with this fingerprint was scanned with this calibration."""
         return bool(fingerprint) and fingerprint in (self.fingerprint(), self.tail_fingerprint)
 
-    def _digest(self, tail: object, snap_back_tail: object) -> str:
+    def digest(self, tail: object, snap_back_tail: object) -> str:
         """Return the fingerprint that the file has or had with these tails."""
         decided = {k: v for k, v in asdict(self).items() if k not in _NOT_DECIDING}
         decided["tail"] = tail
@@ -377,10 +377,11 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         families=None if content.get("families") is None else int(content["families"]),
         tail_fingerprint=str(content.get("tail_fingerprint", "")),
     )
-    tails = content.get("tail"), (content.get("snap_back") or {}).get("tail")
+    snap_back: dict[str, Any] = content.get("snap_back") or {}
+    tails: tuple[object, object] = content.get("tail"), snap_back.get("tail")
     if tails == (None, None):
         return found
-    return replace(found, tail_fingerprint=found._digest(*tails))
+    return replace(found, tail_fingerprint=found.digest(*tails))
 
 
 def _snap_back(content: dict[str, Any]) -> SnapBack:
@@ -428,5 +429,6 @@ def _conformal(nulls: tuple[float, ...], score: float) -> float:
 
 def _shown(value: object) -> str:
     if isinstance(value, list):
-        return f"{value[0]}..{value[-1]}" if len(value) > 3 else " ".join(map(str, value))
+        values = cast("list[object]", value)
+        return f"{values[0]}..{values[-1]}" if len(values) > 3 else " ".join(map(str, values))
     return "none" if value == "" else str(value)
