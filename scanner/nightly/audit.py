@@ -109,46 +109,77 @@ def audit(
         last = state.read(names[-1]) if names else None
         before: Mapping[str, Any] = last["corpus"] if last else {}
         listing = corpus.listed(request.job.shards)
-        run = who.run
-        scanned, incomplete = _scanned(
-            state, request, resources, progress, scan, listing, before, run
+        done = _scan_what_is_new(
+            state, request, resources, progress, scan, listing, before, who.run
         )
-        commit_index = CommitIndex(state.results.commits(run))
-        counts, left = corpus.in_effect(listing, before, commit_index)
-        incomplete += corpus.problems_of(commit_index, {i for ids in counts.values() for i in ids})
-        named = " ".join(incomplete)
-        missing = [url for url in left if url not in named]
-        budget = _budget(resources)
-        if not budget:
-            incomplete += [f"{url}: not scanned whole" for url in missing]
-        view = RunView(
-            results=state.results, run=run,
-            shards=frozenset(i for ids in counts.values() for i in ids),
-        )  # fmt: skip
+        view = RunView(results=state.results, run=who.run, shards=done.shards)
         changed = corpus.compared(listing, before)
         found = diff(
-            _view_of(state, last), view, _with_reasons(state, last, listing, changed, left)
+            _view_of(state, last), view, _with_reasons(state, last, listing, changed, done.left)
         )
-        incomplete += _unscored(found.figures)
+        incomplete = [*done.incomplete, *_unscored(found.figures)]
         then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
         alerts = _judged(found, request.policy, state.mutes(), then, today)
         if request.copies:
             alerts = _with_copies(alerts, state, view, listing, told)
         news, coverages = state.history(NIGHTS)
         night = NightReport(
-            name=state.next_name(started), previous=names[-1] if names else None, run=run,
+            name=state.next_name(started), previous=names[-1] if names else None, run=who.run,
             identity=who.names(), alerts=alerts,
             shards=changed, incomplete=list(dict.fromkeys(incomplete)),
-            figures=found.figures, scanned=scanned, causes=found.causes, cutoff=found.cutoff,
-            history=news, coverages=coverages, partial=budget if missing else "",
-            coverage=_coverage(state, listing, found.figures) if budget else {},
+            figures=found.figures, scanned=done.samples, causes=found.causes, cutoff=found.cutoff,
+            history=news, coverages=coverages, partial=done.budget if done.missing else "",
+            coverage=_coverage(state, listing, found.figures) if done.budget else {},
             command=request.command,
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
         )  # fmt: skip
         lease.check()
-        kept = {"corpus": corpus.remembered(listing, counts, left)}
+        kept = {"corpus": corpus.remembered(listing, done.counts, done.left)}
         folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
     return AuditResult(night, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _NightScan:
+    """A night's scan.
+
+    Attributes:
+        samples: Samples scanned now.
+        incomplete: What is missing of the corpus, with the reason.
+        counts: Identities of the shards whose rows count, by address.
+        left: Shards not scanned whole.
+        missing: Of these, the ones that no reason names.
+        budget: What the scan was limited to, in words; ``""`` without a limit.
+    """
+
+    samples: int
+    incomplete: list[str]
+    counts: dict[str, list[str]]
+    left: list[str]
+    missing: list[str]
+    budget: str
+
+    @property
+    def shards(self) -> frozenset[str]:
+        """Identities of the shards whose rows count."""
+        return frozenset(identity for ids in self.counts.values() for identity in ids)
+
+
+def _scan_what_is_new(
+    state: AuditState, request: AuditRequest, resources: Resources,
+    progress: Callable[[Event], None], scan: Scan, listing: CorpusListing,
+    before: Mapping[str, Any], run: str,
+) -> _NightScan:  # fmt: skip
+    """Scan if there is anything to scan, and see what of the corpus is committed then."""
+    samples, incomplete = _scanned(state, request, resources, progress, scan, listing, before, run)
+    commit_index = CommitIndex(state.results.commits(run))
+    counts, left = corpus.in_effect(listing, before, commit_index)
+    incomplete += corpus.problems_of(commit_index, {i for ids in counts.values() for i in ids})
+    named = " ".join(incomplete)
+    missing = [url for url in left if url not in named]
+    if not (budget := _budget(resources)):
+        incomplete += [f"{url}: not scanned whole" for url in missing]
+    return _NightScan(samples, incomplete, counts, left, missing, budget)
 
 
 def _scanned(
