@@ -1,4 +1,4 @@
-"""How a column of a table is declared: name, type, unit and meaning, once.
+"""Declaration of a table's columns: name, type, unit and meaning, once.
 
 A record class declares its columns with `column`; `columns_of` reads them. Arrow schemas, SQL and
 docs/schema.md are made from the declarations (`scanner.results.schema` has the tables).

@@ -86,7 +86,7 @@ class Finding:
 
     @property
     def nearest(self) -> str:
-        """What the nearest image of the corpus is to the picture, and where; empty if unknown."""
+        """Relation of the corpus' nearest image to the picture, and its place; empty if unknown."""
         if self.nearest_match is None or self.nearest_key is None:
             return ""
         return f"{message_of(self.nearest_match, own=bool(self.nearest_own))}: {self.nearest_key}"

@@ -36,7 +36,7 @@ CHUNK_SIZE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationRequest:
-    """What is asked of a calibration.
+    """Settings of a calibration.
 
     Attributes:
         job: The scan of the null captions, into results of its own; `null_spec` makes its spec.

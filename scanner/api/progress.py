@@ -1,4 +1,4 @@
-"""How far a piece of work is, shown to people: rich on a terminal, tqdm in a notebook."""
+"""Progress bars: rich on a terminal, tqdm in a notebook."""
 
 import sys
 import warnings

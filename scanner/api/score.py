@@ -1,4 +1,4 @@
-"""What a caption scored, with arrays; made from the rows of a scan that is in memory."""
+"""Scores of a caption, with arrays; made from the rows of a scan that is in memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Map:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """What a caption, or an image under its caption, scored.
+    """Scores of a caption, or of an image under its caption.
 
     Attributes:
         caption: The text.

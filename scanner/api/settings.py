@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class ScoreSettings(TypedDict, total=False):
-    """What decides scores, maps and flags; names and defaults are those of ``memscan scan``.
+    """Settings of scores, maps and flags; names and defaults are those of ``memscan scan``.
 
     What is left out comes from the calibration, if one is given, else from the defaults.
 

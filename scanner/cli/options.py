@@ -26,7 +26,7 @@ OF_MODEL, OF_SCORES, OF_MAPS = "Model", "Scores", "Maps"
 OF_FLAGS, OF_DEVICES, OF_RUN = "What is flagged", "Devices", "Run"
 """Panels of the help."""
 FLAG = " "
-"""What the help shows for the value of an option that is on or off."""
+"""The help's word for the value of an option that is on or off."""
 
 
 def one_of(values: Collection[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where an option's value comes from if it is not typed: ``memscan.toml``, then the calibration."""
+"""Values of options that are not typed: ``memscan.toml``, then the calibration."""
 
 import difflib
 import os

@@ -55,7 +55,7 @@ class ShardIndexer:
 
     @property
     def refs(self) -> list[Ref]:
-        """What to wait for."""
+        """References that are waited for."""
         return [count.ref for count in self._next()]
 
     @property

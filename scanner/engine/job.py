@@ -50,7 +50,7 @@ class Job:
 
     @property
     def overlay(self) -> Overlay:
-        """What is laid over the model."""
+        """Adapters and weights over the model."""
         return overlay(self.lora, self.weights)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from scanner.results.folder import Results
 from scanner.results.score_cache import BackgroundScoreIndex
 
 STOP_SECONDS = 60.0
-"""How long a worker may take to leave the network evaluation and the commits that it is at."""
+"""Seconds that a worker may take to leave the network evaluation and the commits that it is at."""
 
 
 class LocalRuntime:

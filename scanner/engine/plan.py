@@ -35,7 +35,7 @@ class WorkUnit:
 
     @property
     def place(self) -> ShardRange:
-        """What a commit records, so that the shard need not be opened again."""
+        """The part of its commit that says so, without opening the shard again."""
         return ShardRange(
             shard=self.chunk.shard.url, shard_id=self.chunk.shard.id,
             number=self.chunk.number, chunk_samples=self.chunk.samples,

@@ -105,7 +105,7 @@ class Pool:
 
     @property
     def refs(self) -> list[Ref]:
-        """What to wait for."""
+        """References that are waited for."""
         opening = [a.opening for a in self._actors if a.opening is not None]
         return opening + [ref for a in self._actors for ref, _ in a.flight]
 

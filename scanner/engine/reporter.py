@@ -1,4 +1,4 @@
-"""What a scan tells as it goes: the counts of its summary, its record, and events."""
+"""Counts and events of a scan as it goes, for its summary, its record and its listeners."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping

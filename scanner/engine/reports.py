@@ -1,4 +1,4 @@
-"""What an actor reports to the driver: about itself, its time, and each chunk."""
+"""Reports of an actor to the driver: about itself, its time, and each chunk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

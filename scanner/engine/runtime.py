@@ -1,4 +1,4 @@
-"""What the scan loop asks of the place where it runs: processes of Ray's, or this process."""
+"""Interface between the scan loop and the place where it runs: Ray's processes, or this one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class WorkerLost(Exception):  # noqa: N818 - an event to act on, no error of the
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What every worker of a scan is made from.
+    """Settings that every worker of a scan is made from.
 
     Attributes:
         job: The scan.

@@ -1,4 +1,4 @@
-"""What a scan can measure, one declaration a method; imports no torch."""
+"""Every method that a scan has, one declaration each; imports no torch."""
 
 from scanner.methods.declaration import Detector, Evaluation, Map, Method, Need
 from scanner.methods.observing import Observer, ObserverBase, Setting, Step

@@ -1,4 +1,4 @@
-"""What a method says of itself: the one place where a detector or a map is declared.
+"""Declaration of a method: the one place where a detector or a map is declared.
 
 Nothing here imports torch, so that the command line lists methods and refuses what a model cannot
 serve without loading one.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Need(Enum):
-    """What a method cannot be without.
+    """Something that a method cannot be without.
 
     Attributes:
         label: A few words, for messages and for the table in docs/methods.md.
@@ -80,7 +80,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """What every detector and every map declares.
+    """Base of detectors and maps.
 
     Attributes:
         name: What ``--detectors`` or ``--maps`` calls it, and its column or metric.

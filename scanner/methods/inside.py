@@ -41,7 +41,7 @@ class BrightEnding(ObserverBase):
 
 
 class Spread(ObserverBase):
-    """How unevenly the sampled picture excites the channels of the network's bottleneck."""
+    """Spread over channels of the bottleneck's response to the sampled picture."""
 
     def update(self, step: Step) -> None:
         """Take the unconditional branch at the last step, which alone comes with features."""

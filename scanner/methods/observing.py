@@ -1,4 +1,4 @@
-"""What a detector sees of a batch's way through the sampler, and what it gives back.
+"""Interface of a detector: steps of the sampler in, scores and maps out.
 
 Importing this does not import torch, so a file may hold a detector's declaration and its code.
 """
@@ -87,7 +87,7 @@ class Step:
 
     @property
     def compared(self) -> Tensor:
-        """What `Setting.compared` gives here, ``(2B, C, H, W)``, conditional first."""
+        """The outputs of `Setting.compared` here, ``(2B, C, H, W)``, conditional first."""
         import torch
 
         if self.outputs is not None:

@@ -15,7 +15,7 @@ from scanner.methods.declaration import Detector
 GROUP = "memscan.detectors"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OF_MAPS = ("delta_", "snap_back_")
-"""How the names of columns begin that a baseline network adds."""
+"""Beginnings of the columns that a baseline network adds."""
 
 
 @cache

@@ -20,7 +20,7 @@ MAPS = MappingProxyType({method.name: method for method in maps.MAPS})
 """The same of maps."""
 DEFAULT_MAPS = tuple(method.name for method in maps.MAPS if method.is_default)
 USUAL_MAPS = tuple(m for m in maps.MAPS if m.is_default or Need.IMAGE in m.needs)
-"""What a scan takes if nobody chooses maps, of those that its source has."""
+"""Maps of a scan for which nobody chose any, of those that its source has."""
 LOW_EVIDENCE = ("tightness",)
 """Evidence whose small values point at memorization; it is no detector."""
 _TAKEN = frozenset({*DETECTORS, *MAPS, *LOW_EVIDENCE, "increment_z"})

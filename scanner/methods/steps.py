@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ScoreMatching(ObserverBase):
-    """How far the conditional noise moves from the second step to the third."""
+    """Distance that the conditional noise moves from the second step to the third."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the pictures share: a figure without a window, the colours of maps, the edge of a mask."""
+"""Parts of all pictures: a figure without a window, the colours of maps, the edge of a mask."""
 
 import io
 import warnings

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NUM_BINS = 48
 COLOURS = {"flag": "#c2410c", "clear": "#7d8fa3", "accent": "#1d5fa8", "ink": "#1b1d20",
            "soft": "#565c64", "line": "#dcdfe3"}  # fmt: skip
-"""What each variable of the style sheet is drawn as, before its name takes the place."""
+"""Colour that stands for each variable of the style sheet until its name takes the place."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "memscan",
     "font.size": 13, "font.family": "DejaVu Sans",
@@ -27,8 +27,8 @@ STYLE: dict[Any, Any] = {
     "xtick.color": COLOURS["soft"], "ytick.color": COLOURS["soft"],
 }  # fmt: skip
 UNUSED = r'^.*?(?=<svg)|<(metadata|style)\b.*?</\1>| id="[\w.]+_\d+"|(?<=\.\d)\d+(?=[ "])'
-"""What a page does without: the XML declaration, metadata, names that nothing refers to, and less
-than a tenth of a pixel."""
+"""Parts of an SVG that a page does without: the XML declaration, metadata, names that nothing refers
+to, and less than a tenth of a pixel."""
 
 
 @dataclass(frozen=True, slots=True)

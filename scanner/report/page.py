@@ -53,7 +53,7 @@ class PageOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remarks:
-    """What an audit adds to the page of its run.
+    """Remarks that an audit adds to the page of its run.
 
     Attributes:
         marks: What it says of findings, by identity.

@@ -1,4 +1,4 @@
-"""What ``commits/<run>/<chunk>.json`` says of a chunk: one type, and one reader.
+"""The record of a committed chunk, ``commits/<run>/<chunk>.json``: one type, and one reader.
 
 Early versions left out where in its shard a chunk lies; `CommitFile.place` is null then. Further
 numbers of the chunk, such as its seconds, are in `CommitFile.content`.
@@ -59,7 +59,7 @@ class ShardRange:
 
     @property
     def samples(self) -> int:
-        """How many samples it covers."""
+        """Number of samples that it covers."""
         return self.stop - self.start
 
     def as_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class ShardRange:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How the samples of a chunk are accounted for.
+    """Account of the samples of a chunk.
 
     Attributes:
         samples: Samples of the chunk: scored plus rejected.

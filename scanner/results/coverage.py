@@ -13,7 +13,7 @@ from typing import Any
 from scanner.results.commit_file import CommitFile, ShardRange
 
 KEY = "committed"
-"""Where a run's record keeps it: by identity of a shard, ``shard``, ``chunks`` (how many the
+"""Part of a run's record that keeps it: by identity of a shard, ``shard``, ``chunks`` (how many the
 shard has), ``whole`` (numbers of chunks, as ``0-41,43``) and ``parts`` (samples of the others)."""
 
 NOT_RECORDED = "which chunks were committed is not recorded: an earlier version wrote this run"

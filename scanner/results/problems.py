@@ -1,4 +1,4 @@
-"""What is wrong with a run, and what was read of it to find that."""
+"""Problems of a run, and the account of what was read to find them."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Verification:
-    """What `verify` read of a run, and the problems that it found.
+    """Account of what `verify` read of a run, and the problems that it found.
 
     Attributes:
         run: The run.

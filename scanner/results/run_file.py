@@ -1,4 +1,4 @@
-"""What ``runs/<run>.json`` says of a run: one type, and one reader that refuses a wrong one.
+"""The record of a run, ``runs/<run>.json``: one type, and one reader that refuses a wrong one.
 
 Every version so far writes the same names; older ones leave some out, and readers see an empty
 value then. `RunFile.content` is the JSON itself, for who shows or rewrites it.
@@ -147,7 +147,7 @@ class RunFile:
 
     @property
     def source(self) -> str:
-        """Where its scores are taken, one of `scanner.spec.SOURCES`."""
+        """Source of its scores, one of `scanner.spec.SOURCES`."""
         return str(self.spec.get("source", "generated"))
 
 

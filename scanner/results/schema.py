@@ -66,7 +66,7 @@ RETRIEVED = Table(
                "Largest root mean squared error of a sixteenth of the picture", "pixels 0 to 1"),
     ),
 )  # fmt: skip
-"""What `memscan retrieve` derives of a run; not part of any commit, made anew each time."""
+"""Table that `memscan retrieve` derives of a run; not part of any commit, made anew each time."""
 SNAP_BACK = Column(
     "snap_back", Kind.FLOAT64,
     "By how many bits the caption brings the image nearer; null where the caption was sampled",
@@ -140,4 +140,4 @@ VIEWS: Mapping[str, Table] = {
         CAPTIONS, FINDINGS, FINDING_MAPS, RUNS,
     )
 }  # fmt: skip
-"""What `memscan query` offers."""
+"""Views of `memscan query`."""

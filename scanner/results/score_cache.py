@@ -20,7 +20,7 @@ AT_ONCE = 16
 """Files read at a time: a store answers slowly, but many at once."""
 
 LOAD_SECONDS = 60.0
-"""How long a question waits while earlier commits are read; after that, it is answered by what
+"""Seconds that a question waits while earlier commits are read; after that, it is answered by what
 is known so far, and a caption may be scored again."""
 _OWN = tuple(column.name for column in columns_of(ScoreRow))
 

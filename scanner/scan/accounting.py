@@ -1,4 +1,4 @@
-"""What batches took of a device, counted, timed and charged to their chunks."""
+"""Evaluations and seconds of batches, charged to their chunks."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 
 PARTS = ("network", "product", "preparation", "autoencoder")
-"""What is timed: forward evaluations of networks (with tangents, if any), gradients back through
-them, tokens, text states, noise and probes, and the autoencoder."""
+"""Parts that are timed: forward evaluations of networks (with tangents, if any), gradients back
+through them, tokens, text states, noise and probes, and the autoencoder."""
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""What sampled captions and images are scored and judged with, each by its own settings."""
+"""Settings and calibrations of sampled captions and of images, each with its own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a draw costs in evaluations of the network, from the methods' declarations."""
+"""Cost of a draw in evaluations of the network, from the methods' declarations."""
 
 from collections import Counter
 

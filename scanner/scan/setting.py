@@ -1,4 +1,4 @@
-"""What a batch's trajectory goes through, and the detectors that watch it."""
+"""Networks, condition and noise of a batch's trajectory, and the detectors that watch it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from scanner.scan.batches import is_out_of_memory
 
 @dataclass(frozen=True, slots=True)
 class TrajectorySetting:
-    """What a trajectory goes through, and the two branches that are compared on the way.
+    """Networks, condition and noise of a trajectory, and its two branches that are compared.
 
     Attributes:
         denoiser: The model.

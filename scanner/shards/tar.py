@@ -33,7 +33,7 @@ _ODD = {
 }
 """Kinds of members that hold no content that can be read forwards; any other is unknown."""
 _SPARSE_MORE_AT, _SPARSE_NEXT_AT = 482, 504
-"""Where a header of GNU's sparse format, and each block after it, says that a block follows."""
+"""Offsets where a header of GNU's sparse format, and each block after it, says that one follows."""
 _LONG_NAMES = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
 _ABOUT_OTHERS = (*_LONG_NAMES, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK)
 _OTHER_FORMATS = {

@@ -72,7 +72,7 @@ class Screen:
 
 @dataclass(frozen=True, slots=True)
 class SnapBack:
-    """How much better images that are not memorized are denoised than by the baseline.
+    """Denoising gains of images that are not memorized, over the baseline.
 
     Attributes:
         null_scores: Each null sample's mean snap_back over its seeds, in bits, ascending.

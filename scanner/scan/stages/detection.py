@@ -1,4 +1,4 @@
-"""What a batch has once it is detected, by sampling or at its images."""
+"""Scores, maps and latents of a batch after detection, by sampling or at its images."""
 
 from dataclasses import dataclass, field
 

@@ -13,7 +13,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Cast:
-    """What can stand in a scene.
+    """Things that can stand in a scene.
 
     Attributes:
         drawings: From a name to a drawing in code.

@@ -21,7 +21,7 @@ SMALL = Numbers(
 
 @dataclass(frozen=True)
 class Corpus:
-    """What decides every caption and picture of a benchmark.
+    """Settings that decide every caption and picture of a benchmark.
 
     Attributes:
         seed: The corpus seed.

@@ -1,4 +1,4 @@
-"""Which item is drawn how often: assigned at random, exchanged between replicates."""
+"""Doses of items (expected draws): assigned at random, exchanged between replicates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ ADAPTER_TEMPLATE = (0, 1024, 2048, 4096)
 
 @dataclass(frozen=True, slots=True)
 class Doses:
-    """How often each item is expected to be drawn.
+    """Expected number of draws of each item.
 
     Attributes:
         items: The planted items.

@@ -1,4 +1,4 @@
-"""What lies behind things: six kinds of ground, two of them with natural statistics."""
+"""Grounds behind things: six kinds of ground, two of them with natural statistics."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What is planted: items whose dose is known, in arms that ask one question each.
+"""Planted items, whose dose is known, in arms that ask one question each.
 
 An item is a caption (or several) with a picture, a part of a picture, or a way to make pictures
 that training draws a known number of times. Captions, pictures and masks follow from the corpus
@@ -66,7 +66,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """How many items each arm has; see `items`.
+    """Number of items of each arm; see `items`.
 
     Attributes:
         verbatim: Per style of picture.

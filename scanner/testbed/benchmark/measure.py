@@ -1,4 +1,4 @@
-"""What a trained model gives back: every checkpoint sampled, a curve for every arm."""
+"""Copies that a trained model gives back: every checkpoint sampled, a curve for every arm."""
 
 import json
 from collections.abc import Callable

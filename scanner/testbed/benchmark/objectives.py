@@ -15,7 +15,7 @@ Rng = np.random.Generator
 
 
 class Objective(Protocol):
-    """What a family minimizes."""
+    """Loss that a family minimizes."""
 
     def timesteps(self, rng: Rng, number: int) -> Tensor:
         """Return random training timesteps, ``(number,)`` float32, 0 to 1000."""

@@ -1,4 +1,4 @@
-"""What recurs without being copied: characters, and manners of painting.
+"""Characters and manners of painting, which recur without being copied.
 
 Training shows many pictures of them, none twice. A detector of copies must not flag them.
 """

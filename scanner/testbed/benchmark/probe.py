@@ -37,7 +37,7 @@ PICTURES, EPOCHS = 8000, 8
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """How often pictures are what their captions say.
+    """Shares of pictures that are what their captions say.
 
     Attributes:
         things: Share of captions whose things are all recognized in the picture.

@@ -1,4 +1,4 @@
-"""What decides the weights of the benchmark's models."""
+"""Settings that decide the weights of the benchmark's models."""
 
 from dataclasses import asdict, dataclass, field, replace
 

@@ -1,4 +1,4 @@
-"""What every step of a training sees: planned in full before the first one."""
+"""Batches of every step of a training, planned in full before the first one."""
 
 from dataclasses import dataclass
 

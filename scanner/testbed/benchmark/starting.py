@@ -24,7 +24,7 @@ from scanner.testbed.benchmark.repeated import shorten
 
 @dataclass
 class Model:
-    """What is trained, and what it needs.
+    """Network that is trained, and what it needs.
 
     Attributes:
         whole: Everything that has trained weights.
