@@ -27,8 +27,8 @@ STYLE: dict[Any, Any] = {
     "xtick.color": COLOURS["soft"], "ytick.color": COLOURS["soft"],
 }  # fmt: skip
 UNUSED = r'^.*?(?=<svg)|<(metadata|style)\b.*?</\1>| id="[\w.]+_\d+"|(?<=\.\d)\d+(?=[ "])'
-"""Parts of an SVG that a page does without: the XML declaration, metadata, names that nothing refers
-to, and less than a tenth of a pixel."""
+"""Parts of an SVG that a page does without: the XML declaration, metadata, names that nothing
+refers to, and less than a tenth of a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
