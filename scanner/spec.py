@@ -17,6 +17,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 LARGEST_SIDE = 4096
 """Of a picture, in pixels."""
+STEPS, GUIDANCE_SCALE = 50, 7.5
+"""Defaults of the sampling, those of the papers."""
+FPR, PIXEL_FPR = 0.01, 0.01
+"""Default false-positive rates, of captions and of a mask's pixels."""
 TIMESTEP = 61
 """Default timestep to which images are noised; docs/measurements.md compares others."""
 SOURCES = ("generated", "image", "auto")
@@ -60,8 +64,8 @@ class ScanSpec:
     """
 
     seeds: tuple[int, ...] = (0,)
-    steps: int = 50
-    guidance_scale: float = 7.5
+    steps: int = STEPS
+    guidance_scale: float = GUIDANCE_SCALE
     probes: int = 16
     probe_design: str = "structured"
     localize: str = "flagged"
@@ -69,7 +73,7 @@ class ScanSpec:
     dtype: str = "float32"
     threshold: float | None = None
     pixel_threshold: float | None = None
-    fpr: float = 0.01
+    fpr: float = FPR
     store_image: bool = True
     detectors: tuple[str, ...] = ()
     maps: tuple[str, ...] = DEFAULT_MAPS

@@ -16,7 +16,7 @@ from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, mean_filtered, to_heatmap
 from scanner.results.folder import Results
 from scanner.results.run_file import RunFile
-from scanner.spec import ScanSpec
+from scanner.spec import PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import MASK_SHARE, Calibration, Screen, SnapBack
 from scanner.statistics.families import families
 from scanner.statistics.intervals import allowed, needed, positives_needed, recall_bound
@@ -72,7 +72,7 @@ class _Null:
 
 
 def fit(
-    results: Results, run: str, *, pixel_fpr: float = 0.01, one_per_family: bool = False
+    results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False
 ) -> Calibration:
     """Fit a calibration on a run whose captions are all taken as not memorized.
 

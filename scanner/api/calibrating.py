@@ -24,7 +24,7 @@ from scanner.methods import registry
 from scanner.methods.declaration import existing
 from scanner.results.folder import Results
 from scanner.shards import reading
-from scanner.spec import ScanSpec
+from scanner.spec import PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import Calibration
 
 ALL_SCREENED = 1e30
@@ -47,7 +47,7 @@ class CalibrationRequest:
     """
 
     job: Job
-    pixel_fpr: float = 0.01
+    pixel_fpr: float = PIXEL_FPR
     one_per_family: bool = False
     screen_recall: float | None = None
     positives: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ def _scanned(job: Job, title: str, run: Callable[[Job, str], Summary]) -> Summar
 @with_settings
 def calibrate(
     model: Model, captions: Sequence[str] = (), *, shards: Sequence[str] = (),
-    baseline: str | None = None, pixel_fpr: float = 0.01, one_per_family: bool = False,
+    baseline: str | None = None, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False,
     screen_recall: float | None = None, positives: Sequence[str] = (),
     batch_size: int | None = None, work: str | Path | None = None, progress: bool | None = None,
     **settings: Unpack[ScoreSettings],

@@ -7,7 +7,7 @@ import typer
 
 from scanner import files
 from scanner.cli import options, progress
-from scanner.spec import ScanSpec
+from scanner.spec import GUIDANCE_SCALE, STEPS, ScanSpec
 
 
 def choose(
@@ -25,8 +25,8 @@ def choose(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="The most seeds to choose from.")] = 4,
-    steps: options.Steps = 50,
-    guidance_scale: options.Guidance = 7.5,
+    steps: options.Steps = STEPS,
+    guidance_scale: options.Guidance = GUIDANCE_SCALE,
     probes: Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")] = 4,
     captions: Annotated[
         int, typer.Option(min=8, help="Captions to sample, half of them memorized if there are.")

@@ -15,9 +15,12 @@ from scanner.models import located
 from scanner.spec import (
     DEVICES,
     DTYPES,
+    FPR,
+    GUIDANCE_SCALE,
     LOCALIZE,
     PROBE_DESIGNS,
     SOURCES,
+    STEPS,
     TIMESTEP,
     ScanSpec,
 )
@@ -378,8 +381,8 @@ def scoring(
     size: Size = None,
     dtype: Dtype = "float32",
     seeds: Seeds = 1,
-    steps: Steps = 50,
-    guidance_scale: Guidance = 7.5,
+    steps: Steps = STEPS,
+    guidance_scale: Guidance = GUIDANCE_SCALE,
     source: Source = "generated",
     timestep: Timestep = TIMESTEP,
     captions: Captions = True,
@@ -472,7 +475,7 @@ def rates(
         )
     if fpr is not None and not is_calibrated:
         raise ConfigError("--fpr needs the p-values of a calibration: give --calibration")
-    return 0.01 if fpr is None else fpr, fdr
+    return FPR if fpr is None else fpr, fdr
 
 
 def detectors(text: str, source: str = "generated", *, captions: bool = True) -> tuple[str, ...]:

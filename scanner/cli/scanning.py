@@ -11,7 +11,7 @@ import typer
 from scanner import files
 from scanner.cli import error_rates, options, progress, settings
 from scanner.errors import ConfigError, IncompleteError
-from scanner.spec import ScanSpec
+from scanner.spec import PIXEL_FPR, ScanSpec
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
@@ -79,7 +79,7 @@ def calibrate(
     ),
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
-    ] = 0.01,
+    ] = PIXEL_FPR,
     screen_recall: Annotated[
         float | None,
         typer.Option(

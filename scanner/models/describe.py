@@ -12,11 +12,10 @@ from scanner.models.base import Denoiser, Level
 from scanner.models.diffusion import Diffusion
 from scanner.models.limits import limits
 from scanner.models.overlay import Overlay, layers_of
+from scanner.spec import STEPS
 
 SECONDS = 2.0
 """Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
-STEPS = 50
-"""Of the sampler that is described, where the model has as many timesteps."""
 LONGEST = 100_000
 """Tokenizers without a limit say a larger number of tokens."""
 

@@ -116,6 +116,19 @@ def _sigma(square: float) -> float:
     return (1 - float(square)) ** 0.5
 
 
+def guided(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
+    """Return classifier-free guidance, ``u + g (c - u)``, of scores or of outputs.
+
+    Source: Ho & Salimans 2022, with g = 1 + w.
+
+    Args:
+        conditional: Of the caption, ``(B, *)``.
+        unconditional: Without it, same shape.
+        guidance_scale: g; 1 is the conditional one.
+    """
+    return unconditional + guidance_scale * (conditional - unconditional)
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """A network's output at a level, and the quantity that it predicts.
@@ -173,7 +186,7 @@ class Prediction:
     def guided(self, guidance_scale: float) -> "Prediction":
         """Return ``u + g (c - u)`` of a batch whose first half is c and whose second half is u."""
         own, null = self.output.chunk(2)
-        return Prediction(null + guidance_scale * (own - null), self.noise, self.clean)
+        return Prediction(guided(own, null, guidance_scale), self.noise, self.clean)
 
     def put_as(self, other: "Prediction", x: Tensor, alpha: float, sigma: float) -> "Prediction":
         """Return what a network that predicts what ``other`` does would have put out here.

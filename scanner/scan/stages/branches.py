@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scanner.models.base import Level
 from scanner.numerics import curvature
-from scanner.numerics.schedule import Prediction, ddim_end, ddim_step
+from scanner.numerics.schedule import Prediction, ddim_end, ddim_step, guided
 from scanner.scan.setting import TrajectorySetting
 
 
@@ -60,10 +60,10 @@ def guided_step(
     """
     schedule = setting.schedule
     if both.prediction is not None:
-        guided = both.prediction.guided(guidance_scale)
-        return ddim_end(*guided.estimates(x, *setting.level(step)[1:]), schedule, step)
+        prediction = both.prediction.guided(guidance_scale)
+        return ddim_end(*prediction.estimates(x, *setting.level(step)[1:]), schedule, step)
     own, null = both.scores.chunk(2)
-    return ddim_step(x, null + guidance_scale * (own - null), schedule, step)
+    return ddim_step(x, guided(own, null, guidance_scale), schedule, step)
 
 
 def score_and_diagonal(

@@ -8,6 +8,7 @@ from torch import Tensor
 from scanner.methods import Step
 from scanner.models.base import Denoiser
 from scanner.numerics import maps
+from scanner.numerics.schedule import guided
 from scanner.scan.setting import observers
 from scanner.scan.stages.detection import Detection, Maps
 from scanner.scan.stages.draws import Draw, initial_latents, setting_of
@@ -64,6 +65,5 @@ def detect(
 
 def _scaled_clean_estimate(step: Step, guidance_scale: float) -> Tensor:
     """Return ``alpha z`` for the clean latent z that the guided score points at (Tweedie)."""
-    difference = step.conditional - step.unconditional
-    guided = step.unconditional + guidance_scale * difference
-    return step.x + step.level[2] ** 2 * guided
+    score = guided(step.conditional, step.unconditional, guidance_scale)
+    return step.x + step.level[2] ** 2 * score
