@@ -128,7 +128,9 @@ def _status(error: BaseException) -> int | None:
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
-        status = getattr(error, "status", None) or getattr(error, "code", None)
+        status = getattr(error, "status", None)
+        if status is None:
+            status = getattr(error, "code", None)
     return status if isinstance(status, int) and 100 <= status < 600 else None
 
 
