@@ -26,6 +26,7 @@ from scanner.cli import (
     testbed,
     upkeep,
 )
+from scanner.cli.app import App
 from scanner.errors import ClusterLostError, ExitCode, ScannerError
 from scanner.signed import redacted
 from scanner.text import visible
@@ -33,7 +34,7 @@ from scanner.text import visible
 UNWRITABLE = (*files.FULL, errno.EFBIG, errno.EIO)
 """Errors of an output that takes no more."""
 
-app = typer.Typer(
+app = App(
     name="memscan",
     help="Which captions make a text-to-image model give a training image back, and where.",
     epilog="Begin with: memscan demo",

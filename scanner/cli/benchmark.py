@@ -8,12 +8,13 @@ import typer
 
 from scanner import files
 from scanner.cli import options, progress
+from scanner.cli.app import App
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
     from scanner.testbed.benchmark.recipe import Recipe
 
-app = typer.Typer(
+app = App(
     help="Memorization at a known dose: a corpus, and models trained on it.", no_args_is_help=True
 )
 

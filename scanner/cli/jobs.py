@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scanner.cli import progress, submit_check
+from scanner.cli.app import App
 from scanner.cli.options import Json
 from scanner.errors import ConfigError, ExitCode
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
-app = typer.Typer(help="The jobs that `memscan submit` sent to a cluster.", no_args_is_help=True)
+app = App(help="The jobs that `memscan submit` sent to a cluster.", no_args_is_help=True)
 
 Address = Annotated[
     str,

@@ -28,8 +28,6 @@ from scanner.spec import (
 OF_MODEL, OF_SCORES, OF_MAPS = "Model", "Scores", "Maps"
 OF_FLAGS, OF_DEVICES, OF_RUN = "What is flagged", "Devices", "Run"
 """Panels of the help."""
-FLAG = " "
-"""The help's word for the value of an option that is on or off."""
 
 
 def one_of(values: Collection[str]) -> dict[str, Any]:
@@ -176,7 +174,6 @@ Captions = Annotated[
     bool,
     typer.Option(
         "--captions/--no-captions",
-        metavar=FLAG,
         help="Score images under their captions; or without, where captions are lost: the model "
         "without a caption against --baseline without one. Needs --source image.",
         rich_help_panel=OF_SCORES,
@@ -239,7 +236,6 @@ Local = Annotated[
     bool,
     typer.Option(
         "--local",
-        metavar=FLAG,
         rich_help_panel=OF_DEVICES,
         help="Scan in this process, with one model and without Ray: for two captions, a laptop, a "
         "debugger. The rows are the same.",
@@ -261,13 +257,12 @@ Events = Annotated[
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", metavar=FLAG, help="Print JSON for a program.", rich_help_panel=OF_RUN),
+    typer.Option("--json", help="Print JSON for a program.", rich_help_panel=OF_RUN),
 ]
 Everything = Annotated[
     bool,
     typer.Option(
         "--everything",
-        metavar=FLAG,
         help="After an audit: shards that were superseded or removed, too.",
     ),
 ]
@@ -295,7 +290,7 @@ Runs = Annotated[
         show_default=False,
     ),
 ]
-AllRuns = Annotated[bool, typer.Option("--all-runs", metavar=FLAG, help="Read every run.")]
+AllRuns = Annotated[bool, typer.Option("--all-runs", help="Read every run.")]
 RunOfFiles = Annotated[
     list[str] | None,
     typer.Option(
@@ -326,7 +321,6 @@ UseScreen = Annotated[
     bool,
     typer.Option(
         "--screen/--no-screen",
-        metavar=FLAG,
         help="Drop captions after the first step where the calibration says so.",
         rich_help_panel=OF_FLAGS,
     ),
@@ -363,7 +357,6 @@ Evidence = Annotated[
     bool,
     typer.Option(
         "--evidence/--no-evidence",
-        metavar=FLAG,
         help="Compare with the shards' images, where there are any.",
         rich_help_panel=OF_RUN,
     ),

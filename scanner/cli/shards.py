@@ -8,10 +8,11 @@ import typer
 
 from scanner import files
 from scanner.cli import progress
+from scanner.cli.app import App
 from scanner.cli.options import Json
 from scanner.errors import ConfigError
 
-app = typer.Typer(help="WebDataset shards from tables and folders.", no_args_is_help=True)
+app = App(help="WebDataset shards from tables and folders.", no_args_is_help=True)
 
 
 @app.command()

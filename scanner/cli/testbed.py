@@ -8,9 +8,10 @@ import typer
 
 from scanner import files
 from scanner.cli import options, progress
+from scanner.cli.app import App
 from scanner.errors import ConfigError
 
-app = typer.Typer(
+app = App(
     help="The planted corpus and the small pipeline trained on it: ground truth by construction.",
     no_args_is_help=True,
 )
