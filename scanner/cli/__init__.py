@@ -26,7 +26,7 @@ from scanner.cli import (
     testbed,
     upkeep,
 )
-from scanner.cli.app import App
+from scanner.cli.application import App
 from scanner.errors import ClusterLostError, ExitCode, ScannerError
 from scanner.signed import redacted
 from scanner.text import visible
@@ -68,8 +68,7 @@ def root(
     ] = False,
 ) -> None:
     """Which captions make a text-to-image model give a training image back, and where."""
-    if told := settings.apply_file(context, config):
-        progress.note(told)
+    settings.apply_file(context, config)
 
 
 app.command()(testbed.demo)

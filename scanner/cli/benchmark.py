@@ -8,7 +8,7 @@ import typer
 
 from scanner import files
 from scanner.cli import options, progress
-from scanner.cli.app import App
+from scanner.cli.application import App
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scanner.cli import progress, submit_check
-from scanner.cli.app import App
+from scanner.cli.application import App
 from scanner.cli.options import Json
 from scanner.errors import ConfigError, ExitCode
 

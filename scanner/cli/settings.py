@@ -3,7 +3,7 @@
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +19,16 @@ VARIABLE = "MEMSCAN_CONFIG"
 """Environment variable that names another file."""
 
 
-def apply_file(context: typer.Context, path: Path | None) -> str:
+def apply_file(context: typer.Context, path: Path | None) -> None:
     """Take options from a file for every command that has them, unless they are typed.
 
     Keys outside of a table are of every command that has such an option, those in a table of the
-    command of this name. Names are the options' own, with ``-`` or ``_``.
+    command of this name (``[jobs.list]`` of ``memscan jobs list``). Names are the options' own,
+    with ``-`` or ``_``.
 
     Args:
         context: The context of the root command.
         path: What ``--config`` says; null for `VARIABLE` or `FILE` in the working directory.
-
-    Returns:
-        What the command that is called takes from the file, for a person; ``""`` for nothing.
 
     Raises:
         ConfigError: If it cannot be read, or a command or an option of it is unknown.
@@ -38,30 +36,23 @@ def apply_file(context: typer.Context, path: Path | None) -> str:
     named = path or (Path(text) if (text := os.environ.get(VARIABLE)) else None)
     file = named or Path(FILE)
     if named is None and not file.exists():
-        return ""
+        return
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} cannot be read as TOML: {error}") from error
-    commands = _commands(context.command)
     shared = {name: value for name, value in content.items() if not isinstance(value, dict)}
-    every = {option for options in commands.values() for option in options}
+    every = set(_options_below(context.command))
     for name in shared:
         _check(file, name, every, "no command has such an option")
-    result: dict[str, Any] = {}
-    for command, options in commands.items():
-        table = content.get(command, {})
-        for name in table:
-            _check(file, name, options, f"{command} has no such option")
-        merged = {_plain(k): v for k, v in shared.items() if _plain(k) in options}
-        result[command] = merged | {_plain(k): v for k, v in table.items()}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            _check(file, name, set(commands), "there is no such command")
-    context.default_map = result
-    taken = result.get(context.invoked_subcommand or "", {})
-    given = " ".join(f"--{name.replace('_', '-')}" for name in taken)
-    return f"from {file}, unless typed: {given}" if taken else ""
+    context.default_map = _defaults(file, context.command, content, shared, "")
+    context.meta[VARIABLE] = str(file)
+
+
+def taken_from_file(context: Any) -> str:
+    """Return what a command takes from the file, for a person; ``""`` for nothing."""
+    given = " ".join(f"--{name.replace('_', '-')}" for name in context.default_map or ())
+    return f"from {context.meta[VARIABLE]}, unless typed: {given}" if given else ""
 
 
 def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, Any]:
@@ -98,13 +89,48 @@ def _is_untyped(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "DEFAULT"
 
 
-def _commands(group: Any) -> dict[str, set[str]]:
-    """Return the options of every command below a group, by the command's name."""
-    return {
-        name: {param.name for param in command.params if param.name} - {"help"}
-        for name, command in group.commands.items()
-        if not hasattr(command, "commands")
-    }
+def _defaults(
+    file: Path, group: Any, content: Mapping[str, Any], shared: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+    """Return the values for the options of every command below a group, nested as commands are.
+
+    Args:
+        file: Which is read.
+        group: The group.
+        content: The group's table.
+        shared: Values of all commands.
+        path: The group's name with a space behind, ``""`` for the root.
+
+    Raises:
+        ConfigError: If a command or an option is unknown.
+    """
+    tables = {name: value for name, value in content.items() if isinstance(value, dict)}
+    nothing = f"memscan {path}has no such command" if path else "there is no such command"
+    for name in tables:
+        _check(file, name, set(group.commands), nothing)
+    for name in content.keys() - tables.keys() if path else ():
+        _check(file, name, set(), f"memscan {path}has no options: name one of its commands")
+    result = dict[str, Any]()
+    for name, command in group.commands.items():
+        table = tables.get(name, {})
+        if hasattr(command, "commands"):
+            result[name] = _defaults(file, command, table, shared, f"{path}{name} ")
+            continue
+        options = _options_of(command)
+        for key in table:
+            _check(file, key, options, f"{path}{name} has no such option")
+        merged = {_plain(k): v for k, v in shared.items() if _plain(k) in options}
+        result[name] = merged | {_plain(k): v for k, v in table.items()}
+    return result
+
+
+def _options_below(group: Any) -> Iterator[str]:
+    for command in group.commands.values():
+        yield from _options_below(command) if hasattr(command, "commands") else _options_of(command)
+
+
+def _options_of(command: Any) -> set[str]:
+    return {param.name for param in command.params if param.name} - {"help"}
 
 
 def _plain(name: str) -> str:

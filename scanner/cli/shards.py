@@ -8,7 +8,7 @@ import typer
 
 from scanner import files
 from scanner.cli import progress
-from scanner.cli.app import App
+from scanner.cli.application import App
 from scanner.cli.options import Json
 from scanner.errors import ConfigError
 

@@ -83,6 +83,14 @@ def test_a_file_gives_options_to_every_command_and_to_one(here):
     assert plan("--seeds", "1")[0]["draws"] == plain["draws"]
 
 
+def test_a_command_below_another_has_a_table_below_the_others(here):
+    (here / "memscan.toml").write_text("[testbed.make]\nnegatives = 4\nout = 'planted'\n")
+    done = CliRunner().invoke(app, ["testbed", "make"])
+    assert done.exception is None, done.output
+    assert "from memscan.toml, unless typed: --negatives --out" in done.stderr
+    assert (here / "planted").is_dir()
+
+
 def test_a_file_beats_a_calibration(here):
     (here / "memscan.toml").write_text("steps = 50\n")
     with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 50\)"):
@@ -106,6 +114,15 @@ def test_another_file_is_named_by_an_option_or_the_environment(here, monkeypatch
         ("step = 3\n", "step: no command has such an option; did you mean steps?"),
         ("[plan]\nevents = 'x'\n", "events: plan has no such option"),
         ("[scans]\nsteps = 3\n", "scans: there is no such command; did you mean scan?"),
+        ("[jobs.lists]\n", "lists: memscan jobs has no such command; did you mean list?"),
+        (
+            "[jobs]\naddress = 'x'\n",
+            "address: memscan jobs has no options: name one of its commands",
+        ),
+        (
+            "[jobs.list]\nadress = 'x'\n",
+            "adress: jobs list has no such option; did you mean address?",
+        ),
         ("steps = \n", "cannot be read as TOML"),
     ],
 )

@@ -1,10 +1,12 @@
-"""A Typer application whose help shows no value where an option is on or off."""
+"""A Typer application: on-or-off options show no value, and a file's options are said."""
 
 from collections.abc import Callable
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from scanner.cli import progress, settings
 
 FLAG = " "
 """The help's word for the value of an option that is on or off."""
@@ -21,6 +23,11 @@ class _Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_values(super().get_params(ctx))
 
+    def invoke(self, ctx: Any) -> Any:
+        if told := settings.taken_from_file(ctx):
+            progress.note(told)
+        return super().invoke(ctx)
+
 
 class _Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
@@ -30,9 +37,9 @@ class _Group(TyperGroup):
 class App(typer.Typer):
     """A group of commands."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(cls=_Group, **settings)
+    def __init__(self, **more: Any) -> None:
+        super().__init__(cls=_Group, **more)
 
-    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+    def command(self, name: str | None = None, **more: Any) -> Callable[[Any], Any]:
         """Return what adds a function as a command; as Typer's own."""
-        return super().command(name, cls=_Command, **settings)
+        return super().command(name, cls=_Command, **more)
