@@ -9,7 +9,6 @@ import argparse
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,27 +22,17 @@ from webdataset import TarWriter
 
 from scanner.results.folder import Results
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+from jobs_api import TOKEN, free_ports
+
 BIN = Path(sys.executable).parent
-TOKEN = "0f9a3c55-6f0e-4b7a-9d55-9f3ad3f6d0aa"
 MODEL = ["--model", "gaussian", "--steps", "300", "--probes", "4", "--batch-size", "1"]
-
-
-def ports(number: int) -> list[int]:
-    """Return free ports below those that Linux and Ray hand out."""
-    found: list[int] = []
-    for port in range(21000 + os.getpid() % 8000, 32000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                found.append(port)
-        if len(found) == number:
-            return found
-    raise RuntimeError("no free port")
 
 
 @contextmanager
 def nodes(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     """Run a head and two nodes of one CPU each; yield the Jobs API and the three processes."""
-    gcs, dashboard, client = ports(3)
+    gcs, dashboard, client = free_ports(3)
     common = [
         str(BIN / "ray"), "start", "--block", "--num-cpus=1", "--object-store-memory=80000000",
         "--dashboard-agent-listen-port=0", "--metrics-export-port=0", "--node-ip-address=127.0.0.1",
