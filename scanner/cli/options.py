@@ -12,6 +12,7 @@ from scanner.methods import registry
 from scanner.methods.declaration import existing
 from scanner.methods.registry import DEFAULT_MAPS, MAPS
 from scanner.models import located
+from scanner.models.overlay import OFF, PROMPT
 from scanner.spec import (
     DEVICES,
     DTYPES,
@@ -60,8 +61,8 @@ Baseline = Annotated[
     str,
     typer.Option(
         help="`null`: the unconditional branch alone. `off`: the model without its --lora and "
-        "--weights, too. Else a less-trained network beside it: a network's folder, or a pipeline "
-        "folder or hub id whose network is taken.",
+        "--weights, too. `prompt:TEXT`: the model under this caption. Else a less-trained network "
+        "beside it: a network's folder, or a pipeline folder or hub id whose network is taken.",
         rich_help_panel=OF_MODEL,
     ),
 ]
@@ -555,7 +556,9 @@ def check_device(device: str, dtype: str) -> None:
 
 def network(baseline: str) -> str | None:
     """Return where the less-trained network lies; null for the unconditional branch alone."""
-    return None if baseline == "null" else baseline if baseline == "off" else located(baseline)
+    if baseline == "null":
+        return None
+    return baseline if baseline == OFF or baseline.startswith(PROMPT) else located(baseline)
 
 
 def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from scanner import files
 from scanner.errors import ConfigError
-from scanner.models.overlay import split
+from scanner.models.overlay import PROMPT, split
 
 HERE_ONLY = {"submit", "jobs"}
 WRITTEN = {"out", "state", "results", "events", "figures", "figure", "coco", "catalogue"}
@@ -89,6 +89,8 @@ def _check_written(name: str, value: str | Path, *, is_path: bool) -> None:
 def _check(name: str, value: str, working_dir: Path | None) -> None:
     from scanner.signed import redacted
 
+    if name == "baseline" and value.startswith(PROMPT):
+        return
     if name in WRITTEN | SHARDS | MODELS and redacted(value) != value:
         raise ConfigError(
             f"{redacted(value)} was given with a password or a signature, which the cluster would "

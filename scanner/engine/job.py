@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.errors import ConfigError
-from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay
+from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay, prompt_of
 from scanner.spec import DEVICES, ScanSpec
 
 
@@ -59,19 +59,35 @@ class Job:
         Raises:
             ConfigError: If a field is out of its range.
         """
-        if self.baseline == OFF and not self.overlay:
-            raise ConfigError(NOTHING_OFF)
+        self._check_baseline()
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
         self._check_calibrations()
-        if not self.spec.captions and self.baseline is None:
-            raise ConfigError(
-                "images without captions are compared with a less-trained network: give --baseline"
-            )
         for name in ("batch_size", "chunk_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
+
+    def _check_baseline(self) -> None:
+        """Refuse a baseline that the scan cannot be compared with.
+
+        Raises:
+            ConfigError: If there is none where one is needed, or it is of no use.
+        """
+        if self.baseline == OFF and not self.overlay:
+            raise ConfigError(NOTHING_OFF)
+        if self.spec.captions:
+            if self.baseline is not None:
+                prompt_of(self.baseline)
+        elif self.baseline is None:
+            raise ConfigError(
+                "images without captions are compared with a less-trained network: give --baseline"
+            )
+        elif prompt_of(self.baseline) is not None:
+            raise ConfigError(
+                "images without captions are compared under the empty caption: a prompt is no "
+                "baseline of theirs"
+            )
 
     def _check_calibrations(self) -> None:
         """Refuse calibrations that do not fit what is asked.

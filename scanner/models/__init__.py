@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from scanner.errors import ConfigError
 from scanner.models.configs import first_line
-from scanner.models.overlay import NOTHING_OFF, OFF, Overlay
+from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, prompt_of
 from scanner.parsing import object_from_json
 
 if TYPE_CHECKING:
@@ -54,12 +54,13 @@ def load(
 
 
 def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":
-    """Load a less-trained network that shares all but its network with ``denoiser``.
+    """Load the baseline of ``denoiser``: a less-trained network, its base, or itself.
 
     Args:
         source: A pipeline folder or hub id, whose network and scheduler are taken, or a
             network's folder: its output is read as the model's is. ``off`` is the base of the
             model's own adapters and weights; of adapters it needs no weights of its own.
+            ``prompt:TEXT`` is the model itself under this caption.
         denoiser: The model under audit.
         dtype: Precision of the network.
 
@@ -71,6 +72,8 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
 
     if not isinstance(denoiser, diffusion.Diffusion):
         raise ConfigError("a baseline network needs a diffusers pipeline beside it")
+    if (prompt := prompt_of(source)) is not None:
+        return denoiser.under(prompt)
     if source == OFF:
         if not denoiser.overlay:
             raise ConfigError(NOTHING_OFF)
@@ -86,7 +89,12 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
 
 
 def baseline_name(source: str) -> str:
-    """Return what a baseline is called in the tables: its folder's name, or the id's last part."""
+    """Return what a baseline is called in the tables: its folder's name, or the id's last part.
+
+    Every ``prompt:TEXT`` is called ``prompt``; the run's record has the text.
+    """
+    if prompt_of(source) is not None:
+        return "prompt"
     parts = [part for part in source.replace("\\", "/").split("/") if part not in _BARE]
     return parts[-1] if parts else "baseline"
 
@@ -191,8 +199,8 @@ def baseline_fingerprint(model: str, baseline: str) -> str:
     from scanner.models.levels import SchedulerConfig
     from scanner.models.limits import baseline_scheduler, limits
 
-    if baseline == OFF:
-        return hashlib.sha256(f"{fingerprint(model)} off".encode()).hexdigest()[:12]
+    if baseline == OFF or prompt_of(baseline) is not None:
+        return hashlib.sha256(f"{fingerprint(model)} {baseline}".encode()).hexdigest()[:12]
 
     own = limits(model).scheduler
     if own is None:

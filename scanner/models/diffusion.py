@@ -48,6 +48,7 @@ class Diffusion:
         self._layout: dict[str, tuple[int, ...]] = {}
         self._off: list[Any] = []
         self._text_off: list[Any] = []
+        self._prompt: str | None = None
         self._cumulative: list[float] | None = None
         self._read_scheduler(pipeline.scheduler)
         for module in self.modules().values():
@@ -171,6 +172,8 @@ class Diffusion:
 
         Longer captions are cut, as in training. Which parts a row has is the model's own.
         """
+        if self._prompt is not None:
+            captions = [self._prompt if text else text for text in captions]
         with without_adapters(self._text_off):
             parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
         if len(parts) == 1:
@@ -251,7 +254,7 @@ class Diffusion:
     @property
     def text_differs(self) -> bool:
         """Whether captions must be encoded by this model, though it stands beside another."""
-        return bool(self._text_off)
+        return bool(self._text_off) or self._prompt is not None
 
     def off(self) -> Self:
         """Return the same model with its adapters off, in the network and the text encoders.
@@ -261,6 +264,15 @@ class Diffusion:
         parts, other = adapted(self.pipeline), copy.copy(self)
         other._off = [part for name, part in parts.items() if name == self.family.network]
         other._text_off = [part for name, part in parts.items() if name != self.family.network]
+        return other
+
+    def under(self, prompt: str) -> Self:
+        """Return the same model that takes this caption in place of every caption.
+
+        It shares all weights. Without a caption it is the model itself.
+        """
+        other = copy.copy(self)
+        other._prompt = prompt
         return other
 
     def with_network(self, network: Any, scheduler: Mapping[str, Any] | None = None) -> Self:

@@ -13,6 +13,8 @@ from scanner.parsing import object_from_json
 
 OFF = "off"
 """Name of the base as a baseline: the same model with nothing laid over it."""
+PROMPT = "prompt:"
+"""Beginning of a baseline that is the model itself under another caption."""
 _LARGEST_HEADER = 100 << 20
 """Of a safetensors file, in bytes: what its format allows."""
 _LAYER = re.compile(
@@ -205,3 +207,20 @@ def _digest(file: str) -> str:
 
 
 NOTHING_OFF = "--baseline off is the base of --lora or --weights: give one of them"
+
+
+def prompt_of(baseline: str) -> str | None:
+    """Return the caption of a baseline ``prompt:TEXT``; null for one of another kind.
+
+    Raises:
+        ConfigError: If there is no caption behind ``prompt:``.
+    """
+    if not baseline.startswith(PROMPT):
+        return None
+    text = baseline.removeprefix(PROMPT)
+    if not text.strip():
+        raise ConfigError(
+            "prompt: needs a caption behind it, such as 'prompt:a photo'; the empty caption is "
+            "the baseline null"
+        )
+    return text
