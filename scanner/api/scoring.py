@@ -175,7 +175,7 @@ def _results(
         number = max(1, scanner.sizes["detect"].size // len(scanner.spec.seeds))
         some = captions[start : start + number]
         start += len(some)
-        taken = [scanner.draws_of(caption) for caption in some]
+        taken = [scanner.prepare(caption) for caption in some]
         refused = ChunkResult(rejects=[item for item in taken if isinstance(item, Reject)])
         yield from scores_of(captions, refused, None, scanner.spec.seeds)
         finished = batcher.add(

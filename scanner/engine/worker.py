@@ -179,7 +179,7 @@ class Worker:
         """
         captions, rejects = dict[int, Caption](), list[Reject]()
         for position, item in read_samples(task, self._job.spec):
-            sample = item if isinstance(item, Reject) else scanner.draws_of(item)
+            sample = item if isinstance(item, Reject) else scanner.prepare(item)
             if isinstance(sample, Reject):
                 rejects.append(sample)
             else:

@@ -107,7 +107,7 @@ class Scanner:
             One score row per (caption, seed), one mask row per map, and a reject for every
             sample whose scores are not finite or do not fit into memory.
         """
-        items = [self.draws_of(caption) for caption in captions]
+        items = [self.prepare(caption) for caption in captions]
         chunk = self.detect([item for item in items if isinstance(item, Caption)])
         self.localize(chunk.waiting)
         self.finish(chunk)
@@ -115,7 +115,7 @@ class Scanner:
         result.rejects += [item for item in items if isinstance(item, Reject)]
         return result
 
-    def draws_of(self, caption: Caption) -> Caption | Reject:
+    def prepare(self, caption: Caption) -> Caption | Reject:
         """Return a sample as `detect` takes it, or why it cannot be scored; needs no device.
 
         Args:

@@ -83,7 +83,7 @@ class Written:
         schedule = MODEL.single(timestep)
         self.alpha, self.sigma = schedule.alphas[0], schedule.sigmas[0]
         assert caption.image is not None
-        taken = Scanner(MODEL, spec, baseline=("untrained", Untrained())).draws_of(caption)
+        taken = Scanner(MODEL, spec, baseline=("untrained", Untrained())).prepare(caption)
         assert isinstance(taken, Caption)
         pixels = torch.tensor(pictures.fitted(caption.image, (32, 32)))
         self.clean = MODEL.compress(pixels[None])[0].double()
