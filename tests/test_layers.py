@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,19 @@ def test_it_is_imported_without_the_heavy_libraries(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_module_has_its_test_file_or_a_line_that_says_where_it_is_tested():
+    tests = Path(__file__).parent
+    elsewhere = tomllib.loads((tests / "where.toml").read_text(encoding="utf-8"))
+    without = set()
+    for module in MODULES:
+        path = module.relative_to(PACKAGE)
+        if path.name == "__init__.py" and "def " not in module.read_text(encoding="utf-8"):
+            continue
+        name = path.parts[-2] if path.name == "__init__.py" and len(path.parts) > 1 else path.stem
+        room = path.parts[0] if len(path.parts) > 1 else ""
+        if not (tests / room / f"test_{name}.py").exists():
+            without.add(path.as_posix())
+    assert without == set(elsewhere), "tests/where.toml must list these and no others"
+    assert [test for test in elsewhere.values() if not (tests / test).is_file()] == []
