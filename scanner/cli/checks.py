@@ -79,6 +79,7 @@ def inspect(
     model: Annotated[
         str, typer.Argument(help="A pipeline folder, a hub id or `gaussian`.", show_default=False)
     ],
+    revision: options.Revision = None,
     lora: options.Lora = None,
     weights: options.Weights = None,
     size: options.Size = None,
@@ -100,7 +101,8 @@ def inspect(
 
     over = overlay(lora or (), weights)
     over.refuse()
-    found = describe(model, local_device(device), dtype, size, over)
+    name = options.model_of(model, revision)
+    found = describe(name, local_device(device), dtype, size, over)
     parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}
     lacking = {need for need, is_there in parts.items() if not is_there}
     methods = {

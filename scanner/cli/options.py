@@ -55,12 +55,21 @@ Model = Annotated[
         rich_help_panel=OF_MODEL,
     ),
 ]  # fmt: skip
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        help="Commit hash, tag or branch of a hub model; default its main branch. The run's record "
+        "has the commit.",
+        show_default=False,
+        rich_help_panel=OF_MODEL,
+    ),
+]
 Baseline = Annotated[
     str,
     typer.Option(
         help="`null`: the unconditional branch alone. `off`: the model without its --lora and "
         "--weights, too. Else a less-trained network beside it: a network's folder, or a pipeline "
-        "folder or hub id whose network is taken.",
+        "folder or hub id (ID or ID@REVISION) whose network is taken.",
         rich_help_panel=OF_MODEL,
     ),
 ]
@@ -372,6 +381,7 @@ MOST_PROBES = 100_000
 
 
 def scoring(
+    revision: Revision = None,
     baseline: Baseline = "null",
     lora: Lora = None,
     weights: Weights = None,
@@ -555,6 +565,17 @@ def check_device(device: str, dtype: str) -> None:
     for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
         if value not in known:
             raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def model_of(name: str, revision: str | None) -> str:
+    """Return a model as a job names it: a folder's absolute path, or a hub id with its revision.
+
+    Raises:
+        ConfigError: If a revision is asked of what is none of the hub.
+    """
+    from scanner.models.hub import at_revision
+
+    return located(at_revision(name, revision))
 
 
 def network(baseline: str) -> str | None:

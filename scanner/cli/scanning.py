@@ -126,7 +126,7 @@ def calibrate(
     check_events(asked["events"])
     _note_without_effect(asked)
     job = Job(
-        model=options.located(model),
+        model=options.model_of(model, asked["revision"]),
         baseline=options.network(asked["baseline"]),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
@@ -253,7 +253,7 @@ def job_of(
 
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)
     return Job(
-        model=options.located(model),
+        model=options.model_of(model, asked["revision"]),
         baseline=options.network(asked["baseline"]),
         shards=listed,
         results="" if out is None else stores.place(out),

@@ -26,7 +26,7 @@ class Description:
     """A model and one evaluation of it on this machine.
 
     Attributes:
-        model: As it was named.
+        model: As it was named; of the hub, at its commit.
         family: The class that drives it.
         kin: The family of models, for a person.
         fingerprint: What names it in a run.
@@ -101,7 +101,8 @@ def describe(
     seconds, finite = _evaluated(denoiser, noise, level, condition)
     picture = denoiser.decode(noise)
     return Description(
-        model=model, family=type(denoiser).__name__, fingerprint=models.fingerprint(model, overlay),
+        model=models.pinned(model), family=type(denoiser).__name__,
+        fingerprint=models.fingerprint(model, overlay),
         latent=denoiser.latent_shape, image=(picture.shape[1], picture.shape[2]),
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
         seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps),
