@@ -194,6 +194,15 @@ Timestep = Annotated[
         min=0, help="Training timestep to which images are noised.", rich_help_panel=OF_SCORES
     ),
 ]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        help="In place of --timestep: noise over signal (sigma / alpha) of noised images. The "
+        "model's nearest training timestep is taken, and said.",
+        show_default=False,
+        rich_help_panel=OF_SCORES,
+    ),
+]
 Batch = Annotated[
     str,
     typer.Option(
@@ -392,6 +401,7 @@ def scoring(
     guidance_scale: Guidance = 7.5,
     source: Source = "generated",
     timestep: Timestep = TIMESTEP,
+    noise: Noise = None,
     captions: Captions = True,
     map_back: MapBack = 0,
     probes: Probes = AUTO,

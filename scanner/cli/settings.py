@@ -78,7 +78,7 @@ def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, 
         found["seeds"] = len(seeds)
     if "probes" in found:
         found["probes"] = str(found["probes"])
-    return {name: value for name, value in found.items() if _is_untyped(context, name)}
+    return {name: value for name, value in found.items() if is_untyped(context, name)}
 
 
 def differing(context: typer.Context, values: Mapping[str, Any]) -> str:
@@ -93,7 +93,8 @@ def differing(context: typer.Context, values: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _is_untyped(context: typer.Context, name: str) -> bool:
+def is_untyped(context: typer.Context, name: str) -> bool:
+    """Whether neither a person nor a file gave an option."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "DEFAULT"
 
