@@ -127,7 +127,7 @@ def calibrate(
     check_events(asked["events"])
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
-    asked |= _timestep_of(context, asked, name)
+    asked |= settings.timestep_of(context, asked, name)
     job = Job(
         model=name,
         baseline=options.network(asked["baseline"]),
@@ -239,7 +239,7 @@ def job_of(
         asked |= _settings_of(context, asked, nulls)
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
-    asked |= _timestep_of(context, asked, name)
+    asked |= settings.timestep_of(context, asked, name)
     known = None if paths[0] is None else nulls[0].screen
     spec = _spec(
         asked,
@@ -310,27 +310,6 @@ def _settings_of(
     if told := settings.differing(context, found):
         progress.note(f"as {asked['calibration']} was calibrated: {told}")
     return found
-
-
-def _timestep_of(context: typer.Context, asked: dict[str, Any], model: str) -> dict[str, Any]:
-    """Return the timestep that ``--noise`` stands for, and say it; nothing without one.
-
-    Raises:
-        ConfigError: If ``--timestep`` is given too, or the model has no such level.
-    """
-    noise = asked["noise"]
-    if noise is None or asked["source"] == "generated":
-        return {}
-    if not settings.is_untyped(context, "timestep"):
-        raise ConfigError(
-            "--noise and --timestep exclude each other, each says to which level images are "
-            "noised: give one of them"
-        )
-    from scanner.models.noise import nearest_timestep
-
-    timestep, own = nearest_timestep(model, noise)
-    progress.note(f"--noise {noise:g} is timestep {timestep} of {model}, where it is {own:.4g}")
-    return {"timestep": timestep}
 
 
 def _note_without_effect(asked: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Where an option's value comes from if it is not typed: ``memscan.toml``, then the calibration."""
+"""Where an option's value comes from if not typed: ``memscan.toml``, a calibration, a noise."""
 
 import difflib
 import os
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from scanner.cli import progress
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, 
         found["seeds"] = len(seeds)
     if "probes" in found:
         found["probes"] = str(found["probes"])
-    return {name: value for name, value in found.items() if is_untyped(context, name)}
+    return {name: value for name, value in found.items() if _is_untyped(context, name)}
 
 
 def differing(context: typer.Context, values: Mapping[str, Any]) -> str:
@@ -93,8 +94,33 @@ def differing(context: typer.Context, values: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def is_untyped(context: typer.Context, name: str) -> bool:
-    """Whether neither a person nor a file gave an option."""
+def timestep_of(context: typer.Context, asked: dict[str, Any], model: str) -> dict[str, Any]:
+    """Return the timestep that ``--noise`` stands for, and say it; nothing without one.
+
+    Args:
+        context: The command's context, which knows whether ``--timestep`` was given.
+        asked: The command's options.
+        model: A folder, a hub id or ``gaussian``.
+
+    Raises:
+        ConfigError: If ``--timestep`` is given too, or the model has no such level.
+    """
+    noise = asked["noise"]
+    if noise is None or asked["source"] == "generated":
+        return {}
+    if not _is_untyped(context, "timestep"):
+        raise ConfigError(
+            "--noise and --timestep exclude each other, each says to which level images are "
+            "noised: give one of them"
+        )
+    from scanner.models.noise import nearest_timestep
+
+    timestep, own = nearest_timestep(model, noise)
+    progress.note(f"--noise {noise:g} is timestep {timestep} of {model}, where it is {own:.4g}")
+    return {"timestep": timestep}
+
+
+def _is_untyped(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "DEFAULT"
 

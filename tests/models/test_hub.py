@@ -104,6 +104,18 @@ def test_a_scan_has_one_commit_and_its_record_says_which(hub, folders, tmp_path)
     assert record.config["model"] == f"{NAME}@{hub.names[NAME, 'v1']}"
 
 
+def test_a_node_takes_the_commit_of_the_driver_though_the_branch_moves_on(
+    hub, tmp_path, monkeypatch
+):
+    shard = write_shard(tmp_path / "a.tar", ["one"])
+    who = identify(job_of([shard], tmp_path / "r", model=f"{NAME}@next"))
+    hub.names[NAME, "next"] = hub.names[NAME, "v1"]
+    forget(monkeypatch)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    assert models.fingerprint(who.job.model) == who.model
+    assert models.fingerprint(f"{NAME}@next") != who.model
+
+
 def test_a_baseline_has_a_revision_too(hub, tmp_path):
     shard = write_shard(tmp_path / "a.tar", ["one"])
     job = job_of([shard], tmp_path / "r", model=NAME, baseline=f"{NAME}@v1")
