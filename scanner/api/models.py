@@ -9,6 +9,7 @@ from scanner import models
 from scanner.engine.worker import ScannerFactory, build_scanner
 from scanner.errors import ConfigError
 from scanner.models.device import local_device
+from scanner.models.hub import at_revision
 from scanner.spec import DTYPES
 
 if TYPE_CHECKING:
@@ -61,13 +62,16 @@ class Model:
         return partial(build_scanner, loaded=loaded)
 
 
-def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> Model:
+def load_model(
+    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32"
+) -> Model:
     """Load a model.
 
     Args:
         name: A diffusers pipeline folder of a family in docs/models.md, a hub id such as
             ``CompVis/stable-diffusion-v1-4``, or ``gaussian``, a closed form without weights.
             Safetensors only; no code of the folder runs.
+        revision: Commit hash, tag or branch of a hub id; null for its main branch.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         dtype: Precision of the network: ``float32``, ``float16`` or ``bfloat16``.
 
@@ -81,7 +85,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> Mo
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    name, chosen = models.located(str(name)), local_device(device)
+    name, chosen = models.located(at_revision(str(name), revision)), local_device(device)
     with warnings.catch_warnings():  # of a library's bars, in a notebook without ipywidgets
         warnings.filterwarnings("ignore", message="IProgress not found")
         denoiser = models.load(name, device=chosen, dtype=dtype)

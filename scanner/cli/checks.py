@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scanner.cli import options, progress
 from scanner.errors import ExitCode, ScannerError
 from scanner.methods import Need, registry
+from scanner.spec import TIMESTEP
+
+if TYPE_CHECKING:
+    from scanner.models.describe import Description
 
 LOW_DISK, LOW_MEMORY = 5 << 30, 4 << 30
 EXTRAS = {"s3fs": "s3", "gcsfs": "gcs", "aiohttp": "http"}
@@ -79,6 +83,7 @@ def inspect(
     model: Annotated[
         str, typer.Argument(help="A pipeline folder, a hub id or `gaussian`.", show_default=False)
     ],
+    revision: options.Revision = None,
     lora: options.Lora = None,
     weights: options.Weights = None,
     size: options.Size = None,
@@ -100,7 +105,8 @@ def inspect(
 
     over = overlay(lora or (), weights)
     over.refuse()
-    found = describe(model, local_device(device), dtype, size, over)
+    name = options.model_of(model, revision)
+    found = describe(name, local_device(device), dtype, size, over)
     parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}
     lacking = {need for need, is_there in parts.items() if not is_there}
     methods = {
@@ -122,6 +128,7 @@ def inspect(
         "sampler": found.sampler,
         "products a map": _products(found.latent[0], found.token_side),
         "alpha, clean to noisy": "{:.5f} to {:.5f}".format(*found.alphas),
+        "noise to signal": _noise(found),
         "text encoder": found.text_encoder or "none",
         "without a caption": found.null,
         "parameters": millions or "none",
@@ -136,6 +143,14 @@ def inspect(
         rows["note"] = found.note
     for name, text in rows.items():
         progress.say(f"{name:<22}{text}")
+
+
+def _noise(found: "Description") -> str:
+    """Return what ``--noise`` may be, and what the default timestep is on that scale."""
+    least, most = found.noise
+    usual = found.noise_of_default
+    known = "" if usual is None else f"; {usual:.4g} at timestep {TIMESTEP}, the default"
+    return f"{least:.4g} to {most:.4g}{known}"
 
 
 def _products(channels: int, token_side: int) -> str:

@@ -16,6 +16,7 @@ def choose(
     truth: Annotated[
         Path, typer.Option("--truth", "-t", help="The truth table (Parquet).", show_default=False)
     ],
+    revision: options.Revision = None,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,7 +68,7 @@ def choose(
         dtype=dtype,
     )  # fmt: skip
     question = ChoiceRequest(
-        model=options.located(model),
+        model=options.model_of(model, revision),
         baselines=tuple(options.located(name) for name in baseline or ()),
         spec=spec, captions=captions, device=device, batch_size=batch_size,
     )  # fmt: skip

@@ -57,12 +57,22 @@ Model = Annotated[
         rich_help_panel=OF_MODEL,
     ),
 ]  # fmt: skip
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        help="Commit hash, tag or branch of a hub model; default its main branch. The run's record "
+        "has the commit.",
+        show_default=False,
+        rich_help_panel=OF_MODEL,
+    ),
+]
 Baseline = Annotated[
     str,
     typer.Option(
         help="`null`: the unconditional branch alone. `off`: the model without its --lora and "
         "--weights, too. `prompt:TEXT`: the model under this caption. Else a less-trained network "
-        "beside it: a network's folder, or a pipeline folder or hub id whose network is taken.",
+        "beside it: a network's folder, or a pipeline folder or hub id (ID or ID@REVISION) whose "
+        "network is taken.",
         rich_help_panel=OF_MODEL,
     ),
 ]
@@ -184,6 +194,15 @@ Timestep = Annotated[
     int,
     typer.Option(
         min=0, help="Training timestep to which images are noised.", rich_help_panel=OF_SCORES
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        help="In place of --timestep: noise over signal (sigma / alpha) of noised images. The "
+        "model's nearest training timestep is taken, and said.",
+        show_default=False,
+        rich_help_panel=OF_SCORES,
     ),
 ]
 Batch = Annotated[
@@ -369,6 +388,7 @@ MOST_PROBES = 100_000
 
 
 def scoring(
+    revision: Revision = None,
     baseline: Baseline = "null",
     lora: Lora = None,
     weights: Weights = None,
@@ -379,6 +399,7 @@ def scoring(
     guidance_scale: Guidance = GUIDANCE_SCALE,
     source: Source = "generated",
     timestep: Timestep = TIMESTEP,
+    noise: Noise = None,
     captions: Captions = True,
     map_back: MapBack = 0,
     probes: Probes = AUTO,
@@ -552,6 +573,17 @@ def check_device(device: str, dtype: str) -> None:
     for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
         if value not in known:
             raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def model_of(name: str, revision: str | None) -> str:
+    """Return a model as a job names it: a folder's absolute path, or a hub id with its revision.
+
+    Raises:
+        ConfigError: If a revision is asked of what is none of the hub.
+    """
+    from scanner.models.hub import at_revision
+
+    return located(at_revision(name, revision))
 
 
 def network(baseline: str) -> str | None:

@@ -35,6 +35,14 @@ def plan(
             "calibration.",
         ),
     ] = None,
+    gradient_cost: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=100, show_default=False,
+            help="With --rate: how many evaluations a gradient takes as long as; default 2, an "
+            "upper end. A plan without --rate measures and prints it.",
+        ),
+    ] = None,
     flagged: Annotated[
         float | None,
         typer.Option(
@@ -61,16 +69,19 @@ def plan(
             f"--flagged is of --localize flagged, and --localize is {asked['localize']}: "
             f"leave it out"
         )
+    if gradient_cost is not None and rate is None:
+        raise ConfigError("--gradient-cost goes with --rate: without, both are measured")
     job = scanning.job_of(context, shards=shards, model=model, out=out, **asked)
     from scanner.engine.job import Resources
-    from scanner.planning.forecast import forecast
+    from scanner.planning.forecast import VJP, forecast
 
     local = asked["local"]
     Resources(actors=asked["actors"], device=asked["device"], local=local)  # refuses as a scan does
     with progress.meter("count shards") as show:
         found = forecast(
-            job, rate=rate, flagged=flagged, device=asked["device"], progress=show, local=local
-        )
+            job, rate=rate, flagged=flagged, device=asked["device"], progress=show, local=local,
+            gradient=VJP if gradient_cost is None else gradient_cost,
+        )  # fmt: skip
     if as_json:
         progress.say(json.dumps(asdict(found)))
     else:
@@ -88,8 +99,7 @@ def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
     yield "shards", f"{found.shards:,}, {size}; from {found.first} to {found.last}"
     if found.run:
         yield "run", found.run
-    if not found.model_checked:
-        yield "model", "not looked at: a scan may refuse it; without --rate it is checked"
+    yield from _unchecked(found)
     if found.done_chunks:
         yield (
             "committed",
@@ -114,6 +124,19 @@ def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
     share = {0.0: "nothing is localized", 1.0: "of every caption"}.get(found.flagged_share, share)
     yield "", f"{_evaluations(found.localization)} to localize, {share}"
     yield from _time(found, actors)
+
+
+def _unchecked(found: "Forecast") -> Iterator[tuple[str, str]]:
+    """Yield what a model that was not looked at may change."""
+    if found.model_checked:
+        return
+    yield "model", "not looked at: a scan may refuse it; without --rate it is checked"
+    if found.is_probes_assumed and found.localization.get("vjp"):
+        yield (
+            "products",
+            f"{found.probes} a map and branch are assumed; models of more channels take more "
+            f"(docs/models.md): give --probes",
+        )
 
 
 def _nothing(found: "Forecast") -> str:

@@ -72,6 +72,7 @@ def scan(
 
 @options.takes(options.scoring, options.running)
 def calibrate(
+    context: typer.Context,
     shards: options.Shards,
     model: options.Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="The calibration file to write.")] = Path(
@@ -125,8 +126,10 @@ def calibrate(
     work = _work_folder(out)
     check_events(asked["events"])
     _note_without_effect(asked)
+    name = options.model_of(model, asked["revision"])
+    asked |= settings.timestep_of(context, asked, name)
     job = Job(
-        model=options.located(model),
+        model=name,
         baseline=options.network(asked["baseline"]),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
@@ -235,6 +238,8 @@ def job_of(
     if paths[0] is not None:
         asked |= _settings_of(context, asked, nulls)
     _note_without_effect(asked)
+    name = options.model_of(model, asked["revision"])
+    asked |= settings.timestep_of(context, asked, name)
     known = None if paths[0] is None else nulls[0].screen
     spec = _spec(
         asked,
@@ -253,7 +258,7 @@ def job_of(
 
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)
     return Job(
-        model=options.located(model),
+        model=name,
         baseline=options.network(asked["baseline"]),
         shards=listed,
         results="" if out is None else stores.place(out),
@@ -310,6 +315,8 @@ def _settings_of(
 def _note_without_effect(asked: dict[str, Any]) -> None:
     """Say which options differ from their defaults and do not matter at the source of scores."""
     source, usual = asked["source"], ScanSpec()
+    if source == "generated" and asked["noise"] is not None:
+        progress.note("--noise is without effect with --source generated")
     unused = {"generated": ("timestep",), "image": ("steps", "guidance_scale")}.get(source, ())
     for name in unused:
         if asked[name] != getattr(usual, name):

@@ -1,4 +1,4 @@
-"""Values of options that are not typed: ``memscan.toml``, then the calibration."""
+"""Values of options that are not typed: from ``memscan.toml``, a calibration or a noise."""
 
 import difflib
 import os
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from scanner.cli import progress
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,6 +83,32 @@ def differing(context: typer.Context, values: Mapping[str, Any]) -> str:
         if defaults.get(name) != value
     ]
     return " ".join(parts)
+
+
+def timestep_of(context: typer.Context, asked: dict[str, Any], model: str) -> dict[str, Any]:
+    """Return the timestep that ``--noise`` stands for, and say it; nothing without one.
+
+    Args:
+        context: The command's context, which knows whether ``--timestep`` was given.
+        asked: The command's options.
+        model: A folder, a hub id or ``gaussian``.
+
+    Raises:
+        ConfigError: If ``--timestep`` is given too, or the model has no such level.
+    """
+    noise = asked["noise"]
+    if noise is None or asked["source"] == "generated":
+        return {}
+    if not _is_untyped(context, "timestep"):
+        raise ConfigError(
+            "--noise and --timestep exclude each other, each says to which level images are "
+            "noised: give one of them"
+        )
+    from scanner.models.noise import nearest_timestep
+
+    timestep, own = nearest_timestep(model, noise)
+    progress.note(f"--noise {noise:g} is timestep {timestep} of {model}, where it is {own:.4g}")
+    return {"timestep": timestep}
 
 
 def _is_untyped(context: typer.Context, name: str) -> bool:

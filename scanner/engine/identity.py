@@ -17,7 +17,7 @@ class RunIdentity:
     """Everything that decides a run's rows.
 
     Attributes:
-        job: The job, its spec with the baseline's fingerprint.
+        job: The job, its spec with the baseline's fingerprint; models of the hub at a commit.
         model: The model's fingerprint.
         calibration: The calibration's fingerprint, both joined by a plus sign, or ``""``.
     """
@@ -45,6 +45,7 @@ def identify(job: Job) -> RunIdentity:
     """
     refuse(job)
     job = resolved(job)
+    job = _at_commits(job)
     model = models.fingerprint(job.model, job.overlay)
     if job.baseline is not None:
         baseline = models.baseline_fingerprint(job.model, job.baseline)
@@ -57,6 +58,16 @@ def identify(job: Job) -> RunIdentity:
             null.check(model, job.spec.only(source))
             nulls.append(null.fingerprint())
     return RunIdentity(job, model, "+".join(nulls))
+
+
+def _at_commits(job: Job) -> Job:
+    """Return a job whose hub models name the commits of this process, which all nodes then take.
+
+    Raises:
+        ConfigError: If one cannot be had.
+    """
+    baseline = None if job.baseline is None else models.pinned(job.baseline)
+    return replace(job, model=models.pinned(job.model), baseline=baseline)
 
 
 def resolved(job: Job) -> Job:

@@ -16,7 +16,7 @@ class Job:
     """A scan: which model over which shards into which results.
 
     Attributes:
-        model: A model folder, a hub id, or ``gaussian``.
+        model: A model folder, a hub id (``ID`` or ``ID@REVISION``), or ``gaussian``.
         baseline: A less-trained network, or null.
         shards: Addresses, already expanded.
         results: Folder or address of the results.

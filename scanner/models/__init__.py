@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.errors import ConfigError
-from scanner.models.configs import first_line
-from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, prompt_of
+from scanner.models import hub
+from scanner.models.overlay import NOTHING_OFF, OFF, PROMPT, Overlay, prompt_of
 from scanner.parsing import object_from_json
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def load(
     """Load a model.
 
     Args:
-        model: A diffusers pipeline folder, a hub id, or ``gaussian``.
+        model: A diffusers pipeline folder, a hub id (``ID`` or ``ID@REVISION``), or ``gaussian``.
         device: Such as ``cpu`` or ``cuda``.
         dtype: Precision of the network.
         side: Of its pictures, in pixels; null takes what the model says.
@@ -95,6 +94,8 @@ def baseline_name(source: str) -> str:
     """
     if prompt_of(source) is not None:
         return "prompt"
+    if _is_of_hub(source):
+        source = hub.id_and_revision(source)[0]
     parts = [part for part in source.replace("\\", "/").split("/") if part not in _BARE]
     return parts[-1] if parts else "baseline"
 
@@ -102,6 +103,22 @@ def baseline_name(source: str) -> str:
 def located(model: str) -> str:
     """Return a folder as an absolute path, which every process finds; a hub id as it is."""
     return str(Path(model).absolute()) if Path(model).is_dir() else model
+
+
+def pinned(model: str) -> str:
+    """Return a hub id with the commit of its files here, ``ID@COMMIT``; other names as they are.
+
+    Raises:
+        ConfigError: If a hub id cannot be had.
+    """
+    return hub.pinned(model) if _is_of_hub(model) else model
+
+
+def _is_of_hub(model: str) -> bool:
+    """Whether a name can be a hub's and no folder: ``ID`` or ``ID@REVISION``."""
+    path = Path(model).expanduser()
+    is_path = path.is_dir() or path.is_absolute() or model.startswith((".", "~", PROMPT))
+    return not is_path and model.partition("@")[0].count("/") == 1
 
 
 def folder_of(model: str) -> Path:
@@ -118,49 +135,12 @@ def folder_of(model: str) -> Path:
             f"{model} is not a model folder: it has no model_index.json (a diffusers pipeline) "
             f"and no config.json, nor unet/config.json (a U-Net)"
         )
-    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+    if not _is_of_hub(model):
         raise ConfigError(
             f"no model at {model}: give a diffusers pipeline folder (with model_index.json) or "
             f"a hub id such as CompVis/stable-diffusion-v1-4"
         )
-    return _snapshot(model)
-
-
-@cache
-def _snapshot(model: str) -> Path:
-    """Return a hub id's files; the hub is asked once a process, so a scan has one revision.
-
-    Raises:
-        ConfigError: If the hub cannot be reached or does not give it.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        return Path(
-            snapshot_download(
-                model,
-                allow_patterns=patterns,
-                ignore_patterns=[
-                    "*/*.fp16.*",
-                    "*.fp16.*",
-                    "*nonema*",
-                    "*ema-only*",
-                    "*ema-pruned*",
-                    "safety_checker/*",
-                    "v*-*.safetensors",
-                    "flux1-*.safetensors",
-                    "ae.safetensors",
-                    "sd3*.safetensors",
-                    "sd_xl*.safetensors",
-                ],
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"no folder {model}, and no such model on the hub could be had ({first_line(error)})"
-        ) from error
+    return hub.snapshot(model)
 
 
 def fingerprint(model: str, overlay: Overlay | None = None) -> str:

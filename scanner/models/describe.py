@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from scanner import models
@@ -11,8 +12,9 @@ from scanner.methods import Need
 from scanner.models.base import Denoiser, Level
 from scanner.models.diffusion import Diffusion
 from scanner.models.limits import limits
+from scanner.models.noise import noise_ratios
 from scanner.models.overlay import Overlay, layers_of
-from scanner.spec import STEPS
+from scanner.spec import STEPS, TIMESTEP
 
 SECONDS = 2.0
 """Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
@@ -25,7 +27,7 @@ class Description:
     """A model and one evaluation of it on this machine.
 
     Attributes:
-        model: As it was named.
+        model: As it was named; of the hub, at its commit.
         family: The class that drives it.
         kin: The family of models, for a person.
         fingerprint: What names it in a run.
@@ -34,6 +36,8 @@ class Description:
         image: Height and width of its pictures, pixels.
         vae_scale: By what the autoencoder's latents are multiplied; null without one.
         alphas: Signal scale at the least and the most noisy level of its schedule.
+        noise: Noise over signal at the least and the most noisy training timestep that has both.
+        noise_of_default: That of `scanner.spec.TIMESTEP`; null of a model without it.
         sampler: The timesteps that a DDIM sampler of `STEPS` steps visits, in a sentence.
         text_encoder: Class, tokens and width, or ``""``.
         parameters: Numbers in every part.
@@ -58,6 +62,8 @@ class Description:
     image: tuple[int, int]
     vae_scale: float | None
     alphas: tuple[float, float]
+    noise: tuple[float, float]
+    noise_of_default: float | None
     sampler: str
     text_encoder: str
     parameters: dict[str, int]
@@ -100,12 +106,13 @@ def describe(
     seconds, finite = _evaluated(denoiser, noise, level, condition)
     picture = denoiser.decode(noise)
     return Description(
-        model=model, family=type(denoiser).__name__, fingerprint=models.fingerprint(model, overlay),
+        model=models.pinned(model), family=type(denoiser).__name__,
+        fingerprint=models.fingerprint(model, overlay),
         latent=denoiser.latent_shape, image=(picture.shape[1], picture.shape[2]),
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
         seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps),
         attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
-        **_inside(denoiser),
+        **_noise(model), **_inside(denoiser),
     )  # fmt: skip
 
 
@@ -121,6 +128,13 @@ def _evaluated(
         finite = finite and bool(torch.isfinite(score).all())  # waits for the device, too
         best = min(best, time.perf_counter() - start)
     return best, finite
+
+
+def _noise(model: str) -> dict[str, Any]:
+    ratios = noise_ratios(model)
+    usable = ratios[(ratios > 0) & np.isfinite(ratios)]
+    usual = float(ratios[TIMESTEP]) if len(ratios) > TIMESTEP else None
+    return {"noise": (float(usable[0]), float(usable[-1])), "noise_of_default": usual}
 
 
 def _sampler(denoiser: Denoiser, steps: int) -> str:

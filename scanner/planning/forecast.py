@@ -29,12 +29,11 @@ from scanner.scan import cost
 from scanner.spec import ScanSpec
 from scanner.statistics import calibration
 
-CHANNELS = 4
-"""Of a Stable Diffusion latent; taken where the model is not loaded."""
 USUAL_BATCH = (16, 32)
 """Draws that are timed at a time where a scan would find out: on a CPU, on a GPU."""
 VJP = 2.0
-"""A gradient in forward evaluations, where it is not measured: about the operations it takes."""
+"""A gradient in forward evaluations, where nobody says it. An upper end: it has 1.1 to 1.4 of its
+operations (benchmarks/real_sizes.py) and takes 1.4 to 1.9 of its time (docs/cluster.md)."""
 
 
 @dataclass(slots=True)
@@ -65,6 +64,8 @@ class Forecast:
         hours: Hours of one device in its network, or null.
         problems: What is wrong with shards, a line each.
         model_checked: Whether the model was looked at; if not, a scan may refuse it yet.
+        probes: Products that a map and branch takes; those asked for, of a model not looked at.
+        is_probes_assumed: Whether the model decides that number, and was not looked at.
     """
 
     run: str = ""
@@ -89,11 +90,13 @@ class Forecast:
     hours: float | None = None
     problems: list[str] = field(default_factory=list)
     model_checked: bool = True
+    probes: int = 0
+    is_probes_assumed: bool = False
 
 
 def forecast(
     job: Job, *, rate: float | None, flagged: float | None, device: str,
-    progress: Callable[[int, int], None], local: bool = False,
+    progress: Callable[[int, int], None], local: bool = False, gradient: float = VJP,
 ) -> Forecast:  # fmt: skip
     """Count what a job would scan and what that would take.
 
@@ -105,6 +108,7 @@ def forecast(
         device: Where to time: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: Told how many shards are counted of how many.
         local: Whether to count in this process, one shard after another.
+        gradient: Forward evaluations that a gradient takes as long as, where ``rate`` is given.
 
     Raises:
         ConfigError: If the model, the baseline, the calibration or an address cannot be used.
@@ -130,12 +134,15 @@ def forecast(
                 CommitIndex(results.commits(done.run)),
             )
     _count(done, job, commit_index, progress, local=local)
-    channels = limits(job.model).channels if done.model_checked else CHANNELS
+    done.probes = job.spec.probes
+    done.is_probes_assumed = job.auto_probes and job.spec.probe_design == "structured"
+    if done.model_checked:
+        done.probes = cost.probes_taken(job.spec, limits(job.model).channels)
     if rate is not None:
-        done.speed = Speed(1 / rate, VJP / rate)
+        done.speed = Speed(1 / rate, gradient / rate)
     elif done.distinct:
-        done.speed, channels = _measured(job, device)
-    _cost_of(done, job, channels, flagged)
+        done.speed = _measured(job, device)
+    _cost_of(done, job, flagged)
     return done
 
 
@@ -245,22 +252,21 @@ def _processes(width: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _measured(job: Job, device: str) -> tuple[Speed, int]:
-    """Return the model's speed on a device here, and its latents' channels."""
+def _measured(job: Job, device: str) -> Speed:
+    """Return the model's speed on a device here."""
     denoiser = models.load(
         job.model, device=local_device(device), dtype=job.spec.dtype, side=job.spec.size,
         overlay=job.overlay,
     )  # fmt: skip
     size = job.batch_size or USUAL_BATCH[denoiser.device.type == "cuda"]
-    return speed.measure(denoiser, job.spec, size), denoiser.latent_shape[0]
+    return speed.measure(denoiser, job.spec, size)
 
 
-def _cost_of(done: Forecast, job: Job, channels: int, flagged: float | None) -> None:
+def _cost_of(done: Forecast, job: Job, flagged: float | None) -> None:
     """Fill in evaluations and hours."""
     spec, has_baseline = job.spec, job.baseline is not None
-    probes = cost.probes_taken(spec, channels)
-    detection = cost.evaluations(spec, localized=False, probes=probes)
-    whole = cost.evaluations(spec, localized=True, probes=probes, baseline=has_baseline)
+    detection = cost.evaluations(spec, localized=False, probes=done.probes)
+    whole = cost.evaluations(spec, localized=True, probes=done.probes, baseline=has_baseline)
     done.draws, done.flagged_share = done.distinct * len(spec.seeds), _share(job, flagged)
     localized = round(done.draws * done.flagged_share)
     done.detection = {name: round(n * done.draws) for name, n in detection.items()}

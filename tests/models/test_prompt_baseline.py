@@ -61,6 +61,9 @@ def test_masks_are_named_and_the_text_names_the_run(folder):
     runs = {text: identify(job(folder, text)).run for text in ("prompt:a", "prompt:b")}
     assert len({*runs.values(), identify(job(folder, None)).run}) == 3
     refuse(job(folder, "prompt:a"))
+    slash = job(folder, "prompt:one/two@three")  # neither a hub id nor a path
+    assert identify(slash).job.baseline == "prompt:one/two@three"
+    assert models.baseline_name("prompt:one/two@three") == "prompt"
 
 
 def test_what_is_no_caption_is_refused(tmp_path):
