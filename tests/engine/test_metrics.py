@@ -39,8 +39,9 @@ def test_a_scan_is_on_the_endpoint_that_prometheus_reads(tmp_path):
     # Ray's processes report on their own clocks: gauges may come a scrape after the counters.
     patience, found = time.monotonic() + 60, samples_of(summary.run)
     while time.monotonic() < patience:
-        reported = found.get("ray_memscan_samples_total")
-        if reported and reported[0][1] == summary.samples and set(found) == expected:
+        names = ("ray_memscan_samples_total", "ray_memscan_run_samples")
+        reported = [found[name][0][1] for name in names if name in found]
+        if reported == [summary.samples] * 2 and set(found) == expected:
             break
         time.sleep(0.5)
         found = samples_of(summary.run)
