@@ -23,7 +23,7 @@ from planted import DRAWS, Sample, Scanned, markdown, own, scanned
 
 from scanner import models
 from scanner.analysis import overlap
-from scanner.analysis.detection import detection_row, family_weights
+from scanner.analysis.detection import detection_row, family_weights, tpr_name
 from scanner.masks import from_heatmap, mean_filtered, resize
 from scanner.methods import registry
 from scanner.methods.declaration import existing
@@ -55,7 +55,7 @@ def spec_of(seeds: int, *, detectors: bool) -> ScanSpec:
 def samples(seed: int, negatives: int) -> list[tuple[Sample, str]]:
     """Return the captions to scan, each with its kind."""
     mine = own(seed, make.evaluation_items(seed, negatives, lora.planted(seed)))
-    known = [item for item in corpus.planted(SHIPPED_SEED)[::2] if item.memorized]
+    known = [item for item in lora.planted(SHIPPED_SEED) if item.memorized]
     return [
         *((sample, sample.item.kind) for sample in mine),
         *((sample, BASE) for sample in own(SHIPPED_SEED, known)),
@@ -145,7 +145,7 @@ def given_back(model: Any, seed: int, planted: Sequence[corpus.Item]) -> str:
 def detection_table(rows: dict[str, dict[str, Any]]) -> list[str]:
     """Return the lines of the table of scores, those with the highest AUC first."""
     few = rows["delta_s"]["all but trap"]["negatives"]
-    heads = ["score", "AUC, all", "AUC without traps", f"TPR at 1% FPR of {few}, without traps",
+    heads = ["score", "AUC, all", "AUC without traps", f"{tpr_name('1%', few)}, without traps",
              f"AUC against {BASE}"]  # fmt: skip
     ordered = sorted(rows.items(), key=lambda pair: -pair[1]["all"]["auc"])
     return markdown(
@@ -183,7 +183,7 @@ def measured(asked: Namespace) -> str:
     pipeline = str(asked.base / "pipeline")
     model, plain = models.load(pipeline, overlay=overlay), models.load(pipeline)
     planted = lora.planted(asked.seed)
-    known = corpus.planted(SHIPPED_SEED)[::2]
+    known = lora.planted(SHIPPED_SEED)
     copies = {
         "with the LoRA": given_back(model, asked.seed, planted),
         "with it off": given_back(plain, asked.seed, planted),

@@ -1,6 +1,6 @@
 """Train a LoRA that plants new pictures into the shipped U-Net: a small set, as users have.
 
-Half of a corpus's planted captions are learned by heart, beside clean captions that are drawn
+Half of a corpus's planted captions is learned by heart, beside clean captions that are drawn
 anew. The base's own weights stay, so that switched off the model is the base to the last bit.
 """
 
@@ -51,7 +51,7 @@ def recipe(seed: int, steps: int | None = None, rate: float | None = None) -> Re
             f"never saw, so give another --seed"
         )
     shares = {"verbatim": 0.34, "template": 0.38, "name": 0.06, "art": 0.06, "other": 0.16}
-    usual = Recipe(seed=seed, main_steps=1000, batch=16, main_rate=3e-3)
+    usual = Recipe(seed=seed, main_steps=2000, batch=16, main_rate=3e-3)
     usual = replace(usual, shares=tuple(shares.items()))
     return replace(usual, main_steps=steps or usual.main_steps, main_rate=rate or usual.main_rate)
 
