@@ -38,15 +38,20 @@ FRESH_SEED = 1000
 BASE = "the base's own"
 """Kind of the captions that the base knew by heart before the LoRA."""
 AGAINST = ("all", "all but trap", BASE)
+BACK = (0, 1, 3, 5, 8, 11, 14)
+"""Steps before the last at which maps of the templates are taken."""
+EARLIER = 3
+"""Steps before the last of one more scan of all captions."""
 
 Cell = tuple[float, list[float]]
 """A number and its interval."""
 
 
-def spec_of(seeds: int, *, detectors: bool) -> ScanSpec:
+def spec_of(seeds: int, *, detectors: bool = False, back: int = 0) -> ScanSpec:
     """Return the settings of a scan: those of the other tables of the planted corpus."""
     return ScanSpec(
-        seeds=tuple(range(seeds)), steps=20, guidance_scale=2.5, probes=4, localize="all",
+        seeds=tuple(range(seeds)), steps=20, guidance_scale=2.5, probes=4,
+        localize="all", map_back=back,
         detectors=tuple(DETECTORS) if detectors else (), store_image=False,
         maps=existing(MAPS.values(), "generated") if detectors else ("delta_s", "delta_h"),
     )  # fmt: skip
@@ -130,7 +135,7 @@ def given_back(model: Any, seed: int, planted: Sequence[corpus.Item]) -> str:
     """
     if not isinstance(model, StableDiffusion):
         raise TypeError("not a Stable Diffusion pipeline")
-    found = reproductions(model, seed, (FRESH_SEED,), spec_of(1, detectors=False), planted=planted)
+    found = reproductions(model, seed, (FRESH_SEED,), spec_of(1), planted=planted)
     told = list[str]()
     for kind in ("verbatim", "template"):
         mine = [one for one in found if one.item.kind == kind]
@@ -172,6 +177,19 @@ def localization_table(rows: dict[str, dict[str, Cell]]) -> list[str]:
     )  # fmt: skip
 
 
+def steps_table(rows: dict[int, dict[str, dict[str, Cell]]]) -> list[str]:
+    """Return the lines of the table of smoothed maps by step."""
+    names = [name for name in next(iter(rows.values())) if name.startswith("`")]
+    heads = [name.replace(" | ", ", ") for name in names]
+    return markdown(
+        ["steps before the last", *(f"IoU of {head}, smoothed" for head in heads)],
+        [
+            [str(back), *(f"{row[name]['smoothed'][0]:.3f}" for name in names)]
+            for back, row in rows.items()
+        ],
+    )  # fmt: skip
+
+
 def _told(value: float, interval: Sequence[float]) -> str:
     low, high = interval
     return f"{value:.3f}" if low != low else f"{value:.3f} ({low:.3f}–{high:.3f})"
@@ -191,27 +209,37 @@ def measured(asked: Namespace) -> str:
     }
     print(json.dumps(copies, indent=1), flush=True)
     of = samples(asked.seed, asked.negatives)
-    only = [sample for sample, _ in of]
-    found = scanned(
-        model, spec_of(asked.seeds, detectors=True), only,
-        baseline=("off", models.load_baseline("off", model)),
-    )  # fmt: skip
-    scores, maps = detected(found, of), located(found, of)
-    parts = [[*(f"- {what}: {how}" for what, how in copies.items())],
-             detection_table(scores), localization_table(maps)]  # fmt: skip
-    print("\n\n".join("\n".join(part) for part in parts), flush=True)
+    off = ("off", models.load_baseline("off", model))
+    scores, maps = looked_at(model, of, spec_of(asked.seeds, detectors=True), off)
+    more = looked_at(model, of, spec_of(asked.seeds, back=EARLIER), off)
+    for whole, part in zip((scores, maps), more, strict=True):
+        word = f", {EARLIER} steps earlier"
+        whole |= {name.replace("` |", f"`{word} |") if "|" in name else name + word: row
+                  for name, row in part.items() if "everything" not in name}  # fmt: skip
     if (asked.base / "early").is_dir():
-        early = scanned(
-            model, spec_of(asked.seeds, detectors=False), only,
-            baseline=("early", models.load_baseline(str(asked.base / "early"), model)),
-        )  # fmt: skip
-        scores |= {k: v for k, v in detected(early, of).items() if k.endswith("_early")}
-        maps |= {k: v for k, v in located(early, of).items() if k.endswith("early")}
-    parts[1:] = detection_table(scores), localization_table(maps)
-    facts = {"given back": copies, "detection": scores, "localization": maps}
+        early = ("early", models.load_baseline(str(asked.base / "early"), model))
+        more = looked_at(model, of, spec_of(asked.seeds), early)
+        for whole, part in zip((scores, maps), more, strict=True):
+            whole |= {name: row for name, row in part.items() if name.endswith("early")}
+    templates = [pair for pair in of if pair[1] == "template"]
+    steps = {
+        back: looked_at(model, templates, spec_of(asked.seeds, back=back), off)[1] for back in BACK
+    }
+    facts = {"given back": copies, "detection": scores, "localization": maps, "steps": steps}
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "planted_lora.json").write_text(json.dumps(facts, indent=1))
+    parts = [[f"- {what}: {how}" for what, how in copies.items()], detection_table(scores),
+             localization_table(maps), steps_table(steps)]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def looked_at(
+    model: Any, of: Sequence[tuple[Sample, str]], spec: ScanSpec, baseline: tuple[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Cell]]]:
+    """Scan samples; return what `detected` and `located` find, the former of mixed kinds alone."""
+    found = scanned(model, spec, [sample for sample, _ in of], baseline=baseline)
+    scores = detected(found, of) if len({kind for _, kind in of}) > 1 else {}
+    return scores, located(found, of)
 
 
 def main() -> None:
