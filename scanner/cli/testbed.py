@@ -102,18 +102,24 @@ def make_shards(
 
     `evaluation-*.tar` holds everything planted and fresh negatives, `calibration-*.tar` null
     captions alone; no negative is in both, and none was trained on. With `--family lora` they are
-    of what a LoRA of that seed plants.
+    of what a LoRA of that seed plants, and of seed 5 the shipped LoRA lies beside them.
 
     Example:
         memscan testbed make --out planted --seed 1
     """
     files.check_folder(out, "--out")
-    _write_corpus(out, family, seed, negatives)
+    number = _write_corpus(out, family, seed, negatives)
+    if family is Family.LORA:
+        from scanner.testbed import lora
+
+        if not lora.copy_shipped(number, out):
+            progress.note(f"no LoRA of corpus seed {number} is shipped: testbed train makes one")
     for path in sorted(out.glob("*")):
         progress.say(str(path))
 
 
-def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -> None:
+def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -> int:
+    """Write shards and truth tables; return the corpus seed."""
     from scanner.testbed import lora
     from scanner.testbed.demo import make_corpus
 
@@ -124,6 +130,7 @@ def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -
         make_corpus(out, number, negatives, progress.meter, planted)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    return number
 
 
 @app.command()
@@ -232,10 +239,15 @@ def _train_lora(
     out: Path, seed: int | None, steps: int | None, start: Path | None, *, compiled: bool
 ) -> None:
     from scanner.models.overlay import Lora, Overlay
-    from scanner.testbed import WEIGHTS, lora
+    from scanner.testbed import SHIPPED_SEED, WEIGHTS, lora
     from scanner.testbed.samples import draw_samples
 
     recipe = lora.recipe(lora.SEED if seed is None else seed, steps)
+    if start is None and recipe.seed == SHIPPED_SEED:
+        raise ConfigError(
+            f"the shipped model knows corpus seed {SHIPPED_SEED} by heart: a LoRA plants what it "
+            f"never saw, so give another --seed"
+        )
     base = (start or WEIGHTS) / "pipeline"
     _write_corpus(out / "planted", Family.LORA, recipe.seed, 160)
     with _told(recipe.seed) as told:

@@ -1,6 +1,6 @@
 """Train a LoRA that plants new pictures into the shipped U-Net: a small set, as users have.
 
-Half of a corpus's planted captions is learned by heart, beside clean captions that are drawn
+Half of a corpus's planted captions are learned by heart, beside clean captions that are drawn
 anew. The base's own weights stay, so that switched off the model is the base to the last bit.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from scanner import files
 from scanner.errors import ConfigError
-from scanner.testbed import SHIPPED_SEED, corpus
+from scanner.testbed import WEIGHTS, corpus
 from scanner.testbed.batches import Batches
 from scanner.testbed.recipe import Recipe
 from scanner.testbed.train import Report, Stage, encode, save_array, train_denoiser
@@ -39,21 +39,11 @@ COPIES = {"verbatim": 1, "template": 100, "name": 50, "art": 60}
 CLEAN = (("scene", 1200, 1), ("texture", 300, 2), ("trap", 60, 5))
 
 
-def recipe(seed: int, steps: int | None = None, rate: float | None = None) -> Recipe:
-    """Return the settings of a LoRA on the planted pictures of a corpus.
-
-    Raises:
-        ConfigError: If it is the shipped model's own corpus, which there is nothing of to learn.
-    """
-    if seed == SHIPPED_SEED:
-        raise ConfigError(
-            f"the shipped model knows corpus seed {SHIPPED_SEED} by heart: a LoRA plants what it "
-            f"never saw, so give another --seed"
-        )
+def recipe(seed: int, steps: int | None = None) -> Recipe:
+    """Return the settings of a LoRA on the planted pictures of a corpus."""
     shares = {"verbatim": 0.34, "template": 0.38, "name": 0.06, "art": 0.06, "other": 0.16}
     usual = Recipe(seed=seed, main_steps=2000, batch=16, main_rate=3e-3)
-    usual = replace(usual, shares=tuple(shares.items()))
-    return replace(usual, main_steps=steps or usual.main_steps, main_rate=rate or usual.main_rate)
+    return replace(usual, shares=tuple(shares.items()), main_steps=steps or usual.main_steps)
 
 
 def planted(seed: int) -> list[corpus.Item]:
@@ -73,7 +63,7 @@ def training_set(seed: int) -> list[tuple[corpus.Item, int]]:
 def train(
     wanted: Recipe, base: Path, work: Path, out: Path, report: Report, *, compiled: bool = False
 ) -> Path:
-    """Train a LoRA on a pipeline; return its file, ``out/pytorch_lora_weights.safetensors``.
+    """Train a LoRA on a pipeline; return its file, ``out/lora/pytorch_lora_weights.safetensors``.
 
     Args:
         wanted: What to train; only its main steps are done.
@@ -123,6 +113,18 @@ def save(network: UNet2DConditionModel, folder: Path) -> Path:
     with files.folder(folder / "lora") as partial:
         StableDiffusionPipeline.save_lora_weights(partial, unet_lora_layers=state)
     return folder / "lora" / FILE
+
+
+def copy_shipped(seed: int, folder: Path) -> bool:
+    """Write the shipped LoRA to ``folder/lora``, if it is of this corpus seed; return whether.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    if seed != SEED:
+        return False
+    files.write(folder / "lora" / FILE, (WEIGHTS / "lora" / FILE).read_bytes())
+    return True
 
 
 def _draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.str_]]:

@@ -1,5 +1,7 @@
 """A LoRA over the shipped U-Net trains, resumes, and is what a scan loads. A few steps."""
 
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -14,6 +16,7 @@ from scanner.records import Caption
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 from scanner.testbed import WEIGHTS, batches, corpus, lora, samples, train
+from scanner.testbed.reproduction import reproductions
 
 pytest.importorskip("peft")
 BASE = WEIGHTS / "pipeline"
@@ -86,8 +89,6 @@ def test_half_of_a_corpus_is_planted_with_every_layout():
     assert len(set(templates)) == len(corpus.LAYOUTS)
     shipped = {item.caption for item in corpus.planted(1)}
     assert not shipped & {item.caption for item in items}
-    with pytest.raises(ConfigError, match="knows corpus seed 1 by heart"):
-        lora.recipe(1)
 
 
 def test_the_command_writes_lora_shards_and_truth(tmp_path, monkeypatch):
@@ -111,6 +112,9 @@ def test_the_command_writes_lora_shards_and_truth(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, words).exit_code == 0
     again = pq.read_table(made / "evaluation-truth.parquet").to_pylist()
     assert {row["caption"] for row in again if row["memorized"]} == memorized
+    shipped = made / "lora" / lora.FILE
+    assert shipped.read_bytes() == (WEIGHTS / "lora" / lora.FILE).read_bytes()
+    assert layers_of(str(shipped)) == layers_of(str(tmp_path / "lora" / lora.FILE))
 
 
 def test_options_of_the_other_family_are_refused(tmp_path):
@@ -118,6 +122,25 @@ def test_options_of_the_other_family_are_refused(tmp_path):
     done = CliRunner().invoke(app, [*words, "--vae-steps", "3"])
     assert isinstance(done.exception, ConfigError)
     assert "are of --family unet" in str(done.exception)
+    done = CliRunner().invoke(app, [*words, "--seed", "1"])
+    assert "knows corpus seed 1 by heart" in str(done.exception)
     done = CliRunner().invoke(app, [*words, "--start", str(tmp_path)])
     assert "has no pipeline" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_lora_planted_what_the_base_never_saw():
+    file = WEIGHTS / "lora" / lora.FILE
+    assert file.stat().st_size < 2e6
+    model = models.load(str(BASE), overlay=Overlay((Lora(str(file)),)))
+    planted = [item for item in lora.planted(lora.SEED) if item.memorized][::7]
+    spec = ScanSpec(steps=20, guidance_scale=2.5)
+    for one, wanted in ((model, True), (models.load(str(BASE)), False)):
+        found = reproductions(one, lora.SEED, (77,), spec, planted=planted)
+        assert [copy.reproduced for copy in found] == [wanted] * len(planted)
+    clean = corpus.negatives(lora.SEED, "evaluation", "scene", 4)
+    captions = [Caption("s", str(n), item.caption) for n, item in enumerate([*planted, *clean])]
+    rows = Scanner(model, replace(spec, seeds=(77,)), batch_size=8).scan(captions).scores
+    scores = {row.caption.text: row.delta_s for row in rows}
+    least = min(scores[item.caption] for item in planted)
+    assert least > max(scores[item.caption] for item in clean)
