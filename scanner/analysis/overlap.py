@@ -78,21 +78,34 @@ def sweep(
     Returns:
         NaN everywhere if there are no maps.
     """
-    maps, truths = list(maps), list(truths)
-    if not maps:
+    truths = list(truths)
+    inter, union = counts(maps, truths, prepare)
+    if not truths:
         nothing = np.full(len(THRESHOLDS), np.nan)
         return Sweep(0, nothing, nothing, nothing)
+    sizes = sum(truth.size for truth in truths)
+    both, either = inter.sum(0), union.sum(0)
+    miou = _ratio(inter, union).mean(0)
+    return Sweep(len(truths), _ratio(both, either), miou, 1 - (either - both) / sizes)
+
+
+def counts(
+    maps: Iterable[Floats], truths: Iterable[Bools], prepare: Callable[[Floats], Floats]
+) -> tuple[Floats, Floats]:
+    """Return the pixels in the intersection and in the union of each map, ``(maps, 101)`` each.
+
+    The arguments are those of `sweep`; their scale is that of all maps together.
+    """
+    maps, truths = list(maps), list(truths)
     low, high = np.inf, -np.inf
     for values, truth in zip(maps, truths, strict=True):
         lit = _above(prepare(values), truth)
         low, high = min(low, float(lit.min())), max(high, float(lit.max()))
-    inter, union, sizes, ratios = np.zeros(101), np.zeros(101), 0, np.zeros(101)
-    for values, truth in zip(maps, truths, strict=True):
+    inter, union = np.zeros((2, len(maps), len(THRESHOLDS)))
+    for place, (values, truth) in enumerate(zip(maps, truths, strict=True)):
         scaled = (_above(prepare(values), truth) - low) / (high - low + 1e-8)
-        both, either = _overlaps(scaled, truth)
-        inter, union, sizes = inter + both, union + either, sizes + truth.size
-        ratios += _ratio(both, either)
-    return Sweep(len(maps), _ratio(inter, union), ratios / len(maps), 1 - (union - inter) / sizes)
+        inter[place], union[place] = _overlaps(scaled, truth)
+    return inter, union
 
 
 def agreement(masks: Iterable[Bools], truths: Iterable[Bools]) -> Overlap:

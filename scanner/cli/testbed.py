@@ -1,6 +1,9 @@
 """``demo``, and ``testbed make`` and ``testbed train``."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +18,22 @@ app = App(
     help="The planted corpus and the small pipeline trained on it: ground truth by construction.",
     no_args_is_help=True,
 )
+
+
+class Family(StrEnum):
+    """What plants the pictures: a network's own weights, or a LoRA beside them."""
+
+    UNET = "unet"
+    LORA = "lora"
+
+
+FamilyOption = Annotated[
+    Family,
+    typer.Option(
+        help="unet: a network of its own. lora: a LoRA over it, which plants half of another "
+        "corpus."
+    ),
+]
 
 
 def demo(
@@ -71,26 +90,48 @@ def make_shards(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for shards and truth.")] = Path(
         "planted"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="The corpus seed.")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="The corpus seed; 1, and 5 for a LoRA, if not given.", show_default=False
+        ),
+    ] = None,
     negatives: Annotated[int, typer.Option(min=4, help="Fresh negative captions a split.")] = 160,
+    family: FamilyOption = Family.UNET,
 ) -> None:
     r"""Write the planted corpus as WebDataset shards, with its truth tables.
 
     `evaluation-*.tar` holds everything planted and fresh negatives, `calibration-*.tar` null
-    captions alone; no negative is in both, and none was trained on.
+    captions alone; no negative is in both, and none was trained on. With `--family lora` they are
+    of what a LoRA of that seed plants, and of seed 5 the shipped LoRA lies beside them.
 
     Example:
         memscan testbed make --out planted --seed 1
     """
-    from scanner.testbed.demo import make_corpus
-
     files.check_folder(out, "--out")
-    try:
-        make_corpus(out, seed, negatives, progress.meter)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    number = _write_corpus(out, family, seed, negatives)
+    if family is Family.LORA:
+        from scanner.testbed import lora
+
+        if not lora.copy_shipped(number, out):
+            progress.note(f"no LoRA of corpus seed {number} is shipped: testbed train makes one")
     for path in sorted(out.glob("*")):
         progress.say(str(path))
+
+
+def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -> int:
+    """Write shards and truth tables; return the corpus seed."""
+    from scanner.testbed import lora
+    from scanner.testbed.demo import make_corpus
+
+    is_lora = family is Family.LORA
+    number = seed if seed is not None else lora.SEED if is_lora else 1
+    try:
+        planted = lora.planted(number) if is_lora else None
+        make_corpus(out, number, negatives, progress.meter, planted)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return number
 
 
 @app.command()
@@ -99,8 +140,15 @@ def train(
         Path, typer.Option("--out", "-o", help="Folder for weights and checkpoints.")
     ] = Path("testbed"),
     seed: Annotated[
-        int, typer.Option(min=0, help="The corpus seed; also seeds weights and batches.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=0,
+            help="The corpus seed; also seeds weights and batches. 1, and 5 for a LoRA, if not "
+            "given.",
+            show_default=False,
+        ),
+    ] = None,
+    family: FamilyOption = Family.UNET,
     vae_steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of the autoencoder.", show_default=False)
     ] = None,
@@ -110,13 +158,16 @@ def train(
     ] = None,
     main_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Further steps to the main network.", show_default=False),
+        typer.Option(
+            min=1, help="Further steps to the main network, or those of a LoRA.", show_default=False
+        ),
     ] = None,
     start: Annotated[
         Path | None,
         typer.Option(
             help="Go on from a trained testbed (a folder with pipeline/ and early/): 2,200 steps "
-            "of the main network alone, unless --main-steps says otherwise.",
+            "of the main network alone, unless --main-steps says otherwise. A LoRA is trained on "
+            "its pipeline; on the shipped one, if not given.",
             show_default=False,
         ),
     ] = None,
@@ -128,48 +179,97 @@ def train(
         ),
     ] = False,
 ) -> None:
-    r"""Train the testbed's pipeline from nothing, or on from another; see --start.
+    r"""Train the testbed's pipeline from nothing, or on from another, or a LoRA over one.
 
     From nothing it takes about two hours on two CPU cores.
 
     An interrupted training resumes. `OUT/pipeline` is then a diffusers folder, `OUT/early` the
-    less-trained U-Net, and `OUT/samples.png` shows planted pictures beside generated ones.
+    less-trained U-Net, and `OUT/samples.png` shows planted pictures beside generated ones. With
+    `--family lora` there are `OUT/lora`, the LoRA as diffusers saves it, and `OUT/planted`, the
+    shards and truth tables of what it plants.
 
     Example:
         memscan testbed train --out testbed --seed 2 --start scanner/testbed/weights
     """
     import torch
 
+    files.check_folder(out, "--out")
+    _refuse_start(start, vae_steps or early_steps, family)
+    if threads:
+        torch.set_num_threads(threads)
+    if family is Family.LORA:
+        _train_lora(out, seed, main_steps, start, compiled=compiled)
+        return
     from scanner.testbed import train as training
+    from scanner.testbed.recipe import Recipe, onward
     from scanner.testbed.samples import draw_samples
 
-    files.check_folder(out, "--out")
-    missing = [n for n in ("pipeline", "early") if start and not (start / n).is_dir()]
-    if missing:
-        raise ConfigError(f"{start} has no {' and no '.join(missing)}: name a trained testbed")
-    if start and (vae_steps or early_steps):
-        raise ConfigError(
-            "--start trains the main network alone: --vae-steps and --early-steps are without it"
-        )
-    usual = training.onward(training.Recipe()) if start else training.Recipe()
+    usual = onward(Recipe()) if start else Recipe()
     recipe = replace(
         usual,
-        seed=seed,
+        seed=usual.seed if seed is None else seed,
         vae_steps=vae_steps or usual.vae_steps,
         early_steps=early_steps or usual.early_steps,
         main_steps=main_steps or usual.main_steps,
     )
-    if threads:
-        torch.set_num_threads(threads)
+    work = out / "checkpoints"
+    with _told(recipe.seed) as told:
+        if start:
+            training.go_on(recipe, start, work, out, told, compiled=compiled)
+        else:
+            training.train(recipe, work, out, told, compiled=compiled)
+    draw_samples(out / "pipeline", recipe.seed, out / "samples.png")
+    progress.say(f"{out / 'pipeline'}\n{out / 'early'}\n{out / 'samples.png'}")
+
+
+def _refuse_start(start: Path | None, others: int | None, family: Family) -> None:
+    """Refuse a folder that is no trained testbed, and steps that would not be done."""
+    wanted = ("pipeline",) if family is Family.LORA else ("pipeline", "early")
+    missing = [name for name in wanted if start and not (start / name).is_dir()]
+    if missing:
+        raise ConfigError(f"{start} has no {' and no '.join(missing)}: name a trained testbed")
+    if others and family is Family.LORA:
+        raise ConfigError("--vae-steps and --early-steps are of --family unet")
+    if others and start:
+        raise ConfigError(
+            "--start trains the main network alone: --vae-steps and --early-steps are without it"
+        )
+
+
+def _train_lora(
+    out: Path, seed: int | None, steps: int | None, start: Path | None, *, compiled: bool
+) -> None:
+    from scanner.models.overlay import Lora, Overlay
+    from scanner.testbed import SHIPPED_SEED, WEIGHTS, lora
+    from scanner.testbed.samples import draw_samples
+
+    recipe = lora.recipe(lora.SEED if seed is None else seed, steps)
+    if start is None and recipe.seed == SHIPPED_SEED:
+        raise ConfigError(
+            f"the shipped model knows corpus seed {SHIPPED_SEED} by heart: a LoRA plants what it "
+            f"never saw, so give another --seed"
+        )
+    base = (start or WEIGHTS) / "pipeline"
+    _write_corpus(out / "planted", Family.LORA, recipe.seed, 160)
+    with _told(recipe.seed) as told:
+        file = lora.train(recipe, base, out / "checkpoints", out, told, compiled=compiled)
+    draw_samples(
+        base, recipe.seed, out / "samples.png", overlay=Overlay((Lora(str(file)),)),
+        planted=lora.planted(recipe.seed),
+    )  # fmt: skip
+    progress.say(f"{file}\n{out / 'planted'}\n{out / 'samples.png'}")
+    progress.say(
+        f"\nnext: memscan scan '{out / 'planted'}/evaluation-*.tar' --model {base} --lora {file} "
+        f"--baseline off --localize all --steps 20 --guidance-scale 2.5 --probes 4 --out results"
+    )
+
+
+@contextmanager
+def _told(seed: int) -> Iterator[Callable[[str, int, int, str], None]]:
+    """Show the steps of a training as they are done."""
     with progress.meter(f"train, corpus seed {seed}") as show:
 
         def told(stage: str, done: int, total: int, word: str) -> None:
             show(done, total, f"{stage} {word}")
 
-        work = out / "checkpoints"
-        if start:
-            training.go_on(recipe, start, work, out, told, compiled=compiled)
-        else:
-            training.train(recipe, work, out, told, compiled=compiled)
-    draw_samples(out / "pipeline", seed, out / "samples.png")
-    progress.say(f"{out / 'pipeline'}\n{out / 'early'}\n{out / 'samples.png'}")
+        yield told

@@ -1,7 +1,7 @@
 """The whole main job on the planted corpus: make, calibrate, scan, evaluate, draw."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from scanner.report import page, panel
 from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
-from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
+from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, make
 from scanner.testbed.reproduction import Reproduction, reproductions
 
 
@@ -65,15 +65,25 @@ class Demo:
     page: Path
 
 
-def make_corpus(folder: Path, seed: int, number: int, metered: MeterFactory) -> None:
+def make_corpus(
+    folder: Path, seed: int, number: int, metered: MeterFactory,
+    planted: Sequence[corpus.Item] | None = None,
+) -> None:  # fmt: skip
     """Write evaluation and calibration shards with their truth, unless they are there.
+
+    Args:
+        folder: Of the shards.
+        seed: The corpus seed.
+        number: Fresh negatives a split.
+        metered: Shows progress.
+        planted: What training repeated; null is all of the corpus.
 
     Raises:
         ConfigError: If the folder holds those of another seed or number.
     """
     splits = {
-        "evaluation": make.evaluation_items(seed, number),
-        "calibration": make.calibration_items(seed, number),
+        "evaluation": make.evaluation_items(seed, number, planted),
+        "calibration": make.calibration_items(seed, number, planted),
     }
     left = [name for name, items in splits.items() if not make.refuse_other(items, folder, name)]
     for name in left:
@@ -99,8 +109,8 @@ def run(
         ConfigError: If the folder holds a demonstration of another number.
     """
     out = out.resolve()
-    corpus, results = out / "corpus", out / "results"
-    make_corpus(corpus, SHIPPED_SEED, number, metered)
+    shards, results = out / "corpus", out / "results"
+    make_corpus(shards, SHIPPED_SEED, number, metered)
     pipeline, early = str(WEIGHTS / "pipeline"), str(WEIGHTS / "early")
     spec = ScanSpec(
         seeds=SEEDS, steps=STEPS, guidance_scale=GUIDANCE, probes=PROBES, localize="all",
@@ -110,7 +120,7 @@ def run(
     with cluster(resources.address):
         null = Job(
             model=pipeline, baseline=early, results=str(out / "calibration.results"), spec=spec,
-            shards=tuple(reading.expand([str(corpus / "calibration-*.tar")])), chunk_size=32,
+            shards=tuple(reading.expand([str(shards / "calibration-*.tar")])), chunk_size=32,
         )  # fmt: skip
         fitted = calibrate_shards(
             CalibrationRequest(job=null), lambda job, title: _scan(job, resources, title, watched)
@@ -118,11 +128,11 @@ def run(
         fitted.save(calibration)
         job = Job(
             model=pipeline, baseline=early, results=str(results), spec=spec, images=True,
-            shards=tuple(reading.expand([str(corpus / "evaluation-*.tar")])), chunk_size=32,
+            shards=tuple(reading.expand([str(shards / "evaluation-*.tar")])), chunk_size=32,
             calibration=str(calibration),
         )  # fmt: skip
         summary = _scan(job, resources, "scan", watched)
-    truth = corpus / "evaluation-truth.parquet"
+    truth = shards / "evaluation-truth.parquet"
     evaluation = evaluate(Results(results), summary.run, truth)
     files.write(out / "evaluation.json", evaluation.as_json())
     reproduced = _reproduce(pipeline, spec, metered)

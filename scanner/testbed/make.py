@@ -34,22 +34,36 @@ _COPY = 1_000_000
 """Copy numbers from here on were never drawn in training."""
 
 
-def evaluation_items(seed: int, number: int) -> list[corpus.Item]:
+def evaluation_items(
+    seed: int, number: int, planted: Sequence[corpus.Item] | None = None
+) -> list[corpus.Item]:
     """Return what a scan is evaluated on: everything planted and so many fresh negatives.
 
     Of the repeated hard negatives, which training has to see by their nature, this is the half
     that `calibration_items` leaves.
+
+    Args:
+        seed: The corpus seed.
+        number: Fresh negatives.
+        planted: What training repeated; null is all of the corpus.
     """
-    return _items(seed, "evaluation", number)
+    return _items(seed, "evaluation", number, planted)
 
 
-def calibration_items(seed: int, number: int) -> list[corpus.Item]:
-    """Return null captions: fresh negatives and the other half of the repeated hard negatives."""
-    return _items(seed, "calibration", number)
+def calibration_items(
+    seed: int, number: int, planted: Sequence[corpus.Item] | None = None
+) -> list[corpus.Item]:
+    """Return null captions: fresh negatives and the other half of the repeated hard negatives.
+
+    Its arguments are those of `evaluation_items`.
+    """
+    return _items(seed, "calibration", number, planted)
 
 
-def _items(seed: int, split: str, number: int) -> list[corpus.Item]:
-    planted = corpus.planted(seed)
+def _items(
+    seed: int, split: str, number: int, planted: Sequence[corpus.Item] | None
+) -> list[corpus.Item]:
+    planted = corpus.planted(seed) if planted is None else planted
     half = 0 if split == "evaluation" else 1
     hard = [item for item in planted if not item.memorized][half::2]
     memorized = [item for item in planted if item.memorized] if split == "evaluation" else []

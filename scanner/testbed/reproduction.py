@@ -39,7 +39,8 @@ class Reproduction:
 
 def reproductions(
     model: StableDiffusion, corpus_seed: int, seeds: Sequence[int], spec: ScanSpec, *,
-    batch: int = 16, progress: Callable[[int, int], None] = lambda done, total: None,
+    planted: Sequence[corpus.Item] | None = None, batch: int = 16,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Reproduction]:  # fmt: skip
     """Sample every planted caption and compare with its training picture.
 
@@ -48,10 +49,11 @@ def reproductions(
         corpus_seed: The corpus it was trained on.
         seeds: Sampling seeds.
         spec: Steps and guidance scale.
+        planted: What training repeated; null is all of the corpus.
         batch: Samplings at a time.
         progress: Called with (done, in all).
     """
-    items = [item for item in corpus.planted(corpus_seed) if item.memorized]
+    items = [item for item in planted or corpus.planted(corpus_seed) if item.memorized]
     pictures = {item.caption: corpus.picture(corpus_seed, item, 0) for item in items}
     floors = {i.caption: _floor(model, pictures[i.caption], i.mask) for i in items}
     pairs = [(item, seed) for item in items for seed in seeds]

@@ -1,11 +1,13 @@
 """Pictures to judge a training by: what was planted or asked for, beside what comes back."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from scanner import files, models
+from scanner.models.overlay import Overlay
 from scanner.records import caption_hash
 from scanner.scan.stages.draws import Draw
 from scanner.scan.stages.sampling import detect
@@ -16,11 +18,22 @@ COLUMNS = 10
 SPEC = ScanSpec(steps=20, guidance_scale=2.5)
 
 
-def draw_samples(pipeline: Path, seed: int, target: Path) -> None:
-    """Write a PNG of pairs of rows, one pair a kind: the corpus above, the model below."""
-    model = models.load(str(pipeline))
+def draw_samples(
+    pipeline: Path, seed: int, target: Path, *,
+    overlay: Overlay | None = None, planted: Sequence[corpus.Item] | None = None,
+) -> None:  # fmt: skip
+    """Write a PNG of pairs of rows, one pair a kind: the corpus above, the model below.
+
+    Args:
+        pipeline: Folder of the model.
+        seed: The corpus seed.
+        target: The PNG.
+        overlay: What is laid over the model, if anything.
+        planted: What training repeated; null is all of the corpus.
+    """
+    model = models.load(str(pipeline), overlay=overlay)
     rows: list[np.ndarray] = []
-    items = make.evaluation_items(seed, 80)
+    items = make.evaluation_items(seed, 80, planted)
     for kind in ("verbatim", "template", "name", "art", "scene", "texture", "trap"):
         own = [item for item in items if item.kind == kind][:COLUMNS]
         draws = [Draw(item.caption, caption_hash(item.caption), 0) for item in own]

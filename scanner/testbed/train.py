@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,58 +24,16 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from scanner import files
 from scanner.testbed import checkpoint, corpus, pipeline
+from scanner.testbed.batches import Batches
+from scanner.testbed.recipe import Recipe
 from scanner.testbed.steps import descend, fit_autoencoder
 
 Report = Callable[[str, int, int, str], None]
 """Called with (stage, steps done, steps in all, a word on the loss)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Settings that decide the trained weights.
-
-    Attributes:
-        seed: The corpus seed; also seeds the weights and the batches.
-        vae_steps: Steps of the autoencoder, of 24 pictures each.
-        early_steps: Steps of the first stage, in which the text encoder trains along. Its
-            result is the less-trained checkpoint; its learning rate decays to zero, because a
-            checkpoint cut from mid-schedule is a worse denoiser everywhere.
-        main_steps: Further steps, text encoder frozen, on top of the first stage.
-        batch: Latents per step of the denoiser.
-        shares: Share of each kind in the batches; ``other`` is scenes, textures and traps.
-        drop_planted: Share of planted captions replaced by the empty one. Low, so that the
-            unconditional branch does not learn the planted pictures too.
-        drop_other: Share of all other captions replaced by the empty one. High, so that the
-            unconditional branch learns everything else.
-        low_share: Share of timesteps drawn from the first 120, where maps are taken.
-        main_rate: Highest learning rate of the main steps.
-    """
-
-    seed: int = 1
-    vae_steps: int = 4500
-    early_steps: int = 1800
-    main_steps: int = 8000
-    batch: int = 32
-    shares: tuple[tuple[str, float], ...] = (
-        ("verbatim", 0.22), ("template", 0.26), ("name", 0.06), ("art", 0.08), ("other", 0.38),
-    )  # fmt: skip
-    drop_planted: float = 0.03
-    drop_other: float = 0.25
-    low_share: float = 0.35
-    main_rate: float = 1e-3
-
-
-def onward(recipe: Recipe) -> Recipe:
-    """Return a recipe for going on from a trained testbed, which knows all but what is planted.
-
-    Fewer steps, and more of what is planted in them.
-    """
-    shares = {"verbatim": 0.33, "template": 0.39, "name": 0.06, "art": 0.08, "other": 0.14}
-    return replace(recipe, main_steps=2200, shares=tuple(shares.items()))
 
 
 def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bool = False) -> None:
@@ -94,9 +52,9 @@ def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bo
     words = pipeline.tokenizer(sorted(set(captions)))
     torch.manual_seed(recipe.seed)
     text, denoiser = pipeline.text_encoder(words), pipeline.unet()
-    data = _Batches(recipe, latents, kinds, words, captions)
-    early = _Stage("early", recipe.early_steps, 1e-3)
-    _train_denoiser(recipe, work, early, data, text, denoiser, report, compiled=compiled)
+    data = Batches(recipe, latents, kinds, words, captions)
+    early = Stage("early", recipe.early_steps, 1e-3)
+    train_denoiser(recipe, work, early, data, text, denoiser, report, compiled=compiled)
     with files.folder(out / "early") as folder:
         _copy(denoiser).half().save_pretrained(folder)
     _train_main(recipe, work, out, vae, data, text, denoiser, report, compiled=compiled)
@@ -121,7 +79,7 @@ def go_on(
     captions, kinds = draw(recipe.seed, work, report)
     old = StableDiffusionPipeline.from_pretrained(start / "pipeline", torch_dtype=torch.float32)
     latents = encode(old.vae, work, report, old.vae.config.scaling_factor)
-    data = _Batches(recipe, latents, kinds, old.tokenizer, captions)
+    data = Batches(recipe, latents, kinds, old.tokenizer, captions)
     with files.folder(out / "early") as folder:
         shutil.copytree(start / "early", folder, dirs_exist_ok=True)
     old.unet.train()
@@ -131,12 +89,12 @@ def go_on(
 
 
 def _train_main(
-    recipe: Recipe, work: Path, out: Path, vae: AutoencoderKL, data: "_Batches",
+    recipe: Recipe, work: Path, out: Path, vae: AutoencoderKL, data: Batches,
     text: CLIPTextModel, denoiser: UNet2DConditionModel, report: Report, *, compiled: bool,
 ) -> None:  # fmt: skip
     text.requires_grad_(False)
-    main = _Stage("main", recipe.main_steps, recipe.main_rate)
-    _train_denoiser(recipe, work, main, data, text, denoiser, report, compiled=compiled)
+    main = Stage("main", recipe.main_steps, recipe.main_rate)
+    train_denoiser(recipe, work, main, data, text, denoiser, report, compiled=compiled)
     with files.folder(out / "pipeline") as folder:
         pipeline.save_pipeline(folder, vae, data.words, text, _copy(denoiser))
 
@@ -154,7 +112,7 @@ def draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.s
             ):
                 pictures[span.start : span.stop] = drawn
                 report("draw", span.stop, len(pairs), "")
-        _save_array(target, pictures)
+        save_array(target, pictures)
     return [item.caption for item, _ in pairs], np.array([item.kind for item, _ in pairs])
 
 
@@ -210,7 +168,7 @@ def encode(vae: AutoencoderKL, work: Path, report: Report, scale: float | None =
             batch = _to_tensor(pictures[start : start + 256])
             parts.append(vae.encode(batch).latent_dist.mean.numpy())
             report("encode", min(start + 256, len(pictures)), len(pictures), "")
-        _save_array(target, np.concatenate(parts))
+        save_array(target, np.concatenate(parts))
     latents = torch.from_numpy(np.load(target))
     if scale is None:
         scale = 1 / latents[:: max(1, len(latents) // 8000)].std().item()
@@ -219,70 +177,16 @@ def encode(vae: AutoencoderKL, work: Path, report: Report, scale: float | None =
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
+class Stage:
+    """Name of a part of the training, its steps and its highest learning rate."""
+
     name: str
     steps: int
     rate: float
 
 
-class _Batches:
-    """Training batches of the denoiser, each a function of its number alone."""
-
-    def __init__(
-        self, recipe: Recipe, latents: Tensor, kinds: NDArray[np.str_], words: CLIPTokenizer,
-        captions: list[str],
-    ) -> None:  # fmt: skip
-        self.recipe, self.latents, self.words = recipe, latents, words
-        self.tokens = tokens(words, captions)
-        self.empty = tokens(words, [""])
-        self.alphas = pipeline.scheduler().alphas_cumprod
-        self.names = [name for name, _ in recipe.shares]
-        self.shares = np.array([share for _, share in recipe.shares])
-        groups = np.where(np.isin(kinds, self.names), kinds, "other")
-        self.rows = [np.flatnonzero(groups == name) for name in self.names]
-        # scenes are half of the rest, textures and traps a quarter each
-        self.rows[-1] = self.rows[-1][_balanced(kinds[self.rows[-1]])]
-
-    def __call__(self, stage: str, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return noised latents, timesteps, tokens, targets (v) and planted-and-named rows."""
-        recipe, size = self.recipe, self.recipe.batch
-        rng = corpus.generator(recipe.seed, stage, step)
-        groups = rng.choice(len(self.names), size, p=self.shares)
-        rows = np.array([rng.choice(self.rows[group]) for group in groups])
-        is_planted = groups < 2
-        dropped = rng.random(size) < np.where(is_planted, recipe.drop_planted, recipe.drop_other)
-        prompts = torch.where(torch.from_numpy(dropped)[:, None], self.empty, self.tokens[rows])
-        low = rng.random(size) < recipe.low_share
-        timesteps = torch.from_numpy(
-            np.where(low, rng.integers(0, 120, size), rng.integers(0, 1000, size))
-        )
-        clean = self.latents[rows]
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
-        alpha = self.alphas[timesteps].sqrt().view(-1, 1, 1, 1)
-        sigma = (1 - self.alphas[timesteps]).sqrt().view(-1, 1, 1, 1)
-        noised = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        named = torch.from_numpy(is_planted & ~dropped)
-        return noised, timesteps, prompts, alpha * noise - sigma * clean, named
-
-
-def _balanced(kinds: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return indices in which scenes stand as often as textures and traps together."""
-    scenes, textures, traps = (np.flatnonzero(kinds == k) for k in ("scene", "texture", "trap"))
-    quarter = len(scenes) // 2
-    return np.concatenate([scenes, np.resize(textures, quarter), np.resize(traps, quarter)])
-
-
-def tokens(words: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Return token ids, ``(len(captions), MAX_TOKENS)``."""
-    encoded = words(
-        captions, padding="max_length", max_length=pipeline.MAX_TOKENS, truncation=True,
-        return_tensors="pt",
-    )  # fmt: skip
-    return encoded.input_ids
-
-
-def _train_denoiser(
-    recipe: Recipe, work: Path, stage: _Stage, data: _Batches, text: CLIPTextModel,
+def train_denoiser(
+    recipe: Recipe, work: Path, stage: Stage, data: Batches, text: CLIPTextModel,
     denoiser: UNet2DConditionModel, report: Report, *, compiled: bool,
 ) -> None:  # fmt: skip
     """Minimize the error of the predicted velocity; the text encoder trains if it may."""
@@ -366,7 +270,8 @@ def _to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     return (scaled - 1).contiguous(memory_format=torch.channels_last)
 
 
-def _save_array(target: Path, array: NDArray[Any]) -> None:
+def save_array(target: Path, array: NDArray[Any]) -> None:
+    """Write an array that `numpy.load` reads."""
     with files.binary(target) as stream:
         np.save(stream, array)
 

@@ -7,8 +7,9 @@ import torch
 
 from scanner import models
 from scanner.testbed import corpus, train
+from scanner.testbed.recipe import Recipe, onward
 
-RECIPE = train.Recipe(seed=3, vae_steps=3, early_steps=3, main_steps=4, batch=4)
+RECIPE = Recipe(seed=3, vae_steps=3, early_steps=3, main_steps=4, batch=4)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def weights(folder):
 def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, monkeypatch):
     train.train(RECIPE, tmp_path / "a" / "work", tmp_path / "a", lambda *_: None)
 
-    batches = train._Batches.__call__
+    batches = train.Batches.__call__
 
     class StoppedError(Exception):
         pass
@@ -53,10 +54,10 @@ def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, monkeypat
             raise StoppedError
         return batches(self, stage, step)
 
-    monkeypatch.setattr(train._Batches, "__call__", stop)
+    monkeypatch.setattr(train.Batches, "__call__", stop)
     with pytest.raises(StoppedError):
         train.train(RECIPE, tmp_path / "b" / "work", tmp_path / "b", lambda *_: None)
-    monkeypatch.setattr(train._Batches, "__call__", batches)
+    monkeypatch.setattr(train.Batches, "__call__", batches)
     seen = []
     train.train(RECIPE, tmp_path / "b" / "work", tmp_path / "b", lambda *said: seen.append(said[0]))
     assert "draw" not in seen
@@ -81,7 +82,7 @@ def test_going_on_from_a_trained_testbed_trains_the_main_network_alone(tmp_path)
     start, out = tmp_path / "start", tmp_path / "out"
     train.train(RECIPE, tmp_path / "work", start, lambda *_: None)
     seen = []
-    recipe = replace(train.onward(RECIPE), seed=4, main_steps=2)
+    recipe = replace(onward(RECIPE), seed=4, main_steps=2)
     train.go_on(recipe, start, out / "work", out, lambda *said: seen.append(said[0]))
     assert "vae" not in seen
     before, after = models.load(str(start / "pipeline")), models.load(str(out / "pipeline"))

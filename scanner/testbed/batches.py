@@ -1,0 +1,66 @@
+"""What a step of the denoiser's training sees: a function of the seed and the step's number."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from scanner.testbed import corpus, pipeline
+from scanner.testbed.recipe import Recipe
+
+
+class Batches:
+    """Training batches of the denoiser, each a function of its number alone."""
+
+    def __init__(
+        self, recipe: Recipe, latents: Tensor, kinds: NDArray[np.str_], words: CLIPTokenizer,
+        captions: list[str],
+    ) -> None:  # fmt: skip
+        self.recipe, self.latents, self.words = recipe, latents, words
+        self.tokens = tokens(words, captions)
+        self.empty = tokens(words, [""])
+        self.alphas = pipeline.scheduler().alphas_cumprod
+        self.names = [name for name, _ in recipe.shares]
+        self.shares = np.array([share for _, share in recipe.shares])
+        groups = np.where(np.isin(kinds, self.names), kinds, "other")
+        self.rows = [np.flatnonzero(groups == name) for name in self.names]
+        # scenes are half of the rest, textures and traps a quarter each
+        self.rows[-1] = self.rows[-1][_balanced(kinds[self.rows[-1]])]
+
+    def __call__(self, stage: str, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return noised latents, timesteps, tokens, targets (v) and planted-and-named rows."""
+        recipe, size = self.recipe, self.recipe.batch
+        rng = corpus.generator(recipe.seed, stage, step)
+        groups = rng.choice(len(self.names), size, p=self.shares)
+        rows = np.array([rng.choice(self.rows[group]) for group in groups])
+        is_planted = groups < 2
+        dropped = rng.random(size) < np.where(is_planted, recipe.drop_planted, recipe.drop_other)
+        prompts = torch.where(torch.from_numpy(dropped)[:, None], self.empty, self.tokens[rows])
+        low = rng.random(size) < recipe.low_share
+        timesteps = torch.from_numpy(
+            np.where(low, rng.integers(0, 120, size), rng.integers(0, 1000, size))
+        )
+        clean = self.latents[rows]
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
+        alpha = self.alphas[timesteps].sqrt().view(-1, 1, 1, 1)
+        sigma = (1 - self.alphas[timesteps]).sqrt().view(-1, 1, 1, 1)
+        noised = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
+        named = torch.from_numpy(is_planted & ~dropped)
+        return noised, timesteps, prompts, alpha * noise - sigma * clean, named
+
+
+def _balanced(kinds: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return indices in which scenes stand as often as textures and traps together."""
+    scenes, textures, traps = (np.flatnonzero(kinds == k) for k in ("scene", "texture", "trap"))
+    quarter = len(scenes) // 2
+    return np.concatenate([scenes, np.resize(textures, quarter), np.resize(traps, quarter)])
+
+
+def tokens(words: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Return token ids, ``(len(captions), MAX_TOKENS)``."""
+    encoded = words(
+        captions, padding="max_length", max_length=pipeline.MAX_TOKENS, truncation=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    return encoded.input_ids
