@@ -15,6 +15,7 @@ import json
 from argparse import ArgumentParser, Namespace, RawTextHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -228,8 +229,9 @@ def measured(asked: Namespace) -> str:
     facts = {"given back": copies, "detection": scores, "localization": maps, "steps": steps}
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "planted_lora.json").write_text(json.dumps(facts, indent=1))
-    parts = [[f"- {what}: {how}" for what, how in copies.items()], detection_table(scores),
-             localization_table(maps), steps_table(steps)]  # fmt: skip
+    told = [f"- {what}: {how}" for what, how in copies.items()]
+    head = [line for one in told for line in wrap(one, 118, subsequent_indent="  ")]
+    parts = [head, detection_table(scores), localization_table(maps), steps_table(steps)]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
