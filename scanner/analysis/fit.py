@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -72,8 +72,9 @@ class _Null:
 
 
 def fit(
-    results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False
-) -> Calibration:
+    results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False,
+    shards: Collection[str] | None = None,
+) -> Calibration:  # fmt: skip
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
     Where the run has ``increment``, the lengths of the sampler's steps get means and deviations.
@@ -90,6 +91,7 @@ def fit(
         run: The run over the null captions.
         pixel_fpr: Share of null pixels that may lie in a mask, 0 to 1.
         one_per_family: Whether scores are of one caption per family of near-identical ones.
+        shards: Identities of the shards whose captions count; null for all that the run has.
 
     Raises:
         ConfigError: If the run has no scores, or not one for every caption, or a map with
@@ -99,7 +101,7 @@ def fit(
         raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {pixel_fpr}")
     record = results.run_file(run)
     model, spec = _model(record, run), _spec(record, run)
-    with closing(connect(results, runs=[run])) as con:
+    with closing(connect(results, runs=[run], shards=shards)) as con:
         nulls = _null_scores(con, run, at_images=spec.source == "image")
         captions, number = len(nulls), None
         if spec.captions:
@@ -172,7 +174,10 @@ def _by_seed(nulls: Sequence[_Null]) -> dict[int, tuple[float, ...]]:
     return {seed: tuple(sorted(own)) for seed, own in sorted(scores.items())}
 
 
-def screen(results: Results, positive_run: str, null_run: str, recall: float) -> Screen:
+def screen(
+    results: Results, positive_run: str, null_run: str, recall: float, *,
+    positives: Collection[str] | None = None, nulls: Collection[str] | None = None,
+) -> Screen:  # fmt: skip
     """Fit where captions can be dropped after the first step.
 
     The threshold is the highest positive's norm at which the recall is at least ``recall`` with
@@ -184,6 +189,8 @@ def screen(results: Results, positive_run: str, null_run: str, recall: float) ->
         positive_run: A run over memorized captions, all of them screened.
         null_run: A run over null captions with ``wen_first``.
         recall: Share of memorized captions to keep, 0 to 1.
+        positives: Identities of the shards whose memorized captions count; null for all.
+        nulls: The same of the null captions.
 
     Raises:
         ConfigError: If the recall is out of range, or so few positives do not even have it on
@@ -191,7 +198,7 @@ def screen(results: Results, positive_run: str, null_run: str, recall: float) ->
     """
     if not 0 < recall < 1:
         raise ConfigError(f"recall must lie between 0 and 1, got {recall}")
-    captions, norms = _means(results, positive_run, "screen")
+    captions, norms = _means(results, positive_run, "screen", positives)
     if allowed(1 - recall, len(norms)) < 1:
         raise ConfigError(
             f"{len(norms)} positives keep {len(norms) / (len(norms) + 1):.3g} of memorized "
@@ -201,12 +208,12 @@ def screen(results: Results, positive_run: str, null_run: str, recall: float) ->
     order = np.argsort(norms, kind="stable")
     dropped = _dropped(recall, len(norms))
     threshold = norms[order[dropped]]
-    _, nulls = _means(results, null_run, "wen_first")
+    _, null_norms = _means(results, null_run, "wen_first", nulls)
     return Screen(
         threshold=threshold,
         recall=recall,
         positives=len(norms),
-        passing=sum(norm >= threshold for norm in nulls) / max(1, len(nulls)),
+        passing=sum(norm >= threshold for norm in null_norms) / max(1, len(null_norms)),
         dropped=sum(norm < threshold for norm in norms),
         families=len(set(families(captions))),
     )
@@ -218,9 +225,11 @@ def _dropped(recall: float, positives: int) -> int:
     return bisect_left(numbers, True, key=lambda n: recall_bound(positives, n) < recall)
 
 
-def _means(results: Results, run: str, column: str) -> tuple[list[str], list[float]]:
+def _means(
+    results: Results, run: str, column: str, shards: Collection[str] | None
+) -> tuple[list[str], list[float]]:
     """Return every caption and its mean over its seeds, in the order of the captions' hashes."""
-    with closing(connect(results, runs=[run])) as con:
+    with closing(connect(results, runs=[run], shards=shards)) as con:
         rows = con.execute(
             f"SELECT max(caption), avg(CAST({column} AS DOUBLE)) AS s FROM scores "  # noqa: S608
             "GROUP BY caption_sha256 HAVING s IS NOT NULL ORDER BY caption_sha256"

@@ -93,7 +93,8 @@ def calibrate_shards(
 ) -> Calibration:
     """Scan null captions, fit a calibration on them, and with positives a screen.
 
-    An interrupted calibration resumes: the scores stay in the job's results.
+    An interrupted calibration resumes: the scores stay in the job's results. What other shards
+    left there does not count.
 
     Args:
         request: What is asked.
@@ -106,15 +107,24 @@ def calibrate_shards(
     results = Results(request.job.results)
     null = _scanned(request.job, "calibrate", run)
     fitted = fitting.fit(
-        results, null.run, pixel_fpr=request.pixel_fpr, one_per_family=request.one_per_family
-    )
+        results, null.run, pixel_fpr=request.pixel_fpr, one_per_family=request.one_per_family,
+        shards=_identities(request.job),
+    )  # fmt: skip
     if request.screen_recall is None:
         return fitted
     spec = replace(request.job.spec, localize="none", detectors=(), screen=ALL_SCREENED)
     job = replace(request.job, shards=request.positives, limit=None, spec=spec)
     known = _scanned(job, "positives", run)
-    screen = fitting.screen(results, known.run, null.run, request.screen_recall)
+    screen = fitting.screen(
+        results, known.run, null.run, request.screen_recall,
+        positives=_identities(job), nulls=_identities(request.job),
+    )  # fmt: skip
     return replace(fitted, screen=screen)
+
+
+def _identities(job: Job) -> set[str]:
+    """Return the identities of a job's shards as they are now."""
+    return {reading.stat(url).id for url in job.shards}
 
 
 def _scanned(job: Job, title: str, run: Callable[[Job, str], Summary]) -> Summary:

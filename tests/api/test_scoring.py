@@ -210,6 +210,20 @@ def test_images_that_cannot_be_scored_are_refused(model, images, captions, said)
         scanner.score_images(model, images, captions)
 
 
+def test_what_another_calibration_left_in_the_same_place_does_not_count(model, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first = str(shard_of(tmp_path / "first", [f"a first caption, number {n}" for n in range(9)]))
+    second = str(shard_of(tmp_path / "second", [f"another one, number {n}" for n in range(7)]))
+    work, usual = tmp_path / "work", {"steps": 4, "probes": 4}
+    alone = scanner.calibrate(model, shards=[second], work=tmp_path / "other", **usual)
+    assert scanner.calibrate(model, shards=[first], work=work, **usual).captions == 9
+    again = scanner.calibrate(model, shards=[second], work=work, **usual)
+    assert (again.captions, again.null_scores) == (7, alone.null_scores)
+    assert again.pixel_thresholds == alone.pixel_thresholds
+    assert scanner.calibrate(model, shards=[first, second], work=work, **usual).captions == 16
+
+
 def test_calibrate_takes_captions_or_shards(model, calibration, tmp_path):
     with pytest.raises(ConfigError, match="captions or shards"):
         scanner.calibrate(model)
