@@ -148,12 +148,13 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch):
 SLOW = {"choose", "cli", "engine", "examples", "infra", "nightly", "planning", "submit", "testbed"}
 """Folders whose tests start Ray, servers, other processes or a training."""
 SLOW_FILES = {
-    "api/test_scoring.py", "models/test_families.py", "results/test_compact.py",
+    "api/test_scoring.py", "models/test_adapters.py", "models/test_families.py",
+    "models/test_prompt_baseline.py", "results/test_compact.py",
     "results/test_lease.py", "scan/test_batches.py", "shards/test_flaky.py",
     "shards/test_hostile.py", "shards/test_slow.py", "test_examples.py", "test_golden.py",
     "test_signed.py",
 }  # fmt: skip
-"""Files elsewhere that do, or that wait."""
+"""Files elsewhere that do, that wait, or that take long."""
 
 
 def pytest_collection_modifyitems(items):
