@@ -148,7 +148,8 @@ def _scored(
     refuse(job)
     spec, baseline = resolved(job).spec, job.baseline
     if baseline is not None:
-        spec = replace(spec, baseline=baseline_fingerprint(model.name, baseline))
+        own = baseline_fingerprint(model.name, baseline, model.fingerprint)
+        spec = replace(spec, baseline=own)
     if calibration is not None:
         calibration.check(model.fingerprint, spec)
     denoiser, network = model.with_baseline(baseline)

@@ -46,9 +46,10 @@ def identify(job: Job) -> RunIdentity:
     refuse(job)
     job = resolved(job)
     job = _at_commits(job)
-    model = models.fingerprint(job.model, job.overlay)
+    base = models.fingerprint(job.model)
+    model = job.overlay.fingerprint(base)
     if job.baseline is not None:
-        baseline = models.baseline_fingerprint(job.model, job.baseline)
+        baseline = models.baseline_fingerprint(job.model, job.baseline, base)
         job = replace(job, spec=replace(job.spec, baseline=baseline))
     of = "generated" if job.spec.source == "auto" else job.spec.source
     nulls = list[str]()

@@ -76,14 +76,14 @@ class Job:
         """
         if self.baseline == OFF and not self.overlay:
             raise ConfigError(NOTHING_OFF)
+        prompt = None if self.baseline is None else prompt_of(self.baseline)
         if self.spec.captions:
-            if self.baseline is not None:
-                prompt_of(self.baseline)
-        elif self.baseline is None:
+            return
+        if self.baseline is None:
             raise ConfigError(
                 "images without captions are compared with a less-trained network: give --baseline"
             )
-        elif prompt_of(self.baseline) is not None:
+        if prompt is not None:
             raise ConfigError(
                 "images without captions are compared under the empty caption: a prompt is no "
                 "baseline of theirs"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scanner.errors import ConfigError
 from scanner.models import hub
-from scanner.models.overlay import NOTHING_OFF, OFF, PROMPT, Overlay, prompt_of
+from scanner.models.overlay import NOTHING_OFF, OFF, PROMPT, Overlay, is_itself, prompt_of
 from scanner.parsing import object_from_json
 
 if TYPE_CHECKING:
@@ -167,11 +167,16 @@ def fingerprint(model: str, overlay: Overlay | None = None) -> str:
     return total.hexdigest()[:12]
 
 
-def baseline_fingerprint(model: str, baseline: str) -> str:
+def baseline_fingerprint(model: str, baseline: str, base: str) -> str:
     """Return the fingerprint of a baseline beside a model.
 
     One whose scheduler is another than the model's has another fingerprint than the folder
     alone: its output is read in another way.
+
+    Args:
+        model: The model.
+        baseline: The baseline.
+        base: The model's fingerprint, without what is over it: its weights are not read again.
 
     Raises:
         ConfigError: If one of them is not there or cannot be read.
@@ -179,8 +184,8 @@ def baseline_fingerprint(model: str, baseline: str) -> str:
     from scanner.models.levels import SchedulerConfig
     from scanner.models.limits import baseline_scheduler, limits
 
-    if baseline == OFF or prompt_of(baseline) is not None:
-        return hashlib.sha256(f"{fingerprint(model)} {baseline}".encode()).hexdigest()[:12]
+    if is_itself(baseline):
+        return hashlib.sha256(f"{base} {baseline}".encode()).hexdigest()[:12]
 
     own = limits(model).scheduler
     if own is None:

@@ -172,8 +172,13 @@ class Diffusion:
 
         Longer captions are cut, as in training. Which parts a row has is the model's own.
         """
-        if self._prompt is not None:
-            captions = [self._prompt if text else text for text in captions]
+        if self._prompt is None:
+            return self._encoded(captions)
+        texts = [self._prompt if text else text for text in captions]
+        distinct = list(dict.fromkeys(texts))
+        return self._encoded(distinct)[[distinct.index(text) for text in texts]]
+
+    def _encoded(self, captions: Sequence[str]) -> Tensor:
         with without_adapters(self._text_off):
             parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
         if len(parts) == 1:

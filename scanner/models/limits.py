@@ -13,7 +13,7 @@ from scanner.methods import Need
 from scanner.models.configs import read_config
 from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig
-from scanner.models.overlay import OFF, prompt_of
+from scanner.models.overlay import is_itself
 from scanner.parsing import object_from_json
 from scanner.spec import ScanSpec
 
@@ -244,7 +244,7 @@ def refuse_baseline(model: str, baseline: str) -> None:
     """
     if model == models.GAUSSIAN:
         raise ConfigError("a baseline network needs a diffusers pipeline beside it")
-    if baseline == OFF or prompt_of(baseline) is not None:
+    if is_itself(baseline):
         return
     folder, part = models.folder_of(baseline), opened(model)[0].network
     own = read_config(model, models.folder_of(model) / part / "config.json")
@@ -260,8 +260,7 @@ def baseline_reading(model: str, baseline: str) -> str:
     Raises:
         ConfigError: If one of them cannot be read.
     """
-    is_itself = baseline == OFF or prompt_of(baseline) is not None
-    own = None if is_itself else limits(model).scheduler
+    own = None if is_itself(baseline) else limits(model).scheduler
     if own is None:
         return ""
     scheduler = baseline_scheduler(own, baseline)

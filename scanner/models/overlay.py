@@ -95,8 +95,8 @@ class Overlay:
         total = hashlib.sha256(f"{base}\n".encode())
         if self.weights is not None:
             total.update(f"weights {_digest(self.weights)}\n".encode())
-        for lora in sorted(self.loras, key=lambda lora: (_digest(lora.file), lora.scale)):
-            total.update(f"lora {_digest(lora.file)} {lora.scale:g}\n".encode())
+        for digest, scale in sorted((_digest(lora.file), lora.scale) for lora in self.loras):
+            total.update(f"lora {digest} {scale:g}\n".encode())
         return total.hexdigest()[:12]
 
 
@@ -207,6 +207,15 @@ def _digest(file: str) -> str:
 
 
 NOTHING_OFF = "--baseline off is the base of --lora or --weights: give one of them"
+
+
+def is_itself(baseline: str) -> bool:
+    """Return whether a baseline is the model's own network: ``off``, or under a prompt.
+
+    Raises:
+        ConfigError: If there is no caption behind ``prompt:``.
+    """
+    return baseline == OFF or prompt_of(baseline) is not None
 
 
 def prompt_of(baseline: str) -> str | None:
