@@ -106,9 +106,10 @@ def calibrate_shards(
     """
     results = Results(request.job.results)
     null = _scanned(request.job, "calibrate", run)
+    nulls = _identities(request.job)
     fitted = fitting.fit(
         results, null.run, pixel_fpr=request.pixel_fpr, one_per_family=request.one_per_family,
-        shards=_identities(request.job),
+        shards=nulls,
     )  # fmt: skip
     if request.screen_recall is None:
         return fitted
@@ -117,7 +118,7 @@ def calibrate_shards(
     known = _scanned(job, "positives", run)
     screen = fitting.screen(
         results, known.run, null.run, request.screen_recall,
-        positives=_identities(job), nulls=_identities(request.job),
+        positives=_identities(job), nulls=nulls,
     )  # fmt: skip
     return replace(fitted, screen=screen)
 

@@ -116,14 +116,14 @@ class CommitFile:
         return cls(
             run=run,
             chunk=chunk,
-            files=data_files(content, run),
+            files=listed_files(content, run),
             counts=Counts(**{each.name: _value(counts, each.name, int) for each in fields(Counts)}),
             place=_place(content),
             content=content,
         )
 
 
-def data_files(content: Mapping[str, Any], run: str) -> dict[str, DataFile]:
+def listed_files(content: Mapping[str, Any], run: str) -> dict[str, DataFile]:
     """Return the files that a record lists, by table.
 
     Raises:

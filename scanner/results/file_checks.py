@@ -86,7 +86,7 @@ def _duplicates(
     return again
 
 
-def data_files(results: Results, run: str) -> Iterator[Entry]:
+def stored_files(results: Results, run: str) -> Iterator[Entry]:
     """Yield the data files of a run."""
     for table in TABLES:
         yield from results.store.entries(f"{table}/run={run}")

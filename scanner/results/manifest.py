@@ -14,7 +14,7 @@ from typing import Any
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.parsing import from_json
-from scanner.results.commit_file import CommitFile, DataFile, data_files
+from scanner.results.commit_file import CommitFile, DataFile, listed_files
 from scanner.results.stores import Store
 from scanner.results.tables import SCHEMA_VERSION
 
@@ -190,7 +190,7 @@ def _entry(found: Mapping[str, Any], run: str, number: int) -> Entry:
     commits = {name: CommitFile.of(record) for name, record in found["commits"].items()}
     if any((own.run, own.chunk) != (run, name) for name, own in commits.items()):
         raise ValueError("commits are of another run or chunk")
-    pack = Pack(number, commits, data_files(found, run), replaces)
+    pack = Pack(number, commits, listed_files(found, run), replaces)
     return Entry(pack, (*replaces, *dissolves), retires)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from scanner.results import manifest
 from scanner.results.commit_file import CommitFile
-from scanner.results.file_checks import check_files, data_files
+from scanner.results.file_checks import check_files, stored_files
 from scanner.results.folder import Results
 from scanner.results.problems import Verification
 from scanner.results.verify import verify
@@ -68,7 +68,7 @@ def _remove_orphans(results: Results, found: Verification) -> None:
     }
     for pack in history.effective():
         known |= history.replaced(pack) | {file.path for file in pack.files.values()}
-    for entry in data_files(results, found.run):
+    for entry in stored_files(results, found.run):
         if entry.name not in known and now - entry.modified > SAFE_AGE_SECONDS:
             results.store.remove(entry.name)
             found.notes.append(f"{entry.name}: removed, nothing lists it")

@@ -7,7 +7,7 @@ from itertools import pairwise
 from scanner.errors import ResultsError, ShardError
 from scanner.results import coverage, manifest
 from scanner.results.commit_file import CommitFile, DataFile
-from scanner.results.file_checks import check_files, data_files
+from scanner.results.file_checks import check_files, stored_files
 from scanner.results.folder import Results
 from scanner.results.manifest import History, RowRange
 from scanner.results.problems import Problem, Verification
@@ -59,7 +59,7 @@ def verify(results: Results, run: str, meter: Progress, *, keys: bool = False) -
         for records in by_shard.values():
             found.problems += _check_keys(results, records, found, packed)
     replaced = {name for pack in history.effective() for name in history.replaced(pack)}
-    unlisted = [entry.name for entry in data_files(results, run) if entry.name not in listed]
+    unlisted = [entry.name for entry in stored_files(results, run) if entry.name not in listed]
     found.problems += [Problem("orphan", "", name) for name in unlisted if name not in replaced]
     if left := sum(name in replaced for name in unlisted):
         found.notes.append(f"{left} files are packed: memscan compact --remove-old removes them")

@@ -1,15 +1,13 @@
 """Detection of a chunk's draws: sample them, or look at their images, batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
-from scanner.scan.accounting import Accounting
-from scanner.scan.batches import BatchSize
 from scanner.scan.columns import increment_column
-from scanner.scan.contexts import SourceContexts
 from scanner.scan.failures import draw_does_not_fit
 from scanner.scan.networks import Networks
+from scanner.scan.runner import StageRunner
 from scanner.scan.sources import by_source
 from scanner.scan.stages.detection import Detection
 from scanner.scan.stages.draws import Draw
@@ -19,23 +17,8 @@ from scanner.scan.stages.sampling import detect
 from scanner.scan.state import ChunkState, DrawState, Latents
 
 
-class DetectionRunner:
-    """Takes the scores of draws.
-
-    Args:
-        networks: What evaluates.
-        contexts: Settings of sampled captions and of images.
-        accounting: What batches are charged to.
-        size: Draws at a time.
-        relief: Gives memory back that can be spared.
-    """
-
-    def __init__(
-        self, networks: Networks, contexts: SourceContexts, accounting: Accounting,
-        size: BatchSize, relief: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self._networks, self._contexts, self._accounting = networks, contexts, accounting
-        self._size, self._relief = size, relief
+class DetectionRunner(StageRunner):
+    """Takes the scores of draws."""
 
     def detect(self, chunk: ChunkState, draws: Sequence[Draw]) -> dict[str, list[DrawState]]:
         """Detect draws of a chunk; note in it which captions do not fit into memory.
@@ -45,10 +28,10 @@ class DetectionRunner:
         """
         items = list[DrawState]()
         for alike in by_source(draws):
-            refused = self._size.each(
+            refused = self.size.each(
                 alike,
-                lambda batch: items.extend(self.detect_batch(self._networks, batch, chunk)),
-                self._relief,
+                lambda batch: items.extend(self.detect_batch(self.networks, batch, chunk)),
+                self.relief,
             )
             for draw, message in refused:
                 chunk.failures[draw.identity] = draw_does_not_fit(message)
@@ -62,9 +45,9 @@ class DetectionRunner:
         self, networks: Networks, draws: list[Draw], chunk: ChunkState
     ) -> list[DrawState]:
         """Detect one batch, all of one source, and charge it to the chunk."""
-        with self._accounting.batch([chunk.cost]):
+        with self.accounting.batch([chunk.cost]):
             seen = self._evaluated(networks, draws, chunk)
-            self._accounting.evaluations["draws"] += len(draws)
+            self.accounting.evaluations["draws"] += len(draws)
             maps = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
             maps |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
             scores = {name: values.tolist() for name, values in seen.scores.items()}
@@ -72,8 +55,8 @@ class DetectionRunner:
             increments = [None] * len(draws)
             if (path := seen.paths.get("increment")) is not None:
                 increments = [tuple(own) for own in path.tolist()]
-        spec = self._contexts.of(draws[0]).spec
-        null = self._contexts.sampled_calibration
+        spec = self.contexts.of(draws[0]).spec
+        null = self.contexts.sampled_calibration
         return [
             DrawState(
                 draw, {name: m[i] for name, m in maps.items()},
@@ -88,7 +71,7 @@ class DetectionRunner:
 
     def _evaluated(self, networks: Networks, draws: list[Draw], chunk: ChunkState) -> Detection:
         """Sample draws, or look at their images; all of a batch are of one source."""
-        spec = self._contexts.of(draws[0]).spec
+        spec = self.contexts.of(draws[0]).spec
         if not draws[0].at_image:
             return detect(networks.denoiser, draws, spec, _first_evaluation(draws, chunk))
         own = {draw.identity: torch.tensor(chunk.pictures[draw.identity]) for draw in draws}

@@ -1,52 +1,35 @@
 """Localization of draws of whatever chunks: maps and pictures, batch by batch."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from scanner.scan.accounting import Accounting
-from scanner.scan.batches import BatchSize
-from scanner.scan.contexts import SourceContexts
 from scanner.scan.failures import maps_do_not_fit, not_finite
 from scanner.scan.networks import Networks
+from scanner.scan.runner import StageRunner
 from scanner.scan.sources import by_source
 from scanner.scan.stages.detection import Detection
 from scanner.scan.stages.localization import localize
 from scanner.scan.state import DrawState
 
 
-class LocalizationRunner:
-    """Takes the maps of draws, and generates their pictures.
-
-    Args:
-        networks: What evaluates.
-        contexts: Settings of sampled captions and of images.
-        accounting: What batches are charged to.
-        size: Draws at a time.
-        relief: Gives memory back that can be spared.
-    """
-
-    def __init__(
-        self, networks: Networks, contexts: SourceContexts, accounting: Accounting,
-        size: BatchSize, relief: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self._networks, self._contexts, self._accounting = networks, contexts, accounting
-        self._size, self._relief = size, relief
+class LocalizationRunner(StageRunner):
+    """Takes the maps of draws, and generates their pictures."""
 
     def localize(self, items: Sequence[DrawState]) -> None:
         """Add maps and pictures to detected draws; note on each that failed why."""
         for alike in by_source(items):
-            for item, message in self._size.each(alike, self._localize_timed, self._relief):
+            for item, message in self.size.each(alike, self._localize_timed, self.relief):
                 item.failure = maps_do_not_fit(item.delta_s, item.draw.seed, message)
                 item.latents = None
 
     def localize_batch(self, networks: Networks, items: list[DrawState]) -> None:
         """Localize one batch, all of one source, and charge it to the draws' chunks."""
-        with self._accounting.batch([item.cost for item in items]):
+        with self.accounting.batch([item.cost for item in items]):
             draws, seen = [item.draw for item in items], _detection_of(items, networks)
-            spec = self._contexts.of(draws[0]).spec
+            spec = self.contexts.of(draws[0]).spec
             found = localize(networks.denoiser, networks.baseline, draws, seen, spec)
             maps = {name: m.cpu().numpy() for name, m in found.maps.items()}
             scores = {name: values.tolist() for name, values in found.scores.items()}
@@ -64,7 +47,7 @@ class LocalizationRunner:
 
     def _localize_timed(self, items: list[DrawState]) -> None:
         start = time.perf_counter()
-        self.localize_batch(self._networks, items)
+        self.localize_batch(self.networks, items)
         for item in items:
             item.cost.seconds += (time.perf_counter() - start) / len(items)
 

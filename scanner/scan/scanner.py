@@ -83,16 +83,10 @@ class Scanner:
         float32 = Float32Networks(None if spec.dtype == "float32" else precise, accounting)
         self._localized, self._recent = VerdictCache(CACHE_BYTES), VerdictCache(RECENT_BYTES)
         self._verdicts = Verdicts(spec, contexts)
-        self._screen = Screen(
-            spec.screen, networks, contexts, self._verdicts, accounting, self.sizes["detect"],
-            float32.drop,
-        )  # fmt: skip
-        self._detection = DetectionRunner(
-            networks, contexts, accounting, self.sizes["detect"], float32.drop
-        )
-        self._localization = LocalizationRunner(
-            networks, contexts, accounting, self.sizes["localize"], float32.drop
-        )
+        shared = networks, contexts, accounting, float32.drop
+        self._screen = Screen(*shared, self.sizes["detect"], spec.screen, self._verdicts)
+        self._detection = DetectionRunner(*shared, self.sizes["detect"])
+        self._localization = LocalizationRunner(*shared, self.sizes["localize"])
         self._retry = Float32Retry(
             spec.dtype, float32, self._detection, self._localization, self._verdicts
         )

@@ -1,41 +1,30 @@
 """The screen: drop captions whose first steps say that they are clean, before sampling."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from scanner.records import Caption
-from scanner.scan.accounting import Accounting
-from scanner.scan.batches import BatchSize
-from scanner.scan.contexts import SourceContexts
 from scanner.scan.failures import draw_does_not_fit
-from scanner.scan.networks import Networks
+from scanner.scan.runner import StageRunner
 from scanner.scan.stages.draws import Draw
 from scanner.scan.stages.first_step import first_step
 from scanner.scan.state import CaptionVerdict, ChunkState, FirstStep
 from scanner.scan.verdicts import Verdicts
 
 
-class Screen:
+@dataclass(slots=True)
+class Screen(StageRunner):
     """Looks at the first step of sampled captions.
 
-    Args:
+    Attributes:
         threshold: Mean norm of the first steps below which a caption is clean; null looks at none.
-        networks: What evaluates.
-        contexts: Settings of sampled captions.
         verdicts: Judges captions that are dropped.
-        accounting: What batches are charged to.
-        size: Draws at a time.
-        relief: Gives memory back that can be spared.
     """
 
-    def __init__(
-        self, threshold: float | None, networks: Networks, contexts: SourceContexts,
-        verdicts: Verdicts, accounting: Accounting, size: BatchSize, relief: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self._threshold, self._networks, self._contexts = threshold, networks, contexts
-        self._verdicts, self._accounting = verdicts, accounting
-        self._size, self._relief = size, relief
+    threshold: float | None
+    verdicts: Verdicts
 
     def drop_clean(
         self, chunk: ChunkState, draws: list[Draw], captions: Mapping[str, Caption]
@@ -52,17 +41,17 @@ class Screen:
         Returns:
             The verdicts on captions that are clean, by identity.
         """
-        if (threshold := self._threshold) is None:
+        if (threshold := self.threshold) is None:
             return {}
         sampled = [draw for draw in draws if not draw.at_image]
-        refused = self._size.each(sampled, lambda batch: self._evaluate(batch, chunk), self._relief)
+        refused = self.size.each(sampled, lambda batch: self._evaluate(batch, chunk), self.relief)
         for draw, message in refused:
             chunk.failures[draw.identity] = draw_does_not_fit(message)
         norms: dict[str, dict[int, float]] = {}
         for draw, first in chunk.first.items():
             norms.setdefault(draw.identity, {})[draw.seed] = first.norm
         clean = {
-            sha: self._verdicts.of_screened(captions[sha], by_seed)
+            sha: self.verdicts.of_screened(captions[sha], by_seed)
             for sha, by_seed in norms.items()
             if sha not in chunk.failures and float(np.mean(list(by_seed.values()))) < threshold
         }
@@ -75,8 +64,8 @@ class Screen:
         return clean
 
     def _evaluate(self, draws: list[Draw], chunk: ChunkState) -> None:
-        with self._accounting.batch([chunk.cost]):
-            found = first_step(self._networks.denoiser, draws, self._contexts.of(draws[0]).spec)
+        with self.accounting.batch([chunk.cost]):
+            found = first_step(self.networks.denoiser, draws, self.contexts.of(draws[0]).spec)
             norms = found.norm.tolist()
         steps = zip(found.conditional, found.unconditional, norms, strict=True)
         chunk.first |= {draw: FirstStep(*step) for draw, step in zip(draws, steps, strict=True)}
