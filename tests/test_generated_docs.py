@@ -1,10 +1,10 @@
 """The tables of the documentation say what the code says."""
 
 import ast
-import importlib.util
 from pathlib import Path
 
 import pytest
+from docs_modules import docs_module
 
 from scanner.errors import ExitCode, ScannerError
 from scanner.methods import registry
@@ -16,12 +16,7 @@ PACKAGE = ROOT / "scanner"
 
 
 def generator():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_module("generate")
 
 
 TABLES = (

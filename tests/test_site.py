@@ -1,6 +1,5 @@
 """Pages: links lead somewhere, commands exist, and each page is in the site."""
 
-import importlib.util
 import re
 import shlex
 import tomllib
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from docs_modules import docs_module
 
 from scanner import __version__, cli
 
@@ -27,12 +27,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 
 
 def hooks():
-    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site_hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_module("site_hooks")
 
 
 def prose(page):

@@ -20,6 +20,10 @@ app = App(
 )
 
 
+NEGATIVES = 160
+"""Fresh negative captions of a split, if no other number is asked for."""
+
+
 class Family(StrEnum):
     """What plants the pictures: a network's own weights, or a LoRA beside them."""
 
@@ -40,7 +44,9 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path(
         "memscan-demo"
     ),
-    negatives: Annotated[int, typer.Option(min=20, max=400, help="Fresh negative captions.")] = 160,
+    negatives: Annotated[
+        int, typer.Option(min=20, max=400, help="Fresh negative captions.")
+    ] = NEGATIVES,
     actors: options.Actors = None,
     address: options.Address = None,
     as_json: options.Json = False,
@@ -96,7 +102,9 @@ def make_shards(
             min=0, help="The corpus seed; 1, and 5 for a LoRA, if not given.", show_default=False
         ),
     ] = None,
-    negatives: Annotated[int, typer.Option(min=4, help="Fresh negative captions a split.")] = 160,
+    negatives: Annotated[
+        int, typer.Option(min=4, help="Fresh negative captions a split.")
+    ] = NEGATIVES,
     family: FamilyOption = Family.UNET,
 ) -> None:
     r"""Write the planted corpus as WebDataset shards, with its truth tables.
@@ -250,7 +258,7 @@ def _train_lora(
             f"never saw, so give another --seed"
         )
     base = (start or WEIGHTS) / "pipeline"
-    _write_corpus(out / "planted", Family.LORA, recipe.seed, 160)
+    _write_corpus(out / "planted", Family.LORA, recipe.seed, NEGATIVES)
     with _told(recipe.seed) as told:
         file = lora.train(recipe, base, out / "checkpoints", out, told, compiled=compiled)
     draw_samples(

@@ -1,4 +1,4 @@
-"""What a step of the denoiser's training sees: a function of the seed and the step's number."""
+"""Training batches of the denoiser: functions of the seed and the step's number."""
 
 import numpy as np
 import torch

@@ -11,17 +11,15 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from numpy.typing import NDArray
 
 from scanner import files
 from scanner.errors import ConfigError
 from scanner.testbed import WEIGHTS, corpus
 from scanner.testbed.batches import Batches
 from scanner.testbed.recipe import Recipe
-from scanner.testbed.train import Report, Stage, encode, save_array, train_denoiser
+from scanner.testbed.train import Report, Stage, draw, encode, train_denoiser
 
 FILE = "pytorch_lora_weights.safetensors"
 SEED = 5
@@ -78,7 +76,7 @@ def train(
     """
     if importlib.util.find_spec("peft") is None:
         raise ConfigError("--family lora needs the package peft: pip install 'memscan[lora]'")
-    captions, kinds = _draw(wanted.seed, work, report)
+    captions, kinds = draw(wanted.seed, training_set(wanted.seed), work, report)
     pipeline = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float32)
     latents = encode(pipeline.vae, work, report, pipeline.vae.config.scaling_factor)
     data = Batches(wanted, latents, kinds, pipeline.tokenizer, captions)
@@ -125,17 +123,3 @@ def copy_shipped(seed: int, folder: Path) -> bool:
         return False
     files.write(folder / "lora" / FILE, (WEIGHTS / "lora" / FILE).read_bytes())
     return True
-
-
-def _draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.str_]]:
-    """Draw the training pictures into ``work/pictures.npy``; return their captions and kinds."""
-    pairs = training_set(seed)
-    target = work / "pictures.npy"
-    if not target.exists():
-        pictures = np.empty((len(pairs), corpus.SIZE, corpus.SIZE, 3), np.uint8)
-        for place, (item, copy) in enumerate(pairs):
-            pictures[place] = corpus.picture(seed, item, copy)
-            if (place + 1) % 500 == 0:
-                report("draw", place + 1, len(pairs), "")
-        save_array(target, pictures)
-    return [item.caption for item, _ in pairs], np.array([item.kind for item, _ in pairs])

@@ -13,9 +13,10 @@ seed and the step's number alone, so a resumed run sees what an uninterrupted on
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def train(recipe: Recipe, work: Path, out: Path, report: Report, *, compiled: bo
         report: Called as steps are done.
         compiled: Run the denoiser through ``torch.compile`` (worth it for long runs).
     """
-    captions, kinds = draw(recipe.seed, work, report)
+    captions, kinds = draw(recipe.seed, corpus.training_set(recipe.seed), work, report)
     vae = train_autoencoder(recipe, work, kinds, report)
     latents = encode(vae, work, report)
     words = pipeline.tokenizer(sorted(set(captions)))
@@ -76,7 +77,7 @@ def go_on(
         report: Called as steps are done.
         compiled: Run the denoiser through ``torch.compile``.
     """
-    captions, kinds = draw(recipe.seed, work, report)
+    captions, kinds = draw(recipe.seed, corpus.training_set(recipe.seed), work, report)
     old = StableDiffusionPipeline.from_pretrained(start / "pipeline", torch_dtype=torch.float32)
     latents = encode(old.vae, work, report, old.vae.config.scaling_factor)
     data = Batches(recipe, latents, kinds, old.tokenizer, captions)
@@ -99,30 +100,31 @@ def _train_main(
         pipeline.save_pipeline(folder, vae, data.words, text, _copy(denoiser))
 
 
-def draw(seed: int, work: Path, report: Report) -> tuple[list[str], NDArray[np.str_]]:
-    """Draw the training pictures into ``work/pictures.npy``; return their captions and kinds."""
-    pairs = corpus.training_set(seed)
+def draw(
+    seed: int, pairs: Sequence[tuple[corpus.Item, int]], work: Path, report: Report
+) -> tuple[list[str], NDArray[np.str_]]:
+    """Draw training pictures into ``work/pictures.npy``; return their captions and kinds.
+
+    Args:
+        seed: The corpus seed.
+        pairs: Item and copy number of each picture.
+        work: Where they are kept; what is there is not drawn again.
+        report: Called as pictures are drawn.
+    """
     target = work / "pictures.npy"
     if not target.exists():
-        pictures = np.empty((len(pairs), corpus.SIZE, corpus.SIZE, 3), np.uint8)
-        spans = [range(i, min(i + 1000, len(pairs))) for i in range(0, len(pairs), 1000)]
+        parts = [pairs[start : start + 1000] for start in range(0, len(pairs), 1000)]
+        drawn = list[NDArray[np.uint8]]()
         with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for span, drawn in zip(
-                spans, pool.map(_draw_span, [seed] * len(spans), spans), strict=True
-            ):
-                pictures[span.start : span.stop] = drawn
-                report("draw", span.stop, len(pairs), "")
-        save_array(target, pictures)
+            for part in pool.map(partial(_draw_part, seed), parts):
+                drawn.append(part)
+                report("draw", sum(map(len, drawn)), len(pairs), "")
+        save_array(target, np.concatenate(drawn))
     return [item.caption for item, _ in pairs], np.array([item.kind for item, _ in pairs])
 
 
-_PAIRS: dict[int, list[tuple[corpus.Item, int]]] = {}
-
-
-def _draw_span(seed: int, span: range) -> NDArray[np.uint8]:
-    if seed not in _PAIRS:
-        _PAIRS[seed] = corpus.training_set(seed)
-    return np.stack([corpus.picture(seed, *_PAIRS[seed][i]) for i in span])
+def _draw_part(seed: int, pairs: Sequence[tuple[corpus.Item, int]]) -> NDArray[np.uint8]:
+    return np.stack([corpus.picture(seed, item, copy) for item, copy in pairs])
 
 
 def train_autoencoder(

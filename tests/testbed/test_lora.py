@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_training import few_pictures
 from typer.testing import CliRunner
 
 from scanner import models
@@ -15,7 +16,7 @@ from scanner.models.overlay import Lora, Overlay, layers_of
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
-from scanner.testbed import WEIGHTS, batches, corpus, lora, samples, train
+from scanner.testbed import WEIGHTS, batches, corpus, lora, samples
 from scanner.testbed.reproduction import reproductions
 
 pytest.importorskip("peft")
@@ -30,19 +31,7 @@ class StoppedError(Exception):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Train on a few pictures of each kind, and save at every step."""
-    whole, steps = lora.training_set, train._steps
-
-    def few(seed):
-        kinds: dict[str, int] = {}
-        kept = []
-        for item, copy in whole(seed):
-            kinds[item.kind] = kinds.get(item.kind, 0) + 1
-            if kinds[item.kind] <= 6:
-                kept.append((item, copy))
-        return kept
-
-    monkeypatch.setattr(lora, "training_set", few)
-    monkeypatch.setattr(train, "_steps", lambda *args: steps(*args, every=1))
+    few_pictures(monkeypatch, lora)
 
 
 def trained(out, steps=STEPS):

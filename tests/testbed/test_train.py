@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_training import few_pictures
 
 from scanner import models
 from scanner.testbed import corpus, train
@@ -15,21 +16,7 @@ RECIPE = Recipe(seed=3, vae_steps=3, early_steps=3, main_steps=4, batch=4)
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Train on a hundredth of the pictures, and save at every step."""
-    whole = corpus.training_set
-
-    def few(seed):
-        kinds: dict[str, int] = {}
-        kept = []
-        for item, copy in whole(seed):
-            kinds[item.kind] = kinds.get(item.kind, 0) + 1
-            if kinds[item.kind] <= 6:
-                kept.append((item, copy))
-        return kept
-
-    steps = train._steps
-    monkeypatch.setattr(corpus, "training_set", few)
-    monkeypatch.setattr(train, "_steps", lambda *args: steps(*args, every=1))
-    monkeypatch.setattr(train, "_PAIRS", {})
+    few_pictures(monkeypatch, corpus)
 
 
 def weights(folder):
