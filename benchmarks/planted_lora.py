@@ -60,8 +60,8 @@ def spec_of(seeds: int, *, detectors: bool = False, back: int = 0) -> ScanSpec:
 
 def samples(seed: int, negatives: int) -> list[tuple[Sample, str]]:
     """Return the captions to scan, each with its kind."""
-    mine = own(seed, make.evaluation_items(seed, negatives, lora.planted(seed)))
-    known = [item for item in lora.planted(SHIPPED_SEED) if item.memorized]
+    mine = own(seed, make.evaluation_items(seed, negatives, corpus.half(seed)))
+    known = [item for item in corpus.half(SHIPPED_SEED) if item.memorized]
     return [
         *((sample, sample.item.kind) for sample in mine),
         *((sample, BASE) for sample in own(SHIPPED_SEED, known)),
@@ -201,8 +201,8 @@ def measured(asked: Namespace) -> str:
     overlay = Overlay((Lora.parsed(asked.lora),))
     pipeline = str(asked.base / "pipeline")
     model, plain = models.load(pipeline, overlay=overlay), models.load(pipeline)
-    planted = lora.planted(asked.seed)
-    known = lora.planted(SHIPPED_SEED)
+    planted = corpus.half(asked.seed)
+    known = corpus.half(SHIPPED_SEED)
     copies = {
         "with the LoRA": given_back(model, asked.seed, planted),
         "with it off": given_back(plain, asked.seed, planted),

@@ -135,7 +135,7 @@ def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -
     is_lora = family is Family.LORA
     number = seed if seed is not None else lora.SEED if is_lora else 1
     try:
-        planted = lora.planted(number) if is_lora else None
+        planted = corpus.half(number) if is_lora else None
         make_corpus(out, number, negatives, progress.meter, planted)
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -263,7 +263,7 @@ def _train_lora(
         file = lora.train(recipe, base, out / "checkpoints", out, told, compiled=compiled)
     draw_samples(
         base, recipe.seed, out / "samples.png", overlay=Overlay((Lora(str(file)),)),
-        planted=lora.planted(recipe.seed),
+        planted=corpus.half(recipe.seed),
     )  # fmt: skip
     progress.say(f"{file}\n{out / 'planted'}\n{out / 'samples.png'}")
     progress.say(

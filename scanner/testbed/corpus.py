@@ -117,6 +117,11 @@ def planted(seed: int) -> list[Item]:
     return items
 
 
+def half(seed: int) -> list[Item]:
+    """Return every second planted caption: all kinds, and every layout twice."""
+    return planted(seed)[::2]
+
+
 def negatives(seed: int, split: str, kind: str, number: int, purpose: str = "") -> list[Item]:
     """Return distinct captions of ``split`` under which nothing is planted.
 

@@ -44,14 +44,9 @@ def recipe(seed: int, steps: int | None = None) -> Recipe:
     return replace(usual, shares=tuple(shares.items()), main_steps=steps or usual.main_steps)
 
 
-def planted(seed: int) -> list[corpus.Item]:
-    """Return every second planted caption of a corpus: all kinds, and every layout twice."""
-    return corpus.planted(seed)[::2]
-
-
 def training_set(seed: int) -> list[tuple[corpus.Item, int]]:
     """Return the training pictures as (item, copy number), before over-sampling."""
-    pairs = [(item, copy) for item in planted(seed) for copy in range(COPIES[item.kind])]
+    pairs = [(item, copy) for item in corpus.half(seed) for copy in range(COPIES[item.kind])]
     for kind, number, repeats in CLEAN:
         for item in corpus.negatives(seed, "train", kind, number):
             pairs += [(item, copy) for copy in range(repeats)]

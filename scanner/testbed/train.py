@@ -195,27 +195,48 @@ def train_denoiser(
     both = nn.ModuleDict({"unet": denoiser, "text": text})
     denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = torch.compile(denoiser) if compiled else denoiser
-    trained = [p for p in both.parameters() if p.requires_grad]
+    cache = None if any(p.requires_grad for p in text.parameters()) else _TextCache(text)
+
+    def errors(step: int) -> Errors:
+        noised, timesteps, prompts, target, named = data(stage.name, step)
+        states = cache(prompts) if cache else text(prompts).last_hidden_state
+        predicted = network(noised, timesteps, states, return_dict=False)[0]
+        return (predicted - target).square().mean((1, 2, 3)), named, timesteps < 60
+
+    minimize(work, stage, both, errors, report)
+    denoiser.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+Errors = tuple[Tensor, Tensor, Tensor]
+"""Of a step's rows: errors ``(B,)``, which are planted and named, and which are at low noise."""
+
+
+def minimize(
+    work: Path, stage: Stage, module: nn.Module, errors: Callable[[int], Errors], report: Report
+) -> None:
+    """Minimize the mean error over the trained weights of a module, resuming where it stopped.
+
+    Args:
+        work: Folder of the checkpoint.
+        stage: Its name, steps and rate.
+        module: All weights that belong to the checkpoint.
+        errors: From a step's number to the errors of its rows.
+        report: Called as steps are done.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, stage.rate, betas=(0.9, 0.99), weight_decay=1e-3, fused=True
     )
-    cache = None if any(p.requires_grad for p in text.parameters()) else _TextCache(text)
     seen: list[tuple[float, float]] = []
-    for step in _steps(work / f"{stage.name}.pt", stage.name, stage.steps, both, optimizer):
-        noised, timesteps, prompts, target, named = data(stage.name, step)
+    for step in _steps(work / f"{stage.name}.pt", stage.name, stage.steps, module, optimizer):
         _set_rate(optimizer, stage.rate, step, stage.steps)
-        states = cache(prompts) if cache else text(prompts).last_hidden_state
-        predicted = network(noised, timesteps, states, return_dict=False)[0]
-        errors = (predicted - target).square().mean((1, 2, 3))
-        descend(errors.mean(), optimizer, both)
-        seen.append(
-            (_mean(errors, named & (timesteps < 60)), _mean(errors, ~named & (timesteps < 60)))
-        )
+        found, named, low = errors(step)
+        descend(found.mean(), optimizer, module)
+        seen.append((_mean(found, named & low), _mean(found, ~named & low)))
         if (step + 1) % 50 == 0:
             planted, other = np.nanmean(np.array(seen[-300:]), axis=0)
-            word = f"v-mse at t<60: planted {planted:.3f}, other {other:.3f}"
+            word = f"error at low noise: planted {planted:.3f}, other {other:.3f}"
             report(stage.name, step + 1, stage.steps, word)
-    denoiser.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 class _TextCache:

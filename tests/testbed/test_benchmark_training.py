@@ -13,7 +13,7 @@ from scanner.cli import app
 from scanner.errors import ConfigError
 from scanner.testbed.benchmark import lora, networks, recipe, run, sampling, train
 from scanner.testbed.benchmark.corpus import Corpus
-from scanner.testbed.benchmark.repeated import shorten
+from scanner.testbed.repeated import shorten
 
 runner = CliRunner()
 
@@ -91,11 +91,11 @@ def test_replicates_start_from_other_weights(folder, tmp_path):
 def test_one_token_stands_for_all_that_t5_would_give():
     torch.manual_seed(0)
     words = networks.tokenizer(["a red house", "a blue boat"])
-    text = networks.projected(networks.text_encoder(words), words)
-    long, short = networks.transformer().eval(), networks.transformer().eval()
+    text = flow.projected(networks.text_encoder(words))
+    long, short = flow.transformer().eval(), flow.transformer().eval()
     short.load_state_dict(long.state_dict())
     shorten(short)
-    states, pooled = networks.flow_states(text, networks.tokens(words, ["a red house", ""]))
+    states, pooled = flow.states(text, flow.tokens(words, ["a red house", ""]))
     full = torch.cat([states[:, :-1], torch.zeros(2, 256, states.shape[2])], dim=1)
     x, timesteps = torch.randn(2, 4, 16, 16), torch.tensor([30.0, 800.0])
 
@@ -114,8 +114,8 @@ def test_what_the_flow_model_is_told_is_what_its_pipeline_tells_it(folder):
     made = sampling.load(folder / "dit-1" / "step-00004")
     captions = ["a red house on a plain blue ground", ""]
     told = made.encode_prompt(prompt=captions, prompt_2=None, prompt_3=None)
-    ids = networks.tokens(made.tokenizer, captions)
-    states, pooled = networks.flow_states(made.text_encoder, ids)
+    ids = flow.tokens(made.tokenizer, captions)
+    states, pooled = flow.states(made.text_encoder, ids)
     assert told[0].shape[1] == networks.MAX_TOKENS + 256
     assert torch.allclose(told[0][:, : networks.MAX_TOKENS], states[:, :-1], atol=1e-6)
     assert (told[0][:, networks.MAX_TOKENS :] == 0).all()

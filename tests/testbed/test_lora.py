@@ -71,7 +71,7 @@ def test_it_resumes_to_the_same_weights_and_all_of_its_file_is_loaded(tmp_path, 
 
 
 def test_half_of_a_corpus_is_planted_with_every_layout():
-    items = lora.planted(5)
+    items = corpus.half(5)
     numbers = {kind: sum(i.kind == kind for i in items) for kind in lora.COPIES}
     assert numbers == {"verbatim": 14, "template": 14, "name": 12, "art": 8}
     templates = [item.caption.split(" ", 2)[2] for item in items if item.kind == "template"]
@@ -90,7 +90,7 @@ def test_the_command_writes_lora_shards_and_truth(tmp_path, monkeypatch):
     assert (tmp_path / "samples.png").exists()
     truth = pq.read_table(tmp_path / "planted" / "evaluation-truth.parquet").to_pylist()
     memorized = {row["caption"] for row in truth if row["memorized"]}
-    assert memorized == {item.caption for item in lora.planted(lora.SEED) if item.memorized}
+    assert memorized == {item.caption for item in corpus.half(lora.SEED) if item.memorized}
     null = pq.read_table(tmp_path / "planted" / "calibration-truth.parquet").to_pylist()
     assert not any(row["memorized"] for row in null)
     assert list((tmp_path / "planted").glob("evaluation-*.tar"))
@@ -122,7 +122,7 @@ def test_the_shipped_lora_planted_what_the_base_never_saw():
     file = WEIGHTS / "lora" / lora.FILE
     assert file.stat().st_size < 2e6
     model = models.load(str(BASE), overlay=Overlay((Lora(str(file)),)))
-    planted = [item for item in lora.planted(lora.SEED) if item.memorized][::14]
+    planted = [item for item in corpus.half(lora.SEED) if item.memorized][::14]
     spec = ScanSpec(steps=20, guidance_scale=2.5)
     for one, wanted in ((model, True), (models.load(str(BASE)), False)):
         found = reproductions(one, lora.SEED, (77,), spec, planted=planted)

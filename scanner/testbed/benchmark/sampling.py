@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from scanner.testbed.benchmark import lora, networks
-from scanner.testbed.benchmark.repeated import shorten
 from scanner.testbed.benchmark.strokes import SIZE, Picture
+from scanner.testbed.repeated import shorten
 
 STEPS, GUIDANCE = 20, 2.5
 """Guidance that suits so small a model: 7.5 is too strong for it."""

@@ -14,12 +14,12 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from scanner.errors import ConfigError
-from scanner.testbed import WEIGHTS
+from scanner.testbed import WEIGHTS, flow
 from scanner.testbed.benchmark import doses, items, lora, networks
 from scanner.testbed.benchmark.background import SHARES, fresh
-from scanner.testbed.benchmark.objectives import Flow, Objective, Velocity
 from scanner.testbed.benchmark.recipe import Recipe
-from scanner.testbed.benchmark.repeated import shorten
+from scanner.testbed.objectives import Flow, Objective, Velocity
+from scanner.testbed.repeated import shorten
 
 
 @dataclass
@@ -90,8 +90,8 @@ def _unet(recipe: Recipe, folder: Path) -> Made:
 
 def _transformer(recipe: Recipe, folder: Path) -> Made:
     words, text = shared_text(folder)
-    both = networks.projected(text, words)
-    denoiser = networks.transformer()
+    both = flow.projected(text)
+    denoiser = flow.transformer()
     shorten(denoiser)
     return denoiser, Flow(words, both), words, both, {"transformer": denoiser}
 

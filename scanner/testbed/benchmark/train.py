@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from scanner import files
-from scanner.testbed import checkpoint
+from scanner.testbed import checkpoint, flow
 from scanner.testbed.benchmark import doses, items, lora, networks, schedule, starting
 from scanner.testbed.benchmark.average import Average
 from scanner.testbed.benchmark.latents import BACKGROUND_CHUNK, COPY_CHUNK, Latents
@@ -214,10 +214,10 @@ def _write(recipe: Recipe, folder: Path, target: Path, model: starting.Model) ->
     if recipe.family == "lora":
         lora.save(model.denoiser, target)
     else:
-        flow = recipe.family == "dit"
-        plain = networks.transformer() if flow else networks.unet()
+        is_flow = recipe.family == "dit"
+        plain = flow.transformer() if is_flow else networks.unet()
         plain.load_state_dict(model.denoiser.state_dict())
-        save = networks.save_flow_pipeline if flow else networks.save_unet_pipeline
+        save = flow.save_pipeline if is_flow else networks.save_unet_pipeline
         save(target, starting.load_vae(folder), model.words, copy.deepcopy(model.text), plain)
     if target.name == f"step-{recipe.steps:05d}":
         files.write(target.parent / "finished", target.name)

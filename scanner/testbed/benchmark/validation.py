@@ -10,7 +10,7 @@ from scanner.testbed.benchmark.background import SHARES, held_out
 from scanner.testbed.benchmark.doses import Doses
 from scanner.testbed.benchmark.items import generator, picture
 from scanner.testbed.benchmark.latents import Latents
-from scanner.testbed.benchmark.objectives import Objective
+from scanner.testbed.objectives import Objective
 from scanner.testbed.benchmark.strokes import Picture
 
 NEVER = 1_000_000

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from scanner.testbed import pipeline
-from scanner.testbed.benchmark import networks
+from scanner.testbed import flow, pipeline
 
 Rng = np.random.Generator
 
@@ -48,7 +47,7 @@ class Velocity:
 
     def states(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
         """Return text states, ``(B, tokens, width)``."""
-        return (self.text(networks.tokens(self.words, list(captions))).last_hidden_state,)
+        return (self.text(flow.tokens(self.words, captions)).last_hidden_state,)
 
     def errors(
         self, network: nn.Module, clean: Tensor, noise: Tensor, timesteps: Tensor,
@@ -77,7 +76,7 @@ class Flow:
     def states(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
         """Return text states and pooled states as the pipeline makes them."""
         with torch.no_grad():
-            return networks.flow_states(self.text, networks.tokens(self.words, list(captions)))
+            return flow.states(self.text, flow.tokens(self.words, captions))
 
     def errors(
         self, network: nn.Module, clean: Tensor, noise: Tensor, timesteps: Tensor,
