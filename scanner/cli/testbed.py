@@ -129,7 +129,7 @@ def make_shards(
 
 def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -> int:
     """Write shards and truth tables; return the corpus seed."""
-    from scanner.testbed import lora
+    from scanner.testbed import corpus, lora
     from scanner.testbed.demo import make_corpus
 
     is_lora = family is Family.LORA
@@ -248,7 +248,7 @@ def _train_lora(
     out: Path, seed: int | None, steps: int | None, start: Path | None, *, compiled: bool
 ) -> None:
     from scanner.models.overlay import Lora, Overlay
-    from scanner.testbed import SHIPPED_SEED, WEIGHTS, lora
+    from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, lora
     from scanner.testbed.samples import draw_samples
 
     recipe = lora.recipe(lora.SEED if seed is None else seed, steps)

@@ -16,7 +16,6 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from scanner import files
 from scanner.testbed import corpus, flow
 from scanner.testbed.batches import Batches
 from scanner.testbed.objectives import Flow

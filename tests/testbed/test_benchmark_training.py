@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from scanner import models
 from scanner.cli import app
 from scanner.errors import ConfigError
+from scanner.testbed import flow
 from scanner.testbed.benchmark import lora, networks, recipe, run, sampling, train
 from scanner.testbed.benchmark.corpus import Corpus
 from scanner.testbed.repeated import shorten

@@ -59,6 +59,7 @@ def _text_config(words: CLIPTokenizer) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=len(words), hidden_size=pipeline.WIDTH, intermediate_size=2 * pipeline.WIDTH,
         num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=MAX_TOKENS,
-        projection_dim=pipeline.WIDTH, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+        projection_dim=pipeline.WIDTH,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id, attention_dropout=0.0,
     )  # fmt: skip

@@ -10,8 +10,8 @@ from scanner.testbed.benchmark.background import SHARES, held_out
 from scanner.testbed.benchmark.doses import Doses
 from scanner.testbed.benchmark.items import generator, picture
 from scanner.testbed.benchmark.latents import Latents
-from scanner.testbed.objectives import Objective
 from scanner.testbed.benchmark.strokes import Picture
+from scanner.testbed.objectives import Objective
 
 NEVER = 1_000_000
 """Copies from this number on are never drawn in training."""
