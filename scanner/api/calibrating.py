@@ -14,7 +14,7 @@ from typing import Unpack
 
 from scanner import files
 from scanner.analysis import fit as fitting
-from scanner.api.models import Model, texts_of
+from scanner.api.models import Model, baselines_of, texts_of
 from scanner.api.progress import shown
 from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
@@ -138,8 +138,8 @@ def _scanned(job: Job, title: str, run: Callable[[Job, str], Summary]) -> Summar
 @with_settings
 def calibrate(
     model: Model, captions: Sequence[str] = (), *, shards: Sequence[str] = (),
-    baseline: str | None = None, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False,
-    screen_recall: float | None = None, positives: Sequence[str] = (),
+    baseline: str | Sequence[str] | None = None, pixel_fpr: float = PIXEL_FPR,
+    one_per_family: bool = False, screen_recall: float | None = None, positives: Sequence[str] = (),
     batch_size: int | None = None, work: str | Path | None = None, progress: bool | None = None,
     **settings: Unpack[ScoreSettings],
 ) -> Calibration:  # fmt: skip
@@ -154,7 +154,7 @@ def calibrate(
         captions: Null captions.
         shards: Addresses of WebDataset shards of null captions instead, as ``memscan calibrate``
             takes them.
-        baseline: Folder or hub id of a less-trained network beside the unconditional branch.
+        baseline: As of `scanner.score`.
         pixel_fpr: Share of the null maps' pixels that a mask may contain, 0 to 1.
         one_per_family: Whether of near-identical null captions one is kept.
         screen_recall: Share of memorized captions that a screen shall keep; needs positives.
@@ -185,14 +185,14 @@ def calibrate(
     if bool(captions) == bool(shards):
         raise ConfigError("calibrate takes captions or shards, and one of them")
     spec = null_spec(spec_of(model.dtype, settings), with_screen=bool(positives))
-    loaded = model.with_baseline(baseline)
+    loaded = model.with_baselines(baselines_of(baseline))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         found = tuple(reading.expand(list(shards))) if shards else (_shard(captions, place / "a"),)
         job = Job(
-            model=model.name, baseline=baseline, shards=found, spec=spec, batch_size=batch_size,
+            model=model.name, baselines=baselines_of(baseline), shards=found, spec=spec,
             results=str(Path(work).absolute() if work is not None else place / "results"),
-            chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings),
+            batch_size=batch_size, chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings),
         )  # fmt: skip
         request = CalibrationRequest(
             job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,

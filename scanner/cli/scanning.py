@@ -130,7 +130,7 @@ def calibrate(
     asked |= settings.timestep_of(context, asked, name)
     job = Job(
         model=name,
-        baseline=options.network(asked["baseline"]),
+        baselines=options.networks(asked["baseline"]),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
         spec=null_spec(_spec(asked), with_screen=bool(positives)),
@@ -259,7 +259,7 @@ def job_of(
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)
     return Job(
         model=name,
-        baseline=options.network(asked["baseline"]),
+        baselines=options.networks(asked["baseline"]),
         shards=listed,
         results="" if out is None else stores.place(out),
         spec=spec,
@@ -341,7 +341,7 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it; say first how a baseline is read and what products are taken.
+    """Scan, and show it; say first how baselines are read and what products are taken.
 
     Both only where it is not obvious.
     """
@@ -351,8 +351,9 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
     from scanner.models.limits import baseline_reading, limits
 
     refuse(job)
-    if job.baseline is not None and (said := baseline_reading(job.model, job.baseline)):
-        progress.note(said)
+    for baseline in job.baselines:
+        if said := baseline_reading(job.model, baseline):
+            progress.note(said)
     asked = resolved(job).spec
     if asked.localize != "none" and (said := limits(job.model).probing(asked, job.auto_probes)):
         progress.note(said)

@@ -75,7 +75,7 @@ class DetectionRunner(StageRunner):
         if not draws[0].at_image:
             return detect(networks.denoiser, draws, spec, _first_evaluation(draws, chunk))
         own = {draw.identity: torch.tensor(chunk.pictures[draw.identity]) for draw in draws}
-        return detect_image(networks.denoiser, draws, own, spec, networks.baseline)
+        return detect_image(networks.denoiser, draws, own, spec, networks.baselines)
 
 
 def _first_evaluation(draws: list[Draw], chunk: ChunkState) -> FirstEvaluation | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
@@ -25,6 +26,8 @@ from scanner.scan.verdicts import Verdicts
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
+NO_BASELINES: Mapping[str, Denoiser] = MappingProxyType({})
+
 
 class Scanner:
     """Scores captions with one model on one device.
@@ -41,7 +44,7 @@ class Scanner:
     Args:
         denoiser: The model under audit.
         spec: What is asked.
-        baseline: Name and network of a less-trained baseline, if any.
+        baselines: Networks of baselines beside the unconditional branch, by name.
         calibration: Null distribution and pixel thresholds, if any.
         image_calibration: Null distribution of samples scored at their image, where the spec's
             source is ``auto``; ``calibration`` is of sampled captions then.
@@ -60,18 +63,19 @@ class Scanner:
 
     Raises:
         ConfigError: If a method looks at what the model does not have, there is no such
-            timestep, or images are to be scored without captions and without a baseline.
+            timestep, or images are to be scored without captions and not with one baseline.
     """
 
     def __init__(
-        self, denoiser: Denoiser, spec: ScanSpec, *, baseline: tuple[str, Denoiser] | None = None,
+        self, denoiser: Denoiser, spec: ScanSpec, *,
+        baselines: Mapping[str, Denoiser] = NO_BASELINES,
         calibration: Calibration | None = None, image_calibration: Calibration | None = None,
         batch_size: int | None = None, precise: Callable[[], Loaded] | None = None,
     ) -> None:  # fmt: skip
-        if not spec.captions and baseline is None:
-            raise ConfigError("images without captions are compared with a baseline network")
+        if not spec.captions and len(baselines) != 1:
+            raise ConfigError("images without captions are compared with one baseline network")
         registry.refuse_network(spec.computed, denoiser.has, "this model")
-        contexts = contexts_of(denoiser, spec, calibration, image_calibration, baseline)
+        contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
         accounting = Accounting(denoiser.device)
         self.spec, self._picture_size = spec, denoiser.picture_size
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
@@ -79,7 +83,7 @@ class Scanner:
         gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
 
-        networks = Networks.counted((denoiser, baseline), accounting)
+        networks = Networks.counted((denoiser, baselines), accounting)
         float32 = Float32Networks(None if spec.dtype == "float32" else precise, accounting)
         self._localized, self._recent = VerdictCache(CACHE_BYTES), VerdictCache(RECENT_BYTES)
         self._verdicts = Verdicts(spec, contexts)
@@ -90,9 +94,8 @@ class Scanner:
         self._retry = Float32Retry(
             spec.dtype, float32, self._detection, self._localization, self._verdicts
         )
-        name = None if baseline is None else baseline[0]
-        self.extra_columns = extra_columns(spec, name, contexts.sampled_calibration)
-        self._rows = Rows(spec, contexts, "null" if spec.captions or name is None else name)
+        self.extra_columns = extra_columns(spec, tuple(baselines), contexts.sampled_calibration)
+        self._rows = Rows(spec, contexts, "null" if spec.captions else next(iter(baselines)))
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
         """Score captions; localize those that the spec asks for.
