@@ -354,10 +354,19 @@ ScreenThreshold = Annotated[
         rich_help_panel=OF_FLAGS,
     ),
 ]
+FlagBy = Annotated[
+    str,
+    typer.Option(
+        help="The score that flags: `delta_s`, a name of --detectors, or `delta_s_NAME` against a "
+        "--baseline. A calibration has null scores of those that it was made with.",
+        rich_help_panel=OF_FLAGS,
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(
-        help="Flag captions above this Δs instead of by calibration.",
+        help="Flag captions above this score instead of by calibration (below, where low is "
+        "suspicious).",
         show_default=False,
         rich_help_panel=OF_FLAGS,
     ),
@@ -410,8 +419,11 @@ def scoring(
     """Declare the options that decide scores and maps."""
 
 
+def nulls(detectors: Detectors = "none", flag_by: FlagBy = "delta_s") -> None:
+    """Declare the options of which scores there are, and which one flags."""
+
+
 def flagging(
-    detectors: Detectors = "none",
     localize: Localize = "flagged",
     calibration: CalibrationFile = None,
     image_calibration: ImageCalibration = None,

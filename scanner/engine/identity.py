@@ -56,6 +56,7 @@ def identify(job: Job) -> RunIdentity:
         if path is not None:
             null = calibration.load(path)
             null.check(model, job.spec.only(source))
+            null.of_score(job.spec.flag_by)
             nulls.append(null.fingerprint())
     return RunIdentity(job, model, "+".join(nulls))
 

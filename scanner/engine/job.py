@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.errors import ConfigError
+from scanner.models import baseline_names
 from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay, prompt_of
+from scanner.scan.flag_score import no_such_baseline
 from scanner.spec import DEVICES, ScanSpec
 
 
@@ -62,6 +64,7 @@ class Job:
             ConfigError: If a field is out of its range.
         """
         self._check_baselines()
+        self._check_flag()
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
         self._check_calibrations()
@@ -93,6 +96,16 @@ class Job:
                 "images without captions are compared under the empty caption: a prompt is no "
                 "baseline of theirs"
             )
+
+    def _check_flag(self) -> None:
+        """Refuse a score that would flag and is of no baseline of the scan.
+
+        Raises:
+            ConfigError: If it is.
+        """
+        names = tuple(baseline_names(self.baselines))
+        if self.spec.flag_baseline is not None and self.spec.flag_baseline not in names:
+            raise ConfigError(no_such_baseline(self.spec.flag_by, names))
 
     def _check_calibrations(self) -> None:
         """Refuse calibrations that do not fit what is asked.

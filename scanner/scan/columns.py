@@ -32,6 +32,8 @@ def extra_columns(
             pair = (name for name in ("delta_h", "delta_s") if name in asked)
             named += tuple(f"{name}_{baseline}" for name in pair)
             named += (f"snap_back_{baseline}",) if at_image else ()
+    if spec.flag_baseline is not None and spec.flag_by not in named:
+        named += (spec.flag_by,)
     increments = ("increment_z",) if _compares_increments(spec, calibration) else ()
     return named + spec.detectors + increments
 

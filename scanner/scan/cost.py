@@ -51,6 +51,8 @@ def evaluations(
         ``forward``, ``vjp`` and ``jvp``, as `EvaluationCounter` counts them.
     """
     total = Counter(forward=2 if spec.source == "image" else 2 * spec.steps)
+    if spec.flag_baseline is not None:
+        total["forward"] += 1
     if localized and baselines and spec.captions:
         if takes_probes(spec):
             total.update({"forward": baselines, "vjp": probes * baselines})

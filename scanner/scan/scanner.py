@@ -14,6 +14,7 @@ from scanner.scan.batches import BatchSize, CudaMemoryGauge
 from scanner.scan.columns import extra_columns
 from scanner.scan.contexts import contexts_of
 from scanner.scan.detection import DetectionRunner
+from scanner.scan.flag_score import no_such_baseline
 from scanner.scan.float32_retry import Float32Retry
 from scanner.scan.localization import LocalizationRunner
 from scanner.scan.networks import Float32Networks, Loaded, Networks
@@ -63,7 +64,8 @@ class Scanner:
 
     Raises:
         ConfigError: If a method looks at what the model does not have, there is no such
-            timestep, or images are to be scored without captions and not with one baseline.
+            timestep, or images are to be scored without captions and not with one baseline, or
+            what flags is of none of the baselines, or has no null scores.
     """
 
     def __init__(
@@ -74,6 +76,11 @@ class Scanner:
     ) -> None:  # fmt: skip
         if not spec.captions and len(baselines) != 1:
             raise ConfigError("images without captions are compared with one baseline network")
+        if spec.flag_baseline is not None and spec.flag_baseline not in baselines:
+            raise ConfigError(no_such_baseline(spec.flag_by, tuple(baselines)))
+        calibration, image_calibration = (
+            one and one.of_score(spec.flag_by) for one in (calibration, image_calibration)
+        )
         registry.refuse_network(spec.computed, denoiser.has, "this model")
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
         accounting = Accounting(denoiser.device)

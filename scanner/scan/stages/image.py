@@ -53,6 +53,7 @@ def detect_image(
     return Detection(
         x, step.after, maps.delta_s(step.conditional, step.unconditional),
         scores | {"snap_back": ratio}, found, alpha * clean,
+        conditional=step.conditional if spec.flag_baseline is not None else None,
     )  # fmt: skip
 
 
