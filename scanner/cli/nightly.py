@@ -25,7 +25,8 @@ StateFolder = Annotated[
 
 
 @options.takes(
-    options.scoring, options.nulls, options.flagging, options.compared, options.running,
+    options.columns, options.scoring, options.nulls, options.flagging, options.compared,
+    options.running,
     without=("localize", "limit"),
 )  # fmt: skip
 def audit(

@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from scanner.methods.declaration import existing
 from scanner.methods.registry import DEFAULT_MAPS, MAPS
 from scanner.models import located
 from scanner.models.overlay import OFF, PROMPT
+from scanner.shards.columns import Columns
 from scanner.spec import (
     DEVICES,
     DTYPES,
@@ -28,6 +29,7 @@ from scanner.spec import (
 
 OF_MODEL, OF_SCORES, OF_MAPS = "Model", "Scores", "Maps"
 OF_FLAGS, OF_DEVICES, OF_RUN = "What is flagged", "Devices", "Run"
+OF_SHARDS = "Shards"
 """Panels of the help."""
 
 
@@ -43,8 +45,8 @@ def one_of(values: Collection[str]) -> dict[str, Any]:
 Shards = Annotated[
     list[str],
     typer.Argument(
-        help="Shards: paths, globs, folders, brace ranges ({00000..00041}.tar), s3://, gs://, "
-        "https://, or a .txt list of these.",
+        help="Shards or Parquet tables: paths, globs, folders, brace ranges ({00000..00041}.tar), "
+        "s3://, gs://, https://, or a .txt list of these.",
         show_default=False,
     ),
 ]
@@ -354,6 +356,33 @@ ScreenThreshold = Annotated[
         rich_help_panel=OF_FLAGS,
     ),
 ]
+CaptionColumn = Annotated[
+    str,
+    typer.Option(
+        help="Of Parquet tables: the column of captions; caption, TEXT, text or prompt, if not "
+        "given.",
+        show_default=False,
+        rich_help_panel=OF_SHARDS,
+    ),
+]
+KeyColumn = Annotated[
+    str,
+    typer.Option(
+        help="Of Parquet tables: the column that names a sample; key or __key__, or else the "
+        "number of the row.",
+        show_default=False,
+        rich_help_panel=OF_SHARDS,
+    ),
+]
+ImageColumn = Annotated[
+    str,
+    typer.Option(
+        help="Of Parquet tables: the column of encoded images, as bytes or as Hugging Face "
+        "datasets store them; image, jpg, png, webp or jpeg, if not given.",
+        show_default=False,
+        rich_help_panel=OF_SHARDS,
+    ),
+]
 FlagBy = Annotated[
     str,
     typer.Option(
@@ -417,6 +446,14 @@ def scoring(
     maps: Maps = MAPS_DEFAULT,
 ) -> None:
     """Declare the options that decide scores and maps."""
+
+
+def columns(
+    caption_column: CaptionColumn = "",
+    key_column: KeyColumn = "",
+    image_column: ImageColumn = "",
+) -> None:
+    """Declare the options of what is read of Parquet tables."""
 
 
 def nulls(detectors: Detectors = "none", flag_by: FlagBy = "delta_s") -> None:
@@ -597,6 +634,11 @@ def model_of(name: str, revision: str | None) -> str:
     from scanner.models.hub import at_revision
 
     return located(at_revision(name, revision))
+
+
+def columns_of(asked: Mapping[str, Any]) -> Columns:
+    """Return the columns of tables that `columns` asks for."""
+    return Columns(asked["caption_column"], asked["key_column"], asked["image_column"])
 
 
 def networks(baselines: Sequence[str] | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @options.takes(
-    options.scoring, options.nulls, options.flagging, options.running,
+    options.columns, options.scoring, options.nulls, options.flagging, options.running,
     without=("address", "events"),
 )  # fmt: skip
 def plan(

@@ -23,7 +23,14 @@ RESOURCES = ("actors", "device", "address", "local")
 """Options that are resources of a scan."""
 
 
-@options.takes(options.scoring, options.nulls, options.flagging, options.compared, options.running)
+@options.takes(
+    options.columns,
+    options.scoring,
+    options.nulls,
+    options.flagging,
+    options.compared,
+    options.running,
+)
 def scan(
     context: typer.Context,
     shards: options.Shards,
@@ -70,7 +77,7 @@ def scan(
     _report(summary, out, verdict, as_json=as_json)
 
 
-@options.takes(options.scoring, options.nulls, options.running)
+@options.takes(options.columns, options.scoring, options.nulls, options.running)
 def calibrate(
     context: typer.Context,
     shards: options.Shards,
@@ -133,11 +140,11 @@ def calibrate(
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
-    spec = _spec(asked, localize="all", **_scores(asked))
+    spec, columns = _spec(asked, localize="all", **_scores(asked)), options.columns_of(asked)
     job = Job(
         model=name,
         baselines=options.networks(asked["baseline"]),
-        shards=tuple(sources.expand(shards)),
+        shards=tuple(sources.expand(shards, columns)),
         results=str(work.absolute()),
         spec=null_spec(spec, with_screen=bool(positives)),
         batch_size=options.batch_size(asked["batch_size"]),
@@ -147,7 +154,8 @@ def calibrate(
     )
     request = CalibrationRequest(
         job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
-        positives=tuple(sources.expand(positives)) if positives else (), scores=scores_kept(spec),
+        positives=tuple(sources.expand(positives, columns)) if positives else (),
+        scores=scores_kept(spec),
     )  # fmt: skip
     resources = Resources(**{name: asked[name] for name in RESOURCES})
     fitted = calibrate_shards(
@@ -260,7 +268,7 @@ def job_of(
         **_scores(asked),
         screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
-    listed = tuple(sources.expand(shards))
+    listed = tuple(sources.expand(shards, options.columns_of(asked)))
     from scanner.engine.job import Job  # takes seconds, which a slip should not cost
 
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)

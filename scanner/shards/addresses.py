@@ -15,9 +15,12 @@ from fsspec.core import url_to_fs
 
 from scanner.errors import ConfigError
 from scanner.retry import explain, silence, with_retries
+from scanner.shards.columns import Columns, bare, columns_of, is_parquet
 from scanner.shards.kinds import TARS, is_table, refuse_tables
 from scanner.signed import distinct, named, opens, redacted, refuse_user
 
+USUAL = Columns()
+"""The usual columns of a table."""
 REMOTE = ("s3", "gs", "gcs", "http", "https")
 MOST_SHARDS = 1_000_000
 
@@ -27,24 +30,31 @@ _IPV6 = re.compile(r"https?://\[([^]/?#]*)\](?=[:/?#]|$)")
 _WILD = re.compile(r"[*?[]")
 
 
-def expand(patterns: Sequence[str]) -> list[str]:
+def expand(patterns: Sequence[str], columns: Columns = USUAL) -> list[str]:
     """Return the addresses of the shards that patterns name, each once, in the order given.
 
-    A pattern is a path, a folder (all its tars), a glob, an address on ``s3://``, ``gs://`` or
-    ``https://``, any of them with brace ranges (``{00000..00041}``, ``{a,b}``), or a ``.txt``
-    file with one pattern a line. What a glob finds comes in natural order. Local paths become
-    absolute.
+    A pattern is a path, a folder (all its tars, or else its Parquet tables), a glob, an address
+    on ``s3://``, ``gs://`` or ``https://``, any of them with brace ranges (``{00000..00041}``,
+    ``{a,b}``), or a ``.txt`` file with one pattern a line. What a glob finds comes in natural
+    order. Local paths become absolute. Parquet tables are read as they lie; a pattern may name columns behind ``#``, as
+    `scanner.shards.columns` says.
+
+    Args:
+        patterns: What to look up.
+        columns: Of tables whose pattern names none.
 
     Raises:
-        ConfigError: If a pattern names nothing, something that memscan does not open, or a table
-            of captions.
+        ConfigError: If a pattern names nothing, something that memscan does not open, another
+            table of captions, or tars beside tables.
 
     Example:
         >>> expand(["s3://bucket/{08..10}.tar"])
         ['s3://bucket/08.tar', 's3://bucket/09.tar', 's3://bucket/10.tar']
     """
     listed = (line for pattern in patterns for line in _lines(pattern))
-    addresses = (named(address) for pattern in listed for address in _addresses(pattern))
+    addresses = (
+        named(address) for pattern in listed for address in _with_columns(pattern, columns)
+    )
     try:
         found = distinct(list(islice(addresses, MOST_SHARDS + 1)))
     except OSError as error:
@@ -53,8 +63,18 @@ def expand(patterns: Sequence[str]) -> list[str]:
         raise ConfigError(f"the patterns name more than {MOST_SHARDS} shards: scan them in parts")
     if not found:
         raise ConfigError("no shards named: give paths, globs, folders or addresses of tar files")
-    refuse_tables(found, [file_name(address) for address in found])
+    if not all(map(is_parquet, found)):
+        refuse_tables(found, [file_name(address) for address in found])
+        if columns:
+            raise ConfigError("columns are of Parquet tables, and these are tars: leave them out")
     return found
+
+
+def _with_columns(pattern: str, columns: Columns) -> Iterator[str]:
+    """Yield the addresses of a pattern, of tables with their columns."""
+    own = columns_of(pattern) or columns
+    for address in _addresses(bare(pattern)):
+        yield own.in_address(address) if is_parquet(address) else address
 
 
 def scheme(address: str) -> str | None:
@@ -83,7 +103,7 @@ def store(address: str) -> tuple[Any, str]:
     Raises:
         ConfigError: If the address is refused, or the package for its store is not installed.
     """
-    protocol, whole = scheme(address), opens(address)
+    protocol, whole = scheme(address), bare(opens(address))
     try:
         if protocol in ("http", "https"):  # url_to_fs takes the :: of an IPv6 host for a chain
             files, path = fsspec.filesystem(protocol, **_for_the_web()), whole
@@ -125,8 +145,8 @@ def _for_the_web() -> dict[str, Any]:
 
 
 def file_name(address: str) -> str:
-    """Return the last part of an address, without its query."""
-    is_remote = scheme(address) is not None
+    """Return the last part of an address, without its query and its columns."""
+    address, is_remote = bare(address), scheme(address) is not None
     return (urlsplit(address).path if is_remote else address).rpartition("/")[2]
 
 
@@ -186,22 +206,24 @@ def _choices(match: re.Match[str]) -> Iterator[str]:
 def _local(pattern: str) -> Iterator[str]:
     path = Path(pattern).expanduser()
     if path.is_dir():
-        inside = [p for p in path.iterdir() if p.name.endswith(TARS) and p.is_file()]
+        every = [p for p in path.iterdir() if p.is_file()]
+        inside = [p for p in every if p.name.endswith(TARS)]
+        inside = inside or [p for p in every if is_parquet(p.name)]
         if not inside:
             has_tables = any(is_table(p.name) for p in path.iterdir())
             advice = (
                 f"it holds tables, of which `memscan shards make {pattern} --out shards` makes some"
                 if has_tables else "name the shards themselves"
             )  # fmt: skip
-            raise ConfigError(f"the folder {pattern} holds no *.tar: {advice}")
+            raise ConfigError(f"the folder {pattern} holds no *.tar and no *.parquet: {advice}")
         yield from _in_order(_absolute(p) for p in inside)
     elif path.is_file():
         yield _absolute(path)
     elif path.exists():
         raise ConfigError(f"{pattern} is not a file")
     elif _WILD.search(pattern):
-        every = glob.iglob(str(path), recursive=True)  # noqa: PTH207 - Path.glob is relative
-        found = [p for p in every if Path(p).is_file()]
+        matching = glob.iglob(str(path), recursive=True)  # noqa: PTH207 - Path.glob is relative
+        found = [p for p in matching if Path(p).is_file()]
         if not found:
             raise ConfigError(f"{pattern} matches no file: check it with ls {pattern!r}")
         yield from _in_order(_absolute(p) for p in found)

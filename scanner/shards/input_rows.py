@@ -13,12 +13,10 @@ from typing import IO, Any
 from scanner.errors import ConfigError, ShardError
 from scanner.parsing import object_from_json
 from scanner.records import RejectReason
+from scanner.shards.columns import CAPTIONS, URLS
 from scanner.shards.conversion import Conversion, LeftOut, Why
 from scanner.shards.kinds import TABLES
 
-CAPTIONS = ("caption", "TEXT", "text", "prompt")
-"""Columns that are taken for captions, the first that is there."""
-URLS = ("url", "URL")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 
 csv.field_size_limit(1 << 24)

@@ -64,7 +64,8 @@ def refuse_tables(addresses: Sequence[str], names: Sequence[str]) -> None:
         are = "is a table, no shard" if len(tables) == 1 else "are tables, no shards"
         raise ConfigError(
             f"{_listed(tables)} {are}: make shards of each with `memscan shards make TABLE --out "
-            f"FOLDER` and name that folder instead; where tars lie beside tables, name *.tar"
+            f"FOLDER` and name that folder instead (Parquet is read as it lies, if no tar is named "
+            f"beside it); where tars lie beside tables, name *.tar"
         )
     local = [(a, n) for a, n in zip(addresses, names, strict=True) if "://" not in a]
     odd = (a for a, name in local if not name.lower().endswith(TARS))

@@ -1,14 +1,10 @@
 """WebDataset shards: which there are, what chunks they hold, and the captions of a chunk."""
 
 import hashlib
-import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from stat import S_ISREG
 from typing import BinaryIO, cast
 
 from scanner.errors import ConfigError, ShardError
@@ -16,9 +12,10 @@ from scanner.records import Caption, Reject, RejectReason
 from scanner.retry import explain, with_retries
 from scanner.shards.addresses import expand, file_name, scheme, store
 from scanner.shards.byte_sources import ByteSource, FileSource, InflateSource
+from scanner.shards.columns import is_parquet
 from scanner.shards.samples import Fragment, fragments, item
+from scanner.shards.shard import Chunk, Shard, ShardIndex, check_unchanged, stat
 from scanner.shards.tar import Tar
-from scanner.signed import named
 
 __all__ = [
     "Chunk", "Shard", "ShardIndex", "expand", "image", "images", "index", "pictures", "read",
@@ -26,95 +23,6 @@ __all__ = [
 ]  # fmt: skip
 
 SAMPLES_PER_SHARD = 1_000_000
-
-_STEM_CHARACTERS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A shard as it was found.
-
-    Attributes:
-        url: Absolute path or address, without the signature if it is signed.
-        size: In bytes; -1 where a server does not tell.
-        etag: What changes when the content does: the store's tag or generation, the modification
-            time of a local file in nanoseconds, or ``""``.
-    """
-
-    url: str
-    size: int
-    etag: str
-
-    @property
-    def id(self) -> str:
-        """Twelve hex digits of address, size and tag."""
-        return hashlib.sha256(f"{self.url}|{self.size}|{self.etag}".encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Consecutive samples of a shard, enough to read them without the rest.
-
-    Attributes:
-        shard: Where they are.
-        number: Counts the shard's chunks from 0.
-        offset: Byte at which the first sample begins, after decompression.
-        samples: How many there are.
-        marked: Samples that only the whole shard shows to be unfit: position in the chunk,
-            reason and detail.
-    """
-
-    shard: Shard
-    number: int
-    offset: int
-    samples: int
-    marked: tuple[tuple[int, RejectReason, str], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """A file name of its own, the same whenever the shard is."""
-        base = re.sub(r"\.(tar|tar\.gz|tgz)$", "", file_name(self.shard.url))
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", base)[:_STEM_CHARACTERS].strip("._-") or "shard"
-        return f"{stem}-{self.shard.id}-{self.number:05d}"
-
-
-@dataclass(frozen=True, slots=True)
-class ShardIndex:
-    """The chunks of a shard.
-
-    Attributes:
-        shard: What was read.
-        chunks: In order; they hold every sample before the problem, if there is one.
-        samples: In all chunks.
-        problem: Why the shard is incomplete, on one line; null if it is whole.
-    """
-
-    shard: Shard
-    chunks: tuple[Chunk, ...]
-    samples: int
-    problem: str | None
-
-
-def stat(url: str) -> Shard:
-    """Return what a shard is at present.
-
-    Raises:
-        ShardError: If it is missing or cannot be read.
-        ConfigError: If memscan opens no such address.
-    """
-    url = named(url)
-    try:
-        if scheme(url) is None:
-            return _local_shard(url, Path(url).stat())
-        files, path = store(url)
-        facts = with_retries(lambda: files.info(path))
-    except (ShardError, ConfigError):
-        raise
-    except Exception as error:  # every store has errors of its own
-        raise ShardError(f"{url} cannot be read: {explain(error)}") from error
-    size = facts.get("size")
-    tags = (facts.get(k) for k in ("ETag", "etag", "generation", "Content-MD5", "Last-Modified"))
-    return Shard(url, -1 if size is None else int(size), str(next(filter(None, tags), "")))
 
 
 def index(shard: Shard, chunk_size: int) -> ShardIndex:
@@ -134,6 +42,14 @@ def index(shard: Shard, chunk_size: int) -> ShardIndex:
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    if is_parquet(shard.url):
+        from scanner.shards.table_shards import index_table  # takes pyarrow, which tars need not
+
+        return index_table(shard, chunk_size)
+    return _index_tar(shard, chunk_size)
+
+
+def _index_tar(shard: Shard, chunk_size: int) -> ShardIndex:
     offsets: list[int] = []
     marked: list[list[tuple[int, RejectReason, str]]] = []
     seen: set[bytes] = set()
@@ -178,6 +94,13 @@ def read(chunk: Chunk, *, images: bool, captions: bool = True) -> Iterator[Capti
     load = frozenset(
         {"json"} | ({"image"} if images else set()) | ({"text"} if captions else set())
     )
+    if is_parquet(url):
+        from scanner.shards.table_shards import opened
+
+        with opened(chunk.shard) as table:
+            stop = chunk.offset + chunk.samples
+            yield from table.read(chunk.offset, stop, marked, images=images, captions=captions)
+        return
     samples = 0
     with _opened(chunk.shard) as source:
         source.skip(chunk.offset)
@@ -202,6 +125,13 @@ def pictures(chunk: Chunk, keys: Mapping[int, str]) -> Iterator[tuple[int, bytes
     Raises:
         ShardError: If the shard cannot be read or is no longer as it was indexed.
     """
+    if is_parquet(chunk.shard.url):
+        from scanner.shards.table_shards import opened
+
+        with opened(chunk.shard) as table:
+            for row, content in table.pictures([chunk.offset + position for position in keys]):
+                yield row - chunk.offset, content
+        return
     with _opened(chunk.shard) as source:
         source.skip(chunk.offset)
         found = fragments(Tar(source), frozenset({"image"}), set(keys.values()))
@@ -216,6 +146,8 @@ def image(url: str, key: str) -> bytes | None:
 
     For a picture or two: it reads the shard up to that sample.
     """
+    if is_parquet(url):
+        return dict(images(url, [key])).get(key)
     try:
         with _opened(stat(url)) as source:
             for fragment in fragments(Tar(source), frozenset({"image"}), {key}):
@@ -235,6 +167,11 @@ def images(url: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """
     wanted = set(keys)
     try:
+        if is_parquet(url):
+            from scanner.shards.table_shards import images_of_table
+
+            yield from images_of_table(url, wanted)
+            return
         with _opened(stat(url)) as source:
             for fragment in fragments(Tar(source), frozenset({"image"}), wanted) if wanted else ():
                 if fragment.key not in wanted:
@@ -266,12 +203,6 @@ def _mark(
     return None
 
 
-def _local_shard(url: str, status: os.stat_result) -> Shard:
-    if not S_ISREG(status.st_mode):
-        raise ShardError(f"{url} is not a regular file")
-    return Shard(url, status.st_size, str(status.st_mtime_ns))
-
-
 @contextmanager
 def _opened(shard: Shard) -> Iterator[ByteSource]:
     """Open a shard that still is as it was found."""
@@ -285,7 +216,7 @@ def _opened(shard: Shard) -> Iterator[ByteSource]:
 
 def _file(shard: Shard) -> FileSource:
     if scheme(shard.url) is None:
-        _check_unchanged(shard)
+        check_unchanged(shard)
         try:
             return FileSource(Path(shard.url).open("rb"), shard.size, shard.url)
         except OSError as error:
@@ -294,7 +225,7 @@ def _file(shard: Shard) -> FileSource:
     is_web = scheme(shard.url) in ("http", "https")
 
     def opens(seeks: bool) -> BinaryIO:
-        _check_unchanged(shard)
+        check_unchanged(shard)
         options = {"block_size": 0} if is_web and not seeks else {}
         return cast(BinaryIO, files.open(path, "rb", **options))
 
@@ -305,11 +236,3 @@ def _file(shard: Shard) -> FileSource:
     except Exception as error:  # every store has errors of its own
         raise ShardError(f"{shard.url} cannot be opened: {explain(error)}") from error
     return FileSource(file, shard.size, shard.url, opens)
-
-
-def _check_unchanged(shard: Shard) -> None:
-    if (now := stat(shard.url)) != shard:
-        raise ShardError(
-            f"{shard.url} changed since it was listed: {now.size} bytes, tag {now.etag}, before "
-            f"{shard.size} bytes, tag {shard.etag}; scan it again when it is at rest"
-        )

@@ -33,7 +33,7 @@ _NESTED = 10
 _META = re.compile(r"__[^/]*__($|/)")
 
 
-class _RejectError(Exception):
+class RejectError(Exception):
     """A sample has no caption that can be scored: a reason and what was found."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
@@ -202,7 +202,7 @@ def item(
     """
     try:
         text = _caption(fragment) if captions else _none(fragment)
-    except _RejectError as refused:
+    except RejectError as refused:
         return Reject(shard, fragment.key, *(marked or (refused.reason, refused.detail)))
     picture = fragment.parts.get("image")
     caption = Caption(
@@ -217,7 +217,7 @@ def _caption(fragment: Fragment) -> str:
     _check_members(fragment, _LIMITS)
     if fragment.rivals:
         one, other = map(shown, fragment.rivals)
-        raise _RejectError(
+        raise RejectError(
             RejectReason.AMBIGUOUS_CAPTION,
             f"{one} and {other} are both captions of one sample: its key ends at the first dot",
         )
@@ -229,8 +229,8 @@ def _caption(fragment: Fragment) -> str:
         raise _odd(fragment.odd)
     else:
         found = ", ".join(shown(name) for name in sorted(fragment.extensions)[:5])
-        raise _RejectError(RejectReason.NO_CAPTION, f"has no txt and no json, only {found}")
-    return _checked(text)
+        raise RejectError(RejectReason.NO_CAPTION, f"has no txt and no json, only {found}")
+    return checked(text)
 
 
 def _none(fragment: Fragment) -> str:
@@ -240,10 +240,10 @@ def _none(fragment: Fragment) -> str:
     return ""
 
 
-def _odd(found: tuple[str, str, str]) -> _RejectError:
+def _odd(found: tuple[str, str, str]) -> RejectError:
     reason, name, _ = RejectReason(found[0]), *found[1:]
     what = reason.meaning.removeprefix("the member ")
-    return _RejectError(
+    return RejectError(
         reason, f"member {shown(name)} {what}: pack the shard again with its content"
     )
 
@@ -254,23 +254,28 @@ def _check_members(fragment: Fragment, kinds: Collection[str]) -> None:
     if not fragment.oversized or fragment.oversized[2] not in kinds:
         return
     name, size, kind = fragment.oversized
-    raise _RejectError(
+    raise RejectError(
         RejectReason.CAPTION_TOO_LONG if kind == "text" else RejectReason.MEMBER_TOO_LARGE,
         f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}",
     )
 
 
-def _checked(text: str) -> str:
+def checked(text: str) -> str:
+    """Return a caption that can be scored.
+
+    Raises:
+        RejectError: If it is blank, too long or no valid text.
+    """
     if not text.strip():
-        raise _RejectError(RejectReason.EMPTY_CAPTION, "the caption holds nothing but white space")
+        raise RejectError(RejectReason.EMPTY_CAPTION, "the caption holds nothing but white space")
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        raise _RejectError(
+        raise RejectError(
             RejectReason.NOT_UTF8, f"the caption holds half a character: {error}"
         ) from error
     if size > CAPTION_BYTES:
-        raise _RejectError(
+        raise RejectError(
             RejectReason.CAPTION_TOO_LONG,
             f"the caption has {size} bytes, more than {CAPTION_BYTES}",
         )
@@ -281,7 +286,7 @@ def _decoded(part: _Part) -> str:
     try:
         return (part.content or b"").decode()
     except UnicodeDecodeError as error:
-        raise _RejectError(
+        raise RejectError(
             RejectReason.NOT_UTF8, f"member {shown(part.name)}: {error.reason}"
         ) from error
 
@@ -291,14 +296,14 @@ def _parsed(part: _Part) -> dict[str, object]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _RejectError(RejectReason.BAD_JSON, f"member {shown(part.name)}: {error}") from error
+        raise RejectError(RejectReason.BAD_JSON, f"member {shown(part.name)}: {error}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _caption_of_json(content: dict[str, object]) -> str:
     texts = [t for k in ("caption", "text", "TEXT") if isinstance(t := content.get(k), str)]
     if not texts:
-        raise _RejectError(RejectReason.NO_CAPTION, "has no txt, and its json no text as caption")
+        raise RejectError(RejectReason.NO_CAPTION, "has no txt, and its json no text as caption")
     return next((text for text in texts if text.strip()), texts[0])
 
 
@@ -309,6 +314,6 @@ def _url(fragment: Fragment) -> str | None:
     try:
         content = _parsed(part)
         url = next((u for k in ("url", "URL") if isinstance(u := content.get(k), str)), None)
-        return _checked(url) if url else None
-    except _RejectError:
+        return checked(url) if url else None
+    except RejectError:
         return None
