@@ -25,10 +25,16 @@ class Model:
         denoiser: The network behind its score function: `scanner.models.base.Denoiser`.
         device: ``cpu``, ``cuda`` or ``mps``.
         dtype: Precision of the network.
+        offload: Parts that are on the device only while they run.
+        gpus: Over how many GPUs the network is spread.
     """
 
-    def __init__(self, name: str, denoiser: "Denoiser", device: str, dtype: str) -> None:
+    def __init__(
+        self, name: str, denoiser: "Denoiser", device: str, dtype: str, offload: str = "none",
+        gpus: int = 1,
+    ) -> None:  # fmt: skip
         self.name, self.denoiser, self.device, self.dtype = name, denoiser, device, dtype
+        self.offload, self.gpus = offload, gpus
         self._baselines: dict[str, Denoiser] = {}
         self._fingerprint = ""
 
@@ -59,12 +65,13 @@ class Model:
 
     def builder(self, loaded: "Loaded") -> ScannerFactory:
         """Return what makes scanners of networks that are loaded already."""
-        return partial(build_scanner, loaded=loaded)
+        return partial(build_scanner, loaded=loaded, gpus=self.gpus)
 
 
 def load_model(
-    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32"
-) -> Model:
+    name: str, *, revision: str | None = None, device: str = "auto", dtype: str = "float32",
+    offload: str = "none", gpus: int = 1,
+) -> Model:  # fmt: skip
     """Load a model.
 
     Args:
@@ -74,9 +81,13 @@ def load_model(
         revision: Commit hash, tag or branch of a hub id; null for its main branch.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         dtype: Precision of the network: ``float32``, ``float16`` or ``bfloat16``.
+        offload: Parts that lie on the CPU and are on the device only while they run: ``none``,
+            ``text`` (text encoders) or ``all`` (the autoencoder too). Scores are the same.
+        gpus: Over how many GPUs of this process the network is spread.
 
     Raises:
         ConfigError: If it is not there or cannot be read, or there is no such device.
+        DeviceError: If it does not fit on the GPUs.
 
     Example:
         >>> import scanner
@@ -88,8 +99,8 @@ def load_model(
     name, chosen = models.located(at_revision(str(name), revision)), local_device(device)
     with warnings.catch_warnings():  # of a library's bars, in a notebook without ipywidgets
         warnings.filterwarnings("ignore", message="IProgress not found")
-        denoiser = models.load(name, device=chosen, dtype=dtype)
-    return Model(name, denoiser, chosen, dtype)
+        denoiser = models.load(name, device=chosen, dtype=dtype, offload=offload, gpus=gpus)
+    return Model(name, denoiser, chosen, dtype, offload, gpus)
 
 
 def texts_of(captions: Sequence[str] | str) -> list[str]:

@@ -156,7 +156,9 @@ def _scored(
     scanner = Scanner(
         denoiser, replace(spec, store_image=False), baseline=network, calibration=calibration,
         batch_size=job.batch_size,
-        precise=lambda: load_model(model.name, device=model.device).with_baseline(baseline),
+        precise=lambda: load_model(
+            model.name, device=model.device, offload=model.offload, gpus=model.gpus
+        ).with_baseline(baseline),
     )  # fmt: skip
     found = dict[int, Score]()
     with shown("score", progress) as meter:

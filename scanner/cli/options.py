@@ -19,6 +19,7 @@ from scanner.spec import (
     FPR,
     GUIDANCE_SCALE,
     LOCALIZE,
+    OFFLOADS,
     PROBE_DESIGNS,
     SOURCES,
     STEPS,
@@ -239,6 +240,24 @@ Device = Annotated[
         **one_of(DEVICES),
     ),
 ]
+GpusPerActor = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Over how many GPUs each actor spreads its model, where it is too large for one "
+        "(pip install 'memscan[split]').",
+        rich_help_panel=OF_DEVICES,
+    ),
+]
+Offload = Annotated[
+    str,
+    typer.Option(
+        help="Parts that lie on the CPU and are on the device only while they run: `text` "
+        "encoders, or `all` (text encoders and the autoencoder). The rows are the same.",
+        rich_help_panel=OF_DEVICES,
+        **one_of(OFFLOADS),
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(
@@ -427,6 +446,8 @@ def flagging(
 def running(
     device: Device = "auto",
     actors: Actors = None,
+    gpus_per_actor: GpusPerActor = 1,
+    offload: Offload = "none",
     address: Address = None,
     local: Local = False,
     batch_size: Batch = "auto",

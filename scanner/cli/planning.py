@@ -75,12 +75,14 @@ def plan(
     from scanner.engine.job import Resources
     from scanner.planning.forecast import VJP, forecast
 
-    local = asked["local"]
-    Resources(actors=asked["actors"], device=asked["device"], local=local)  # refuses as a scan does
+    local, gpus = asked["local"], asked["gpus_per_actor"]
+    Resources(  # refuses as a scan does
+        actors=asked["actors"], device=asked["device"], local=local, gpus_per_actor=gpus
+    )
     with progress.meter("count shards") as show:
         found = forecast(
             job, rate=rate, flagged=flagged, device=asked["device"], progress=show, local=local,
-            gradient=VJP if gradient_cost is None else gradient_cost,
+            gradient=VJP if gradient_cost is None else gradient_cost, gpus=gpus,
         )  # fmt: skip
     if as_json:
         progress.say(json.dumps(asdict(found)))

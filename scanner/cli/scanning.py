@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scanner.statistics.calibration import Calibration, Screen
 
 
-RESOURCES = ("actors", "device", "address", "local")
+RESOURCES = ("actors", "device", "address", "local", "gpus_per_actor")
 """Options that are resources of a scan."""
 
 
@@ -137,7 +137,7 @@ def calibrate(
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
-        **_over_model(asked),
+        **_of_model(asked),
     )
     request = CalibrationRequest(
         job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
@@ -269,14 +269,15 @@ def job_of(
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
-        **_over_model(asked),
+        **_of_model(asked),
     )
 
 
-def _over_model(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return what a job says of LoRAs, weights and products that the model chooses."""
+def _of_model(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a job says of LoRAs, weights, parts that move, and products it chooses."""
     found = options.over_model(asked["lora"], asked["weights"])
-    return found | {"auto_probes": asked["probes"] == options.AUTO}
+    chosen = {"auto_probes": asked["probes"] == options.AUTO, "offload": asked["offload"]}
+    return found | chosen
 
 
 def _spec(asked: dict[str, Any], **more: Any) -> ScanSpec:

@@ -26,7 +26,7 @@ _KEPT = {".json", ".safetensors", ".txt", ".model"}
 
 def load(
     model: str, *, device: str = "cpu", dtype: str = "float32", side: int | None = None,
-    overlay: Overlay | None = None,
+    overlay: Overlay | None = None, offload: str = "none", gpus: int = 1,
 ) -> "Denoiser":  # fmt: skip
     """Load a model.
 
@@ -36,10 +36,16 @@ def load(
         dtype: Precision of the network.
         side: Of its pictures, in pixels; null takes what the model says.
         overlay: Adapters and weights over it, if any.
+        offload: Parts that are on the device only while they run, of `scanner.spec.OFFLOADS`.
+        gpus: CUDA devices over which its network is spread.
 
     Raises:
         ConfigError: If it is not there or cannot be read; the text says what was expected.
+        DeviceError: If it does not fit on the GPUs.
     """
+    from scanner.models.placement import Placement
+
+    placement = Placement(device, offload, gpus)
     if model == GAUSSIAN:
         from scanner.models.gaussian import Gaussian
 
@@ -49,7 +55,7 @@ def load(
     limits.limits(model)
     folder = folder_of(model)
     family, index = limits.opened(model)
-    return loading.load(str(folder), family, index, device, dtype, side, overlay)
+    return loading.load(str(folder), family, index, placement, dtype, side, overlay)
 
 
 def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":

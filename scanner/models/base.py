@@ -125,6 +125,25 @@ class Worded(Protocol):
 
 
 @runtime_checkable
+class LooksAhead(Protocol):
+    """Addition to `Denoiser` of models whose text encoders may be elsewhere than the network."""
+
+    def expect(self, captions: Sequence[str]) -> None:
+        """Prepare for captions that `encode` will be asked for, in this order."""
+        ...
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """Addition to `Denoiser` of models that may lie on several devices."""
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices of the network."""
+        ...
+
+
+@runtime_checkable
 class HasBottleneck(Protocol):
     """Addition to `Denoiser` of models with a bottleneck."""
 

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Parts = dict[str, Tensor]
-"""Tensors with one row a caption, by the network's own argument names."""
+from scanner.models.encodings import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Encoder:
     """How a family's captions reach its network.
 
     Attributes:
-        encode: From a pipeline and captions to parts. Rows are what each caption alone would
-            give: what pads to the longest of a batch encodes one by one.
+        encode: From a pipeline and captions to parts. A scan hands it one caption at a time, so
+            that a row does not depend on what else is in a batch.
         arguments: From the parts of a batch and a grid to the network's arguments.
         call: From network, latents, what it is told of the level, ``(B,)``, and arguments to its
             output.
@@ -50,6 +49,12 @@ class Encoder:
     encode: Callable[[Any, Sequence[str]], Parts]
     arguments: Callable[[Parts, Grid], Mapping[str, Any]] = lambda parts, grid: parts
     call: Callable[[Any, Tensor, Tensor, Mapping[str, Any]], Tensor] = _called
+
+
+def _device(pipeline: Any) -> torch.device:
+    """Return where the text encoders are; a pipeline alone may name the device of another part."""
+    parts = (getattr(pipeline, f"text_encoder{end}", None) for end in ("", "_2", "_3"))
+    return next(part.device for part in parts if part is not None)
 
 
 def tokens_of(pipeline: Any, captions: Sequence[str]) -> Any:
@@ -71,7 +76,9 @@ def _clip(pipeline: Any, captions: Sequence[str]) -> Parts:
 
 
 def _sdxl(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, _, pooled, _ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    states, _, pooled, _ = pipeline.encode_prompt(
+        list(captions), device=_device(pipeline), do_classifier_free_guidance=False
+    )
     if pipeline.config.force_zeros_for_empty_prompt:
         kept = torch.tensor([caption != "" for caption in captions], device=states.device)
         states, pooled = states * kept[:, None, None], pooled * kept[:, None]
@@ -86,13 +93,13 @@ def _sdxl_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
 
 def _sd3(pipeline: Any, captions: Sequence[str]) -> Parts:
     states, _, pooled, _ = pipeline.encode_prompt(
-        list(captions), None, None, do_classifier_free_guidance=False
+        list(captions), None, None, device=_device(pipeline), do_classifier_free_guidance=False
     )
     return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
 
 def _flux(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, pooled, _ = pipeline.encode_prompt(list(captions))
+    states, pooled, _ = pipeline.encode_prompt(list(captions), device=_device(pipeline))
     return {"encoder_hidden_states": states, "pooled_projections": pooled}
 
 
@@ -111,7 +118,7 @@ def _flux_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
 
 
 def _flux2(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, _ = pipeline.encode_prompt(list(captions))
+    states, _ = pipeline.encode_prompt(list(captions), device=_device(pipeline))
     return {"encoder_hidden_states": states}
 
 
@@ -127,8 +134,9 @@ def _flux2_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
 
 def _pixart(pipeline: Any, captions: Sequence[str]) -> Parts:
     states, mask, _, _ = pipeline.encode_prompt(
-        list(captions), do_classifier_free_guidance=False, clean_caption=False
-    )
+        list(captions), do_classifier_free_guidance=False, device=_device(pipeline),
+        clean_caption=False,
+    )  # fmt: skip
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
@@ -148,8 +156,8 @@ def _sana(pipeline: Any, captions: Sequence[str]) -> Parts:
     instruction = called["complex_human_instruction"].default
     found = [
         pipeline.encode_prompt(
-            caption, do_classifier_free_guidance=False, clean_caption=False,
-            complex_human_instruction=instruction if caption else None,
+            caption, do_classifier_free_guidance=False, device=_device(pipeline),
+            clean_caption=False, complex_human_instruction=instruction if caption else None,
         )
         for caption in captions
     ]  # fmt: skip
@@ -161,17 +169,21 @@ def _sana(pipeline: Any, captions: Sequence[str]) -> Parts:
 
 def _lumina2(pipeline: Any, captions: Sequence[str]) -> Parts:
     said = [f"{pipeline.system_prompt} <Prompt Start> {c}" if c else c for c in captions]
-    states, mask = pipeline._get_gemma_prompt_embeds(said)
+    states, mask = pipeline._get_gemma_prompt_embeds(said, device=_device(pipeline))
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
 def _aura_flow(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, *_ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    states, *_ = pipeline.encode_prompt(
+        list(captions), do_classifier_free_guidance=False, device=_device(pipeline)
+    )
     return {"encoder_hidden_states": states}
 
 
 def _z_image(pipeline: Any, captions: Sequence[str]) -> Parts:
-    rows, _ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    rows, _ = pipeline.encode_prompt(
+        list(captions), device=_device(pipeline), do_classifier_free_guidance=False
+    )
     length = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default
     states, mask = _padded(rows, length)
     return {"cap_feats": states, "mask": mask}
@@ -192,7 +204,7 @@ def _z_image_called(network: Any, x: Tensor, told: Tensor, arguments: Mapping[st
 def _qwen_image(pipeline: Any, captions: Sequence[str]) -> Parts:
     rows = list[Tensor]()
     for caption in captions:
-        states, _ = pipeline.encode_prompt([caption or " "])
+        states, _ = pipeline.encode_prompt([caption or " "], device=_device(pipeline))
         rows.append(states[0])
     states, mask = _padded(rows, pipeline.tokenizer_max_length)
     return {"encoder_hidden_states": states, "encoder_hidden_states_mask": mask}
@@ -214,8 +226,9 @@ def _hunyuan_dit(pipeline: Any, captions: Sequence[str]) -> Parts:
     parts: Parts = {}
     for which, end in enumerate(("", "_t5")):
         states, _, mask, _ = pipeline.encode_prompt(
-            list(captions), do_classifier_free_guidance=False, text_encoder_index=which
-        )
+            list(captions), device=_device(pipeline), do_classifier_free_guidance=False,
+            text_encoder_index=which,
+        )  # fmt: skip
         parts |= {f"encoder_hidden_states{end}": states, f"text_embedding_mask{end}": mask}
     return parts
 

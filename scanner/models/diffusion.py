@@ -23,6 +23,9 @@ from scanner.models.latents import Autoencoder, as_latents, as_tokens
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.models.overlay import Overlay
+from scanner.models.placement import Placement, bytes_of
+from scanner.models.split import put
+from scanner.models.words import TextEncoders
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
 
 
@@ -45,7 +48,8 @@ class Diffusion:
         self.network, self.vae = getattr(pipeline, family.network), pipeline.vae
         self.autoencoder = Autoencoder(self.vae)
         self.folder, self.overlay = "", Overlay()
-        self._layout: dict[str, tuple[int, ...]] = {}
+        self.text = TextEncoders(pipeline, family)
+        self._coming: list[str] = []
         self._off: list[Any] = []
         self._text_off: list[Any] = []
         self._prompt: str | None = None
@@ -106,11 +110,29 @@ class Diffusion:
         return {n: m for n, m in vars(self.pipeline).items() if isinstance(m, nn.Module)}
 
     def to(self, device: str) -> Self:
-        """Move the model to a device, and return it."""
-        self.device = torch.device(device)
-        for module in (*self.modules().values(), self.network):
-            module.to(self.device)
+        """Move all of the model to a device, and return it."""
+        return self.place(Placement(device))
+
+    def place(self, placement: Placement) -> Self:
+        """Put the parts where a placement has them, and return the model.
+
+        Raises:
+            ConfigError: If the network cannot be split over its GPUs.
+            DeviceError: If it does not fit on them.
+        """
+        self.placement = self.text.placement = placement
+        self.device = placement.devices[0]
+        beside = {n: m for n, m in self.modules().items() if n != self.family.network}
+        for name, module in beside.items():
+            module.to(placement.rests(name))
+        stays = [m for n, m in beside.items() if placement.rests(n) == placement.devices[-1]]
+        put(self.network, placement, bytes_of(stays))
         return self
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """The devices of the network; the first has the latents."""
+        return self.placement.devices
 
     def schedule(self, steps: int) -> Schedule:
         """Return the levels of DDIM's steps, or of the flow's pipeline.
@@ -166,25 +188,20 @@ class Diffusion:
         final = float(self.scheduler.final_alpha_cumprod)
         return Schedule.single(int(timestep), cumulative, final)
 
-    @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Return conditions: text states, or one row of everything the network takes, ``(B, N)``.
 
-        Longer captions are cut, as in training. Which parts a row has is the model's own.
+        Longer captions are cut, as in training. Which parts a row has is the model's own. A
+        caption is encoded once, alone, and found again in `scanner.models.encodings`.
         """
-        if self._prompt is None:
-            return self._encoded(captions)
-        texts = [self._prompt if text else text for text in captions]
-        distinct = list(dict.fromkeys(texts))
-        return self._encoded(distinct)[[distinct.index(text) for text in texts]]
+        texts = [text if self._prompt is None or not text else self._prompt for text in captions]
+        return self.text.rows(texts, self._text_off, self._coming)
 
-    def _encoded(self, captions: Sequence[str]) -> Tensor:
-        with without_adapters(self._text_off):
-            parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        self._layout |= {name: tuple(part.shape[1:]) for name, part in parts.items()}
-        return torch.cat([part.float().flatten(1) for part in parts.values()], dim=1)
+    def expect(self, captions: Sequence[str]) -> None:
+        """Let text encoders that are moved to run encode as much as is kept, in this order."""
+        if self.text.moves:
+            self._coming = list(dict.fromkeys(captions))
+            self.text.rows(self._coming[:1], self._text_off, self._coming)
 
     def predict(self, x: Tensor, level: Level, condition: Tensor) -> Prediction:
         """Return the network's output at ``x``; it runs in its own precision.
@@ -208,21 +225,11 @@ class Diffusion:
         told = {"index": timestep, "unit": timestep / 1000, "reversed": 1 - timestep / 1000}
         time = told[self.family.time] * self.network.config.get("timestep_scale", 1.0)
         times = torch.full((len(inputs),), time, device=inputs.device)
-        arguments = encoder.arguments(self._parts(condition, inputs.dtype), grid)
+        arguments = encoder.arguments(self.text.parts(condition, inputs.dtype), grid)
         return encoder.call(self.network, inputs, times, arguments)
 
     def _grid(self, batch: int) -> Grid:
         return Grid(self.pipeline, batch, self.latent_shape, self.picture_size, self.device)
-
-    def _parts(self, rows: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Return the parts of conditions by name, in the network's precision but for masks."""
-        if not self._layout:
-            return {"encoder_hidden_states": rows.to(dtype)}
-        parts = rows.split([int(np.prod(shape)) for shape in self._layout.values()], dim=1)
-        return {
-            name: part.to(torch.float32 if "mask" in name else dtype).contiguous().view(-1, *shape)
-            for (name, shape), part in zip(self._layout.items(), parts, strict=True)
-        }
 
     def _around(self, x: Tensor) -> AbstractContextManager[None]:
         """Return what an evaluation at ``x`` must be inside of."""
@@ -250,11 +257,13 @@ class Diffusion:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
-        return self.autoencoder.decode(latents)
+        with self.placement.running({"vae": self.vae}):
+            return self.autoencoder.decode(latents)
 
     def compress(self, pictures: Tensor) -> Tensor:
         """Return the autoencoder's mean latents of pictures, scaled as the network sees them."""
-        return self.autoencoder.encode(pictures)
+        with self.placement.running({"vae": self.vae}):
+            return self.autoencoder.encode(pictures).to(self.device)
 
     @property
     def text_differs(self) -> bool:
@@ -295,9 +304,10 @@ class Diffusion:
         refuse_apart(self.network.config, network.config)
         other = copy.copy(self)
         other._off = []
-        other.network = network.requires_grad_(False).eval().to(self.device, self.network.dtype)
+        other.network = network.requires_grad_(False).eval().to(self.network.dtype)
         if self.family.network == "unet":
             other.network.to(memory_format=torch.channels_last)
+        put(other.network, self.placement)
         if scheduler is not None and self.levels is not None:
             other.prediction = SchedulerConfig.of(scheduler).prediction
             table = DDIMScheduler.from_config(dict(scheduler)).alphas_cumprod

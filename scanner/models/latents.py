@@ -83,7 +83,7 @@ class Autoencoder:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
-        raw = latents.to(self.module.dtype) / self.scale + self.shift
+        raw = latents.to(self.module.device, self.module.dtype) / self.scale + self.shift
         if self._mean is not None and self._deviation is not None:
             raw = raw * self._of_channels(self._deviation, raw) + self._of_channels(self._mean, raw)
         if self._is_squared:

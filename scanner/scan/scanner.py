@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, Spread
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import sources
 from scanner.scan.accounting import Accounting
-from scanner.scan.batches import BatchSize, CudaMemoryGauge
+from scanner.scan.batches import BatchSize, gauge_of
 from scanner.scan.columns import extra_columns
 from scanner.scan.contexts import contexts_of
 from scanner.scan.detection import DetectionRunner
@@ -76,7 +76,7 @@ class Scanner:
         self.spec, self._picture_size = spec, denoiser.picture_size
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
         self.stopped = accounting.stopped
-        gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
+        gauge = gauge_of(denoiser.devices if isinstance(denoiser, Spread) else [denoiser.device])
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
 
         networks = Networks.counted((denoiser, baseline), accounting)
@@ -138,6 +138,7 @@ class Scanner:
             else:
                 at_image = caption.image_sha256 is not None
                 fresh += [Draw(caption.text, sha, seed, at_image) for seed in self.spec.seeds]
+        self._detection.look_ahead(chunk, fresh)
         detected = self._detection.detect(chunk, self._not_screened_out(chunk, fresh, first))
         chunk.first.clear()
         for sha, items in detected.items():

@@ -246,10 +246,10 @@ def pixart_alpha():
     return pixart_sigma(diffusers.PixArtAlphaPipeline)
 
 
-def z_image():
+def z_image(*, layers=1):
     text_encoder, tokenizer = qwen3()
     network = diffusers.ZImageTransformer2DModel(
-        all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=32, n_layers=1,
+        all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=32, n_layers=layers,
         n_refiner_layers=1, n_heads=2, n_kv_heads=2, norm_eps=1e-5, qk_norm=True,
         cap_feat_dim=16, rope_theta=256.0, t_scale=1000.0, axes_dims=[8, 4, 4],
         axes_lens=[1024, 32, 32],
