@@ -9,6 +9,7 @@ import typer
 
 from scanner.cli import options, progress, scanning
 from scanner.errors import ConfigError, IncompleteError
+from scanner.text import bytes_text
 
 if TYPE_CHECKING:
     from scanner.planning.forecast import Forecast
@@ -95,7 +96,7 @@ def plan(
 
 
 def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
-    size = _size(found.bytes)
+    size = bytes_text(found.bytes)
     if found.unsized_shards:
         size += f" and {found.unsized_shards} shards of unknown size"
     yield "shards", f"{found.shards:,}, {size}; from {found.first} to {found.last}"
@@ -166,14 +167,6 @@ def _evaluations(counts: dict[str, int]) -> str:
     names = {"forward": "forward", "vjp": "gradients", "jvp": "tangents"}
     parts = [f"{n:,} {names[name]}" for name, n in counts.items() if n]
     return ", ".join(parts) or "0"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:,.4g} TiB"
 
 
 def _hours(hours: float) -> str:

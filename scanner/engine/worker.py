@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from scanner.scan.networks import Loaded
     from scanner.scan.scanner import Scanner
 
-ScannerFactory = Callable[[Job, str], "Scanner"]
-"""From a job and a device to a scanner; called once in every actor."""
+ScannerFactory = Callable[..., "Scanner"]
+"""From a job and a device to a scanner; called once in every actor, with ``gpus`` if they are
+several."""
 
 
 def build_scanner(

@@ -1,6 +1,7 @@
 """Description of a model for a person: what memscan reads from it, or why it is refused."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ from scanner import models
 from scanner.methods import Need
 from scanner.models.base import Denoiser, Level
 from scanner.models.diffusion import Diffusion
+from scanner.models.families import Family
 from scanner.models.limits import limits
 from scanner.models.noise import noise_ratios
 from scanner.models.overlay import Overlay, layers_of
-from scanner.spec import STEPS, TIMESTEP
+from scanner.models.placement import Placement, bytes_of
+from scanner.spec import OFFLOADS, STEPS, TIMESTEP
 
 SECONDS = 2.0
 """Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
@@ -49,6 +52,9 @@ class Description:
         has_middle: Whether it has a middle block.
         device: Where the evaluation ran.
         bytes: Of the weights there.
+        part_bytes: Of every part's weights and buffers, in the precision that was asked for.
+        resident: By `scanner.spec.OFFLOADS`, bytes of weights that stay on a GPU, and those that
+            come to it while text encoders and while the autoencoder run.
         seconds: For one evaluation of one sample, the best of those that two seconds hold.
         finite: Whether all of its output was finite.
     """
@@ -75,13 +81,15 @@ class Description:
     has_middle: bool
     device: str
     bytes: int
+    part_bytes: dict[str, int]
+    resident: dict[str, tuple[int, int, int]]
     seconds: float
     finite: bool
 
 
 def describe(
     model: str, device: str = "cpu", dtype: str = "float32", side: int | None = None,
-    overlay: Overlay | None = None,
+    overlay: Overlay | None = None, offload: str = "none",
 ) -> Description:  # fmt: skip
     """Load a model, evaluate it for two seconds, and say what it is.
 
@@ -91,11 +99,14 @@ def describe(
         dtype: Precision of the network.
         side: Of its pictures, in pixels; null takes the model's own.
         overlay: Adapters and weights over it.
+        offload: Parts that are on the device only while they run.
 
     Raises:
         ConfigError: If it is no model that memscan knows; the text says why.
     """
-    denoiser = models.load(model, device=device, dtype=dtype, side=side, overlay=overlay)
+    denoiser = models.load(
+        model, device=device, dtype=dtype, side=side, overlay=overlay, offload=offload
+    )
     steps = min(STEPS, limits(model).timesteps - 1)  # an offset of 1 leaves room for no more
     schedule = denoiser.schedule(steps)
     level = (schedule.timesteps[-1], schedule.alphas[-2], schedule.sigmas[-2])
@@ -156,8 +167,9 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
     if not isinstance(denoiser, Diffusion):
         return {
             "kin": "a closed form", "prediction": "the score itself", "vae_scale": None,
-            "text_encoder": "", "parameters": {}, "bytes": 0, "over": "",
-            "null": "the empty caption", "token_side": 1, "note": "",
+            "text_encoder": "", "parameters": {}, "bytes": 0, "over": "", "part_bytes": {},
+            "resident": dict.fromkeys(OFFLOADS, (0, 0, 0)), "null": "the empty caption",
+            "token_side": 1, "note": "",
         }  # fmt: skip
     family = denoiser.family
     weights = {name: list(part.parameters()) for name, part in denoiser.modules().items()}
@@ -168,11 +180,23 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
         "text_encoder": _text_encoders(denoiser),
         "parameters": {name: sum(p.numel() for p in each) for name, each in weights.items()},
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),
+        "part_bytes": (part_bytes := {n: bytes_of([m]) for n, m in denoiser.modules().items()}),
+        "resident": {offload: _resident(part_bytes, family, offload) for offload in OFFLOADS},
         "over": _over(denoiser),
         "null": family.null,
         "token_side": denoiser.token_side,
         "note": family.note,
     }
+
+
+def _resident(parts: Mapping[str, int], family: Family, offload: str) -> tuple[int, int, int]:
+    """Return bytes that stay on a GPU, and that come for text encoders and the autoencoder."""
+    placement = Placement("cuda", offload)
+    moved = {n for n in parts if n != family.network and placement.rests(n).type == "cpu"}
+    words = sum(size for name, size in parts.items() if name in moved - {"vae"})
+    picture = sum(size for name, size in parts.items() if name in moved & {"vae"})
+    stays = sum(size for name, size in parts.items() if name not in moved)
+    return stays, words, picture
 
 
 def _over(denoiser: Diffusion) -> str:

@@ -14,6 +14,7 @@ from scanner.models.configs import read_config
 from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig
 from scanner.models.overlay import is_itself
+from scanner.models.quantized import refuse_quantized
 from scanner.parsing import object_from_json
 from scanner.spec import ScanSpec
 
@@ -134,7 +135,7 @@ def opened(model: str) -> tuple[Family, dict[str, Any]]:
 
     Raises:
         ConfigError: If it is no pipeline, of a class that memscan does not serve, or a part of
-            it is pickled or brings its own code.
+            it is pickled, quantized or brings its own code.
     """
     folder = models.folder_of(model)
     file = folder / "model_index.json"
@@ -151,7 +152,7 @@ def opened(model: str) -> tuple[Family, dict[str, Any]]:
 
 
 def _refuse_parts(model: str, folder: Path, family: Family, index: Mapping[str, Any]) -> None:
-    """Refuse parts that are pickled, or of other libraries.
+    """Refuse parts that are pickled, quantized, or of other libraries.
 
     Raises:
         ConfigError: If there is one.
@@ -174,6 +175,7 @@ def _refuse_parts(model: str, folder: Path, family: Family, index: Mapping[str, 
                 f"convert them (pipeline.save_pretrained with safe_serialization) where you "
                 f"trust them"
             )
+        refuse_quantized(model, folder / name, is_network=name == family.network)
 
 
 def _of_flow(model: str, family: Family, network: Mapping[str, Any]) -> Limits:
@@ -250,6 +252,7 @@ def refuse_baseline(model: str, baseline: str) -> None:
     own = read_config(model, models.folder_of(model) / part / "config.json")
     alone = folder / "config.json"
     other = read_config(baseline, alone if alone.exists() else folder / part / "config.json")
+    refuse_quantized(baseline, folder if alone.exists() else folder / part, is_network=True)
     refuse_apart(own, other)
     baseline_reading(model, baseline)
 

@@ -54,7 +54,7 @@ def load(
         DeviceError: If it does not fit on them.
     """
     if placement.gpus > 1:
-        refuse_unsplit(getattr(diffusers, str(index[family.network][1]), object))
+        refuse_unsplit()
     kind = _pipeline_class(family)
     takes = set(inspect.signature(kind.__init__).parameters)
     absent = {name for name, value in index.items() if value == [None, None]}

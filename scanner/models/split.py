@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ from torch import nn
 
 from scanner.errors import ConfigError, DeviceError
 from scanner.models.placement import Placement, bytes_of
+from scanner.text import bytes_text
 
 FREE = 0.9
 """Share of a GPU's free memory that weights may take."""
-
 LEAST = 0.1
-"""Share of a network's bytes below which one of its parts is not split, and stays on the first."""
+"""Share of a network's bytes below which one of its parts stays on the first GPU."""
+_INSTEAD = "more --gpus-per-actor, --dtype bfloat16, --size or --offload"
 
 
 def put(network: Any, placement: Placement, beside: int = 0) -> None:
@@ -24,123 +26,126 @@ def put(network: Any, placement: Placement, beside: int = 0) -> None:
     Args:
         network: The network, on the CPU or on one device.
         placement: Where to.
-        beside: Bytes of other parts on the last device.
+        beside: Bytes of other parts that lie on the last device already.
 
     Raises:
-        ConfigError: If it cannot be split, or the GPUs are fewer.
+        ConfigError: If the GPUs are fewer, or the package is missing that splits networks.
         DeviceError: If it does not fit on them.
     """
     if placement.gpus == 1:
         network.to(placement.devices[0])
         return
-    refuse_unsplit(type(network))
+    refuse_unsplit()
     found = torch.cuda.device_count()
     if found < placement.gpus:
         raise ConfigError(
             f"a model over {placement.gpus} GPUs needs as many in its process, which has {found}: "
             f"fewer --gpus-per-actor, or nodes with more GPUs"
         )
-    free = [torch.cuda.mem_get_info(device)[0] for device in placement.devices]
-    parts = device_map(network, rooms(bytes_of([network]), beside, free))
+    free = [int(FREE * torch.cuda.mem_get_info(device)[0]) for device in placement.devices]
     devices = [str(device) for device in placement.devices]
+    parts = device_map(network, loads(bytes_of([network]), beside, free), free)
     spread(network, {name: devices[number] for name, number in parts.items()}, devices[0])
 
 
-def refuse_unsplit(network: type) -> None:
-    """Refuse networks whose blocks are not known, and an environment that splits none.
+def refuse_unsplit() -> None:
+    """Refuse to split networks without the package that does it.
 
     Raises:
-        ConfigError: If so.
+        ConfigError: If it is not installed.
     """
     if importlib.util.find_spec("accelerate") is None:
         raise ConfigError(
             "--gpus-per-actor above 1 needs the package accelerate: pip install 'memscan[split]'"
         )
-    if not getattr(network, "_no_split_modules", None):
-        raise ConfigError(
-            f"diffusers does not say which blocks of a {network.__name__} must stay whole, so it "
-            f"cannot be split: leave out --gpus-per-actor, and use --dtype, --size or --offload "
-            f"to save memory"
-        )
 
 
-def rooms(network: int, beside: int, free: Sequence[int]) -> list[int]:
-    """Return how many bytes of a network each GPU takes: equal loads, the last one's with others.
+def loads(network: int, beside: int, rooms: Sequence[int]) -> list[int]:
+    """Return how many bytes of a network each GPU is to take: as equal as there is room.
 
     Args:
         network: Bytes of its weights.
-        beside: Bytes of other parts on the last GPU.
-        free: Bytes that each GPU has.
+        beside: Bytes of other parts on the last GPU, which count as its load.
+        rooms: Bytes of the network that each GPU has room for.
 
     Raises:
         DeviceError: If they do not have room for all.
     """
-    usable = [int(FREE * room) for room in free]
-    usable[-1] = max(0, usable[-1] - beside)
-    if sum(usable) < network:
+    others = [0] * (len(rooms) - 1) + [beside]
+
+    def filled(level: int) -> list[int]:
+        pairs = zip(others, rooms, strict=True)
+        return [min(max(0, level - other), max(0, room)) for other, room in pairs]
+
+    most = network + beside
+    if sum(filled(most)) < network:
         raise DeviceError(
-            f"the network's {network / 2**30:.1f} GiB do not fit on {len(free)} GPUs with "
-            f"{sum(usable) / 2**30:.1f} GiB to spare: more --gpus-per-actor, --dtype bfloat16, or "
-            f"--offload"
+            f"the network's {bytes_text(network)} do not fit on {len(rooms)} GPUs with room for "
+            f"{bytes_text(sum(filled(most)))}: {_INSTEAD}"
         )
-    level = _level(network + beside, [*usable[:-1], usable[-1] + beside])
-    return [min(room, level) for room in usable[:-1]] + [usable[-1]]
+    return filled(bisect_left(range(most), network, key=lambda level: sum(filled(level))))
 
 
-def _level(total: int, rooms: Sequence[int]) -> int:
-    """Return the load of a GPU that is not full, where ``total`` is spread as evenly as it can."""
-    left, count = total, len(rooms)
-    for room in sorted(rooms):
-        if room * count >= left:
-            break
-        left, count = left - room, count - 1
-    return -(-left // max(1, count))
-
-
-def device_map(network: nn.Module, rooms: Sequence[int]) -> dict[str, int]:
+def device_map(network: nn.Module, loads: Sequence[int], rooms: Sequence[int]) -> dict[str, int]:
     """Return on which GPU each part of a network goes.
 
-    Blocks go to one after the other, in their order. What is around them (embeddings of time and
-    text, refiners, the last norm) is small, and the network itself combines what it gives: it
-    stays on the first.
+    The blocks of its lists go to one GPU after the other, in their order and each as a whole:
+    inside of a block, and between embeddings, tensors are added that must be in one place. So
+    what is around the lists, or small, stays on the first.
 
     Args:
         network: The network.
-        rooms: Bytes that each GPU takes.
+        loads: Bytes that each GPU is to take.
+        rooms: Bytes that each GPU can take.
 
     Raises:
         DeviceError: If a block fits nowhere.
     """
-    from accelerate import infer_auto_device_map
-
-    whole: Any = getattr(network, "_no_split_modules", None)
-    # accelerate leaves room on the first GPU for the largest block, to bring others in there.
-    most: dict[Any, Any] = dict(enumerate(rooms))
-    most[0] += max(bytes_of([block]) for block in _blocks(network, whole))
-    found = infer_auto_device_map(network, max_memory=most, no_split_module_classes=list(whole))
-    least = LEAST * bytes_of([network])
-    around = [
-        name for name, part in network.named_children()
-        if not _blocks(part, whole) or bytes_of([part]) < least
-    ]  # fmt: skip
-    around += [name for name, _ in network.named_parameters(recurse=False)]
-    found = found if "" not in found else dict.fromkeys(dict(network.named_children()), found[""])
-    parts = {name: d for name, d in found.items() if name.partition(".")[0] not in around}
-    parts |= dict.fromkeys(around, 0)
-    if outside := [name for name, device in parts.items() if not isinstance(device, int)]:
-        raise DeviceError(
-            f"{', '.join(outside[:3])} of the network fit on none of {len(rooms)} GPUs: more "
-            f"--gpus-per-actor, --dtype bfloat16, or --offload"
-        )
-    return {name: int(device) for name, device in parts.items()}
+    least, blocks = LEAST * bytes_of([network]), list[tuple[str, nn.Module]]()
+    parts = {name: 0 for name, _ in network.named_parameters(recurse=False)}
+    parts |= {name: 0 for name, _ in network.named_buffers(recurse=False)}
+    around = list[nn.Module]()
+    for name, part in network.named_children():
+        if bytes_of([part]) < least:
+            parts[name] = 0
+            around.append(part)
+        elif isinstance(part, nn.ModuleList):
+            blocks += [(f"{name}.{number}", block) for number, block in enumerate(part)]
+        else:
+            blocks.append((name, part))
+    return parts | _in_order(blocks, bytes_of(around), loads, rooms)
 
 
-def _blocks(module: nn.Module, whole: Sequence[str]) -> list[nn.Module]:
-    """Return the modules of these classes in one."""
-    return [part for part in module.modules() if type(part).__name__ in whole]
+def _in_order(
+    blocks: Sequence[tuple[str, nn.Module]], first: int, loads: Sequence[int], rooms: Sequence[int]
+) -> dict[str, int]:
+    """Return the GPUs of blocks, each where the middle of it falls, or the next one with room.
+
+    Args:
+        blocks: By name, in order.
+        first: Bytes that the first GPU has already.
+        loads: Bytes that each GPU is to take.
+        rooms: Bytes that each GPU can take.
+
+    Raises:
+        DeviceError: If one fits nowhere.
+    """
+    taken, number, parts = [first, *[0] * (len(rooms) - 1)], 0, dict[str, int]()
+    for name, block in blocks:
+        size = bytes_of([block])
+        middle = sum(taken) + size / 2
+        while number < len(rooms) - 1 and (
+            middle > sum(loads[: number + 1]) or taken[number] + size > rooms[number]
+        ):
+            number += 1
+        parts[name] = number
+        taken[number] += size
+    if any(load > room for load, room in zip(taken, rooms, strict=True)):
+        raise DeviceError(f"blocks of the network do not fit on {len(rooms)} GPUs: {_INSTEAD}")
+    return parts
 
 
-def spread(network: nn.Module, devices: dict[str, str], first: str) -> None:
+def spread(network: nn.Module, devices: dict[str, Any], first: Any) -> None:
     """Move the parts of a network to their devices; hooks hand activations on between them.
 
     Its output is given on the device of its input.

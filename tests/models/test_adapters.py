@@ -120,6 +120,18 @@ def test_text_encoders_are_off_too(sdxl, tmp_path):
     assert row.extra["delta_s_off"] != other.extra["delta_s_off"]
 
 
+def test_a_baseline_without_text_adapters_has_encodings_of_its_own(sdxl, tmp_path):
+    file = lora_file(sdxl, tmp_path / "lora.safetensors", words=True)
+    model = models.load(str(sdxl), overlay=Overlay((Lora(str(file)),)))
+    off, plain = models.load_baseline("off", model), models.load(str(sdxl))
+    expected, changed = plain.encode(["a red cat", ""]), model.encode(["a red cat", ""])
+    assert torch.equal(off.encode(["a red cat", ""]), expected)
+    assert not torch.allclose(changed, expected)
+    assert torch.equal(model.encode(["a red cat", ""]), changed)
+    assert torch.equal(off.encode(["a red cat", ""]), expected)
+    assert off.text.cache is model.text.cache  # one bound for both
+
+
 def test_kohyas_names_and_several_adapters_add_up(sdxl, tmp_path):
     file = lora_file(sdxl, tmp_path / "lora.safetensors")
     named = tmp_path / "kohya.safetensors"

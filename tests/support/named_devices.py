@@ -41,7 +41,7 @@ class NamedDevices(TorchFunctionMode):
             target, value = args
             target._where = where(value)
             return func(*args)
-        if name in ("to", "cpu", "cuda") and args and isinstance(args[0], torch.Tensor):
+        if name in ("to", "cpu", "cuda", "type_as") and args and isinstance(args[0], torch.Tensor):
             return self._moved(func, name, args, kwargs)
         device = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
         if device is not None:
@@ -72,7 +72,7 @@ class NamedDevices(TorchFunctionMode):
                     [CPU if v is value else v for v in rest],
                     {k: CPU if v is value else v for k, v in kwargs.items()},
                 )
-        result = tensor if name != "to" else func(tensor, *rest, **kwargs)
+        result = func(tensor, *rest, **kwargs) if name in ("to", "type_as") else tensor
         if target == where(tensor):
             return self._named(result, target, [tensor])
         self.moves.append((where(tensor), target, tensor.numel() * tensor.element_size()))
