@@ -104,6 +104,20 @@ def test_scans_give_finite_rows_that_do_not_depend_on_the_batch(model):
     assert found[0]["k2"].delta_s == pytest.approx(0.0, abs=1e-6)  # the unconditional branch twice
 
 
+@pytest.mark.parametrize("make", [tiny.aura_flow, tiny.qwen_image, tiny.flux2_klein, tiny.sdxl])
+def test_what_a_batch_changes_is_rounding_and_no_padding(make, tmp_path):
+    """In float64 a caption's score in a batch of three is the one that it has alone."""
+    folder, name = tiny.save(make, tmp_path / "model"), make.__name__
+    model = models.load(str(folder), side=SIDES.get(name), dtype="float64")
+    spec = ScanSpec(steps=4, guidance_scale=2.0, localize="none", store_image=False)
+    texts = ["a red cat", "a much longer caption, of the cat and of the red", "the"]
+    captions = [Caption("s.tar", f"k{n}", text) for n, text in enumerate(texts)]
+    scans = [Scanner(model, spec, batch_size=size).scan(captions) for size in (3, 1)]
+    together, alone = ({row.caption.key: row.delta_s for row in scan.scores} for scan in scans)
+    assert together == pytest.approx(alone, rel=1e-6)
+    assert len({*together.values()}) == 3
+
+
 def detectors_of(model) -> tuple[str, ...]:
     """Return detectors of all kinds that the model can serve."""
     at_first = () if model.schedule(4).alphas[0] == 0 and not model.family.is_flow else (
