@@ -70,7 +70,7 @@ def test_a_quantized_baseline_is_refused_too(flux, bare):
     quantize(bare, "transformer", {"quant_method": "bitsandbytes", "load_in_4bit": True})
     for source in (bare, bare / "transformer"):
         with pytest.raises(ConfigError, match=r"has a quantized transformer \(bitsandbytes\)"):
-            refuse(replace(job(flux), baseline=str(source)))
+            refuse(replace(job(flux), baselines=(str(source),)))
 
 
 def test_a_part_that_says_null_is_not_quantized(bare):
