@@ -115,6 +115,15 @@ class HasLevels(Protocol):
 
 
 @runtime_checkable
+class ChecksCaptions(Protocol):
+    """Addition to `Denoiser` of models that do not take every caption, as of classes."""
+
+    def refusal(self, caption: str) -> str:
+        """Return why a caption is no condition of the model, or ``""``."""
+        ...
+
+
+@runtime_checkable
 class Worded(Protocol):
     """What a baseline adds to `Denoiser` whose text encoders may be others than the model's."""
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scanner.models.labels import Labels
+
 Parts = dict[str, Tensor]
 """Tensors with one row a caption, by the network's own argument names."""
 
@@ -29,6 +31,11 @@ class Grid:
     latent: tuple[int, int, int]
     picture: tuple[int, int]
     device: torch.device
+
+
+def is_exact(name: str) -> bool:
+    """Return whether a part holds whole numbers, which half precision may not have."""
+    return "mask" in name or "labels" in name
 
 
 def _called(network: Any, x: Tensor, told: Tensor, arguments: Mapping[str, Any]) -> Tensor:
@@ -97,17 +104,35 @@ def _flux(pipeline: Any, captions: Sequence[str]) -> Parts:
 
 
 def _flux_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
+    guidance = torch.ones(grid.batch, device=grid.device)
+    return {**parts, **_flux_places(parts, grid), "guidance": guidance}
+
+
+def _flux_places(parts: Parts, grid: Grid) -> Parts:
+    """Return where words and tokens of the picture stand; not one of them is of a sample."""
     _, height, width = grid.latent
     words = parts["encoder_hidden_states"].shape[1]
     places = torch.zeros(height // 2, width // 2, 3, device=grid.device)
     places[..., 1] += torch.arange(height // 2, device=grid.device)[:, None]
     places[..., 2] += torch.arange(width // 2, device=grid.device)
-    return {
-        **parts,
-        "guidance": torch.ones(grid.batch, device=grid.device),
-        "txt_ids": torch.zeros(words, 3, device=grid.device),
-        "img_ids": places.flatten(0, 1),
-    }
+    return {"txt_ids": torch.zeros(words, 3, device=grid.device), "img_ids": places.flatten(0, 1)}
+
+
+def _chroma(pipeline: Any, captions: Sequence[str]) -> Parts:
+    states, _, mask, *_ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    return {"encoder_hidden_states": states, "attention_mask": mask}
+
+
+def _chroma_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
+    """Return arguments whose mask is of numbers, 1 and 0, as the pipeline hands it on.
+
+    Attention adds them to its logits between two tokens that are both there. A mask of truth
+    values would leave tokens out, which the pipeline does not.
+    """
+    states, mask = parts["encoder_hidden_states"], parts["attention_mask"]
+    seen = mask.new_ones(grid.batch, grid.latent[1] * grid.latent[2] // 4)
+    whole = torch.cat([mask, seen], dim=1).to(states.dtype)
+    return {**parts, **_flux_places(parts, grid), "attention_mask": whole}
 
 
 def _flux2(pipeline: Any, captions: Sequence[str]) -> Parts:
@@ -240,6 +265,28 @@ def _hunyuan_dit_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
+def _if(pipeline: Any, captions: Sequence[str]) -> Parts:
+    states, _ = pipeline.encode_prompt(
+        list(captions), do_classifier_free_guidance=False, clean_caption=False
+    )
+    return {"encoder_hidden_states": states}
+
+
+def _labels(pipeline: Any, captions: Sequence[str]) -> Parts:
+    labels, device = labels_of(pipeline), pipeline.transformer.device
+    return {"class_labels": torch.tensor([[labels.class_of(c)] for c in captions], device=device)}
+
+
+def labels_of(pipeline: Any) -> Labels:
+    """Return the classes of a class-conditional pipeline."""
+    number = int(pipeline.transformer.config["num_embeds_ada_norm"])
+    return Labels(pipeline.config.get("id2label") or {}, number)
+
+
+def _labels_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
+    return {"class_labels": parts["class_labels"][:, 0].long()}
+
+
 def _masked(parts: Parts, grid: Grid) -> Mapping[str, Any]:
     return parts | {"encoder_attention_mask": parts["encoder_attention_mask"].long()}
 
@@ -261,6 +308,7 @@ ENCODERS = {
     "sdxl": Encoder(_sdxl, _sdxl_arguments),
     "sd3": Encoder(_sd3),
     "flux": Encoder(_flux, _flux_arguments),
+    "chroma": Encoder(_chroma, _chroma_arguments),
     "flux2": Encoder(_flux2, _flux2_arguments),
     "pixart": Encoder(_pixart, _pixart_arguments),
     "sana": Encoder(_sana, _masked),
@@ -269,5 +317,7 @@ ENCODERS = {
     "z_image": Encoder(_z_image, _z_image_arguments, _z_image_called),
     "qwen_image": Encoder(_qwen_image, _qwen_image_arguments),
     "hunyuan_dit": Encoder(_hunyuan_dit, _hunyuan_dit_arguments),
+    "labels": Encoder(_labels, _labels_arguments),
+    "if": Encoder(_if),
 }
 """By the name that `scanner.models.families.Family` gives."""

@@ -9,7 +9,7 @@ import torch
 
 from scanner import models
 from scanner.methods import Need
-from scanner.models.base import Denoiser, Level
+from scanner.models.base import ChecksCaptions, Denoiser, Level
 from scanner.models.diffusion import Diffusion
 from scanner.models.limits import limits
 from scanner.models.noise import noise_ratios
@@ -99,7 +99,7 @@ def describe(
     steps = min(STEPS, limits(model).timesteps - 1)  # an offset of 1 leaves room for no more
     schedule = denoiser.schedule(steps)
     level = (schedule.timesteps[-1], schedule.alphas[-2], schedule.sigmas[-2])
-    condition = denoiser.encode(["a photo of a cat"])
+    condition = denoiser.encode([_caption(denoiser)])
     noise = torch.randn((1, *denoiser.latent_shape), generator=torch.Generator().manual_seed(0)).to(
         denoiser.device
     )
@@ -114,6 +114,13 @@ def describe(
         attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
         **_noise(model), **_inside(denoiser),
     )  # fmt: skip
+
+
+def _caption(denoiser: Denoiser) -> str:
+    """Return a caption that the model takes: of a class-conditional one, its first class."""
+    usual = "a photo of a cat"
+    refuses = isinstance(denoiser, ChecksCaptions) and denoiser.refusal(usual)
+    return "0" if refuses else usual
 
 
 @torch.no_grad()
@@ -164,7 +171,7 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
     return {
         "kin": family.name,
         "prediction": denoiser.prediction,
-        "vae_scale": denoiser.autoencoder.scale,
+        "vae_scale": None if denoiser.vae is None else denoiser.autoencoder.scale,
         "text_encoder": _text_encoders(denoiser),
         "parameters": {name: sum(p.numel() for p in each) for name, each in weights.items()},
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),

@@ -17,9 +17,9 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
-from scanner.models.conditions import ENCODERS, Grid
+from scanner.models.conditions import ENCODERS, Grid, is_exact, labels_of
 from scanner.models.families import Family
-from scanner.models.latents import Autoencoder, as_latents, as_tokens
+from scanner.models.latents import Autoencoder, Pixels, as_latents, as_tokens
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.models.overlay import Overlay
@@ -42,14 +42,15 @@ class Diffusion:
 
     def __init__(self, pipeline: Any, family: Family, device: str, side: int | None = None) -> None:
         self.pipeline, self.family = pipeline, family
-        self.network, self.vae = getattr(pipeline, family.network), pipeline.vae
-        self.autoencoder = Autoencoder(self.vae)
+        self.network, self.vae = getattr(pipeline, family.network), getattr(pipeline, "vae", None)
+        self.autoencoder = Pixels() if family.autoencoder == "none" else Autoencoder(self.vae)
         self.folder, self.overlay = "", Overlay()
         self._layout: dict[str, tuple[int, ...]] = {}
         self._off: list[Any] = []
         self._text_off: list[Any] = []
         self._prompt: str | None = None
         self._cumulative: list[float] | None = None
+        self._labels = labels_of(pipeline) if family.encoder == "labels" else None
         self._read_scheduler(pipeline.scheduler)
         for module in self.modules().values():
             module.requires_grad_(False).eval()
@@ -181,8 +182,8 @@ class Diffusion:
     def _encoded(self, captions: Sequence[str]) -> Tensor:
         with without_adapters(self._text_off):
             parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
-        if len(parts) == 1:
-            return next(iter(parts.values()))
+        if list(parts) == ["encoder_hidden_states"]:
+            return parts["encoder_hidden_states"]
         self._layout |= {name: tuple(part.shape[1:]) for name, part in parts.items()}
         return torch.cat([part.float().flatten(1) for part in parts.values()], dim=1)
 
@@ -215,12 +216,12 @@ class Diffusion:
         return Grid(self.pipeline, batch, self.latent_shape, self.picture_size, self.device)
 
     def _parts(self, rows: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Return the parts of conditions by name, in the network's precision but for masks."""
+        """Return the parts of conditions by name; only text states in the network's precision."""
         if not self._layout:
             return {"encoder_hidden_states": rows.to(dtype)}
         parts = rows.split([int(np.prod(shape)) for shape in self._layout.values()], dim=1)
         return {
-            name: part.to(torch.float32 if "mask" in name else dtype).contiguous().view(-1, *shape)
+            name: part.to(torch.float32 if is_exact(name) else dtype).contiguous().view(-1, *shape)
             for (name, shape), part in zip(self._layout.items(), parts, strict=True)
         }
 
@@ -254,7 +255,7 @@ class Diffusion:
 
     def compress(self, pictures: Tensor) -> Tensor:
         """Return the autoencoder's mean latents of pictures, scaled as the network sees them."""
-        return self.autoencoder.encode(pictures)
+        return self.autoencoder.encode(pictures).to(self.device)
 
     @property
     def text_differs(self) -> bool:
@@ -271,11 +272,24 @@ class Diffusion:
         other._text_off = [part for name, part in parts.items() if name != self.family.network]
         return other
 
+    def refusal(self, caption: str) -> str:
+        """Return why a caption is no condition of this model, or ``""``; classes are, if named."""
+        try:
+            _ = self._labels and self._labels.class_of(caption)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
     def under(self, prompt: str) -> Self:
         """Return the same model that takes this caption in place of every caption.
 
         It shares all weights. Without a caption it is the model itself.
+
+        Raises:
+            ConfigError: If the caption is no condition of the model.
         """
+        if why := self.refusal(prompt):
+            raise ConfigError(f"the baseline prompt: {why}")
         other = copy.copy(self)
         other._prompt = prompt
         return other

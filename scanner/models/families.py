@@ -32,6 +32,7 @@ class Family:
         attends: Whether Bright Ending can be read: cross attention in a U-Net's down blocks.
         side: Where the side of its pictures is from: ``network`` or ``vae`` (``sample_size`` of
             that part, in latents or pixels), or pixels.
+        autoencoder: ``vae``, or ``none`` where the network denoises pictures themselves.
         shifted_by: What a dynamic shift counts: ``tokens``, ``channels`` (as Lumina 2's
             pipeline does) or ``steps`` beside tokens (as FLUX.2's does).
         unused: Parts that text-to-image does not use; they are not loaded.
@@ -52,6 +53,7 @@ class Family:
     null: str = "the empty caption"
     attends: bool = False
     side: str | int = "network"
+    autoencoder: str = "vae"
     shifted_by: str = "tokens"
     unused: tuple[str, ...] = ()
     note: str = ""
@@ -85,6 +87,10 @@ _FLUX_NOTE = (
     "a branch that it was not trained on; a LoRA or fine-tune against its base is the surer "
     "comparison"
 )
+_IF_NOTE = (
+    "latents are pictures, and maps are of pixels; its pipeline clips the clean picture at every "
+    "step and a scan does not, so take a small --guidance-scale where pictures look burnt"
+)
 
 FAMILIES: dict[str, Family] = {
     family.pipeline: family
@@ -109,6 +115,11 @@ FAMILIES: dict[str, Family] = {
             name="FLUX.1 dev", pipeline="FluxPipeline", network="transformer", encoder="flux",
             words="CLIP, pooled; T5", target="flow", time="unit", levels="pipeline",
             packing="patches", patch=2, side="vae", unused=_IMAGES, note=_FLUX_NOTE,
+        ),
+        Family(
+            name="Chroma", pipeline="ChromaPipeline", network="transformer", encoder="chroma",
+            words="T5, its mask added to attention", target="flow", time="unit",
+            levels="pipeline", packing="patches", patch=2, side="vae", unused=_IMAGES,
         ),
         Family(
             name="FLUX.2 klein base", pipeline="Flux2KleinPipeline", network="transformer",
@@ -155,6 +166,16 @@ FAMILIES: dict[str, Family] = {
             encoder="hunyuan_dit", words="BERT and T5, masked; sizes", target="scheduler",
             time="index", patch=2, halves=True, unused=_CHECKER,
         ),
+        Family(
+            name="DiT", pipeline="DiTPipeline", network="transformer", encoder="labels",
+            words="none: they are class names or numbers", target="scheduler", time="index",
+            patch=2, halves=True, null="the class behind the last",
+        ),
+        Family(
+            name="DeepFloyd IF, first stage", pipeline="IFPipeline", network="unet", encoder="if",
+            words="T5", target="scheduler", time="index", halves=True, autoencoder="none",
+            unused=(*_CHECKER, "watermarker"), note=_IF_NOTE,
+        ),
     )
 }  # fmt: skip
 """By pipeline class."""
@@ -169,9 +190,7 @@ REFUSED = {
     f"was distilled from",
     "Flux2": "it is guidance-distilled and has no empty branch: audit FLUX.2 klein base",
     "Kandinsky": "it goes through image embeddings", "Cascade": "it goes through image embeddings",
-    "DiTPipeline": "its conditions are class labels, not captions",
-    "Chroma": "its pipeline hands an attention mask on in a form that no batch can keep",
-    "IFPipeline": "its pictures are not latents and its first stage is upscaled by others",
+    "SuperResolution": "it enlarges a given picture",
     "Wan": "it makes videos", "Video": "it makes videos", "LTX": "it makes videos",
 }  # fmt: skip
 """Parts of pipeline classes that people bring, and why they cannot be audited."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
-from scanner.models.base import Denoiser
+from scanner.models.base import ChecksCaptions, Denoiser
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import sources
 from scanner.scan.accounting import Accounting
@@ -74,6 +74,7 @@ class Scanner:
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baseline)
         accounting = Accounting(denoiser.device)
         self.spec, self._picture_size = spec, denoiser.picture_size
+        self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
         self.stopped = accounting.stopped
         gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
@@ -115,6 +116,9 @@ class Scanner:
         Args:
             caption: With its image, if images are scored and it has one.
         """
+        if self.spec.captions and self._refusal and (why := self._refusal(caption.text)):
+            reason, sha = RejectReason.NO_CLASS, caption.sha256
+            return Reject(caption.shard, caption.key, reason, why, sha)
         return sources.prepared(caption, self.spec.source, self._picture_size)
 
     def detect(

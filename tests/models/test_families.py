@@ -19,7 +19,7 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models import describe
 from scanner.models.families import FAMILIES
-from scanner.models.latents import packed, unpacked
+from scanner.models.latents import Pixels, packed, unpacked
 from scanner.models.limits import limits, opened
 from scanner.numerics.curvature import jacobian_vector_product, vector_jacobian_products
 from scanner.numerics.noise import initial_latent
@@ -85,7 +85,8 @@ def test_scans_give_finite_rows_that_do_not_depend_on_the_batch(model):
         steps=4, guidance_scale=2.0, localize="all", probes=model.latent_shape[0],
         store_image=False, detectors=detectors_of(model),
     )  # fmt: skip
-    texts = ["a red cat", "a much longer caption, of the cat and of the red", ""]
+    second = "a much longer caption, of the cat and of the red"
+    texts = ["a red cat", "134" if model.family.encoder == "labels" else second, ""]
     captions = [Caption("s.tar", f"k{n}", text) for n, text in enumerate(texts)]
     found = []
     for size in (3, 1):
@@ -150,15 +151,16 @@ def test_a_folder_is_accepted_or_refused_without_its_weights(bare, model):
     if Need.CROSS_ATTENTION not in has.has:
         with pytest.raises(ConfigError, match="bright_ending needs a network with cross"):
             refuse(job(bare, steps=10, maps=("bright_ending",)))
-    part = bare / "text_encoder"
+    name = "text_encoder" if (bare / "text_encoder").is_dir() else "vae"
+    part = bare / name
     (part / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(ConfigError, match="has pickled weights in text_encoder/, which run code"):
+    with pytest.raises(ConfigError, match=f"has pickled weights in {name}/, which run code"):
         refuse(job(bare))
     (part / "pytorch_model.bin").unlink()
     index = json.loads((bare / "model_index.json").read_text())
-    own = index | {"text_encoder": ["my_encoder", "MyEncoder"]}
+    own = index | {name: ["my_encoder", "MyEncoder"]}
     (bare / "model_index.json").write_text(json.dumps(own))
-    with pytest.raises(ConfigError, match=r"brings its own text_encoder .* runs no code"):
+    with pytest.raises(ConfigError, match=f"brings its own {name} .* runs no code"):
         refuse(job(bare))
     (bare / "model_index.json").write_text(json.dumps(index))
     (bare / model.family.network / "config.json").unlink()
@@ -176,8 +178,8 @@ def test_a_baseline_network_shares_all_else(folder, model, bare):
         other = models.load_baseline(str(source), model)
         assert torch.equal(other.score(x, level, condition), expected)
     file = bare / model.family.network / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"in_channels": 3}))
-    with pytest.raises(ConfigError, match="the baseline's in_channels is 3"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"in_channels": 5}))
+    with pytest.raises(ConfigError, match="the baseline's in_channels is 5"):
         refuse(replace(job(folder), baseline=str(bare)))
 
 
@@ -188,7 +190,10 @@ def test_a_description_says_what_the_family_is(folder, name, monkeypatch):
     found = describe.describe(str(folder))
     assert (found.kin, found.null) == (limits_family(folder).name, limits_family(folder).null)
     assert found.finite
-    assert found.parameters.keys() >= {"vae", "text_encoder"}
+    parts = {path.name for path in folder.iterdir()} & {"vae", "text_encoder", "transformer"}
+    assert parts
+    assert found.parameters.keys() >= parts
+    assert (found.vae_scale is None) == ("vae" not in parts)
     assert found.image == (64, 64)
 
 
@@ -208,6 +213,47 @@ def test_what_is_distilled_is_refused_with_what_to_do_instead(tmp_path):
 def test_every_family_of_the_table_is_tried():
     tried = {tiny.pipeline(make).__class__.__name__ for make in tiny.SERVED.values()}
     assert tried | {"StableDiffusionPipeline"} == set(FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def dit(tmp_path_factory):
+    return tiny.save(tiny.dit, tmp_path_factory.mktemp("dit") / "model")
+
+
+def test_classes_go_by_name_and_number_and_the_last_is_null(dit):
+    model = models.load(str(dit))
+    known = {"Tinca  TINCA ": 0, "tench, Tinca tinca": 0, "hoist": 517, "134": 134, "999": 999,
+             "": 1000}  # fmt: skip
+    rows = model.encode(list(known))
+    assert rows[:, 0].tolist() == list(known.values())
+    half = models.load(str(dit), dtype="bfloat16")  # which has no number 999
+    parts = half._parts(half.encode(["999"]), torch.bfloat16)
+    assert parts["class_labels"].tolist() == [[999.0]]
+    with pytest.raises(ConfigError, match=r"'a dog' is no class .* a number from 0 to 999"):
+        model.encode(["a dog"])
+    with pytest.raises(ConfigError, match="the baseline prompt: 'a dog' is no class"):
+        models.load_baseline("prompt:a dog", model)
+
+
+def test_a_caption_that_names_no_class_is_rejected_and_the_scan_goes_on(dit):
+    model = models.load(str(dit))
+    spec = ScanSpec(steps=2, localize="none")
+    texts = ["a dog", "1", "crane", "1000", "a red cat"]
+    captions = [Caption("s.tar", f"k{n}", text) for n, text in enumerate(texts)]
+    found = Scanner(model, spec).scan(captions)
+    assert [row.caption.key for row in found.scores] == ["k1", "k4"]
+    reasons = {reject.key: (str(reject.reason), reject.detail) for reject in found.rejects}
+    assert {reason for reason, _ in reasons.values()} == {"no_class"}
+    assert "'crane' is a name of the classes 134, 517: give the number" in reasons["k2"][1]
+    assert "'1000' is no class" in reasons["k3"][1]
+
+
+def test_pixels_are_their_own_latents():
+    pictures = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
+    latents = Pixels().encode(pictures)
+    assert latents.shape == (1, 3, 16, 16)
+    assert (float(latents.min()), float(latents.max())) == (-1.0, 1.0)
+    assert torch.equal(Pixels().decode(latents), pictures)
 
 
 def test_packing_is_undone():
