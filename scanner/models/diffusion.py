@@ -6,6 +6,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,11 +20,13 @@ from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
 from scanner.models.conditions import ENCODERS, Grid, is_exact, labels_of
 from scanner.models.families import Family
+from scanner.models.flow_levels import flow_levels
 from scanner.models.latents import Autoencoder, Pixels, as_latents, as_tokens
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.models.overlay import Overlay
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
+from scanner.numerics.thresholding import Thresholding
 
 
 class Diffusion:
@@ -120,37 +123,17 @@ class Diffusion:
             ConfigError: If so many steps leave the training timesteps.
         """
         if self.levels is None:
-            return self._flow_levels(steps)
+            tokens = self.latent_shape[1] * self.latent_shape[2] // self.token_side**2
+            return flow_levels(
+                self.scheduler, self.family, steps, tokens=tokens, channels=self.latent_shape[0]
+            )
         cumulative = self.scheduler.alphas_cumprod.tolist()
         final = float(self.scheduler.final_alpha_cumprod)
         timesteps, stride = self.levels.sampled(steps), self.levels.stride(steps)
-        return Schedule.from_cumulative(timesteps, cumulative, final, stride)
-
-    def _flow_levels(self, steps: int) -> Schedule:
-        config, asked = self.scheduler.config, dict[str, Any]()
-        if config.get("use_dynamic_shifting"):
-            asked["mu"] = self._shift(config, steps)
-        if self.family.levels == "pipeline" and not config.get("use_flow_sigmas"):
-            asked["sigmas"] = np.linspace(1.0, 1 / steps, steps).tolist()
-        else:
-            asked["num_inference_steps"] = steps
-        self.scheduler.set_timesteps(**asked)
-        timesteps, sigmas = self.scheduler.timesteps.tolist(), self.scheduler.sigmas.tolist()
-        return Schedule.from_flow(sigmas, self.family.flow, timesteps)
-
-    def _shift(self, config: Mapping[str, Any], steps: int) -> float:
-        """Return how far levels move towards noise at this size, as the pipelines do."""
-        channels, height, width = self.latent_shape
-        tokens = height * width // self.token_side**2
-        if self.family.shifted_by == "steps":
-            from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
-
-            return compute_empirical_mu(tokens, steps)
-        count = channels if self.family.shifted_by == "channels" else tokens
-        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        slope = (most - least) / (high - low)
-        return count * slope + least - slope * low
+        found = Schedule.from_cumulative(timesteps, cumulative, final, stride)
+        if self.family.autoencoder != "none":
+            return found
+        return replace(found, thresholding=Thresholding.configured(self.scheduler.config))
 
     def single(self, timestep: float) -> Schedule:
         """Return the schedule of one step from a training timestep; of a flow, ``1000 sigma``.

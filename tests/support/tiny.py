@@ -442,8 +442,8 @@ def theirs(model, caption, steps, guidance, latents):
     pipeline.set_progress_bar_config(disable=True)
     if not model.family.is_flow:
         pipeline.scheduler = diffusers.DDIMScheduler.from_config(
-            pipeline.scheduler.config, clip_sample=False, thresholding=False
-        )  # fmt: skip
+            pipeline.scheduler.config, clip_sample=False
+        )
     if model.family.encoder in ("labels", "if"):
         return without_latents(pipeline, caption, steps, guidance, latents)
     asked = {
