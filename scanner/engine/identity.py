@@ -100,6 +100,12 @@ def refuse(job: Job) -> None:
             f"timestep must be from 0 to {model.timesteps - 1}, the training timesteps of "
             f"{job.model}, got {spec.timestep}"
         )
+    if spec.captions and not model.takes_captions:
+        raise ConfigError(
+            f"{job.model} takes no captions, so there is no branch without one to compare with: "
+            f"score images against an earlier checkpoint of it (--source image --no-captions "
+            f"--baseline EARLY)"
+        )
     if model.scheduler is not None:
         _refuse_levels(job, model.scheduler)
     if model.is_flow:

@@ -287,6 +287,10 @@ def _labels_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
     return {"class_labels": parts["class_labels"][:, 0].long()}
 
 
+def _nothing(pipeline: Any, captions: Sequence[str]) -> Parts:
+    return {"nothing": torch.zeros(len(captions), 1, device=pipeline.unet.device)}
+
+
 def _masked(parts: Parts, grid: Grid) -> Mapping[str, Any]:
     return parts | {"encoder_attention_mask": parts["encoder_attention_mask"].long()}
 
@@ -319,5 +323,6 @@ ENCODERS = {
     "hunyuan_dit": Encoder(_hunyuan_dit, _hunyuan_dit_arguments),
     "labels": Encoder(_labels, _labels_arguments),
     "if": Encoder(_if),
+    "none": Encoder(_nothing, lambda parts, grid: {}),
 }
 """By the name that `scanner.models.families.Family` gives."""

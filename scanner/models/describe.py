@@ -18,6 +18,7 @@ from scanner.spec import STEPS, TIMESTEP
 
 SECONDS = 2.0
 """Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
+_CAPTION = "a photo of a cat"
 LONGEST = 100_000
 """Tokenizers without a limit say a larger number of tokens."""
 
@@ -117,10 +118,10 @@ def describe(
 
 
 def _caption(denoiser: Denoiser) -> str:
-    """Return a caption that the model takes: of a class-conditional one, its first class."""
-    usual = "a photo of a cat"
-    refuses = isinstance(denoiser, ChecksCaptions) and denoiser.refusal(usual)
-    return "0" if refuses else usual
+    """Return a caption that the model takes: of classes the first, of no captions the empty one."""
+    if not isinstance(denoiser, ChecksCaptions):
+        return _CAPTION
+    return next(text for text in (_CAPTION, "0", "") if not denoiser.refusal(text))
 
 
 @torch.no_grad()

@@ -155,7 +155,12 @@ class Diffusion:
         """Return conditions: text states, or one row of everything the network takes, ``(B, N)``.
 
         Longer captions are cut, as in training. Which parts a row has is the model's own.
+
+        Raises:
+            ConfigError: If one of them is no condition of the model.
         """
+        if why := next(filter(None, map(self.refusal, captions)), ""):
+            raise ConfigError(why)
         if self._prompt is None:
             return self._encoded(captions)
         texts = [self._prompt if text else text for text in captions]
@@ -256,7 +261,9 @@ class Diffusion:
         return other
 
     def refusal(self, caption: str) -> str:
-        """Return why a caption is no condition of this model, or ``""``; classes are, if named."""
+        """Return why a caption is no condition of this model, or ``""``."""
+        if caption and not self.family.takes_captions:
+            return f"the model takes no captions, and this is {caption[:60]!r}"
         try:
             _ = self._labels and self._labels.class_of(caption)
         except ConfigError as error:

@@ -32,6 +32,7 @@ class Family:
         attends: Whether Bright Ending can be read: cross attention in a U-Net's down blocks.
         side: Where the side of its pictures is from: ``network`` or ``vae`` (``sample_size`` of
             that part, in latents or pixels), or pixels.
+        takes_captions: Whether there is anything to be conditioned on.
         autoencoder: ``vae``, or ``none`` where the network denoises pictures themselves.
         shifted_by: What a dynamic shift counts: ``tokens``, ``channels`` (as Lumina 2's
             pipeline does) or ``steps`` beside tokens (as FLUX.2's does).
@@ -53,6 +54,7 @@ class Family:
     null: str = "the empty caption"
     attends: bool = False
     side: str | int = "network"
+    takes_captions: bool = True
     autoencoder: str = "vae"
     shifted_by: str = "tokens"
     unused: tuple[str, ...] = ()
@@ -90,6 +92,10 @@ _FLUX_NOTE = (
 _IF_NOTE = (
     "its latents are pictures of 64 x 64, and maps are of their pixels; what enlarges them is not "
     "audited"
+)
+_UNCONDITIONAL_NOTE = (
+    "takes no captions: score images against an earlier checkpoint (--source image --no-captions "
+    "--baseline EARLY)"
 )
 
 FAMILIES: dict[str, Family] = {
@@ -175,6 +181,12 @@ FAMILIES: dict[str, Family] = {
             name="DeepFloyd IF, first stage", pipeline="IFPipeline", network="unet", encoder="if",
             words="T5", target="scheduler", time="index", halves=True, autoencoder="none",
             unused=(*_CHECKER, "watermarker"), note=_IF_NOTE,
+        ),
+        Family(
+            name="unconditional DDPM", pipeline="DDPMPipeline", network="unet", encoder="none",
+            words="none: it takes no captions", target="scheduler", time="index",
+            autoencoder="none", takes_captions=False, null="the network itself",
+            note=_UNCONDITIONAL_NOTE,
         ),
     )
 }  # fmt: skip

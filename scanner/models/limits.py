@@ -44,6 +44,7 @@ class Limits:
             level ``sigma = t / timesteps``.
         channels: Of a latent.
         token_side: Side of the square of latent positions that share one token of the network.
+        takes_captions: Whether there is anything to be conditioned on.
     """
 
     timesteps: int
@@ -52,6 +53,7 @@ class Limits:
     is_flow: bool = False
     channels: int = 4
     token_side: int = 1
+    takes_captions: bool = True
 
     def probes(self, design: str) -> int:
         """Return how many products a map takes by default.
@@ -123,6 +125,7 @@ def limits(model: str) -> Limits:
         scheduler=scheduler,
         channels=channels,
         token_side=token_side,
+        takes_captions=family.takes_captions,
     )
 
 

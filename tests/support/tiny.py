@@ -399,6 +399,15 @@ def deepfloyd_if():
     )  # fmt: skip
 
 
+def ddpm():
+    network = diffusers.UNet2DModel(
+        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), attention_head_dim=4,
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    return diffusers.DDPMPipeline(unet=network, scheduler=diffusers.DDPMScheduler())
+
+
 SERVED = {
     made.__name__: made
     for made in (
