@@ -341,16 +341,18 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it; say first how a baseline is read and what products are taken.
+    """Scan, and show it; say first what is not obvious.
 
-    Both only where it is not obvious.
+    That is: a name of a distilled model, how a baseline is read, what products are taken.
     """
     from scanner.cli.live import watching
     from scanner.engine import driver
     from scanner.engine.identity import refuse, resolved
-    from scanner.models.limits import baseline_reading, limits
+    from scanner.models.limits import baseline_reading, distillation, limits
 
     refuse(job)
+    if said := distillation(job.model):
+        progress.note(said)
     if job.baseline is not None and (said := baseline_reading(job.model, job.baseline)):
         progress.note(said)
     asked = resolved(job).spec

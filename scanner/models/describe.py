@@ -11,7 +11,7 @@ from scanner import models
 from scanner.methods import Need
 from scanner.models.base import ChecksCaptions, Denoiser, Level
 from scanner.models.diffusion import Diffusion
-from scanner.models.limits import limits
+from scanner.models.limits import distillation, limits
 from scanner.models.noise import noise_ratios
 from scanner.models.overlay import Overlay, layers_of
 from scanner.spec import STEPS, TIMESTEP
@@ -113,7 +113,7 @@ def describe(
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
         seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps),
         attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
-        **_noise(model), **_inside(denoiser),
+        **_noise(model), **_inside(denoiser, distillation(model)),
     )  # fmt: skip
 
 
@@ -159,8 +159,8 @@ def _sampler(denoiser: Denoiser, steps: int) -> str:
     return f"leading spacing, {steps} steps: {timesteps[0]} ... {timesteps[-1]}"
 
 
-def _inside(denoiser: Denoiser) -> dict[str, Any]:
-    """Return what only a pipeline has."""
+def _inside(denoiser: Denoiser, distilled: str) -> dict[str, Any]:
+    """Return what only a pipeline has, and notes on what its name says."""
     if not isinstance(denoiser, Diffusion):
         return {
             "kin": "a closed form", "prediction": "the score itself", "vae_scale": None,
@@ -179,7 +179,7 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
         "over": _over(denoiser),
         "null": family.null,
         "token_side": denoiser.token_side,
-        "note": family.note,
+        "note": "; ".join(filter(None, (family.note, distilled))),
     }
 
 

@@ -1,5 +1,6 @@
 """Which pipelines are served, and what is to be known of each: data alone, without torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -193,6 +194,11 @@ FAMILIES: dict[str, Family] = {
 """By pipeline class."""
 
 _PICTURE, _DISTILLED = "its network takes a picture too", "it is distilled to few steps"
+_FEW_STEPS = re.compile(
+    r"(?<![a-z0-9])(turbo|lightning|lcm|hyper-?sd|schnell|dmd2?|[1-8]-?steps?)(?![a-z])",
+    re.IGNORECASE,
+)
+"""What names of models distilled to few steps have in them."""
 REFUSED = {
     "Inpaint": "its network takes a mask and a picture too",
     "Upscale": _PICTURE, "Img2Img": _PICTURE, "ControlNet": _PICTURE, "Pix2Pix": _PICTURE,
@@ -206,6 +212,25 @@ REFUSED = {
     "Wan": "it makes videos", "Video": "it makes videos", "LTX": "it makes videos",
 }  # fmt: skip
 """Parts of pipeline classes that people bring, and why they cannot be audited."""
+
+
+def named_distilled(model: str, index: Mapping[str, Any]) -> str:
+    """Return what is to be known of a model whose name says that it is distilled, or ``""``.
+
+    Args:
+        model: A folder or a hub id.
+        index: Its ``model_index.json``, which may have the name that it was saved under.
+    """
+    for name in (model, str(index.get("_name_or_path", ""))):
+        name = name.partition("@")[0].rstrip("/\\")
+        own = re.split(r"[/\\]", name)[-1]
+        if word := _FEW_STEPS.search(own):
+            return (
+                f"{own} calls itself {word[0]}: a model distilled to few steps has no score at "
+                f"other levels, and Δs and Δh of it mean little; audit the model that it was "
+                f"distilled from"
+            )
+    return ""
 
 
 def family_of(model: str, index: Mapping[str, Any], network: Mapping[str, Any]) -> Family:
@@ -224,10 +249,14 @@ def family_of(model: str, index: Mapping[str, Any], network: Mapping[str, Any]) 
         raise ConfigError(
             f"{model} is FLUX.1 schnell or another FLUX.1 without a guidance embedding: "
             f"{_DISTILLED}, so it has no score at other levels and its empty caption no meaning; "
-            f"audit FLUX.1 dev, or a fine-tune of it against its base (--lora, --baseline off)"
+            f"audit FLUX.1 dev, and a LoRA of schnell over dev, whose layers are the same "
+            f"(--model DEV --lora FILE --baseline off)"
         )
     if family.encoder == "flux2" and index.get("is_distilled"):
-        raise ConfigError(f"{model} says that {_DISTILLED}: audit FLUX.2 klein base")
+        raise ConfigError(
+            f"{model} says that {_DISTILLED}: audit FLUX.2 klein base, and a LoRA of it over the "
+            f"base (--lora FILE --baseline off)"
+        )
     if network.get("time_cond_proj_dim") is not None:
         raise ConfigError(f"{model} takes a guidance embedding: {REFUSED['LatentConsistency']}")
     return family

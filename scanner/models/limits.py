@@ -11,8 +11,8 @@ from scanner import models
 from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.configs import read_config
-from scanner.models.families import Family, family_of, known_family
-from scanner.models.levels import SchedulerConfig
+from scanner.models.families import Family, family_of, known_family, named_distilled
+from scanner.models.levels import SchedulerConfig, refuse_few_steps
 from scanner.models.overlay import is_itself
 from scanner.parsing import object_from_json
 from scanner.spec import ScanSpec
@@ -153,6 +153,15 @@ def opened(model: str) -> tuple[Family, dict[str, Any]]:
     return family_of(model, index, network), index
 
 
+def distillation(model: str) -> str:
+    """Return what is to be known of a model whose name says that it is distilled, or ``""``.
+
+    Raises:
+        ConfigError: If it is not there.
+    """
+    return "" if model == models.GAUSSIAN else named_distilled(model, opened(model)[1])
+
+
 def _refuse_parts(model: str, folder: Path, family: Family, index: Mapping[str, Any]) -> None:
     """Refuse parts that are pickled, or of other libraries.
 
@@ -183,9 +192,10 @@ def _of_flow(model: str, family: Family, network: Mapping[str, Any]) -> Limits:
     """Return what a flow can serve.
 
     Raises:
-        ConfigError: If its scheduler is no flow's.
+        ConfigError: If its scheduler is no flow's, or of a distilled network.
     """
     config = scheduler_of(model)
+    refuse_few_steps(config)
     kind = str(config.get("_class_name", ""))
     if not (kind.startswith("FlowMatch") or config.get("use_flow_sigmas")):
         raise ConfigError(

@@ -18,7 +18,7 @@ from scanner.engine.job import Job
 from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models import describe
-from scanner.models.families import FAMILIES
+from scanner.models.families import FAMILIES, named_distilled
 from scanner.models.latents import packed, unpacked
 from scanner.models.limits import limits, opened
 from scanner.numerics.curvature import jacobian_vector_product, vector_jacobian_products
@@ -203,11 +203,39 @@ def limits_family(folder):
 
 def test_what_is_distilled_is_refused_with_what_to_do_instead(tmp_path):
     schnell = tiny.save(tiny.flux_schnell, tmp_path / "schnell")
-    with pytest.raises(ConfigError, match=r"schnell .* distilled .* --baseline off"):
+    said = r"schnell .* distilled .* audit FLUX.1 dev, and a LoRA of schnell over dev"
+    with pytest.raises(ConfigError, match=said):
         refuse(job(schnell))
     klein = tiny.save(tiny.flux2_klein_distilled, tmp_path / "klein")
-    with pytest.raises(ConfigError, match=r"distilled to few steps: audit FLUX.2 klein base"):
+    with pytest.raises(ConfigError, match=r"distilled to few steps: audit FLUX.2 klein base, and"):
         refuse(job(klein))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [("sdxl", "LCMScheduler"), ("sdxl", "TCDScheduler"), ("sd3", "FlowMatchLCMScheduler")],
+)
+def test_a_scheduler_of_few_steps_is_refused(make, kind, tmp_path):
+    folder = tiny.save(tiny.SERVED[make], tmp_path / "model")
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": kind}))
+    with pytest.raises(ConfigError, match=f"is a {kind}, .* audit the model that it was distilled"):
+        refuse(job(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("stabilityai/sdxl-turbo", "turbo"), ("a/Z-Image-Turbo@main", "Turbo"),
+        ("/home/me/SDXL-Lightning/", "Lightning"), ("x/sdxl-4step", "4step"),
+        ("/lcm/finetune-14-steps", ""), ("a/turbopixart", ""), ("a/sd-10000-steps", ""),
+    ],
+)  # fmt: skip
+def test_a_name_of_few_steps_is_said(name, word):
+    for model, index in ((name, {}), ("here", {"_name_or_path": name})):
+        said = named_distilled(model, index)
+        assert bool(said) == bool(word)
+        assert not word or f"calls itself {word}: a model distilled" in said
 
 
 def test_every_family_of_the_table_is_tried():
