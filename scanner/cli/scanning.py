@@ -348,7 +348,8 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
     from scanner.cli.live import watching
     from scanner.engine import driver
     from scanner.engine.identity import refuse, resolved
-    from scanner.models.limits import baseline_reading, distillation, limits
+    from scanner.models.distilled import distillation
+    from scanner.models.limits import baseline_reading, limits
 
     refuse(job)
     if said := distillation(job.model):

@@ -7,7 +7,7 @@ from scanner.engine.job import Job
 from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.models.levels import SchedulerConfig
-from scanner.models.limits import limits, refuse_baseline
+from scanner.models.limits import limits, opened, refuse_baseline
 from scanner.spec import run_id
 from scanner.statistics import calibration
 
@@ -100,22 +100,42 @@ def refuse(job: Job) -> None:
             f"timestep must be from 0 to {model.timesteps - 1}, the training timesteps of "
             f"{job.model}, got {spec.timestep}"
         )
-    if spec.captions and not model.takes_captions:
-        raise ConfigError(
-            f"{job.model} takes no captions, so there is no branch without one to compare with: "
-            f"score images against an earlier checkpoint of it (--source image --no-captions "
-            f"--baseline EARLY)"
-        )
+    if not model.takes_captions:
+        _refuse_captions(job)
     if model.scheduler is not None:
         _refuse_levels(job, model.scheduler)
     if model.is_flow:
         _refuse_flow(job)
     registry.refuse_network(spec.computed, model.has, job.model)
-    if job.overlay and job.model == models.GAUSSIAN:
-        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
-    job.overlay.refuse()
+    if job.overlay:
+        _refuse_overlay(job)
     if job.baseline is not None:
         refuse_baseline(job.model, job.baseline)
+
+
+def _refuse_captions(job: Job) -> None:
+    """Refuse to score under captions what has none.
+
+    Raises:
+        ConfigError: If that is asked for.
+    """
+    if job.spec.captions:
+        raise ConfigError(
+            f"{job.model} takes no captions, so there is no branch without one to compare with: "
+            f"score images against an earlier checkpoint of it (--source image --no-captions "
+            f"--baseline EARLY)"
+        )
+
+
+def _refuse_overlay(job: Job) -> None:
+    """Refuse files that cannot be laid over the model, by their headers.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    if job.model == models.GAUSSIAN:
+        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
+    job.overlay.refuse(loads_lokr=opened(job.model)[0].loads_lokr)
 
 
 def _refuse_flow(job: Job) -> None:

@@ -1,62 +1,15 @@
 """From captions to what a family's network takes, by the pipeline's own encoders."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scanner.models import flux_conditions as flux
+from scanner.models.encoder import Encoder, Grid, Parts
 from scanner.models.labels import Labels
-
-Parts = dict[str, Tensor]
-"""Tensors with one row a caption, by the network's own argument names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """What a network's arguments depend on beside captions.
-
-    Attributes:
-        pipeline: The pipeline.
-        batch: How many samples.
-        latent: Channels, height and width of a latent.
-        picture: Height and width of a picture, pixels.
-        device: Where the arguments must be.
-    """
-
-    pipeline: Any
-    batch: int
-    latent: tuple[int, int, int]
-    picture: tuple[int, int]
-    device: torch.device
-
-
-def is_exact(name: str) -> bool:
-    """Return whether a part holds whole numbers, which half precision may not have."""
-    return "mask" in name or "labels" in name
-
-
-def _called(network: Any, x: Tensor, told: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    return network(x, timestep=told, **arguments, return_dict=False)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """How a family's captions reach its network.
-
-    Attributes:
-        encode: From a pipeline and captions to parts. Rows are what each caption alone would
-            give: what pads to the longest of a batch encodes one by one.
-        arguments: From the parts of a batch and a grid to the network's arguments.
-        call: From network, latents, what it is told of the level, ``(B,)``, and arguments to its
-            output.
-    """
-
-    encode: Callable[[Any, Sequence[str]], Parts]
-    arguments: Callable[[Parts, Grid], Mapping[str, Any]] = lambda parts, grid: parts
-    call: Callable[[Any, Tensor, Tensor, Mapping[str, Any]], Tensor] = _called
 
 
 def tokens_of(pipeline: Any, captions: Sequence[str]) -> Any:
@@ -96,58 +49,6 @@ def _sd3(pipeline: Any, captions: Sequence[str]) -> Parts:
         list(captions), None, None, do_classifier_free_guidance=False
     )
     return {"encoder_hidden_states": states, "pooled_projections": pooled}
-
-
-def _flux(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, pooled, _ = pipeline.encode_prompt(list(captions))
-    return {"encoder_hidden_states": states, "pooled_projections": pooled}
-
-
-def _flux_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
-    guidance = torch.ones(grid.batch, device=grid.device)
-    return {**parts, **_flux_places(parts, grid), "guidance": guidance}
-
-
-def _flux_places(parts: Parts, grid: Grid) -> Parts:
-    """Return where words and tokens of the picture stand; not one of them is of a sample."""
-    _, height, width = grid.latent
-    words = parts["encoder_hidden_states"].shape[1]
-    places = torch.zeros(height // 2, width // 2, 3, device=grid.device)
-    places[..., 1] += torch.arange(height // 2, device=grid.device)[:, None]
-    places[..., 2] += torch.arange(width // 2, device=grid.device)
-    return {"txt_ids": torch.zeros(words, 3, device=grid.device), "img_ids": places.flatten(0, 1)}
-
-
-def _chroma(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, _, mask, *_ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
-    return {"encoder_hidden_states": states, "attention_mask": mask}
-
-
-def _chroma_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
-    """Return arguments whose mask is of numbers, 1 and 0, as the pipeline hands it on.
-
-    Attention adds them to its logits between two tokens that are both there. A mask of truth
-    values would leave tokens out, which the pipeline does not.
-    """
-    states, mask = parts["encoder_hidden_states"], parts["attention_mask"]
-    seen = mask.new_ones(grid.batch, grid.latent[1] * grid.latent[2] // 4)
-    whole = torch.cat([mask, seen], dim=1).to(states.dtype)
-    return {**parts, **_flux_places(parts, grid), "attention_mask": whole}
-
-
-def _flux2(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, _ = pipeline.encode_prompt(list(captions))
-    return {"encoder_hidden_states": states}
-
-
-def _flux2_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
-    _, height, width = grid.latent
-    words, device = parts["encoder_hidden_states"].shape[1], grid.device
-    one, rows, columns = (torch.arange(n, device=device) for n in (1, height, width))
-    said = torch.cartesian_prod(one, one, one, torch.arange(words, device=device))
-    seen = torch.cartesian_prod(one, rows, columns, one)
-    ids = {"txt_ids": said.expand(grid.batch, -1, -1), "img_ids": seen.expand(grid.batch, -1, -1)}
-    return {**parts, **ids, "guidance": None}
 
 
 def _pixart(pipeline: Any, captions: Sequence[str]) -> Parts:
@@ -311,9 +212,9 @@ ENCODERS = {
     "clip": Encoder(_clip),
     "sdxl": Encoder(_sdxl, _sdxl_arguments),
     "sd3": Encoder(_sd3),
-    "flux": Encoder(_flux, _flux_arguments),
-    "chroma": Encoder(_chroma, _chroma_arguments),
-    "flux2": Encoder(_flux2, _flux2_arguments),
+    "flux": Encoder(flux.flux_parts, flux.flux_arguments),
+    "chroma": Encoder(flux.chroma_parts, flux.chroma_arguments),
+    "flux2": Encoder(flux.flux2_parts, flux.flux2_arguments),
     "pixart": Encoder(_pixart, _pixart_arguments),
     "sana": Encoder(_sana, _masked),
     "lumina2": Encoder(_lumina2, _masked),

@@ -11,7 +11,8 @@ from scanner import models
 from scanner.methods import Need
 from scanner.models.base import ChecksCaptions, Denoiser, Level
 from scanner.models.diffusion import Diffusion
-from scanner.models.limits import distillation, limits
+from scanner.models.distilled import distillation
+from scanner.models.limits import limits
 from scanner.models.noise import noise_ratios
 from scanner.models.overlay import Overlay, layers_of
 from scanner.spec import STEPS, TIMESTEP

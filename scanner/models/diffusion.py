@@ -18,10 +18,11 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
-from scanner.models.conditions import ENCODERS, Grid, is_exact, labels_of
+from scanner.models.conditions import ENCODERS, labels_of
+from scanner.models.encoder import Grid, is_exact
 from scanner.models.families import Family
 from scanner.models.flow_levels import flow_levels
-from scanner.models.latents import Autoencoder, Pixels, as_latents, as_tokens
+from scanner.models.latents import Autoencoder, Pixels, as_latents, as_tokens, sides_of
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.models.overlay import Overlay
@@ -87,17 +88,7 @@ class Diffusion:
                 f"{self.autoencoder.channels}: inpainting and depth models are not text-to-image "
                 f"models"
             )
-        sides: tuple[int, int]
-        if side is not None:
-            sides = (side // factor, side // factor)
-        elif isinstance(self.family.side, int):
-            sides = (self.family.side // factor, self.family.side // factor)
-        elif self.family.side == "vae":
-            own = int(self.vae.config["sample_size"]) // factor
-            sides = (own, own)
-        else:
-            own = config["sample_size"]
-            sides = (own, own) if isinstance(own, int) else (int(own[0]), int(own[1]))
+        sides = sides_of(side or self.family.side, config, self.vae, factor)
         self.latent_shape = (channels, sides[0], sides[1])
         self.picture_size = (sides[0] * factor, sides[1] * factor)
 

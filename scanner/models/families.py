@@ -1,6 +1,5 @@
 """Which pipelines are served, and what is to be known of each: data alone, without torch."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +36,7 @@ class Family:
         autoencoder: ``vae``, or ``none`` where the network denoises pictures themselves.
         shifted_by: What a dynamic shift counts: ``tokens``, ``channels`` (as Lumina 2's
             pipeline does) or ``steps`` beside tokens (as FLUX.2's does).
+        loads_lokr: Whether diffusers loads LoKr adapters into its network.
         unused: Parts that text-to-image does not use; they are not loaded.
         note: What a result of this family means beside others, or ``""``.
     """
@@ -58,6 +58,7 @@ class Family:
     takes_captions: bool = True
     autoencoder: str = "vae"
     shifted_by: str = "tokens"
+    loads_lokr: bool = False
     unused: tuple[str, ...] = ()
     note: str = ""
 
@@ -131,7 +132,7 @@ FAMILIES: dict[str, Family] = {
         Family(
             name="FLUX.2 klein base", pipeline="Flux2KleinPipeline", network="transformer",
             encoder="flux2", words="Qwen3, three layers", target="flow", time="unit",
-            levels="pipeline", packing="tokens", side="vae", shifted_by="steps",
+            levels="pipeline", packing="tokens", side="vae", shifted_by="steps", loads_lokr=True,
         ),
         Family(
             name="PixArt-α", pipeline="PixArtAlphaPipeline", network="transformer",
@@ -146,7 +147,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             name="Z-Image", pipeline="ZImagePipeline", network="transformer", encoder="z_image",
             words="Qwen3", target="reversed flow", time="reversed", levels="pipeline", patch=2,
-            side="vae", note="Z-Image-Turbo has the same folder and is distilled: audit Z-Image",
+            side="vae", loads_lokr=True,
+            note="Z-Image-Turbo has the same folder and is distilled: audit Z-Image",
         ),
         Family(
             name="Qwen-Image", pipeline="QwenImagePipeline", network="transformer",
@@ -194,11 +196,6 @@ FAMILIES: dict[str, Family] = {
 """By pipeline class."""
 
 _PICTURE, _DISTILLED = "its network takes a picture too", "it is distilled to few steps"
-_FEW_STEPS = re.compile(
-    r"(?<![a-z0-9])(turbo|lightning|lcm|hyper-?sd|schnell|dmd2?|[1-8]-?steps?)(?![a-z])",
-    re.IGNORECASE,
-)
-"""What names of models distilled to few steps have in them."""
 REFUSED = {
     "Inpaint": "its network takes a mask and a picture too",
     "Upscale": _PICTURE, "Img2Img": _PICTURE, "ControlNet": _PICTURE, "Pix2Pix": _PICTURE,
@@ -212,25 +209,6 @@ REFUSED = {
     "Wan": "it makes videos", "Video": "it makes videos", "LTX": "it makes videos",
 }  # fmt: skip
 """Parts of pipeline classes that people bring, and why they cannot be audited."""
-
-
-def named_distilled(model: str, index: Mapping[str, Any]) -> str:
-    """Return what is to be known of a model whose name says that it is distilled, or ``""``.
-
-    Args:
-        model: A folder or a hub id.
-        index: Its ``model_index.json``, which may have the name that it was saved under.
-    """
-    for name in (model, str(index.get("_name_or_path", ""))):
-        name = name.partition("@")[0].rstrip("/\\")
-        own = re.split(r"[/\\]", name)[-1]
-        if word := _FEW_STEPS.search(own):
-            return (
-                f"{own} calls itself {word[0]}: a model distilled to few steps has no score at "
-                f"other levels, and Δs and Δh of it mean little; audit the model that it was "
-                f"distilled from"
-            )
-    return ""
 
 
 def family_of(model: str, index: Mapping[str, Any], network: Mapping[str, Any]) -> Family:

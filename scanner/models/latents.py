@@ -43,6 +43,22 @@ def as_latents(output: Tensor, packing: str, latent: tuple[int, int, int]) -> Te
     return output.transpose(1, 2).reshape(-1, *latent) if packing == "tokens" else output
 
 
+def sides_of(side: str | int, network: Any, vae: Any, factor: int) -> tuple[int, int]:
+    """Return height and width of a latent.
+
+    Args:
+        side: Of the picture in pixels, or whose ``sample_size`` says it, ``network`` or ``vae``.
+        network: The network's configuration.
+        vae: The autoencoder, where it says it.
+        factor: How many pixels a latent position is wide.
+    """
+    if side == "network":
+        own = network["sample_size"]
+        return (own, own) if isinstance(own, int) else (int(own[0]), int(own[1]))
+    pixels = int(vae.config["sample_size"]) if side == "vae" else int(side)
+    return pixels // factor, pixels // factor
+
+
 class Pixels:
     """The autoencoder of models that have none: a latent is a picture, from -1 to 1."""
 

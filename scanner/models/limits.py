@@ -11,7 +11,7 @@ from scanner import models
 from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.configs import read_config
-from scanner.models.families import Family, family_of, known_family, named_distilled
+from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig, refuse_few_steps
 from scanner.models.overlay import is_itself
 from scanner.parsing import object_from_json
@@ -151,15 +151,6 @@ def opened(model: str) -> tuple[Family, dict[str, Any]]:
     _refuse_parts(model, folder, family, index)
     network = read_config(model, folder / family.network / "config.json")
     return family_of(model, index, network), index
-
-
-def distillation(model: str) -> str:
-    """Return what is to be known of a model whose name says that it is distilled, or ``""``.
-
-    Raises:
-        ConfigError: If it is not there.
-    """
-    return "" if model == models.GAUSSIAN else named_distilled(model, opened(model)[1])
 
 
 def _refuse_parts(model: str, folder: Path, family: Family, index: Mapping[str, Any]) -> None:

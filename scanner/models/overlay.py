@@ -21,7 +21,13 @@ _LAYER = re.compile(
     r"^(?P<layer>.+?)[._](?:lora[._])?(?:lora_linear_layer[._])?"
     r"(?:lora_A|lora_down|down)(?:\.default)?\.weight$"
 )
-_OTHER_KINDS = {"lokr_": "LoKr", "hada_": "LoHa", "oft_": "OFT", "boft_": "BOFT"}
+LOKR = ".lokr_"
+"""What the names of a LoKr's tensors have in them, behind the layer."""
+_OTHER_KINDS = {"hada_": "LoHa", "oft_": "OFT", "boft_": "BOFT"}
+_NOT_LOADED = (
+    "which diffusers loads for {}: merge it into its base with the tool that trained it, and give "
+    "--weights"
+)
 _OTHER_PARTS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "vae.", "text_encoders.",
                 "text_encoder.")  # fmt: skip
 """What the names of tensors begin with that are no denoiser's."""
@@ -73,14 +79,19 @@ class Overlay:
         """Whether there is anything."""
         return bool(self.loras or self.weights)
 
-    def refuse(self) -> None:
-        """Refuse files that cannot be laid over any model, by their headers.
+    def refuse(self, *, loads_lokr: bool) -> None:
+        """Refuse files that cannot be laid over a model, by their headers.
+
+        Args:
+            loads_lokr: Whether it takes LoKr adapters.
 
         Raises:
             ConfigError: If one is not there, no safetensors, or of another kind.
         """
         for lora in self.loras:
-            layers_of(lora.file)
+            if layers_of(lora.file) and not loads_lokr and is_lokr(list(header(lora.file))):
+                only = _NOT_LOADED.format("FLUX.2 and Z-Image alone")
+                raise ConfigError(f"{lora.file} is a LoKr, {only}")
         if self.weights is not None:
             refuse_other_parts(self.weights, list(header(self.weights)))
 
@@ -150,7 +161,7 @@ def header(file: str) -> dict[str, list[int]]:
 
 
 def layers_of(file: str) -> list[str]:
-    """Return the names of the layers that a LoRA file changes, one per pair of matrices.
+    """Return the names of the layers that a LoRA or LoKr file changes.
 
     Names may be diffusers', PEFT's, kohya's, ComfyUI's or ai-toolkit's.
 
@@ -161,9 +172,10 @@ def layers_of(file: str) -> list[str]:
     for part, kind in _OTHER_KINDS.items():
         if any(part in name for name in names):
             raise ConfigError(
-                f"{file} is a {kind}, which diffusers loads for none of the families here: merge "
-                f"it into its base with the tool that trained it, and give --weights"
+                f"{file} is a {kind}, {_NOT_LOADED.format('none of the families here')}"
             )
+    if is_lokr(names):
+        return sorted({name.partition(LOKR)[0] for name in names if LOKR in name})
     found = sorted({match["layer"] for name in names if (match := _LAYER.match(name))})
     if not found:
         raise ConfigError(
@@ -173,11 +185,21 @@ def layers_of(file: str) -> list[str]:
     return found
 
 
-def up_numbers(shapes: dict[str, list[int]]) -> int:
-    """Return how many numbers the second matrices of a LoRA file hold.
+def is_lokr(names: Sequence[str]) -> bool:
+    """Return whether tensors of these names are a LoKr: factors of Kronecker products."""
+    return any(LOKR in name for name in names)
 
-    It stays the same where a layer is split, as a fused query, key and value is.
+
+def adapter_numbers(shapes: dict[str, list[int]]) -> int:
+    """Return how many numbers of an adapter's file must land: of LoKr factors, or second matrices.
+
+    It stays the same where a LoRA's layer is split, as a fused query, key and value is.
+
+    Args:
+        shapes: Of the file's tensors, by name.
     """
+    if is_lokr(list(shapes)):
+        return sum(math.prod(shape) for name, shape in shapes.items() if LOKR in name)
     ups = (".lora_B.weight", ".lora_up.weight", ".lora.up.weight", ".up.weight",
            ".lora_B.default.weight")  # fmt: skip
     return sum(math.prod(shape) for name, shape in shapes.items() if name.endswith(ups))

@@ -18,7 +18,8 @@ from scanner.engine.job import Job
 from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models import describe
-from scanner.models.families import FAMILIES, named_distilled
+from scanner.models.distilled import named_distilled
+from scanner.models.families import FAMILIES
 from scanner.models.latents import packed, unpacked
 from scanner.models.limits import limits, opened
 from scanner.numerics.curvature import jacobian_vector_product, vector_jacobian_products
