@@ -79,8 +79,9 @@ Baseline = Annotated[
 Lora = Annotated[
     list[str] | None,
     typer.Option(
-        help="A LoRA over the model: FILE.safetensors or FILE.safetensors:SCALE; repeat for "
-        "several. `--baseline off` is the model without.",
+        help="A LoRA over the model: FILE.safetensors, or of the hub ID@REVISION/FILE.safetensors "
+        "or ID where it has one such file; with :SCALE behind; repeat for several. `--baseline "
+        "off` is the model without.",
         show_default=False,
         rich_help_panel=OF_MODEL,
     ),
@@ -602,5 +603,5 @@ def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:
     from scanner.models.overlay import overlay
 
     found = overlay(lora or (), weights)
-    loras = tuple(f"{each.file}:{each.scale:g}" for each in found.loras)
+    loras = tuple(map(str, found.loras))
     return {"lora": loras, "weights": found.weights}

@@ -62,13 +62,14 @@ def identify(job: Job) -> RunIdentity:
 
 
 def _at_commits(job: Job) -> Job:
-    """Return a job whose hub models name the commits of this process, which all nodes then take.
+    """Return a job whose models and LoRAs of the hub name commits, which all nodes then take.
 
     Raises:
         ConfigError: If one cannot be had.
     """
     baseline = None if job.baseline is None else models.pinned(job.baseline)
-    return replace(job, model=models.pinned(job.model), baseline=baseline)
+    lora = tuple(str(each.pinned()) for each in job.overlay.loras)
+    return replace(job, model=models.pinned(job.model), baseline=baseline, lora=lora)
 
 
 def resolved(job: Job) -> Job:

@@ -55,8 +55,8 @@ def _load_lora(pipeline: Any, lora: Lora, name: str) -> None:
     Raises:
         ConfigError: If not all of its layers landed.
     """
-    path, wanted = Path(lora.file), layers_of(lora.file)
-    numbers = adapter_numbers(header(lora.file))
+    path, wanted = Path(lora.path), layers_of(lora.path)
+    numbers = adapter_numbers(header(lora.path))
     try:
         pipeline.load_lora_weights(
             str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True,

@@ -187,7 +187,7 @@ def _inside(denoiser: Denoiser, distilled: str) -> dict[str, Any]:
 def _over(denoiser: Diffusion) -> str:
     """Return what is laid over the model; all of it landed, or it would not have been loaded."""
     over = denoiser.overlay
-    said = [f"{lora.file} x {lora.scale:g}, {len(layers_of(lora.file))} layers, all loaded"
+    said = [f"{lora.pinned().file} x {lora.scale:g}, {len(layers_of(lora.path))} layers, all loaded"
             for lora in over.loras]  # fmt: skip
     return "; ".join([*said, *([over.weights] if over.weights else [])])
 

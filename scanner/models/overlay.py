@@ -5,10 +5,11 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scanner.errors import ConfigError
+from scanner.models import hub
 from scanner.parsing import object_from_json
 
 OFF = "off"
@@ -38,16 +39,41 @@ class Lora:
     """An adapter.
 
     Attributes:
-        file: A safetensors file.
+        file: A safetensors file, as an absolute path, or one of the hub, as
+            `scanner.models.hub.file_at_commit` takes it.
         scale: By what its difference is multiplied.
     """
 
     file: str
     scale: float = 1.0
 
+    @property
+    def path(self) -> str:
+        """Where it lies here; one of the hub is downloaded if need be.
+
+        Raises:
+            ConfigError: If it cannot be had.
+        """
+        return self.file if Path(self.file).is_absolute() else str(hub.file_at_commit(self.file)[1])
+
+    def pinned(self) -> "Lora":
+        """Return the same, one of the hub by its name at a commit.
+
+        Raises:
+            ConfigError: If it cannot be had.
+        """
+        is_here = Path(self.file).is_absolute()
+        return self if is_here else replace(self, file=hub.file_at_commit(self.file)[0])
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.scale:g}"
+
     @classmethod
     def parsed(cls, text: str) -> "Lora":
-        """Return what ``FILE`` or ``FILE:SCALE`` names, the file as an absolute path.
+        """Return what ``FILE`` or ``FILE:SCALE`` names.
+
+        What is no path that exists, nor absolute, nor begins with ``.`` or ``~`` may be of the
+        hub: ``ID``, ``ID@REVISION``, or either with ``/FILE.safetensors`` behind it.
 
         Raises:
             ConfigError: If the scale is no finite number.
@@ -59,7 +85,7 @@ class Lora:
             number = math.nan
         if not math.isfinite(number):
             raise ConfigError(f"--lora {text}: a scale must be a finite number, got {scale!r}")
-        return cls(str(Path(path).expanduser().absolute()), number)
+        return cls(path if is_of_hub(path) else str(Path(path).expanduser().absolute()), number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +115,7 @@ class Overlay:
             ConfigError: If one is not there, no safetensors, or of another kind.
         """
         for lora in self.loras:
-            if layers_of(lora.file) and not loads_lokr and is_lokr(list(header(lora.file))):
+            if layers_of(lora.path) and not loads_lokr and is_lokr(list(header(lora.path))):
                 only = _NOT_LOADED.format("FLUX.2 and Z-Image alone")
                 raise ConfigError(f"{lora.file} is a LoKr, {only}")
         if self.weights is not None:
@@ -106,7 +132,7 @@ class Overlay:
         total = hashlib.sha256(f"{base}\n".encode())
         if self.weights is not None:
             total.update(f"weights {_digest(self.weights)}\n".encode())
-        for digest, scale in sorted((_digest(lora.file), lora.scale) for lora in self.loras):
+        for digest, scale in sorted((_digest(lora.path), lora.scale) for lora in self.loras):
             total.update(f"lora {digest} {scale:g}\n".encode())
         return total.hexdigest()[:12]
 
@@ -122,6 +148,13 @@ def overlay(loras: Sequence[str] = (), weights: str | None = None) -> Overlay:
         raise ConfigError("--lora names a file twice: give each once, with the sum of its scales")
     found = None if weights is None else str(Path(weights).expanduser().absolute())
     return Overlay(parsed, found)
+
+
+def is_of_hub(file: str) -> bool:
+    """Return whether a LoRA is a file of the hub and none here."""
+    path = Path(file).expanduser()
+    is_path = path.exists() or path.is_absolute() or file.startswith((".", "~"))
+    return not is_path and hub.names_file(file)
 
 
 def split(text: str) -> tuple[str, str]:
