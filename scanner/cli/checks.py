@@ -101,13 +101,10 @@ def inspect(
     options.check_device(device, dtype)
     from scanner.models.describe import describe
     from scanner.models.device import local_device
-    from scanner.models.limits import opened
     from scanner.models.overlay import overlay
 
     over = overlay(lora or (), weights)
     name = options.model_of(model, revision)
-    if over:
-        over.refuse(loads_lokr=opened(name)[0].loads_lokr)
     found = describe(name, local_device(device), dtype, size, over)
     parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}
     lacking = {need for need, is_there in parts.items() if not is_there}

@@ -589,9 +589,12 @@ def model_of(name: str, revision: str | None) -> str:
 
 def network(baseline: str) -> str | None:
     """Return where the less-trained network lies; null for the unconditional branch alone."""
-    if baseline == "null":
-        return None
-    return baseline if baseline == OFF or baseline.startswith(PROMPT) else located(baseline)
+    return None if baseline == "null" else baseline_of(baseline)
+
+
+def baseline_of(name: str) -> str:
+    """Return a baseline as a job names it: ``off``, a prompt, an absolute path or a hub id."""
+    return name if name == OFF or name.startswith(PROMPT) else located(name)
 
 
 def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:

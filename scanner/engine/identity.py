@@ -7,7 +7,7 @@ from scanner.engine.job import Job
 from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.models.levels import SchedulerConfig
-from scanner.models.limits import limits, opened, refuse_baseline
+from scanner.models.limits import limits, refuse_baseline
 from scanner.spec import run_id
 from scanner.statistics import calibration
 
@@ -108,8 +108,7 @@ def refuse(job: Job) -> None:
     if model.is_flow:
         _refuse_flow(job)
     registry.refuse_network(spec.computed, model.has, job.model)
-    if job.overlay:
-        _refuse_overlay(job)
+    models.refuse_overlay(job.model, job.overlay)
     if job.baseline is not None:
         refuse_baseline(job.model, job.baseline)
 
@@ -126,17 +125,6 @@ def _refuse_captions(job: Job) -> None:
             f"score images against an earlier checkpoint of it (--source image --no-captions "
             f"--baseline EARLY)"
         )
-
-
-def _refuse_overlay(job: Job) -> None:
-    """Refuse files that cannot be laid over the model, by their headers.
-
-    Raises:
-        ConfigError: If there is one.
-    """
-    if job.model == models.GAUSSIAN:
-        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
-    job.overlay.refuse(loads_lokr=opened(job.model)[0].loads_lokr)
 
 
 def _refuse_flow(job: Job) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from made_loras import lora_file
 from safetensors.torch import load_file, save_file
 
 from scanner import models
@@ -21,7 +22,6 @@ pytest.importorskip("peft")
 CAPTIONS = [Caption("s.tar", f"k{n}", text) for n, text in enumerate(["a red cat", "the dog"])]
 ASKED = {"sd15": tiny.sd15, "sdxl": tiny.sdxl, "sd3": tiny.sd3, "flux_dev": tiny.flux_dev,
          "z_image": tiny.z_image, "lumina2": tiny.lumina2}  # fmt: skip
-LAYERS = ["to_q", "to_k", "to_v"]
 
 
 @pytest.fixture(scope="module", params=ASKED)
@@ -32,28 +32,6 @@ def base(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory):
     return tiny.save(tiny.sdxl, tmp_path_factory.mktemp("sdxl") / "base")
-
-
-def trained(part, layers=LAYERS, *, seed=1):
-    """Return the state of an adapter that changes a module."""
-    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
-
-    torch.manual_seed(seed)
-    config = LoraConfig(r=2, lora_alpha=2, init_lora_weights=False, target_modules=layers)
-    inject_adapter_in_model(config, part)
-    return {n: w.clone() for n, w in get_peft_model_state_dict(part).items() if "lora_" in n}
-
-
-def lora_file(folder, target, *, words=False):
-    """Write a LoRA as diffusers does; with ``words`` over the first text encoder too."""
-    model = models.load(str(folder))
-    name = model.family.network
-    state = {f"{name}.{n}": w for n, w in trained(model.network).items()}
-    if words:
-        own = trained(model.pipeline.text_encoder, ["q_proj", "v_proj"])
-        state |= {f"text_encoder.{n}": w for n, w in own.items()}
-    save_file({n: w.contiguous() for n, w in state.items()}, target)
-    return target
 
 
 def kohya(state):

@@ -12,6 +12,7 @@ import pytest
 import typer.testing
 from engine_harness import job_of, write_shard
 from hub_server import Hub, serving
+from made_loras import lora_file
 
 import scanner
 from scanner import cli, models
@@ -241,8 +242,6 @@ LORA, SEVERAL = "someone/a-lora", "someone/loras"
 def loras(hub, pipeline_folder, tmp_path):
     """A repository of one LoRA in two commits, and one of two files; returns the LoRA's file."""
     pytest.importorskip("peft")
-    from test_adapters import lora_file
-
     for name in ("one", "two/styles"):
         (tmp_path / name).mkdir(parents=True)
     file = lora_file(pipeline_folder, tmp_path / "one" / "mine.safetensors")
