@@ -86,7 +86,7 @@ def batches(model: Any) -> str:
         for key, together in rows[0].items()
         for a, b in zip(together, rows[1][key], strict=True)
     ]
-    return f"{max(gaps):.0e}"
+    return f"{max(gaps):.0e}" if any(gaps) else "the same bits"
 
 
 def adapter_off(folder: Path, name: str) -> str:

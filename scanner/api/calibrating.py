@@ -184,7 +184,7 @@ def calibrate(
     """
     if bool(captions) == bool(shards):
         raise ConfigError("calibrate takes captions or shards, and one of them")
-    spec = null_spec(spec_of(model.dtype, settings), with_screen=bool(positives))
+    spec = null_spec(spec_of(model.name, model.dtype, settings), with_screen=bool(positives))
     loaded = model.with_baseline(baseline)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

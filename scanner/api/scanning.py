@@ -88,8 +88,8 @@ def scan_shards(
     name = own.name if own is not None else models.located(str(model))
     kept = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
     spec = spec_of(
-        dtype if own is None else own.dtype, {"localize": "flagged", **settings}, calibration=kept,
-        source=source, captions=captions,
+        name, dtype if own is None else own.dtype, {"localize": "flagged", **settings},
+        calibration=kept, source=source, captions=captions,
     )  # fmt: skip
     with ExitStack() as stack:
         job = Job(

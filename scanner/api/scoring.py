@@ -67,7 +67,7 @@ def score(
         >>> scanner.score(model, "a red circle", steps=4, seeds=2)[0].delta_s == first.delta_s
         True
     """
-    spec = spec_of(model.dtype, settings, calibration=calibration)
+    spec = spec_of(model.name, model.dtype, settings, calibration=calibration)
     found = [Caption("", str(n), text) for n, text in enumerate(texts_of(captions))]
     job = Job(
         model=model.name, shards=("",), results="", spec=spec, baseline=baseline,
@@ -121,6 +121,7 @@ def score_images(
     if len(texts) != len(images):
         raise ConfigError(f"every image needs a caption, got {len(images)} and {len(texts)}")
     spec = spec_of(
+        model.name,
         model.dtype,
         settings,
         calibration=calibration,

@@ -241,6 +241,33 @@ def test_a_screen_is_fitted_on_memorized_captions(model):
     assert kept.screen.positives == 3
 
 
+def test_a_noise_is_the_nearest_timestep_of_the_model(model, tmp_path):
+    from scanner.models.noise import nearest_timestep
+
+    images = [np.full((32, 32, 3), shade, np.uint8) for shade in (20, 200)]
+    timestep, _ = nearest_timestep("gaussian", 0.4)
+    asked = {"probes": 4, "captions": ["a b", "c d"]}
+    by_noise, by_timestep, usual = (
+        [found.delta_s for found in scanner.score_images(model, images, **asked, **level)]
+        for level in ({"noise": 0.4}, {"timestep": timestep}, {"noise": None})
+    )
+    assert by_noise == by_timestep != usual
+    shard = shard_of(tmp_path, ["one"])
+    done = scanner.scan_shards(
+        str(shard), model, tmp_path / "r", source="image", noise=0.4, probes=4, progress=False
+    )
+    spec = Results(str(tmp_path / "r")).run_file(done.run).content["spec"]
+    assert spec["timestep"] == timestep
+    for level, said in (
+        ({"noise": 0.4, "timestep": 61}, "noise and timestep exclude each other"),
+        ({"noise": 99}, "noise must be from"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            scanner.score_images(model, images, **asked, **level)
+    with pytest.raises(ConfigError, match="noise is the level of noised images"):
+        scanner.score(model, "a b", noise=0.4)
+
+
 def test_settings_are_in_the_signature_of_what_takes_them():
     import inspect
 
