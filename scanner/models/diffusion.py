@@ -46,7 +46,8 @@ class Diffusion:
 
     def __init__(self, pipeline: Any, family: Family, device: str, side: int | None = None) -> None:
         self.pipeline, self.family = pipeline, family
-        self.network, self.vae = getattr(pipeline, family.network), getattr(pipeline, "vae", None)
+        self.network: Any = getattr(pipeline, family.network)
+        self.vae: Any = getattr(pipeline, "vae", None)
         self.autoencoder = Pixels() if family.autoencoder == "none" else Autoencoder(self.vae)
         self.folder, self.overlay = "", Overlay()
         self._layout: dict[str, tuple[int, ...]] = {}

@@ -178,7 +178,7 @@ FAMILIES: dict[str, Family] = {
         Family(
             name="DiT", pipeline="DiTPipeline", network="transformer", encoder="labels",
             words="none: they are class names or numbers", target="scheduler", time="index",
-            patch=2, halves=True, null="the class behind the last",
+            patch=2, halves=True, null="the class after the last",
         ),
         Family(
             name="DeepFloyd IF, first stage", pipeline="IFPipeline", network="unet", encoder="if",

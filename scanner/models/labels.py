@@ -15,7 +15,7 @@ class Labels:
     Args:
         names: Text by number, a class's names in it separated by commas, as ``id2label`` of a
             ``DiTPipeline`` has them; empty where a model names none.
-        number: How many classes there are. The class behind the last is the unconditional one.
+        number: How many classes there are. The class after the last is the unconditional one.
     """
 
     def __init__(self, names: Mapping[Any, Any], number: int) -> None:

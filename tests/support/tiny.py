@@ -382,12 +382,13 @@ def deepfloyd_if():
     text_encoder, tokenizer = t5()
     network = diffusers.UNet2DConditionModel(
         sample_size=SIDE, in_channels=3, out_channels=6, block_out_channels=(8, 16),
-        layers_per_block=1, norm_num_groups=4, attention_head_dim=4, cross_attention_dim=16,
+        layers_per_block=1, norm_num_groups=4, attention_head_dim=4, cross_attention_dim=32,
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
         resnet_time_scale_shift="scale_shift", act_fn="gelu", encoder_hid_dim=32,
         addition_embed_type="text", addition_embed_type_num_heads=2,
+        cross_attention_norm="group_norm",
     )  # fmt: skip
     return diffusers.IFPipeline(
         tokenizer=tokenizer, text_encoder=text_encoder, unet=network, safety_checker=None,
