@@ -192,7 +192,7 @@ def calibrate(
         job = Job(
             model=model.name, baseline=baseline, shards=found, spec=spec, batch_size=batch_size,
             results=str(Path(work).absolute() if work is not None else place / "results"),
-            chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings),
+            chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings), **model.over,
         )  # fmt: skip
         request = CalibrationRequest(
             job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,

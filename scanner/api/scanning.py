@@ -98,7 +98,7 @@ def scan_shards(
             results=stores.place(str(out)), spec=replace(spec, fdr=fdr),
             calibration=_path_of(calibration, where, stack), images=evidence and source != "image",
             batch_size=batch_size, chunk_size=chunk_size, limit=limit,
-            auto_probes=chooses_probes(settings, kept),
+            auto_probes=chooses_probes(settings, kept), **({} if own is None else own.over),
         )  # fmt: skip
         build = build_scanner
         if own is not None and where == LOCAL:

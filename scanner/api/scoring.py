@@ -44,7 +44,8 @@ def score(
         captions: Texts, or one.
         calibration: Of this model and these settings, from `scanner.calibrate`: gives p-values,
             flags and masks, and the settings that are left out here.
-        baseline: Folder or hub id of a less-trained network beside the unconditional branch.
+        baseline: Folder or hub id of a less-trained network beside the unconditional branch;
+            ``off``, the model without its LoRAs and weights; or ``prompt:TEXT``.
         batch_size: Draws at a time; null finds out what memory allows.
         progress: Whether to show how far it is; null shows it to people.
         **settings: Of `ScoreSettings`.
@@ -71,7 +72,7 @@ def score(
     found = [Caption("", str(n), text) for n, text in enumerate(texts_of(captions))]
     job = Job(
         model=model.name, shards=("",), results="", spec=spec, baseline=baseline,
-        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size,
+        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size, **model.over,
     )  # fmt: skip
     return _scored(model, job, found, calibration, progress)
 
@@ -134,7 +135,7 @@ def score_images(
     ]
     job = Job(
         model=model.name, shards=("",), results="", spec=spec, baseline=baseline,
-        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size,
+        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size, **model.over,
     )  # fmt: skip
     return _scored(model, job, found, calibration, progress)
 
@@ -149,7 +150,7 @@ def _scored(
     refuse(job)
     spec, baseline = resolved(job).spec, job.baseline
     if baseline is not None:
-        own = baseline_fingerprint(model.name, baseline, model.fingerprint)
+        own = baseline_fingerprint(model.name, baseline, model.base_fingerprint)
         spec = replace(spec, baseline=own)
     if calibration is not None:
         calibration.check(model.fingerprint, spec)
@@ -157,7 +158,9 @@ def _scored(
     scanner = Scanner(
         denoiser, replace(spec, store_image=False), baseline=network, calibration=calibration,
         batch_size=job.batch_size,
-        precise=lambda: load_model(model.name, device=model.device).with_baseline(baseline),
+        precise=lambda: load_model(model.name, device=model.device, **model.over).with_baseline(
+            baseline
+        ),
     )  # fmt: skip
     found = dict[int, Score]()
     with shown("score", progress) as meter:
