@@ -9,7 +9,7 @@ from typing import Unpack
 
 from scanner import models
 from scanner.analysis.findings import apply_cutoff
-from scanner.api.models import Model, load_model
+from scanner.api.models import Model, Over, load_model
 from scanner.api.progress import shown
 from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
@@ -86,6 +86,7 @@ def scan_shards(
     if own is None and where == LOCAL:
         own = load_model(str(model), device=device, dtype=dtype)
     name = own.name if own is not None else models.located(str(model))
+    over: Over = {"lora": (), "weights": None} if own is None else own.over
     kept = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
     spec = spec_of(
         name, dtype if own is None else own.dtype, {"localize": "flagged", **settings},
@@ -98,7 +99,7 @@ def scan_shards(
             results=stores.place(str(out)), spec=replace(spec, fdr=fdr),
             calibration=_path_of(calibration, where, stack), images=evidence and source != "image",
             batch_size=batch_size, chunk_size=chunk_size, limit=limit,
-            auto_probes=chooses_probes(settings, kept), **({} if own is None else own.over),
+            auto_probes=chooses_probes(settings, kept), **over,
         )  # fmt: skip
         build = build_scanner
         if own is not None and where == LOCAL:

@@ -9,7 +9,7 @@ import torch
 
 from scanner import models
 from scanner.methods import Need
-from scanner.models.base import ChecksCaptions, Denoiser, Level
+from scanner.models.base import Denoiser, Level, taken_caption
 from scanner.models.diffusion import Diffusion
 from scanner.models.distilled import distillation
 from scanner.models.limits import limits
@@ -19,7 +19,6 @@ from scanner.spec import STEPS, TIMESTEP
 
 SECONDS = 2.0
 """Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
-_CAPTION = "a photo of a cat"
 LONGEST = 100_000
 """Tokenizers without a limit say a larger number of tokens."""
 
@@ -101,7 +100,7 @@ def describe(
     steps = min(STEPS, limits(model).timesteps - 1)  # an offset of 1 leaves room for no more
     schedule = denoiser.schedule(steps)
     level = (schedule.timesteps[-1], schedule.alphas[-2], schedule.sigmas[-2])
-    condition = denoiser.encode([_caption(denoiser)])
+    condition = denoiser.encode([taken_caption(denoiser, "a photo of a cat")])
     noise = torch.randn((1, *denoiser.latent_shape), generator=torch.Generator().manual_seed(0)).to(
         denoiser.device
     )
@@ -116,13 +115,6 @@ def describe(
         attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
         **_noise(model), **_inside(denoiser, distillation(model)),
     )  # fmt: skip
-
-
-def _caption(denoiser: Denoiser) -> str:
-    """Return a caption that the model takes: of classes the first, of no captions the empty one."""
-    if not isinstance(denoiser, ChecksCaptions):
-        return _CAPTION
-    return next(text for text in (_CAPTION, "0", "") if not denoiser.refusal(text))
 
 
 @torch.no_grad()

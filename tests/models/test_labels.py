@@ -15,9 +15,11 @@ from scanner.engine import Resources, scan
 from scanner.engine.identity import refuse
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
+from scanner.models import describe
 from scanner.models.labels import Labels
 from scanner.models.latents import Pixels
 from scanner.models.limits import limits
+from scanner.planning import speed
 from scanner.records import Caption
 from scanner.results.folder import Results
 from scanner.scan.scanner import Scanner
@@ -86,6 +88,19 @@ def test_a_caption_that_names_no_class_is_rejected_and_the_scan_goes_on(dit, tmp
     assert "'crane' is a name of the classes 134, 517: give the number" in reasons["k2"][1]
     assert "'1000' is no class" in reasons["k3"][1]
     assert Results(str(tmp_path / "r")).runs() == [done.run]
+
+
+@pytest.mark.parametrize("name", ["dit", "ddpm"])
+def test_they_are_described_and_timed(name, request, monkeypatch):
+    folder = request.getfixturevalue(name)
+    monkeypatch.setattr(describe, "SECONDS", 0.0)
+    found = describe.describe(str(folder))
+    assert found.finite
+    assert (found.text_encoder, found.vae_scale) == ("", {"dit": 0.18215, "ddpm": None}[name])
+    monkeypatch.setattr(speed, "BUDGET_SECONDS", 0.01)
+    timed = speed.measure(models.load(str(folder)), ScanSpec(steps=2), 2)
+    assert timed.forward > 0
+    assert timed.vjp > 0
 
 
 def test_pixels_are_their_own_latents():
