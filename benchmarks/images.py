@@ -197,7 +197,7 @@ def uncaptioned_table(
             source="image", captions=False, timestep=timestep, localize="all", probes=PROBES,
             detectors=("flipd",), maps=("delta_s",),
         )  # fmt: skip
-        scores = scanned(denoiser, spec, few, baseline=("early", early)).scores
+        scores = scanned(denoiser, spec, few, baselines={"early": early}).scores
         for kind in ("verbatim", "template"):
             row: list[Cell] = [f"T = {timestep}, {kind}"]
             for name, sign in (("delta_s", 1), ("snap_back", 1), ("flipd", -1)):

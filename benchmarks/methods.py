@@ -105,7 +105,7 @@ def measured(
 def _job(testbed: Testbed, out: Path, name: str, calibration: Path | None) -> Job:
     return Job(
         model=str((testbed.folder / "pipeline").absolute()),
-        baseline=str((testbed.folder / "early").absolute()),
+        baselines=(str((testbed.folder / "early").absolute()),),
         shards=tuple(reading.expand([str(out / "corpus" / f"{name}-*.tar")])),
         results=str((out / name).absolute()), spec=SPEC, images=True, chunk_size=16,
         calibration=calibration and str(calibration.absolute()),

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from argparse import ArgumentParser, RawTextHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,10 +122,12 @@ class Scanned:
 
 def scanned(
     denoiser: Denoiser, spec: ScanSpec, of: Sequence[Sample], *,
-    baseline: tuple[str, Denoiser] | None = None, calibration: Calibration | None = None,
+    baselines: Mapping[str, Denoiser] | None = None, calibration: Calibration | None = None,
 ) -> Scanned:  # fmt: skip
     """Scan samples in this process."""
-    scanner = Scanner(denoiser, spec, baseline=baseline, calibration=calibration, batch_size=BATCH)
+    scanner = Scanner(
+        denoiser, spec, baselines=baselines or {}, calibration=calibration, batch_size=BATCH
+    )
     captions = [sample.as_caption() for sample in of]
     if not spec.captions:
         captions = [Caption(c.shard, c.key, "", image=c.image) for c in captions]

@@ -27,6 +27,13 @@ SOURCES = ("generated", "image", "auto")
 """Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
 
 
+_SILENT: dict[str, object] = {
+    "detectors": (), "maps": DEFAULT_MAPS, "fdr": None, "screen": None, "size": None,
+    "captions": True, "flag_by": "delta_s",
+}  # fmt: skip
+"""Fields that came later: at these values they are not in the name of a run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanSpec:
     """Everything that decides the numbers of a scan.
@@ -46,7 +53,10 @@ class ScanSpec:
         baseline: Fingerprint of the less-trained network, or ``""``. The unconditional baseline
             is always there.
         dtype: Precision of the network; differences and sums are float32 always.
-        threshold: A caption is flagged above this delta_s; null leaves it to the calibration.
+        threshold: A caption is flagged above this score (below, where low is suspicious); null
+            leaves it to the calibration.
+        flag_by: The score that flags: ``delta_s``, a detector that every scored caption has (it is
+            then among ``detectors``), or ``delta_s_NAME`` of a baseline.
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
         fpr: Nominal false-positive rate at which a calibration's threshold is applied.
         screen: Sampled captions of which the first step's norm, mean over seeds, is below this (in
@@ -84,6 +94,7 @@ class ScanSpec:
     timestep: int = TIMESTEP
     captions: bool = True
     size: int | None = None
+    flag_by: str = "delta_s"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -111,6 +122,8 @@ class ScanSpec:
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.flag_by != "delta_s" and self.flag_baseline is None:
+            object.__setattr__(self, "detectors", (*self.detectors, self.flag_by))
         object.__setattr__(
             self, "detectors", _chosen("detectors", self.detectors, registry.detector_names())
         )
@@ -145,8 +158,16 @@ class ScanSpec:
         """Refuse methods that this scan cannot serve.
 
         Raises:
-            ConfigError: If there would be no map, too few steps, or no caption to take one of.
+            ConfigError: If there would be no map, too few steps, or no caption to take one of, or
+                the score that flags would be of flagged captions alone.
         """
+        if self.flag_by in self.late:
+            raise ConfigError(
+                f"{self.flag_by} is of localized captions alone, so it cannot say which are: flag "
+                f"by another score"
+            )
+        if self.flag_baseline is not None and not self.captions:
+            raise ConfigError(f"{self.flag_by} is of scores under captions: flag by delta_s")
         if not self.maps:
             raise ConfigError(f"maps must name at least one of {', '.join(MAPS)}")
         sampled = () if self.source == "image" else self.methods
@@ -198,6 +219,12 @@ class ScanSpec:
                 "a threshold belongs to one source: scores of images and of samples differ in "
                 "scale; give source image or generated, or calibrations"
             )
+        if self.flag_by in self.detectors:
+            both = [registry.detector(self.flag_by)]
+            if not existing(both, "generated") or not existing(both, "image"):
+                raise ConfigError(
+                    f"{self.flag_by} is not of images and of samples alike: flag by another score"
+                )
         if not existing((MAPS[name] for name in self.maps), "generated"):
             raise ConfigError("maps must name one that samples without an image have, too")
 
@@ -283,6 +310,12 @@ class ScanSpec:
         return any(need in method.needs for method in self.computed)
 
     @property
+    def flag_baseline(self) -> str | None:
+        """Name of the baseline whose Δs flags; null where another score does."""
+        prefix, _, name = self.flag_by.partition("delta_s_")
+        return name or None if not prefix else None
+
+    @property
     def late(self) -> list[str]:
         """Names of the detectors that only localized captions have."""
         return self._names(Need.LOCALIZATION)
@@ -301,18 +334,9 @@ class ScanSpec:
         Methods that are not asked for leave no trace in it. Of a detector of another distribution
         it holds the distribution's version.
         """
-        asked = asdict(self)
-        if not self.detectors:
-            del asked["detectors"]
-        if self.maps == DEFAULT_MAPS:
-            del asked["maps"]
-        for name in ("fdr", "screen", "size"):
-            if asked[name] is None:
-                del asked[name]
-        if self.captions:
-            del asked["captions"]
-        for name in self._without_effect():
-            del asked[name]
+        silent = {name for name, usual in _SILENT.items() if getattr(self, name) == usual}
+        silent |= set(self._without_effect())
+        asked = {name: value for name, value in asdict(self).items() if name not in silent}
         if packages := registry.packages(self.detectors):
             asked["packages"] = packages
         return _digest(asked)

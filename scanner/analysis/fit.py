@@ -14,22 +14,23 @@ from numpy.typing import NDArray
 from scanner.analysis.query import connect
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, mean_filtered, to_heatmap
+from scanner.methods import registry
 from scanner.results.folder import Results
 from scanner.results.run_file import RunFile
 from scanner.spec import PIXEL_FPR, ScanSpec
-from scanner.statistics.calibration import MASK_SHARE, Calibration, Screen, SnapBack
+from scanner.statistics.calibration import MASK_SHARE, Calibration, NullScores, Screen, SnapBack
 from scanner.statistics.families import families
 from scanner.statistics.intervals import allowed, needed, positives_needed, recall_bound
 
 NULLS = """
 WITH draws AS (
-    SELECT caption_sha256, image_sha256, seed, any_value(delta_s) AS s FROM scores GROUP BY ALL
+    SELECT caption_sha256, image_sha256, seed, any_value({score}) AS s FROM scores GROUP BY ALL
 ), seeds AS (
     SELECT caption_sha256, image_sha256, list(seed ORDER BY seed) AS seeds,
            list(s ORDER BY seed) AS own
     FROM draws GROUP BY ALL
 )
-SELECT max(caption), avg(delta_s), any_value(seeds), any_value(own), {snap_back}
+SELECT max(caption), avg({score}), any_value(seeds), any_value(own), {snap_back}
 FROM scores JOIN seeds USING (caption_sha256)
 WHERE scores.image_sha256 IS NOT DISTINCT FROM seeds.image_sha256
 GROUP BY caption_sha256, scores.image_sha256 ORDER BY caption_sha256, scores.image_sha256
@@ -58,9 +59,9 @@ class _Null:
 
     Attributes:
         caption: Its text.
-        score: Mean delta_s over seeds; null where it was not scored.
+        score: Mean score over seeds, high where it is suspicious; null where it was not scored.
         seeds: Its seeds, ascending.
-        by_seed: delta_s under each of them.
+        by_seed: The score under each of them.
         snap_back: Mean snap_back over seeds, in bits; null where no image was scored.
     """
 
@@ -73,7 +74,7 @@ class _Null:
 
 def fit(
     results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False,
-    shards: Collection[str] | None = None,
+    shards: Collection[str] | None = None, others: Sequence[str] = (),
 ) -> Calibration:  # fmt: skip
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
@@ -92,6 +93,7 @@ def fit(
         pixel_fpr: Share of null pixels that may lie in a mask, 0 to 1.
         one_per_family: Whether scores are of one caption per family of near-identical ones.
         shards: Identities of the shards whose captions count; null for all that the run has.
+        others: Scores beside delta_s whose null scores are kept too: columns of the run.
 
     Raises:
         ConfigError: If the run has no scores, or not one for every caption, or a map with
@@ -102,13 +104,20 @@ def fit(
     record = results.run_file(run)
     model, spec = _model(record, run), _spec(record, run)
     with closing(connect(results, runs=[run], shards=shards)) as con:
-        nulls = _null_scores(con, run, at_images=spec.source == "image")
+        at_images = spec.source == "image"
+        nulls = _null_scores(con, run, at_images=at_images)
         captions, number = len(nulls), None
+        kept: Sequence[int] = range(captions)
         if spec.captions:
             members = families([null.caption for null in nulls])
             number = len(set(members))
-            if one_per_family:
-                nulls = [nulls[place] for place in sorted(set(members))]
+            kept = sorted(set(members)) if one_per_family else range(captions)
+            nulls = [nulls[place] for place in kept]
+        beside = dict[str, NullScores]()
+        for name in others:
+            own = _null_scores(con, run, at_images=at_images, score=name)
+            own = [own[place] for place in kept]
+            beside[name] = NullScores(tuple(sorted(n.score for n in own)), _by_seed(own))
         increments = con.execute(STEPS).fetchall()
         thresholds = _pixel_thresholds(con, pixel_fpr)
     snaps = [null.snap_back for null in nulls if null.snap_back is not None]
@@ -126,6 +135,7 @@ def fit(
         increments=tuple((float(mean), float(deviation)) for mean, deviation in increments),
         snap_back=SnapBack(tuple(sorted(snaps))) if spec.source == "image" and snaps else None,
         families=number,
+        others=beside,
     )
 
 
@@ -145,19 +155,24 @@ def _pixel_thresholds(con: duckdb.DuckDBPyConnection, pixel_fpr: float) -> dict[
     return thresholds
 
 
-def _null_scores(con: duckdb.DuckDBPyConnection, run: str, *, at_images: bool) -> list[_Null]:
+def _null_scores(
+    con: duckdb.DuckDBPyConnection, run: str, *, at_images: bool, score: str = "delta_s"
+) -> list[_Null]:
     """Return the null captions in the order of their hashes.
 
     Raises:
-        ConfigError: If there are none, or one of them has no delta_s.
+        ConfigError: If there are none, or one of them has no such score.
     """
+    column = '"' + score.replace('"', '""') + '"'
+    if registry.low_is_suspicious(score):
+        column = f"-{column}"
     snap_back = "avg(CAST(snap_back AS DOUBLE))" if at_images else "NULL"
-    rows = con.execute(NULLS.format(snap_back=snap_back)).fetchall()
+    rows = con.execute(NULLS.format(snap_back=snap_back, score=column)).fetchall()
     nulls = [_Null(*row) for row in rows]
     unscored = sum(null.score is None for null in nulls)
     if not nulls or unscored:
         raise ConfigError(
-            f"every null caption must have a delta_s: run {run} has {len(nulls)} captions, "
+            f"every null caption must have a {score}: run {run} has {len(nulls)} captions, "
             f"{unscored} of them without; calibrate on a scan without a screen"
         )
     return nulls

@@ -14,7 +14,7 @@ from typing import Unpack
 
 from scanner import files
 from scanner.analysis import fit as fitting
-from scanner.api.models import Model, texts_of
+from scanner.api.models import Model, baselines_of, texts_of
 from scanner.api.progress import shown
 from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
@@ -44,6 +44,7 @@ class CalibrationRequest:
         one_per_family: Whether of near-identical null captions one is kept.
         screen_recall: Share of memorized captions that a screen shall keep; null fits none.
         positives: Shards of memorized captions, for the screen.
+        scores: Scores beside delta_s whose null scores are kept, so that scans can flag by them.
     """
 
     job: Job
@@ -51,6 +52,7 @@ class CalibrationRequest:
     one_per_family: bool = False
     screen_recall: float | None = None
     positives: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -84,8 +86,15 @@ def null_spec(spec: ScanSpec, *, with_screen: bool = False) -> ScanSpec:
     detectors = ("increment", *(("wen_first",) if with_screen else ()))
     return replace(
         spec, localize="all", store_image=False, threshold=None, pixel_threshold=None, screen=None,
-        detectors=existing(map(registry.detector, detectors), spec.source),
+        detectors=(*existing(map(registry.detector, detectors), spec.source), *spec.detectors),
     )  # fmt: skip
+
+
+def scores_kept(spec: ScanSpec) -> tuple[str, ...]:
+    """Return the scores beside delta_s that scans of a spec could flag by."""
+    early = [name for name in spec.detectors if name not in spec.late]
+    flagging = () if spec.flag_by == "delta_s" else (spec.flag_by,)
+    return tuple(dict.fromkeys((*early, *flagging)))
 
 
 def calibrate_shards(
@@ -109,11 +118,13 @@ def calibrate_shards(
     nulls = _identities(request.job)
     fitted = fitting.fit(
         results, null.run, pixel_fpr=request.pixel_fpr, one_per_family=request.one_per_family,
-        shards=nulls,
+        shards=nulls, others=request.scores,
     )  # fmt: skip
     if request.screen_recall is None:
         return fitted
-    spec = replace(request.job.spec, localize="none", detectors=(), screen=ALL_SCREENED)
+    spec = replace(
+        request.job.spec, localize="none", detectors=(), flag_by="delta_s", screen=ALL_SCREENED
+    )
     job = replace(request.job, shards=request.positives, limit=None, spec=spec)
     known = _scanned(job, "positives", run)
     screen = fitting.screen(
@@ -138,8 +149,8 @@ def _scanned(job: Job, title: str, run: Callable[[Job, str], Summary]) -> Summar
 @with_settings
 def calibrate(
     model: Model, captions: Sequence[str] = (), *, shards: Sequence[str] = (),
-    baseline: str | None = None, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False,
-    screen_recall: float | None = None, positives: Sequence[str] = (),
+    baseline: str | Sequence[str] | None = None, pixel_fpr: float = PIXEL_FPR,
+    one_per_family: bool = False, screen_recall: float | None = None, positives: Sequence[str] = (),
     batch_size: int | None = None, work: str | Path | None = None, progress: bool | None = None,
     **settings: Unpack[ScoreSettings],
 ) -> Calibration:  # fmt: skip
@@ -154,7 +165,7 @@ def calibrate(
         captions: Null captions.
         shards: Addresses of WebDataset shards of null captions instead, as ``memscan calibrate``
             takes them.
-        baseline: Folder or hub id of a less-trained network beside the unconditional branch.
+        baseline: As of `scanner.score`.
         pixel_fpr: Share of the null maps' pixels that a mask may contain, 0 to 1.
         one_per_family: Whether of near-identical null captions one is kept.
         screen_recall: Share of memorized captions that a screen shall keep; needs positives.
@@ -184,20 +195,23 @@ def calibrate(
     """
     if bool(captions) == bool(shards):
         raise ConfigError("calibrate takes captions or shards, and one of them")
-    spec = null_spec(spec_of(model.name, model.dtype, settings), with_screen=bool(positives))
-    loaded = model.with_baseline(baseline)
+    asked = spec_of(model.name, model.dtype, settings)
+    spec = null_spec(asked, with_screen=bool(positives))
+    loaded = model.with_baselines(baselines_of(baseline))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         found = tuple(reading.expand(list(shards))) if shards else (_shard(captions, place / "a"),)
         job = Job(
-            model=model.name, baseline=baseline, shards=found, spec=spec, batch_size=batch_size,
+            model=model.name, baselines=baselines_of(baseline), shards=found, spec=spec,
             results=str(Path(work).absolute() if work is not None else place / "results"),
-            chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings), **model.over,
+            batch_size=batch_size, chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings),
+            **model.over,
         )  # fmt: skip
         request = CalibrationRequest(
             job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,
             screen_recall=screen_recall,
             positives=(_shard(positives, place / "b"),) if positives else (),
+            scores=scores_kept(asked),
         )  # fmt: skip
         resources = Resources(local=True, device=model.device)
 

@@ -65,21 +65,21 @@ class Model:
         loras = tuple(str(each.pinned()) for each in self.overlay.loras)
         return {"lora": loras, "weights": self.overlay.weights}
 
-    def with_baseline(self, baseline: str | None) -> "Loaded":
+    def with_baselines(self, baselines: Sequence[str]) -> "Loaded":
         """Return the networks that scores are of; a baseline is loaded once.
 
         Args:
-            baseline: Folder or hub id of a less-trained network, ``off``, ``prompt:TEXT``, or null.
+            baselines: Folders or hub ids of less-trained networks, ``off`` or ``prompt:TEXT``.
 
         Raises:
-            ConfigError: If it cannot be read, or does not fit the model.
+            ConfigError: If one cannot be read, or does not fit the model.
         """
-        if baseline is None:
-            return self.denoiser, None
-        if baseline not in self._baselines:
-            network = models.load_baseline(baseline, self.denoiser, self.dtype)
-            self._baselines[baseline] = network
-        return self.denoiser, (models.baseline_name(baseline), self._baselines[baseline])
+        named = models.baseline_names(baselines)
+        for source in named.values():
+            if source not in self._baselines:
+                network = models.load_baseline(source, self.denoiser, self.dtype)
+                self._baselines[source] = network
+        return self.denoiser, {name: self._baselines[source] for name, source in named.items()}
 
     def builder(self, loaded: "Loaded") -> ScannerFactory:
         """Return what makes scanners of networks that are loaded already."""
@@ -120,6 +120,13 @@ def load_model(
         warnings.filterwarnings("ignore", message="IProgress not found")
         denoiser = models.load(name, device=chosen, dtype=dtype, overlay=over)
     return Model(name, denoiser, chosen, dtype, over)
+
+
+def baselines_of(baseline: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return baselines as a tuple: of none, of one, or of several."""
+    if baseline is None:
+        return ()
+    return (baseline,) if isinstance(baseline, str) else tuple(baseline)
 
 
 def texts_of(captions: Sequence[str] | str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from scanner import models
 from scanner.analysis.findings import apply_cutoff
-from scanner.api.models import Model, Over, load_model
+from scanner.api.models import Model, Over, baselines_of, load_model
 from scanner.api.progress import shown
 from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
@@ -28,7 +28,8 @@ LOCAL, RAY = "local", "ray"
 @with_settings
 def scan_shards(
     shards: str | Sequence[str], model: Model | str, out: str | Path, *,
-    calibration: Calibration | str | Path | None = None, baseline: str | None = None,
+    calibration: Calibration | str | Path | None = None,
+    baseline: str | Sequence[str] | None = None,
     where: str = LOCAL, device: str = "auto", dtype: str = "float32",
     actors: int | None = None, fdr: float | None = None,
     evidence: bool = True, source: str = "generated", captions: bool = True,
@@ -45,7 +46,7 @@ def scan_shards(
         model: What `scanner.load_model` returned, which a local scan uses as it is; or the name.
         out: Results folder, or ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``.
         calibration: From `scanner.calibrate`, or the path of a saved one.
-        baseline: Folder or hub id of a less-trained network beside the unconditional branch.
+        baseline: As of `scanner.score`.
         where: ``local``, in this process; ``ray``, with an actor per device of this machine; or
             the address of a Ray cluster, which needs a saved calibration that its nodes can read.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a loaded model has its own.
@@ -94,7 +95,7 @@ def scan_shards(
     )  # fmt: skip
     with ExitStack() as stack:
         job = Job(
-            model=name, baseline=None if baseline is None else models.located(baseline),
+            model=name, baselines=tuple(map(models.located, baselines_of(baseline))),
             shards=tuple(reading.expand([shards] if isinstance(shards, str) else list(shards))),
             results=stores.place(str(out)), spec=replace(spec, fdr=fdr),
             calibration=_path_of(calibration, where, stack), images=evidence and source != "image",
@@ -103,7 +104,7 @@ def scan_shards(
         )  # fmt: skip
         build = build_scanner
         if own is not None and where == LOCAL:
-            build = own.builder(own.with_baseline(job.baseline))
+            build = own.builder(own.with_baselines(job.baselines))
         heard = stack.enter_context(shown("scan", progress))
         chosen = own.device if own is not None else device
         summary = driver.scan(job, _resources(where, chosen, actors), heard.on_event, build=build)

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner import pictures
-from scanner.api.models import Model, load_model, texts_of
+from scanner.api.models import Model, baselines_of, load_model, texts_of
 from scanner.api.progress import Meter, shown
 from scanner.api.score import Score, scores_of
 from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine.identity import refuse, resolved
 from scanner.engine.job import Job
 from scanner.errors import ConfigError
-from scanner.models import baseline_fingerprint
+from scanner.models import baselines_fingerprint
 from scanner.records import Caption, ChunkResult, Reject
 from scanner.statistics.calibration import Calibration
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 @with_settings
 def score(
     model: Model, captions: Sequence[str] | str, *, calibration: Calibration | None = None,
-    baseline: str | None = None, batch_size: int | None = None, progress: bool | None = None,
-    **settings: Unpack[ScoreSettings],
+    baseline: str | Sequence[str] | None = None, batch_size: int | None = None,
+    progress: bool | None = None, **settings: Unpack[ScoreSettings],
 ) -> list[Score]:  # fmt: skip
     """Score captions: is each memorized, and which region is the copy.
 
@@ -44,8 +44,8 @@ def score(
         captions: Texts, or one.
         calibration: Of this model and these settings, from `scanner.calibrate`: gives p-values,
             flags and masks, and the settings that are left out here.
-        baseline: Folder or hub id of a less-trained network beside the unconditional branch;
-            ``off``, the model without its LoRAs and weights; or ``prompt:TEXT``.
+        baseline: Folder or hub id of a less-trained network, ``off`` (the model without its LoRAs
+            and weights) or ``prompt:TEXT``, beside the unconditional branch; a list for several.
         batch_size: Draws at a time; null finds out what memory allows.
         progress: Whether to show how far it is; null shows it to people.
         **settings: Of `ScoreSettings`.
@@ -71,7 +71,7 @@ def score(
     spec = spec_of(model.name, model.dtype, settings, calibration=calibration)
     found = [Caption("", str(n), text) for n, text in enumerate(texts_of(captions))]
     job = Job(
-        model=model.name, shards=("",), results="", spec=spec, baseline=baseline,
+        model=model.name, shards=("",), results="", spec=spec, baselines=baselines_of(baseline),
         auto_probes=chooses_probes(settings, calibration), batch_size=batch_size, **model.over,
     )  # fmt: skip
     return _scored(model, job, found, calibration, progress)
@@ -80,7 +80,7 @@ def score(
 @with_settings
 def score_images(
     model: Model, images: "Sequence[ImageLike]", captions: Sequence[str] | None = None, *,
-    calibration: Calibration | None = None, baseline: str | None = None,
+    calibration: Calibration | None = None, baseline: str | Sequence[str] | None = None,
     batch_size: int | None = None, progress: bool | None = None,
     **settings: Unpack[ScoreSettings],
 ) -> list[Score]:  # fmt: skip
@@ -134,7 +134,7 @@ def score_images(
         for n, (image, text) in enumerate(zip(images, texts, strict=True))
     ]
     job = Job(
-        model=model.name, shards=("",), results="", spec=spec, baseline=baseline,
+        model=model.name, shards=("",), results="", spec=spec, baselines=baselines_of(baseline),
         auto_probes=chooses_probes(settings, calibration), batch_size=batch_size, **model.over,
     )  # fmt: skip
     return _scored(model, job, found, calibration, progress)
@@ -148,19 +148,17 @@ def _scored(
     from scanner.scan.scanner import Scanner  # takes torch
 
     refuse(job)
-    spec, baseline = resolved(job).spec, job.baseline
-    if baseline is not None:
-        own = baseline_fingerprint(model.name, baseline, model.base_fingerprint)
-        spec = replace(spec, baseline=own)
+    own = baselines_fingerprint(model.name, job.baselines, model.base_fingerprint)
+    spec = replace(resolved(job).spec, baseline=own)
     if calibration is not None:
         calibration.check(model.fingerprint, spec)
-    denoiser, network = model.with_baseline(baseline)
+    denoiser, baselines = model.with_baselines(job.baselines)
     scanner = Scanner(
-        denoiser, replace(spec, store_image=False), baseline=network, calibration=calibration,
+        denoiser, replace(spec, store_image=False), baselines=baselines, calibration=calibration,
         batch_size=job.batch_size,
-        precise=lambda: load_model(model.name, device=model.device, **model.over).with_baseline(
-            baseline
-        ),
+        precise=lambda: load_model(
+            model.name, device=model.device, **model.over
+        ).with_baselines(job.baselines),
     )  # fmt: skip
     found = dict[int, Score]()
     with shown("score", progress) as meter:

@@ -34,7 +34,8 @@ class ScoreSettings(TypedDict, total=False):
             among them.
         localize: Which captions get maps: ``all``, ``flagged`` or ``none``.
         fpr: False-positive rate at which a calibration flags, 0 to 1; 0.01.
-        threshold: Flag above this Δs instead.
+        threshold: Flag above this score instead.
+        flag_by: The score that flags: ``delta_s``, a detector, or ``delta_s_NAME`` of a baseline.
         pixel_threshold: A pixel is in the mask above this Δh, instead of by the calibration.
         timestep: Training timestep to which images are noised; of images alone.
         noise: In its place, noise over signal (sigma / alpha) there, which means the same for
@@ -52,6 +53,7 @@ class ScoreSettings(TypedDict, total=False):
     localize: str
     fpr: float
     threshold: float | None
+    flag_by: str
     pixel_threshold: float | None
     timestep: int
     noise: float | None

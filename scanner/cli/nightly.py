@@ -25,7 +25,7 @@ StateFolder = Annotated[
 
 
 @options.takes(
-    options.scoring, options.flagging, options.compared, options.running,
+    options.scoring, options.nulls, options.flagging, options.compared, options.running,
     without=("localize", "limit"),
 )  # fmt: skip
 def audit(

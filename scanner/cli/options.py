@@ -67,12 +67,13 @@ Revision = Annotated[
     ),
 ]
 Baseline = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
-        help="`null`: the unconditional branch alone. `off`: the model without its --lora and "
-        "--weights, too. `prompt:TEXT`: the model under this caption. Else a less-trained network "
-        "beside it: a network's folder, or a pipeline folder or hub id (ID or ID@REVISION) whose "
-        "network is taken.",
+        help="What maps are taken against beside the unconditional branch, which is always there; "
+        "repeat for several. `off`: the model without its --lora and --weights. `prompt:TEXT`: the "
+        "model under this caption. Else a less-trained network: a network's folder, or a pipeline "
+        "folder or hub id (ID or ID@REVISION) whose network is taken. `null` is none of them.",
+        show_default="null",
         rich_help_panel=OF_MODEL,
     ),
 ]
@@ -354,10 +355,19 @@ ScreenThreshold = Annotated[
         rich_help_panel=OF_FLAGS,
     ),
 ]
+FlagBy = Annotated[
+    str,
+    typer.Option(
+        help="The score that flags: `delta_s`, a name of --detectors, or `delta_s_NAME` against a "
+        "--baseline. A calibration has null scores of those that it was made with.",
+        rich_help_panel=OF_FLAGS,
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(
-        help="Flag captions above this Δs instead of by calibration.",
+        help="Flag captions above this score instead of by calibration (below, where low is "
+        "suspicious).",
         show_default=False,
         rich_help_panel=OF_FLAGS,
     ),
@@ -390,7 +400,7 @@ MOST_PROBES = 100_000
 
 def scoring(
     revision: Revision = None,
-    baseline: Baseline = "null",
+    baseline: Baseline = None,
     lora: Lora = None,
     weights: Weights = None,
     size: Size = None,
@@ -410,8 +420,11 @@ def scoring(
     """Declare the options that decide scores and maps."""
 
 
+def nulls(detectors: Detectors = "none", flag_by: FlagBy = "delta_s") -> None:
+    """Declare the options of which scores there are, and which one flags."""
+
+
 def flagging(
-    detectors: Detectors = "none",
     localize: Localize = "flagged",
     calibration: CalibrationFile = None,
     image_calibration: ImageCalibration = None,
@@ -587,9 +600,9 @@ def model_of(name: str, revision: str | None) -> str:
     return located(at_revision(name, revision))
 
 
-def network(baseline: str) -> str | None:
-    """Return where the less-trained network lies; null for the unconditional branch alone."""
-    return None if baseline == "null" else baseline_of(baseline)
+def networks(baselines: Sequence[str] | None) -> tuple[str, ...]:
+    """Return where less-trained networks lie; ``null``, the unconditional branch, is none."""
+    return tuple(baseline_of(name) for name in baselines or () if name != "null")
 
 
 def baseline_of(name: str) -> str:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from scanner.planning.forecast import Forecast
 
 
-@options.takes(options.scoring, options.flagging, options.running, without=("address", "events"))
+@options.takes(
+    options.scoring, options.nulls, options.flagging, options.running,
+    without=("address", "events"),
+)  # fmt: skip
 def plan(
     context: typer.Context,
     shards: options.Shards,

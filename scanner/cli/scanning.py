@@ -23,7 +23,7 @@ RESOURCES = ("actors", "device", "address", "local")
 """Options that are resources of a scan."""
 
 
-@options.takes(options.scoring, options.flagging, options.compared, options.running)
+@options.takes(options.scoring, options.nulls, options.flagging, options.compared, options.running)
 def scan(
     context: typer.Context,
     shards: options.Shards,
@@ -70,7 +70,7 @@ def scan(
     _report(summary, out, verdict, as_json=as_json)
 
 
-@options.takes(options.scoring, options.running)
+@options.takes(options.scoring, options.nulls, options.running)
 def calibrate(
     context: typer.Context,
     shards: options.Shards,
@@ -119,7 +119,12 @@ def calibrate(
     Example:
         memscan calibrate held-out.tar --model CompVis/stable-diffusion-v1-4 --out calibration.json
     """
-    from scanner.api.calibrating import CalibrationRequest, calibrate_shards, null_spec
+    from scanner.api.calibrating import (
+        CalibrationRequest,
+        calibrate_shards,
+        null_spec,
+        scores_kept,
+    )
     from scanner.engine.job import Job, Resources
     from scanner.shards import reading as sources
 
@@ -128,12 +133,13 @@ def calibrate(
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
+    spec = _spec(asked, localize="all", **_scores(asked))
     job = Job(
         model=name,
-        baseline=options.network(asked["baseline"]),
+        baselines=options.networks(asked["baseline"]),
         shards=tuple(sources.expand(shards)),
         results=str(work.absolute()),
-        spec=null_spec(_spec(asked), with_screen=bool(positives)),
+        spec=null_spec(spec, with_screen=bool(positives)),
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
@@ -141,7 +147,7 @@ def calibrate(
     )
     request = CalibrationRequest(
         job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
-        positives=tuple(sources.expand(positives)) if positives else (),
+        positives=tuple(sources.expand(positives)) if positives else (), scores=scores_kept(spec),
     )  # fmt: skip
     resources = Resources(**{name: asked[name] for name in RESOURCES})
     fitted = calibrate_shards(
@@ -149,6 +155,8 @@ def calibrate(
     )
     fitted.save(out)
     progress.say(f"{out}: {fitted.captions} null captions")
+    if fitted.others:
+        progress.say(f"  scans can flag by {', '.join(('delta_s', *fitted.others))}")
     for line in error_rates.lines(fitted):
         progress.say(f"  {line}")
 
@@ -210,7 +218,8 @@ def job_of(
         model: A folder, a hub id or ``gaussian``.
         out: The results; null for none.
         must_flag: Whether a job that flags nothing is refused.
-        asked: The options of `options.scoring`, `options.flagging` and `options.running`.
+        asked: The options of `options.scoring`, `options.nulls`, `options.flagging` and
+            `options.running`.
 
     Raises:
         ConfigError: If they contradict each other or cannot be meant.
@@ -248,9 +257,7 @@ def job_of(
         pixel_threshold=asked["pixel_threshold"],
         fpr=fpr,
         fdr=fdr,
-        detectors=options.detectors(
-            asked["detectors"], asked["source"], captions=asked["captions"]
-        ),
+        **_scores(asked),
         screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
     listed = tuple(sources.expand(shards))
@@ -259,7 +266,7 @@ def job_of(
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)
     return Job(
         model=name,
-        baseline=options.network(asked["baseline"]),
+        baselines=options.networks(asked["baseline"]),
         shards=listed,
         results="" if out is None else stores.place(out),
         spec=spec,
@@ -277,6 +284,12 @@ def _over_model(asked: dict[str, Any]) -> dict[str, Any]:
     """Return what a job says of LoRAs, weights and products that the model chooses."""
     found = options.over_model(asked["lora"], asked["weights"])
     return found | {"auto_probes": asked["probes"] == options.AUTO}
+
+
+def _scores(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a spec says of the options of `options.nulls`."""
+    named = options.detectors(asked["detectors"], asked["source"], captions=asked["captions"])
+    return {"detectors": named, "flag_by": asked["flag_by"]}
 
 
 def _spec(asked: dict[str, Any], **more: Any) -> ScanSpec:
@@ -354,8 +367,9 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
     refuse(job)
     if said := distillation(job.model):
         progress.note(said)
-    if job.baseline is not None and (said := baseline_reading(job.model, job.baseline)):
-        progress.note(said)
+    for baseline in job.baselines:
+        if said := baseline_reading(job.model, baseline):
+            progress.note(said)
     asked = resolved(job).spec
     if asked.localize != "none" and (said := limits(job.model).probing(asked, job.auto_probes)):
         progress.note(said)

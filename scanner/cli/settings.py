@@ -144,10 +144,12 @@ def _defaults(
             result[name] = _defaults(file, command, table, shared, f"{path}{name} ")
             continue
         options = _options_of(command)
+        many = {param.name for param in command.params if getattr(param, "multiple", False)}
         for key in table:
             _check(file, key, options, f"{path}{name} has no such option")
         merged = {_plain(k): v for k, v in shared.items() if _plain(k) in options}
-        result[name] = merged | {_plain(k): v for k, v in table.items()}
+        found = merged | {_plain(k): v for k, v in table.items()}
+        result[name] = {k: [v] if k in many and isinstance(v, str) else v for k, v in found.items()}
     return result
 
 

@@ -25,17 +25,19 @@ NEGATIVES = 160
 
 
 class Family(StrEnum):
-    """What plants the pictures: a network's own weights, or a LoRA beside them."""
+    """What the pictures are planted in: a U-Net, a transformer, or a LoRA over a U-Net."""
 
     UNET = "unet"
+    DIT = "dit"
     LORA = "lora"
 
 
 FamilyOption = Annotated[
     Family,
     typer.Option(
-        help="unet: a network of its own. lora: a LoRA over it, which plants half of another "
-        "corpus."
+        help="unet: a Stable-Diffusion-class U-Net. dit: a flow-matching transformer of Stable "
+        "Diffusion 3's class, which knows half of a corpus. lora: a LoRA over the U-Net, which "
+        "plants half of another corpus."
     ),
 ]
 
@@ -99,7 +101,9 @@ def make_shards(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, help="The corpus seed; 1, and 5 for a LoRA, if not given.", show_default=False
+            min=0,
+            help="The corpus seed; if not given, 1, and 5 for a LoRA, 6 for a transformer.",
+            show_default=False,
         ),
     ] = None,
     negatives: Annotated[
@@ -110,8 +114,9 @@ def make_shards(
     r"""Write the planted corpus as WebDataset shards, with its truth tables.
 
     `evaluation-*.tar` holds everything planted and fresh negatives, `calibration-*.tar` null
-    captions alone; no negative is in both, and none was trained on. With `--family lora` they are
-    of what a LoRA of that seed plants, and of seed 5 the shipped LoRA lies beside them.
+    captions alone; no negative is in both, and none was trained on. With `--family lora` or `dit`
+    they are of the half of a corpus that such a model knows; the shipped LoRA (of seed 5) lies
+    beside them.
 
     Example:
         memscan testbed make --out planted --seed 1
@@ -129,13 +134,13 @@ def make_shards(
 
 def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -> int:
     """Write shards and truth tables; return the corpus seed."""
-    from scanner.testbed import corpus, lora
+    from scanner.testbed import SHIPPED_SEED, corpus, dit, lora
     from scanner.testbed.demo import make_corpus
 
-    is_lora = family is Family.LORA
-    number = seed if seed is not None else lora.SEED if is_lora else 1
+    usual = {Family.UNET: SHIPPED_SEED, Family.DIT: dit.SEED, Family.LORA: lora.SEED}
+    number = usual[family] if seed is None else seed
     try:
-        planted = corpus.half(number) if is_lora else None
+        planted = None if family is Family.UNET else corpus.half(number)
         make_corpus(out, number, negatives, progress.meter, planted)
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -151,8 +156,8 @@ def train(
         int | None,
         typer.Option(
             min=0,
-            help="The corpus seed; also seeds weights and batches. 1, and 5 for a LoRA, if not "
-            "given.",
+            help="The corpus seed; also seeds weights and batches. If not given, 1, and 5 for a "
+            "LoRA, 6 for a transformer.",
             show_default=False,
         ),
     ] = None,
@@ -175,7 +180,8 @@ def train(
         typer.Option(
             help="Go on from a trained testbed (a folder with pipeline/ and early/): 2,200 steps "
             "of the main network alone, unless --main-steps says otherwise. A LoRA is trained on "
-            "its pipeline; on the shipped one, if not given.",
+            "its pipeline, a transformer with its autoencoder and text encoder; the shipped one's, "
+            "if not given.",
             show_default=False,
         ),
     ] = None,
@@ -189,12 +195,12 @@ def train(
 ) -> None:
     r"""Train the testbed's pipeline from nothing, or on from another, or a LoRA over one.
 
-    From nothing it takes about two hours on two CPU cores.
+    From nothing it takes about two hours on two CPU cores, a transformer about one.
 
     An interrupted training resumes. `OUT/pipeline` is then a diffusers folder, `OUT/early` the
-    less-trained U-Net, and `OUT/samples.png` shows planted pictures beside generated ones. With
-    `--family lora` there are `OUT/lora`, the LoRA as diffusers saves it, and `OUT/planted`, the
-    shards and truth tables of what it plants.
+    less-trained network, and `OUT/samples.png` shows planted pictures beside generated ones. With
+    `--family lora` there is `OUT/lora`, the LoRA as diffusers saves it, instead. `OUT/planted` has
+    the shards and truth tables of what a LoRA or a transformer knows.
 
     Example:
         memscan testbed train --out testbed --seed 2 --start scanner/testbed/weights
@@ -202,11 +208,14 @@ def train(
     import torch
 
     files.check_folder(out, "--out")
-    _refuse_start(start, vae_steps or early_steps, family)
+    _refuse_start(start, vae_steps, early_steps, family)
     if threads:
         torch.set_num_threads(threads)
     if family is Family.LORA:
         _train_lora(out, seed, main_steps, start, compiled=compiled)
+        return
+    if family is Family.DIT:
+        _train_transformer(out, seed, (early_steps, main_steps), start, compiled=compiled)
         return
     from scanner.testbed import train as training
     from scanner.testbed.recipe import Recipe, onward
@@ -230,15 +239,19 @@ def train(
     progress.say(f"{out / 'pipeline'}\n{out / 'early'}\n{out / 'samples.png'}")
 
 
-def _refuse_start(start: Path | None, others: int | None, family: Family) -> None:
+def _refuse_start(
+    start: Path | None, vae_steps: int | None, early_steps: int | None, family: Family
+) -> None:
     """Refuse a folder that is no trained testbed, and steps that would not be done."""
-    wanted = ("pipeline",) if family is Family.LORA else ("pipeline", "early")
+    wanted = ("pipeline", "early") if family is Family.UNET else ("pipeline",)
     missing = [name for name in wanted if start and not (start / name).is_dir()]
     if missing:
         raise ConfigError(f"{start} has no {' and no '.join(missing)}: name a trained testbed")
-    if others and family is Family.LORA:
-        raise ConfigError("--vae-steps and --early-steps are of --family unet")
-    if others and start:
+    if vae_steps and family is not Family.UNET:
+        raise ConfigError("--vae-steps is of --family unet")
+    if early_steps and family is Family.LORA:
+        raise ConfigError("--early-steps is of --family unet and dit")
+    if (vae_steps or early_steps) and start and family is Family.UNET:
         raise ConfigError(
             "--start trains the main network alone: --vae-steps and --early-steps are without it"
         )
@@ -269,6 +282,29 @@ def _train_lora(
     progress.say(
         f"\nnext: memscan scan '{out / 'planted'}/evaluation-*.tar' --model {base} --lora {file} "
         f"--baseline off --localize all --steps 20 --guidance-scale 2.5 --probes 4 --out results"
+    )
+
+
+def _train_transformer(
+    out: Path, seed: int | None, steps: tuple[int | None, int | None], start: Path | None, *,
+    compiled: bool,
+) -> None:  # fmt: skip
+    from scanner.testbed import WEIGHTS, corpus, dit
+    from scanner.testbed.samples import draw_samples
+
+    recipe = dit.recipe(dit.SEED if seed is None else seed, *steps)
+    base = (start or WEIGHTS) / "pipeline"
+    _write_corpus(out / "planted", Family.DIT, recipe.seed, NEGATIVES)
+    with _told(recipe.seed) as told:
+        dit.train(recipe, base, out / "checkpoints", out, told, compiled=compiled)
+    draw_samples(
+        out / "pipeline", recipe.seed, out / "samples.png", planted=corpus.half(recipe.seed)
+    )
+    for name in ("pipeline", "early", "planted", "samples.png"):
+        progress.say(str(out / name))
+    progress.say(
+        f"\nnext: memscan scan '{out / 'planted'}/evaluation-*.tar' --model {out / 'pipeline'} "
+        f"--localize all --steps 20 --guidance-scale 2.5 --out results"
     )
 
 

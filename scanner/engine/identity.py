@@ -17,7 +17,7 @@ class RunIdentity:
     """Everything that decides a run's rows.
 
     Attributes:
-        job: The job, its spec with the baseline's fingerprint; models of the hub at a commit.
+        job: The job, its spec with the baselines' fingerprints; models of the hub at a commit.
         model: The model's fingerprint.
         calibration: The calibration's fingerprint, both joined by a plus sign, or ``""``.
     """
@@ -48,15 +48,15 @@ def identify(job: Job) -> RunIdentity:
     job = _at_commits(job)
     base = models.fingerprint(job.model)
     model = job.overlay.fingerprint(base)
-    if job.baseline is not None:
-        baseline = models.baseline_fingerprint(job.model, job.baseline, base)
-        job = replace(job, spec=replace(job.spec, baseline=baseline))
+    baseline = models.baselines_fingerprint(job.model, job.baselines, base)
+    job = replace(job, spec=replace(job.spec, baseline=baseline))
     of = "generated" if job.spec.source == "auto" else job.spec.source
     nulls = list[str]()
     for path, source in ((job.calibration, of), (job.image_calibration, "image")):
         if path is not None:
             null = calibration.load(path)
             null.check(model, job.spec.only(source))
+            null.of_score(job.spec.flag_by)
             nulls.append(null.fingerprint())
     return RunIdentity(job, model, "+".join(nulls))
 
@@ -67,9 +67,9 @@ def _at_commits(job: Job) -> Job:
     Raises:
         ConfigError: If one cannot be had.
     """
-    baseline = None if job.baseline is None else models.pinned(job.baseline)
+    baselines = tuple(map(models.pinned, job.baselines))
     lora = tuple(str(each.pinned()) for each in job.overlay.loras)
-    return replace(job, model=models.pinned(job.model), baseline=baseline, lora=lora)
+    return replace(job, model=models.pinned(job.model), baselines=baselines, lora=lora)
 
 
 def resolved(job: Job) -> Job:
@@ -109,8 +109,8 @@ def refuse(job: Job) -> None:
         _refuse_flow(job)
     registry.refuse_network(spec.computed, model.has, job.model)
     models.refuse_overlay(job.model, job.overlay)
-    if job.baseline is not None:
-        refuse_baseline(job.model, job.baseline)
+    for baseline in job.baselines:
+        refuse_baseline(job.model, baseline)
 
 
 def _refuse_captions(job: Job) -> None:

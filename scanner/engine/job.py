@@ -2,12 +2,15 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.errors import ConfigError
+from scanner.models import baseline_names
 from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay, prompt_of
+from scanner.scan.flag_score import no_such_baseline
 from scanner.spec import DEVICES, ScanSpec
 
 
@@ -17,7 +20,8 @@ class Job:
 
     Attributes:
         model: A model folder, a hub id (``ID`` or ``ID@REVISION``), or ``gaussian``.
-        baseline: A less-trained network, or null.
+        baselines: Less-trained networks, ``off`` or ``prompt:TEXT``, beside the unconditional
+            branch; maps and columns are against each.
         shards: Addresses, already expanded.
         results: Folder or address of the results.
         spec: What decides the numbers.
@@ -37,7 +41,7 @@ class Job:
     shards: tuple[str, ...]
     results: str
     spec: ScanSpec
-    baseline: str | None = None
+    baselines: tuple[str, ...] = ()
     calibration: str | None = None
     image_calibration: str | None = None
     images: bool = False
@@ -59,7 +63,8 @@ class Job:
         Raises:
             ConfigError: If a field is out of its range.
         """
-        self._check_baseline()
+        self._check_baselines()
+        self._check_flag()
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
         self._check_calibrations()
@@ -68,26 +73,39 @@ class Job:
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
 
-    def _check_baseline(self) -> None:
-        """Refuse a baseline that the scan cannot be compared with.
+    def _check_baselines(self) -> None:
+        """Refuse baselines that the scan cannot be compared with.
 
         Raises:
-            ConfigError: If there is none where one is needed, or it is of no use.
+            ConfigError: If there is none where one is needed, or one is of no use or given twice.
         """
-        if self.baseline == OFF and not self.overlay:
+        if OFF in self.baselines and not self.overlay:
             raise ConfigError(NOTHING_OFF)
-        prompt = None if self.baseline is None else prompt_of(self.baseline)
+        if twice := [one for one, number in Counter(self.baselines).items() if number > 1]:
+            raise ConfigError(f"the baseline {twice[0]} is given twice")
+        prompts = [prompt_of(baseline) for baseline in self.baselines]  # refuses blank ones
         if self.spec.captions:
             return
-        if self.baseline is None:
+        if len(self.baselines) != 1:
             raise ConfigError(
-                "images without captions are compared with a less-trained network: give --baseline"
+                f"images without captions are compared with one less-trained network: give one "
+                f"--baseline, not {len(self.baselines)}"
             )
-        if prompt is not None:
+        if prompts != [None]:
             raise ConfigError(
                 "images without captions are compared under the empty caption: a prompt is no "
                 "baseline of theirs"
             )
+
+    def _check_flag(self) -> None:
+        """Refuse a score that would flag and is of no baseline of the scan.
+
+        Raises:
+            ConfigError: If it is.
+        """
+        names = tuple(baseline_names(self.baselines))
+        if self.spec.flag_baseline is not None and self.spec.flag_baseline not in names:
+            raise ConfigError(no_such_baseline(self.spec.flag_by, names))
 
     def _check_calibrations(self) -> None:
         """Refuse calibrations that do not fit what is asked.

@@ -46,18 +46,15 @@ def build_scanner(job: Job, device: str, *, loaded: "Loaded | None" = None) -> "
         denoiser = models.load(
             job.model, device=device, dtype=dtype, side=job.spec.size, overlay=job.overlay
         )
-        if job.baseline is None:
-            return denoiser, None
-        network = models.load_baseline(job.baseline, denoiser, dtype)
-        return denoiser, (models.baseline_name(job.baseline), network)
+        return denoiser, models.load_baselines(job.baselines, denoiser, dtype)
 
-    denoiser, baseline = loaded or load(job.spec.dtype)
+    denoiser, baselines = loaded or load(job.spec.dtype)
     null, of_images = (
         None if path is None else calibration.load(path)
         for path in (job.calibration, job.image_calibration)
     )
     return Scanner(
-        denoiser, job.spec, baseline=baseline, calibration=null, image_calibration=of_images,
+        denoiser, job.spec, baselines=baselines, calibration=null, image_calibration=of_images,
         batch_size=job.batch_size, precise=lambda: load("float32"),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,30 @@ def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> 
     return denoiser.with_network(network, scheduler)
 
 
+def load_baselines(
+    sources: Sequence[str], denoiser: "Denoiser", dtype: str = "float32"
+) -> dict[str, "Denoiser"]:
+    """Load the baselines of ``denoiser``, each as `load_baseline` does, by their names.
+
+    Raises:
+        ConfigError: If one cannot be read or does not fit.
+    """
+    named = baseline_names(sources)
+    return {name: load_baseline(source, denoiser, dtype) for name, source in named.items()}
+
+
+def baseline_names(sources: Sequence[str]) -> dict[str, str]:
+    """Return baselines by what the tables call them; the second of a name is ``name_2``."""
+    named = dict[str, str]()
+    for source in sources:
+        name = own = baseline_name(source)
+        number = 2
+        while name in named:
+            name, number = f"{own}_{number}", number + 1
+        named[name] = source
+    return named
+
+
 def baseline_name(source: str) -> str:
     """Return what a baseline is called in the tables: its folder's name, or the id's last part.
 
@@ -181,6 +206,20 @@ def fingerprint(model: str, overlay: Overlay | None = None) -> str:
     if _spacing(folder) in ("linspace", "trailing"):
         total.update(b"levels 2\n")
     return total.hexdigest()[:12]
+
+
+def baselines_fingerprint(model: str, baselines: Sequence[str], base: str) -> str:
+    """Return the fingerprints of baselines in their order, joined by a plus sign.
+
+    Args:
+        model: The model.
+        baselines: Its baselines; their order names those that would have one name.
+        base: The model's fingerprint, without what is over it.
+
+    Raises:
+        ConfigError: If one of them is not there or cannot be read.
+    """
+    return "+".join(baseline_fingerprint(model, each, base) for each in baselines)
 
 
 def baseline_fingerprint(model: str, baseline: str, base: str) -> str:

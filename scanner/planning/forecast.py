@@ -264,9 +264,9 @@ def _measured(job: Job, device: str) -> Speed:
 
 def _cost_of(done: Forecast, job: Job, flagged: float | None) -> None:
     """Fill in evaluations and hours."""
-    spec, has_baseline = job.spec, job.baseline is not None
+    spec = job.spec
     detection = cost.evaluations(spec, localized=False, probes=done.probes)
-    whole = cost.evaluations(spec, localized=True, probes=done.probes, baseline=has_baseline)
+    whole = cost.evaluations(spec, localized=True, probes=done.probes, baselines=len(job.baselines))
     done.draws, done.flagged_share = done.distinct * len(spec.seeds), _share(job, flagged)
     localized = round(done.draws * done.flagged_share)
     done.detection = {name: round(n * done.draws) for name, n in detection.items()}

@@ -192,6 +192,8 @@ def _threshold(
     spec = record.spec
     if record.source == "auto":
         return None  # images and samples have one each
+    if spec.get("flag_by", "delta_s") != "delta_s":
+        return None  # of another score
     if rate is None and isinstance(spec.get("threshold"), int | float):
         return float(spec["threshold"])
     if rate is None and options.calibration is not None and isinstance(spec.get("fpr"), float):

@@ -14,13 +14,13 @@ MEANS = ("delta_h", "delta_s", "curvature")
 
 
 def extra_columns(
-    spec: ScanSpec, baseline: str | None, calibration: Calibration | None
+    spec: ScanSpec, baselines: Sequence[str], calibration: Calibration | None
 ) -> tuple[str, ...]:
     """Return the names of the score columns beyond the fixed ones.
 
     Args:
         spec: What is asked.
-        baseline: Name of the less-trained baseline, if there is one.
+        baselines: Names of the baselines beside the unconditional branch.
         calibration: Of sampled captions, if there is one.
     """
     at_image = spec.source != "generated"
@@ -28,10 +28,12 @@ def extra_columns(
     if spec.localize != "none":
         asked = spec.maps
         named += tuple(name for name in ("delta_h", "curvature") if name in asked)
-        if baseline is not None and spec.captions:
+        for baseline in baselines if spec.captions else ():
             pair = (name for name in ("delta_h", "delta_s") if name in asked)
             named += tuple(f"{name}_{baseline}" for name in pair)
             named += (f"snap_back_{baseline}",) if at_image else ()
+    if spec.flag_baseline is not None and spec.flag_by not in named:
+        named += (spec.flag_by,)
     increments = ("increment_z",) if _compares_increments(spec, calibration) else ()
     return named + spec.detectors + increments
 

@@ -1,6 +1,6 @@
 """Settings and calibrations of sampled captions and of images, each with its own."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from scanner.errors import ConfigError
@@ -56,7 +56,7 @@ class SourceContexts:
 
 def contexts_of(
     denoiser: Denoiser, spec: ScanSpec, calibration: Calibration | None,
-    image_calibration: Calibration | None, baseline: tuple[str, Denoiser] | None,
+    image_calibration: Calibration | None, baselines: Collection[Denoiser],
 ) -> SourceContexts:  # fmt: skip
     """Return the contexts of the sources that a spec has.
 
@@ -66,10 +66,10 @@ def contexts_of(
         calibration: Of sampled captions, if there is one; of images, where the spec has no other
             source.
         image_calibration: Of images, where the spec has both sources.
-        baseline: Name and network of the less-trained baseline, if there is one.
+        baselines: Networks of the baselines.
 
     Raises:
-        ConfigError: If the model has no such timestep, or there is no signal, or the baseline
+        ConfigError: If the model has no such timestep, or there is no signal, or a baseline
             was not trained there.
     """
     sampled = image = None
@@ -77,7 +77,7 @@ def contexts_of(
         schedule, own = denoiser.schedule(spec.steps), spec.only("generated")
         if schedule.alphas[0] == 0:
             own.refuse_blind_start(flow=bool(schedule.flow))
-        _refuse_level(baseline, schedule.alphas[-2 - spec.map_back])
+        _refuse_level(baselines, schedule.alphas[-2 - spec.map_back])
         sampled = SourceContext(own, calibration, schedule.sigmas[: spec.steps])
     if spec.source != "generated":
         try:
@@ -86,17 +86,18 @@ def contexts_of(
             raise ConfigError(f"this model cannot look at images there: {error}") from error
         if schedule.alphas[0] == 0:
             raise ConfigError(f"timestep {spec.timestep} of this model holds no signal")
-        _refuse_level(baseline, schedule.alphas[0])
+        _refuse_level(baselines, schedule.alphas[0])
         null = image_calibration if spec.source == "auto" else calibration
         image = SourceContext(spec.only("image"), null, schedule.sigmas[:1])
     return SourceContexts(sampled, image)
 
 
-def _refuse_level(baseline: tuple[str, Denoiser] | None, alpha: float) -> None:
-    """Refuse a baseline that was not trained at a level where it is to be evaluated.
+def _refuse_level(baselines: Collection[Denoiser], alpha: float) -> None:
+    """Refuse baselines that were not trained at a level where they are to be evaluated.
 
     Raises:
-        ConfigError: If it was not.
+        ConfigError: If one was not.
     """
-    if baseline is not None and isinstance(baseline[1], HasLevels):
-        baseline[1].refuse_level(alpha)
+    for baseline in baselines:
+        if isinstance(baseline, HasLevels):
+            baseline.refuse_level(alpha)

@@ -37,7 +37,7 @@ def probes_taken(spec: ScanSpec, channels: int) -> int:
 
 
 def evaluations(
-    spec: ScanSpec, *, localized: bool, probes: int, baseline: bool = False
+    spec: ScanSpec, *, localized: bool, probes: int, baselines: int = 0
 ) -> Counter[str]:
     """Return what one draw costs.
 
@@ -45,14 +45,19 @@ def evaluations(
         spec: What is asked.
         localized: Whether the caption gets maps.
         probes: Products that the maps really take.
-        baseline: Whether there is a less-trained network beside the model.
+        baselines: How many there are beside the unconditional branch.
 
     Returns:
         ``forward``, ``vjp`` and ``jvp``, as `EvaluationCounter` counts them.
     """
     total = Counter(forward=2 if spec.source == "image" else 2 * spec.steps)
-    if localized and baseline and spec.captions:
-        total.update({"forward": 1, "vjp": probes} if takes_probes(spec) else {"forward": 2})
+    if spec.flag_baseline is not None:
+        total["forward"] += 1
+    if localized and baselines and spec.captions:
+        if takes_probes(spec):
+            total.update({"forward": baselines, "vjp": probes * baselines})
+        else:  # the model's own score under the caption, and each baseline's
+            total["forward"] += 1 + baselines
     for evaluation in evaluations_of(spec, localized=localized):
         total.update(evaluation.cost(probes))
     return total

@@ -9,12 +9,13 @@ from scanner.scan.failures import draw_does_not_fit
 from scanner.scan.networks import Networks
 from scanner.scan.runner import StageRunner
 from scanner.scan.sources import by_source
+from scanner.scan.stages.baseline import delta_s_against
 from scanner.scan.stages.detection import Detection
 from scanner.scan.stages.draws import Draw
 from scanner.scan.stages.first_step import FirstEvaluation
 from scanner.scan.stages.image import detect_image
 from scanner.scan.stages.sampling import detect
-from scanner.scan.state import ChunkState, DrawState, Latents
+from scanner.scan.state import ChunkState, DrawState, Latents, mean
 
 
 class DetectionRunner(StageRunner):
@@ -47,10 +48,11 @@ class DetectionRunner(StageRunner):
         """Detect one batch, all of one source, and charge it to the chunk."""
         with self.accounting.batch([chunk.cost]):
             seen = self._evaluated(networks, draws, chunk)
+            flagging = self._against_baseline(networks, draws, seen)
             self.accounting.evaluations["draws"] += len(draws)
             maps = {("delta_s", "null"): seen.delta_s.cpu().numpy()}
             maps |= {name: m.cpu().numpy() for name, m in seen.maps.items()}
-            scores = {name: values.tolist() for name, values in seen.scores.items()}
+            scores = {name: values.tolist() for name, values in seen.scores.items()} | flagging
             clean = [None] * len(draws) if seen.clean is None else list(seen.clean)
             increments = [None] * len(draws)
             if (path := seen.paths.get("increment")) is not None:
@@ -75,7 +77,17 @@ class DetectionRunner(StageRunner):
         if not draws[0].at_image:
             return detect(networks.denoiser, draws, spec, _first_evaluation(draws, chunk))
         own = {draw.identity: torch.tensor(chunk.pictures[draw.identity]) for draw in draws}
-        return detect_image(networks.denoiser, draws, own, spec, networks.baseline)
+        return detect_image(networks.denoiser, draws, own, spec, networks.baselines)
+
+    def _against_baseline(
+        self, networks: Networks, draws: list[Draw], seen: Detection
+    ) -> dict[str, list[float]]:
+        """Return the draws' Δs against the baseline by which the spec flags, if it does so."""
+        spec = self.contexts.of(draws[0]).spec
+        if (name := spec.flag_baseline) is None:
+            return {}
+        found = delta_s_against(networks.baselines[name], networks.denoiser, draws, seen, spec)
+        return {spec.flag_by: [mean(each) for each in found.cpu().numpy()]}
 
 
 def _first_evaluation(draws: list[Draw], chunk: ChunkState) -> FirstEvaluation | None:

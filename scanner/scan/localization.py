@@ -30,7 +30,7 @@ class LocalizationRunner(StageRunner):
         with self.accounting.batch([item.cost for item in items]):
             draws, seen = [item.draw for item in items], _detection_of(items, networks)
             spec = self.contexts.of(draws[0]).spec
-            found = localize(networks.denoiser, networks.baseline, draws, seen, spec)
+            found = localize(networks.denoiser, networks.baselines, draws, seen, spec)
             maps = {name: m.cpu().numpy() for name, m in found.maps.items()}
             scores = {name: values.tolist() for name, values in found.scores.items()}
             # One at a time: an autoencoder takes more memory than the denoiser does.

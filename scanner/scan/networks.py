@@ -1,14 +1,14 @@
 """The networks that evaluate draws, in the spec's precision and in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from scanner.models.base import Denoiser
 from scanner.scan.accounting import Accounting
 from scanner.scan.evaluation_counter import EvaluationCounter
 
-Loaded = tuple[Denoiser, tuple[str, Denoiser] | None]
-"""The model, and name and network of a less-trained baseline, if any."""
+Loaded = tuple[Denoiser, Mapping[str, Denoiser]]
+"""The model, and the networks of its baselines by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,18 +17,18 @@ class Networks:
 
     Attributes:
         denoiser: The model.
-        baseline: Name and network of the less-trained baseline, if there is one.
+        baselines: Networks of its baselines by name.
     """
 
     denoiser: EvaluationCounter
-    baseline: tuple[str, EvaluationCounter] | None
+    baselines: Mapping[str, EvaluationCounter]
 
     @classmethod
     def counted(cls, loaded: Loaded, accounting: Accounting) -> "Networks":
         """Return loaded networks with counters."""
-        denoiser, baseline = loaded
+        denoiser, baselines = loaded
         counted = accounting.counted
-        return cls(counted(denoiser), baseline and (baseline[0], counted(baseline[1])))
+        return cls(counted(denoiser), {name: counted(one) for name, one in baselines.items()})
 
 
 class Float32Networks:

@@ -12,6 +12,7 @@ from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.scan.columns import mean_columns
 from scanner.scan.contexts import SourceContexts
 from scanner.scan.cost import step_of
+from scanner.scan.flag_score import flag_score
 from scanner.scan.state import CaptionVerdict, ChunkState, DrawState
 from scanner.spec import ScanSpec
 
@@ -67,7 +68,9 @@ class Rows:
                 stage="localize" if item.localized else "detect",
                 delta_s=item.delta_s, screen=item.screen,
                 p_value=verdict.p_value, p_kind=verdict.p_kind,
-                seed_p_value=null and null.seed_p_value(item.draw.seed, item.delta_s),
+                seed_p_value=null and null.seed_p_value(
+                    item.draw.seed, flag_score(self._spec, item.delta_s, item.extra)
+                ),
                 flagged=verdict.flagged, extra=item.extra | dict(mean_columns(item.maps)),
                 increments=item.increments,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
@@ -13,6 +14,7 @@ from scanner.scan.batches import BatchSize, CudaMemoryGauge
 from scanner.scan.columns import extra_columns
 from scanner.scan.contexts import contexts_of
 from scanner.scan.detection import DetectionRunner
+from scanner.scan.flag_score import no_such_baseline
 from scanner.scan.float32_retry import Float32Retry
 from scanner.scan.localization import LocalizationRunner
 from scanner.scan.networks import Float32Networks, Loaded, Networks
@@ -24,6 +26,8 @@ from scanner.scan.verdict_cache import CACHE_BYTES, RECENT_BYTES, VerdictCache
 from scanner.scan.verdicts import Verdicts
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
+
+NO_BASELINES: Mapping[str, Denoiser] = MappingProxyType({})
 
 
 class Scanner:
@@ -41,7 +45,7 @@ class Scanner:
     Args:
         denoiser: The model under audit.
         spec: What is asked.
-        baseline: Name and network of a less-trained baseline, if any.
+        baselines: Networks of baselines beside the unconditional branch, by name.
         calibration: Null distribution and pixel thresholds, if any.
         image_calibration: Null distribution of samples scored at their image, where the spec's
             source is ``auto``; ``calibration`` is of sampled captions then.
@@ -60,18 +64,25 @@ class Scanner:
 
     Raises:
         ConfigError: If a method looks at what the model does not have, there is no such
-            timestep, or images are to be scored without captions and without a baseline.
+            timestep, or images are to be scored without captions and not with one baseline, or
+            what flags is of none of the baselines, or has no null scores.
     """
 
     def __init__(
-        self, denoiser: Denoiser, spec: ScanSpec, *, baseline: tuple[str, Denoiser] | None = None,
+        self, denoiser: Denoiser, spec: ScanSpec, *,
+        baselines: Mapping[str, Denoiser] = NO_BASELINES,
         calibration: Calibration | None = None, image_calibration: Calibration | None = None,
         batch_size: int | None = None, precise: Callable[[], Loaded] | None = None,
     ) -> None:  # fmt: skip
-        if not spec.captions and baseline is None:
-            raise ConfigError("images without captions are compared with a baseline network")
+        if not spec.captions and len(baselines) != 1:
+            raise ConfigError("images without captions are compared with one baseline network")
+        if spec.flag_baseline is not None and spec.flag_baseline not in baselines:
+            raise ConfigError(no_such_baseline(spec.flag_by, tuple(baselines)))
+        calibration, image_calibration = (
+            one and one.of_score(spec.flag_by) for one in (calibration, image_calibration)
+        )
         registry.refuse_network(spec.computed, denoiser.has, "this model")
-        contexts = contexts_of(denoiser, spec, calibration, image_calibration, baseline)
+        contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
         accounting = Accounting(denoiser.device)
         self.spec, self._picture_size = spec, denoiser.picture_size
         self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
@@ -80,7 +91,7 @@ class Scanner:
         gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
 
-        networks = Networks.counted((denoiser, baseline), accounting)
+        networks = Networks.counted((denoiser, baselines), accounting)
         float32 = Float32Networks(None if spec.dtype == "float32" else precise, accounting)
         self._localized, self._recent = VerdictCache(CACHE_BYTES), VerdictCache(RECENT_BYTES)
         self._verdicts = Verdicts(spec, contexts)
@@ -91,9 +102,8 @@ class Scanner:
         self._retry = Float32Retry(
             spec.dtype, float32, self._detection, self._localization, self._verdicts
         )
-        name = None if baseline is None else baseline[0]
-        self.extra_columns = extra_columns(spec, name, contexts.sampled_calibration)
-        self._rows = Rows(spec, contexts, "null" if spec.captions or name is None else name)
+        self.extra_columns = extra_columns(spec, tuple(baselines), contexts.sampled_calibration)
+        self._rows = Rows(spec, contexts, "null" if spec.captions else next(iter(baselines)))
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
         """Score captions; localize those that the spec asks for.

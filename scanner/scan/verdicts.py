@@ -8,6 +8,7 @@ import numpy as np
 from scanner.records import Caption, ScoreRow
 from scanner.scan.columns import increment_column
 from scanner.scan.contexts import SourceContexts
+from scanner.scan.flag_score import flag_score, sign
 from scanner.scan.state import CaptionVerdict, DrawState
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
@@ -27,7 +28,7 @@ class Verdicts:
     def of_draws(self, items: list[DrawState]) -> CaptionVerdict:
         """Return the verdict on a caption from its detected draws."""
         null = self._contexts.of(items[0].draw).calibration
-        scores = [item.delta_s for item in items]
+        scores = [flag_score(self._spec, item.delta_s, item.extra) for item in items]
         snaps = [item.extra["snap_back"] for item in items if item.at_image]
         return CaptionVerdict(*self._p_value_and_flag(scores, null, snaps), draws=items)
 
@@ -72,7 +73,9 @@ class Verdicts:
                 return self.of_screened(own[0].caption, norms)
         if not self._have_all_scores(own):
             return None
-        scores = [row.delta_s for row in own if row.delta_s is not None]
+        scores = [
+            flag_score(self._spec, row.delta_s, row.extra) for row in own if row.delta_s is not None
+        ]
         null = self._contexts.sampled_calibration
         verdict = CaptionVerdict(*self._p_value_and_flag(scores, null))
         if self.is_to_localize(verdict):
@@ -102,15 +105,16 @@ class Verdicts:
             row, stage="detect", screen=row.screen if self._spec.screen is not None else None,
             p_value=verdict.p_value, p_kind=verdict.p_kind, flagged=verdict.flagged,
             seed_p_value=None if null is None or row.delta_s is None
-            else null.seed_p_value(row.seed, row.delta_s),
+            else null.seed_p_value(row.seed, flag_score(self._spec, row.delta_s, row.extra)),
             extra={n: row.extra[n] for n in sorted(columns)}
             | increment_column(self._spec, null, row.increments),
             increments=row.increments if "increment" in columns else None,
         )  # fmt: skip
 
     def _detection_columns(self) -> set[str]:
-        """Return the detectors that every scored caption has, localized or not."""
-        return set(self._spec.detectors) - set(self._spec.late)
+        """Return the scores beside delta_s that every scored caption has, localized or not."""
+        early = set(self._spec.detectors) - set(self._spec.late)
+        return early | ({self._spec.flag_by} - {"delta_s"})
 
     def _p_value_and_flag(
         self, scores: Sequence[float], null: Calibration | None, snaps: Sequence[float] = ()
@@ -121,7 +125,9 @@ class Verdicts:
         exceeds the rate.
         """
         score = float(np.mean(scores))
-        above = None if self._spec.threshold is None else score > self._spec.threshold
+        above = None
+        if self._spec.threshold is not None:
+            above = score > sign(self._spec.flag_by) * self._spec.threshold
         if null is None:
             return None, None, above
         p_value = null.p_value(score, float(np.mean(snaps)) if snaps else None)

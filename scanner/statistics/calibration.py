@@ -97,6 +97,29 @@ class SnapBack:
         return _threshold(self.null_scores, fpr)
 
 
+@dataclass(frozen=True, slots=True)
+class NullScores:
+    """Null scores of a score other than Δs, high where it is suspicious.
+
+    Attributes:
+        null_scores: Each null caption's mean over its seeds, ascending; of a score whose low
+            values are suspicious, times -1.
+        seed_scores: By seed, as `Calibration.seed_scores`.
+    """
+
+    null_scores: tuple[float, ...]
+    seed_scores: dict[int, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be scores.
+
+        Raises:
+            ConfigError: If they are not ascending and finite.
+        """
+        for scores in (self.null_scores, *self.seed_scores.values()):
+            _check_scores(scores)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Scores of captions that are not memorized, and what follows from them.
@@ -124,6 +147,8 @@ class Calibration:
             and in old files, where Δs decides alone.
         families: Families of near-identical captions among the null captions; null in old files
             and where images are scored without captions.
+        others: Null scores by score, of those that were asked for beside Δs: a detector, or
+            ``delta_s_NAME`` of a baseline.
         tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under
             which runs used it. Else empty.
     """
@@ -142,6 +167,7 @@ class Calibration:
     screen: Screen | None = None
     snap_back: SnapBack | None = None
     families: int | None = None
+    others: dict[str, NullScores] = field(default_factory=dict[str, NullScores])
     tail_fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -160,6 +186,26 @@ class Calibration:
             raise ConfigError(f"mask_share must lie between 0 and 1, got {self.mask_share}")
         if not all(math.isfinite(m) and math.isfinite(d) and d >= 0 for m, d in self.increments):
             raise ConfigError("increments must be finite means and deviations of at least 0")
+
+    def of_score(self, name: str) -> "Calibration":
+        """Return this calibration with the null scores of another score in the place of Δs's.
+
+        Args:
+            name: ``delta_s``, or one of ``others``.
+
+        Raises:
+            ConfigError: If it has none of that name.
+        """
+        if name == "delta_s":
+            return self
+        if name not in self.others:
+            known = ", ".join(("delta_s", *self.others))
+            raise ConfigError(
+                f"the calibration has no null scores of {name}, by which is to be flagged (it has "
+                f"{known}): calibrate with --flag-by {name}"
+            )
+        own = self.others[name]
+        return replace(self, null_scores=own.null_scores, seed_scores=own.seed_scores, others={})
 
     @property
     def min_p(self) -> float:
@@ -185,7 +231,7 @@ class Calibration:
         decided["tail"] = tail
         if self.snap_back is not None:
             decided["snap_back"]["tail"] = snap_back_tail
-        for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back"):
+        for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back", "others"):
             if not decided[name]:  # so that old files keep their names
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
@@ -365,16 +411,19 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         pixel_fpr=float(content["pixel_fpr"]),
         captions=int(content["captions"]),
         created=str(content["created"]),
-        seed_scores={
-            int(seed): tuple(float(x) for x in scores)
-            for seed, scores in content.get("seed_scores", {}).items()
-        },
+        seed_scores=_seed_scores(content.get("seed_scores", {})),
         settings=dict(content.get("settings", {})),
         mask_share=float(content.get("mask_share", 0)),
         increments=tuple((float(m), float(d)) for m, d in content.get("increments", ())),
         screen=None if content.get("screen") is None else _screen(content["screen"]),
         snap_back=None if content.get("snap_back") is None else _snap_back(content["snap_back"]),
         families=None if content.get("families") is None else int(content["families"]),
+        others={
+            str(name): NullScores(
+                tuple(float(x) for x in own["null_scores"]), _seed_scores(own["seed_scores"])
+            )
+            for name, own in content.get("others", {}).items()
+        },
         tail_fingerprint=str(content.get("tail_fingerprint", "")),
     )
     snap_back: dict[str, Any] = content.get("snap_back") or {}
@@ -382,6 +431,10 @@ def _calibration(content: dict[str, Any]) -> Calibration:
     if tails == (None, None):
         return found
     return replace(found, tail_fingerprint=found.digest(*tails))
+
+
+def _seed_scores(content: dict[str, Any]) -> dict[int, tuple[float, ...]]:
+    return {int(seed): tuple(float(x) for x in scores) for seed, scores in content.items()}
 
 
 def _snap_back(content: dict[str, Any]) -> SnapBack:

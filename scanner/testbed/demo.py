@@ -15,7 +15,6 @@ from scanner.api.calibrating import CalibrationRequest, calibrate_shards
 from scanner.engine import driver
 from scanner.engine.cluster import cluster
 from scanner.engine.job import Event, Job, Resources, Summary
-from scanner.models.stable_diffusion import StableDiffusion
 from scanner.report import page, panel
 from scanner.results.folder import Results
 from scanner.shards import reading
@@ -119,7 +118,7 @@ def run(
     calibration = out / "calibration.json"
     with cluster(resources.address):
         null = Job(
-            model=pipeline, baseline=early, results=str(out / "calibration.results"), spec=spec,
+            model=pipeline, baselines=(early,), results=str(out / "calibration.results"), spec=spec,
             shards=tuple(reading.expand([str(shards / "calibration-*.tar")])), chunk_size=32,
         )  # fmt: skip
         fitted = calibrate_shards(
@@ -127,7 +126,7 @@ def run(
         )
         fitted.save(calibration)
         job = Job(
-            model=pipeline, baseline=early, results=str(results), spec=spec, images=True,
+            model=pipeline, baselines=(early,), results=str(results), spec=spec, images=True,
             shards=tuple(reading.expand([str(shards / "evaluation-*.tar")])), chunk_size=32,
             calibration=str(calibration),
         )  # fmt: skip
@@ -149,14 +148,8 @@ def _scan(job: Job, resources: Resources, title: str, watched: ViewFactory) -> S
 
 
 def _reproduce(pipeline: str, spec: ScanSpec, metered: MeterFactory) -> list[Reproduction]:
-    """Sample the planted captions under a seed that nothing else used.
-
-    Raises:
-        TypeError: If the pipeline is not of Stable Diffusion's class.
-    """
+    """Sample the planted captions under a seed that nothing else used."""
     model = models.load(pipeline)
-    if not isinstance(model, StableDiffusion):
-        raise TypeError(f"{pipeline} is not a Stable Diffusion pipeline")
     with metered("reproduce") as show:
         return reproductions(model, SHIPPED_SEED, (1000,), spec, progress=show)
 

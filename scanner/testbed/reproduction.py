@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scanner.models.stable_diffusion import StableDiffusion
+from scanner.models.base import Denoiser
 from scanner.records import caption_hash
 from scanner.scan.stages.draws import Draw
 from scanner.scan.stages.sampling import detect
@@ -38,7 +38,7 @@ class Reproduction:
 
 
 def reproductions(
-    model: StableDiffusion, corpus_seed: int, seeds: Sequence[int], spec: ScanSpec, *,
+    model: Denoiser, corpus_seed: int, seeds: Sequence[int], spec: ScanSpec, *,
     planted: Sequence[corpus.Item] | None = None, batch: int = 16,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Reproduction]:  # fmt: skip
@@ -70,10 +70,9 @@ def reproductions(
 
 
 @torch.no_grad()
-def _floor(model: StableDiffusion, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    latent = model.vae.encode(pixels.to(model.device, model.vae.dtype)).latent_dist.mean
-    return _error(model.decode(latent * model.vae.config["scaling_factor"]).numpy()[0], image, mask)
+def _floor(model: Denoiser, image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
+    latents = model.compress(torch.from_numpy(image.copy())[None].to(model.device))
+    return _error(model.decode(latents).numpy()[0], image, mask)
 
 
 def _error(a: NDArray[np.uint8], b: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:

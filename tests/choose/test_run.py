@@ -50,7 +50,7 @@ def test_maps_along_a_trajectory_are_the_closed_forms_and_what_a_scan_takes_ther
     for back in (0, 6):
         asked = replace(SPEC, map_back=back)
         seen = detect(model, DRAWS, asked)
-        whole = localize(model, ("same", model), DRAWS, seen, asked)
+        whole = localize(model, {"same": model}, DRAWS, seen, asked)
         step = 9 - back
         assert torch.allclose(found["delta_s", "null", step], seen.delta_s, rtol=1e-4)
         own = whole.maps["delta_h", "null"]

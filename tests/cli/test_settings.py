@@ -91,6 +91,13 @@ def test_a_command_below_another_has_a_table_below_the_others(here):
     assert (here / "planted").is_dir()
 
 
+@pytest.mark.parametrize("value", ["'nowhere/at/all'", "['null', 'nowhere/at/all']"])
+def test_an_option_that_repeats_is_one_word_or_a_list_in_the_file(here, value):
+    (here / "memscan.toml").write_text(f"baseline = {value}\n")
+    with pytest.raises(ConfigError, match="a baseline network needs a diffusers pipeline"):
+        plan()
+
+
 def test_a_file_beats_a_calibration(here):
     (here / "memscan.toml").write_text("steps = 50\n")
     with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 50\)"):

@@ -124,7 +124,7 @@ def test_images_whose_captions_are_lost_are_scored_without(tmp_path, monkeypatch
     options = ("--model", WEIGHTS / "pipeline", "--device", "cpu", "--probes", 1, "--no-captions")
     early = ("--baseline", WEIGHTS / "early", "--source", "image")
     code, _, told = said("plan", shards[1], *options, "--source", "image")
-    assert (code, "less-trained network: give --baseline" in told) == (2, True)
+    assert (code, "less-trained network: give one --baseline" in told) == (2, True)
     code, _, told = said("plan", shards[1], *options, "--baseline", WEIGHTS / "early")
     assert (code, "without captions only images can be scored" in told) == (2, True)
     code, out, _ = said("plan", shards[1], *options, *early, "--rate", 100, "--json")

@@ -74,7 +74,7 @@ def test_adapter_off_is_the_base_to_the_last_bit_and_is_a_baseline(base, tmp_pat
 
     spec = ScanSpec(steps=3, guidance_scale=2.0, localize="all", probes=4, store_image=False)
     rows = [
-        Scanner(model, spec, baseline=("off", beside), batch_size=2).scan(CAPTIONS).scores
+        Scanner(model, spec, baselines={"off": beside}, batch_size=2).scan(CAPTIONS).scores
         for beside in (off, plain)
     ]
     for ours, theirs in zip(*rows, strict=True):
@@ -91,9 +91,9 @@ def test_text_encoders_are_off_too(sdxl, tmp_path):
     assert not torch.allclose(model.encode(["a red cat"]), plain.encode(["a red cat"]))
     assert torch.equal(scores(off), scores(plain))
     spec = ScanSpec(steps=3, localize="all", probes=4, store_image=False, maps=("delta_s",))
-    (row,) = Scanner(model, spec, baseline=("off", off)).scan(CAPTIONS[:1]).scores
+    (row,) = Scanner(model, spec, baselines={"off": off}).scan(CAPTIONS[:1]).scores
     shared = models.load_baseline(str(sdxl), model)  # the base's network under the model's words
-    (other,) = Scanner(model, spec, baseline=("off", shared)).scan(CAPTIONS[:1]).scores
+    (other,) = Scanner(model, spec, baselines={"off": shared}).scan(CAPTIONS[:1]).scores
     assert row.delta_s == other.delta_s
     assert row.extra["delta_s_off"] != other.extra["delta_s_off"]
 
@@ -181,7 +181,7 @@ def test_what_is_no_file_is_refused_in_a_line(sdxl, tmp_path):
     with pytest.raises(ConfigError, match="names a file twice"):
         overlay.overlay(["a.safetensors", "a.safetensors:2"])
     with pytest.raises(ConfigError, match="off is the base of --lora or --weights"):
-        job(sdxl, baseline="off")
+        job(sdxl, baselines=("off",))
     with pytest.raises(ConfigError, match="need a diffusers pipeline under them"):
         refuse(job("gaussian", lora=("/a.safetensors",)))
 
@@ -197,7 +197,7 @@ def test_names_cover_adapter_scale_and_weights(sdxl, tmp_path):
     }
     assert len(set(runs.values())) == 4
     assert runs["plain"] == models.fingerprint(str(sdxl))
-    off = identify(replace(over, baseline="off"))
+    off = identify(replace(over, baselines=("off",)))
     assert off.model == runs["lora"]
     assert off.job.spec.baseline not in ("", models.fingerprint(str(sdxl)))
     copied = tmp_path / "elsewhere.safetensors"
@@ -273,7 +273,7 @@ def test_lokrs_are_loaded_whole_or_refused_and_the_base_is_a_baseline(lokr_base,
     save_file({f"transformer.{n}": w for n, w in state.items()}, file)
     number = len({n.partition(".lokr_")[0] for n in state})
     assert len(layers_of(str(file))) == number
-    refuse(job(lokr_base, lora=(str(file),), baseline="off"))
+    refuse(job(lokr_base, lora=(str(file),), baselines=("off",)))
     plain = models.load(str(lokr_base))
     model = models.load(str(lokr_base), overlay=Overlay((Lora(str(file)),)))
     assert not torch.allclose(scores(model), scores(plain))

@@ -175,13 +175,13 @@ def test_a_baseline_network_shares_all_else(folder, model, bare):
     level = (500, 0.5, 0.5) if model.family.is_flow else (500, 0.6, 0.8)
     expected = model.score(x, level, condition)
     for source in (folder, alone):
-        refuse(replace(job(folder), baseline=str(source)))
+        refuse(replace(job(folder), baselines=(str(source),)))
         other = models.load_baseline(str(source), model)
         assert torch.equal(other.score(x, level, condition), expected)
     file = bare / model.family.network / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"in_channels": 5}))
     with pytest.raises(ConfigError, match="the baseline's in_channels is 5"):
-        refuse(replace(job(folder), baseline=str(bare)))
+        refuse(replace(job(folder), baselines=(str(bare),)))
 
 
 def test_a_description_says_what_the_family_is(folder, name, monkeypatch):

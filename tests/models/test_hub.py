@@ -120,11 +120,11 @@ def test_a_node_takes_the_commit_of_the_driver_though_the_branch_moves_on(
 
 def test_a_baseline_has_a_revision_too(hub, tmp_path):
     shard = write_shard(tmp_path / "a.tar", ["one"])
-    job = job_of([shard], tmp_path / "r", model=NAME, baseline=f"{NAME}@v1")
+    job = job_of([shard], tmp_path / "r", model=NAME, baselines=(f"{NAME}@v1",))
     who = identify(job)
-    assert who.job.baseline == f"{NAME}@{hub.names[NAME, 'v1']}"
+    assert who.job.baselines[0] == f"{NAME}@{hub.names[NAME, 'v1']}"
     assert who.job.model == f"{NAME}@{hub.names[NAME, 'main']}"
-    assert models.baseline_name(who.job.baseline) == "a-model"
+    assert models.baseline_name(who.job.baselines[0]) == "a-model"
 
 
 @pytest.mark.parametrize("token", [None, "hf_another"])
@@ -284,7 +284,7 @@ def test_a_lora_of_the_hub_is_had_once_and_at_one_commit(hub, loras, pipeline_fo
 def test_a_scan_under_a_lora_of_the_hub_records_its_commit(hub, loras, pipeline_folder, tmp_path):
     shard = write_shard(tmp_path / "a.tar", ["one"])
     spec, places = ScanSpec(steps=2, probes=4, localize="none"), tmp_path / "r"
-    asked = {"spec": spec, "model": str(pipeline_folder), "baseline": "off"}
+    asked = {"spec": spec, "model": str(pipeline_folder), "baselines": ("off",)}
     job = job_of([shard], places, lora=(f"{LORA}:0.5",), **asked)
     here = job_of([shard], places, lora=(f"{loras}:0.5",), **asked)
     assert identify(job).run == identify(here).run

@@ -124,7 +124,7 @@ def test_a_model_without_captions_says_what_can_be_asked_of_it(ddpm, earlier, tm
         with pytest.raises(ConfigError, match=r"takes no captions, .* --no-captions --baseline"):
             refuse(job(bare, spec=asked))
     asked = {"source": "image", "captions": False}
-    refuse(job(bare, spec=asked, baseline=str(earlier)))
+    refuse(job(bare, spec=asked, baselines=(str(earlier),)))
     model = models.load(str(ddpm))
     with pytest.raises(ConfigError, match="the model takes no captions, and this is 'a cat'"):
         model.encode(["", "a cat"])
@@ -141,7 +141,7 @@ def test_images_of_an_unconditional_model_are_scored_against_an_earlier_one(ddpm
         detectors=("sharpness", "metric2", "spread"),
     )  # fmt: skip
     found = [
-        Scanner(model, spec, baseline=("earlier", other)).scan([caption]).scores[0]
+        Scanner(model, spec, baselines={"earlier": other}).scan([caption]).scores[0]
         for other in (before, model)
     ]
     assert found[0].delta_s > 0

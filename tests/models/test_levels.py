@@ -38,9 +38,9 @@ def changed(folder, target, **scheduler):
     return target
 
 
-def job(folder, baseline=None, **spec) -> Job:
+def job(folder, *baselines, **spec) -> Job:
     return Job(model=str(folder), shards=("a.tar",), results="r", spec=ScanSpec(**spec),
-               baseline=None if baseline is None else str(baseline))  # fmt: skip
+               baselines=tuple(map(str, baselines)))  # fmt: skip
 
 
 def theirs(source, steps: int, latents: torch.Tensor) -> torch.Tensor:
@@ -262,8 +262,8 @@ def test_a_level_that_a_baseline_never_saw_is_refused():
     baseline = model.with_network(beside.unet, beside.unet.scheduler.config)
     spec = ScanSpec(source="image", timestep=0)
     with pytest.raises(ConfigError, match="was not trained at the level of the maps: its noise"):
-        Scanner(model, spec, baseline=("early", baseline))
-    Scanner(model, ScanSpec(source="image"), baseline=("early", baseline))
+        Scanner(model, spec, baselines={"early": baseline})
+    Scanner(model, ScanSpec(source="image"), baselines={"early": baseline})
 
 
 def test_a_level_is_matched_between_timesteps():

@@ -67,7 +67,7 @@ def test_a_folder_says_what_its_network_lacks(folder):
 def test_other_networks_and_baselines_are_refused_by_their_folders(folder, tmp_path):
     other = shutil.copytree(folder / "unet", tmp_path / "early")
     beside = Job(model=str(folder), shards=("a.tar",), results="r", spec=ScanSpec(),
-                 baseline=str(other))  # fmt: skip
+                 baselines=(str(other),))  # fmt: skip
     refuse(beside)
     said(other / "config.json", cross_attention_dim=7)
     with pytest.raises(ConfigError, match="the baseline's cross_attention_dim is 7, the model's"):

@@ -25,13 +25,14 @@ def folder(request, tmp_path_factory):
 
 def job(folder, baseline, **spec) -> Job:
     return Job(
-        model=str(folder), shards=("a.tar",), results="r", baseline=baseline, spec=ScanSpec(**spec)
-    )
+        model=str(folder), shards=("a.tar",), results="r",
+        baselines=() if baseline is None else (baseline,), spec=ScanSpec(**spec),
+    )  # fmt: skip
 
 
 def scored(model, baseline):
-    beside = (models.baseline_name(baseline), models.load_baseline(baseline, model))
-    return Scanner(model, SPEC, baseline=beside, batch_size=2).scan(CAPTIONS)
+    beside = models.load_baselines([baseline], model)
+    return Scanner(model, SPEC, baselines=beside, batch_size=2).scan(CAPTIONS)
 
 
 def test_it_is_the_model_under_that_caption(folder):
@@ -62,7 +63,7 @@ def test_masks_are_named_and_the_text_names_the_run(folder):
     assert len({*runs.values(), identify(job(folder, None)).run}) == 3
     refuse(job(folder, "prompt:a"))
     slash = job(folder, "prompt:one/two@three")  # neither a hub id nor a path
-    assert identify(slash).job.baseline == "prompt:one/two@three"
+    assert identify(slash).job.baselines == ("prompt:one/two@three",)
     assert models.baseline_name("prompt:one/two@three") == "prompt"
 
 

@@ -36,7 +36,7 @@ def test_numbers_that_are_none_are_taken_in_float32_once_more():
 
     def precise():
         loads.append(1)
-        return Half(CAPTIONS[4].text), None
+        return Half(CAPTIONS[4].text), {}
 
     scanner = Scanner(Half(*broken), spec, precise=precise)
     work = scanner.detect([*CAPTIONS, Caption("t.tar", "copy", CAPTIONS[1].text)])

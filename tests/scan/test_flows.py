@@ -131,6 +131,6 @@ def test_images_without_captions_are_compared_between_targets():
     stream = io.BytesIO()
     Image.new("RGB", (32, 32), "teal").save(stream, "PNG")
     caption = Caption("s.tar", "k", "", image=stream.getvalue())
-    rows = Scanner(Flow(), asked, baseline=("other", Flow(-1))).scan([caption]).scores
+    rows = Scanner(Flow(), asked, baselines={"other": Flow(-1)}).scan([caption]).scores
     for name in asked.detectors:  # the same densities: nothing to compare
         assert rows[0].extra[name] == pytest.approx(0.0, abs=1e-3)

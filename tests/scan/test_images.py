@@ -83,7 +83,7 @@ class Written:
         schedule = MODEL.single(timestep)
         self.alpha, self.sigma = schedule.alphas[0], schedule.sigmas[0]
         assert caption.image is not None
-        taken = Scanner(MODEL, spec, baseline=("untrained", Untrained())).prepare(caption)
+        taken = Scanner(MODEL, spec, baselines={"untrained": Untrained()}).prepare(caption)
         assert isinstance(taken, Caption)
         pixels = torch.tensor(pictures.fitted(caption.image, (32, 32)))
         self.clean = MODEL.compress(pixels[None])[0].double()
@@ -160,7 +160,7 @@ UNCAPTIONED = replace(SPEC, captions=False)
 @pytest.mark.parametrize("timestep", [1, 201])
 def test_without_captions_the_two_networks_are_compared_under_the_empty_one(timestep):
     spec = replace(UNCAPTIONED, timestep=timestep)
-    scanner = Scanner(MODEL, spec, baseline=("untrained", Untrained()), batch_size=5)
+    scanner = Scanner(MODEL, spec, baselines={"untrained": Untrained()}, batch_size=5)
     bare = [replace(caption, text="") for caption in CAPTIONS]
     result = scanner.scan(bare)
     assert set(scanner.extra_columns) == {"snap_back", "delta_h", "curvature", *SPEC.detectors}
@@ -177,7 +177,7 @@ def test_without_captions_the_two_networks_are_compared_under_the_empty_one(time
     against = {(name, "untrained") for name in ("delta_s", "delta_h", "snap_back")}
     assert named == against | {("curvature", "none")}
     draws = len(CAPTIONS) * len(SPEC.seeds)
-    each = cost.evaluations(spec, localized=True, probes=4, baseline=True)
+    each = cost.evaluations(spec, localized=True, probes=4, baselines=1)
     assert {n: scanner.evaluations[n] for n in each} == {n: draws * each[n] for n in each}
 
 
@@ -192,14 +192,14 @@ def test_without_captions_an_image_that_the_model_stores_stands_out():
     images = [copy_of(text), *map(picture, range(20))]
     samples = [Caption("s", str(n), "", image=image) for n, image in enumerate(images)]
     spec = replace(UNCAPTIONED, detectors=("flipd",), seeds=(0,))
-    rows = Scanner(Storing(), spec, baseline=("untrained", Untrained())).scan(samples).scores
+    rows = Scanner(Storing(), spec, baselines={"untrained": Untrained()}).scan(samples).scores
     first, others = rows[0], rows[1:]
     assert first.extra["snap_back"] > 1 > 0 > max(row.extra["snap_back"] for row in others)
     assert first.extra["flipd"] < min(row.extra["flipd"] for row in others)
 
 
 def test_what_needs_a_caption_or_a_baseline_is_refused_without():
-    with pytest.raises(ConfigError, match="compared with a baseline network"):
+    with pytest.raises(ConfigError, match="compared with one baseline network"):
         Scanner(MODEL, UNCAPTIONED)
     with pytest.raises(ConfigError, match="only images can be scored, got auto"):
         replace(UNCAPTIONED, source="auto", detectors=())

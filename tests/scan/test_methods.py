@@ -248,11 +248,11 @@ def test_asking_for_everything_costs_one_trajectory_and_each_methods_own_extra(s
 @pytest.mark.parametrize("design", ["structured", "rademacher"])
 def test_a_baseline_costs_what_is_said(maps, design):
     asked = ScanSpec(steps=6, localize="all", probes=18, probe_design=design, maps=maps)
-    scanner = Scanner(Gaussian(), asked, baseline=("early", Gaussian()))
+    scanner = Scanner(Gaussian(), asked, baselines={"early": Gaussian()})
     scanner.scan(CAPTIONS[:1])
     taken = cost.probes_taken(asked, Gaussian.latent_shape[0])
     assert taken == (18 if design == "rademacher" else 16)
-    expected = cost.evaluations(asked, localized=True, probes=taken, baseline=True)
+    expected = cost.evaluations(asked, localized=True, probes=taken, baselines=1)
     assert {n: scanner.evaluations[n] for n in NUMBERS[1:]} == {n: expected[n] for n in NUMBERS[1:]}
 
 
@@ -282,7 +282,7 @@ def test_a_map_that_detection_did_not_give_is_paid_for_by_localized_captions_alo
 
 def test_only_the_maps_that_were_asked_for_are_stored_and_the_first_has_the_picture():
     asked = ScanSpec(steps=6, localize="all", probes=4, maps=("curvature", "delta_s"))
-    scanner = Scanner(Gaussian(), asked, baseline=("early", Gaussian()))
+    scanner = Scanner(Gaussian(), asked, baselines={"early": Gaussian()})
     result = scanner.scan(CAPTIONS[:1])
     stored = [(m.metric, m.baseline, m.image is not None) for m in result.masks]
     assert stored == [
@@ -294,7 +294,7 @@ def test_only_the_maps_that_were_asked_for_are_stored_and_the_first_has_the_pict
 
 def test_score_maps_against_an_early_network_need_no_probes():
     asked = ScanSpec(steps=6, localize="all", maps=("delta_s",))
-    scanner = Scanner(Gaussian(), asked, baseline=("early", Gaussian()))
+    scanner = Scanner(Gaussian(), asked, baselines={"early": Gaussian()})
     result = scanner.scan(CAPTIONS[:1])
     assert result.scores[0].extra == {"delta_s_early": 0.0}
     assert (scanner.evaluations["forward"], scanner.evaluations["vjp"]) == (12 + 2, 0)

@@ -119,7 +119,7 @@ def test_a_first_step_that_is_no_number_is_done_again_in_float32():
             return score
 
     spec = replace(PLAIN, screen=1e30, dtype="float16", localize="none")
-    scanner = Scanner(Half(), spec, precise=lambda: (Gaussian(), None))
+    scanner = Scanner(Half(), spec, precise=lambda: (Gaussian(), {}))
     rows = by_key(scanner.scan(CAPTIONS[:4]))
     assert {key: row.stage for (key, _), row in rows.items()} == {
         "k0": "screen", "k1": "screen", "k2": "detect", "k3": "screen",

@@ -66,7 +66,7 @@ def test_it_resumes_to_the_same_weights_and_all_of_its_file_is_loaded(tmp_path, 
     assert torch.equal(said[1], said[2])
     assert not torch.equal(said[0], said[2])
     spec = ScanSpec(steps=2, localize="all", probes=4, store_image=False)
-    (row,) = Scanner(model, spec, baseline=("off", off)).scan([Caption("s", "0", "a rug")]).scores
+    (row,) = Scanner(model, spec, baselines={"off": off}).scan([Caption("s", "0", "a rug")]).scores
     assert row.extra["delta_s_off"] > 0
 
 
@@ -110,7 +110,7 @@ def test_options_of_the_other_family_are_refused(tmp_path):
     words = ["testbed", "train", "--family", "lora", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*words, "--vae-steps", "3"])
     assert isinstance(done.exception, ConfigError)
-    assert "are of --family unet" in str(done.exception)
+    assert "--vae-steps is of --family unet" in str(done.exception)
     done = CliRunner().invoke(app, [*words, "--seed", "1"])
     assert "knows corpus seed 1 by heart" in str(done.exception)
     done = CliRunner().invoke(app, [*words, "--start", str(tmp_path)])

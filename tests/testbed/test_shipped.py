@@ -61,7 +61,7 @@ def test_another_batch_changes_numbers_by_rounding_alone():
         for start in range(0, len(draws), size):
             some = draws[start : start + size]
             seen = detect(model, some, SPEC)
-            more = localize(model, None, some, seen, SPEC).maps
+            more = localize(model, {}, some, seen, SPEC).maps
             for (metric, _), values in ({("delta_s", "null"): seen.delta_s} | more).items():
                 found.setdefault(metric, []).append(values.double().numpy())
         return {metric: np.concatenate(values) for metric, values in found.items()}

@@ -19,6 +19,8 @@ class Detection:
         scores: Further detectors' scores by name, ``(B,)`` each.
         maps: Further maps that sampling gives for nothing.
         paths: A number per step by detector, ``(B, K)``, for detectors that a calibration compares.
+        conditional: The score under the caption at ``point``, ``(B, C, H, W)``; null where nothing
+            is compared with it.
         clean: The sampler's guess at the last timestep of the clean latent, or the image's own,
             scaled to that level, ``(B, C, H, W)``; null if nothing looks there.
     """
@@ -30,3 +32,4 @@ class Detection:
     maps: Maps = field(default_factory=dict)
     clean: Tensor | None = None
     paths: dict[str, Tensor] = field(default_factory=dict)
+    conditional: Tensor | None = None

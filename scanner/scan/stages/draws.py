@@ -1,6 +1,6 @@
 """Draws, and what their trajectories start from: noise, probes, conditions and levels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,15 +49,15 @@ def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tens
 
 def setting_of(
     denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec,
-    baseline: tuple[str, Denoiser] | None = None,
+    baselines: Mapping[str, Denoiser] | None = None,
 ) -> TrajectorySetting:  # fmt: skip
     """Return what the draws' trajectory goes through.
 
-    Without captions the branches that are compared are the model's and the baseline's.
+    Without captions the branches that are compared are the model's and its only baseline's.
     """
     at_image = spec.source == "image"
     schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
-    other = None if spec.captions or baseline is None else baseline[1]
+    other = None if spec.captions or not baselines else next(iter(baselines.values()))
     conditions = both_conditions(denoiser, draws, other)
     return TrajectorySetting(denoiser, conditions, schedule, other)
 

@@ -1,6 +1,6 @@
 """Detection at images: noise training images to one level and take all scores there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from scanner.spec import ScanSpec
 @torch.no_grad()
 def detect_image(
     denoiser: Denoiser, draws: Sequence[Draw], pictures: dict[str, Tensor], spec: ScanSpec,
-    baseline: tuple[str, Denoiser] | None = None,
+    baselines: Mapping[str, Denoiser],
 ) -> Detection:  # fmt: skip
     """Noise the draws' own images and take all scores there.
 
@@ -30,13 +30,13 @@ def detect_image(
         draws: The batch.
         pictures: By identity, ``(height, width, 3)`` uint8, at the model's size.
         spec: Timestep, and the detectors and maps that are asked for; its source is ``image``.
-        baseline: Name and network of the less-trained baseline, if there is one; only used
-            where images are scored without captions.
+        baselines: Networks of baselines by name; only used where images are scored without
+            captions.
 
     Raises:
         TypeError: If attention is asked for and the model gives none.
     """
-    setting = setting_of(denoiser, draws, spec, baseline)
+    setting = setting_of(denoiser, draws, spec, baselines)
     _, alpha, sigma = setting.level(0)
     latents = {d.identity: denoiser.compress(pictures[d.identity][None])[0] for d in draws}
     clean = torch.stack([latents[d.identity] for d in draws])
@@ -53,6 +53,7 @@ def detect_image(
     return Detection(
         x, step.after, maps.delta_s(step.conditional, step.unconditional),
         scores | {"snap_back": ratio}, found, alpha * clean,
+        conditional=step.conditional if spec.flag_baseline is not None else None,
     )  # fmt: skip
 
 

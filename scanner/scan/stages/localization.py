@@ -1,6 +1,6 @@
 """Localization: maps from products with the Jacobians, and what takes as long as they do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -47,23 +47,23 @@ class _Branch:
 
 
 def localize(
-    denoiser: Denoiser, baseline: tuple[str, Denoiser] | None, draws: Sequence[Draw],
+    denoiser: Denoiser, baselines: Mapping[str, Denoiser], draws: Sequence[Draw],
     detection: Detection, spec: ScanSpec,
 ) -> Localization:  # fmt: skip
     """Return the maps that detection did not give, and the scores that take as long as maps.
 
-    K vector-Jacobian products over both branches, and K over the baseline network's conditional
+    K vector-Jacobian products over both branches, and K over each baseline's conditional
     one; all branches see the same probes. FLIPD takes as many again, at the clean latents.
 
     Args:
         denoiser: The model.
-        baseline: Name and network of the less-trained baseline, if there is one. Without captions
-            it is the other branch of every map, and has no maps of its own.
+        baselines: Networks of baselines by name. Without captions the only one is the other
+            branch of every map, and has no maps of its own.
         draws: The batch.
         detection: Of the same draws: its points and its further maps are used.
         spec: Steps, probes and their design, and what is asked for.
     """
-    setting = setting_of(denoiser, draws, spec, baseline)
+    setting = setting_of(denoiser, draws, spec, baselines)
     vectors = probes_of(denoiser, draws, spec)
     found, own = Localization(), None
     if cost.takes_probes(spec):
@@ -75,20 +75,8 @@ def localize(
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in detection.maps:
         with torch.no_grad():
             found.maps["anisotropy", "null"] = cosines(setting, initial_latents(denoiser, draws))
-    if baseline is not None and spec.captions:
-        name, network = baseline
-        level = setting.level(-1 - spec.map_back)
-        shared = setting.condition[: len(draws)]
-        theirs = baseline_conditions(network, [d.text for d in draws], shared)
-        against, pair = _baseline_maps(
-            network, name, setting, level, detection.point, vectors, own, theirs
-        )
-        found.maps.update(against)
-        if spec.source == "image" and detection.clean is not None:
-            clean = detection.clean / level[1]
-            ratio, ratios = snap_back(setting, detection.point, clean, *pair)
-            found.scores[f"snap_back_{name}"] = ratio
-            found.maps["snap_back", name] = ratios
+    if baselines and spec.captions:
+        _add_baselines(found, baselines, setting, draws, detection, spec, vectors, own)
     kept = {n: m for n, m in found.maps.items() if n[0] in spec.maps}
     return Localization(kept, found.scores)
 
@@ -127,23 +115,33 @@ def _late_scores(pair: tuple[_Branch, _Branch], sigma: float, spec: ScanSpec) ->
     return found
 
 
-def _baseline_maps(
-    network: Denoiser, name: str, setting: TrajectorySetting, level: Level, point: Tensor,
-    vectors: Tensor, own: _Branch | None, theirs: Tensor,
-) -> tuple[Maps, tuple[Tensor, Tensor]]:  # fmt: skip
-    """Return the maps against a less-trained network, and the scores of both under the caption.
+def _add_baselines(
+    found: Localization, baselines: Mapping[str, Denoiser], setting: TrajectorySetting,
+    draws: Sequence[Draw], detection: Detection, spec: ScanSpec, vectors: Tensor,
+    own: _Branch | None,
+) -> None:  # fmt: skip
+    """Add the maps against each baseline, all under the caption; only Δs if ``own`` is null."""
+    level, captions = setting.level(-1 - spec.map_back), setting.condition[: len(draws)]
+    point = detection.point
+    with torch.no_grad():
+        score = own.score if own else setting.denoiser.score(point, level, captions)
+    for name, network in baselines.items():
+        theirs = baseline_conditions(network, [d.text for d in draws], captions)
+        if own is None:
+            with torch.no_grad():
+                other = network.score(point, level, theirs)
+        else:
+            function = _score_of(network, level, theirs)
+            other, diagonal = score_and_diagonal(function, point, vectors)
+            found.maps["delta_h", name] = maps.delta_h(own.diagonal, diagonal)
+        found.maps["delta_s", name] = maps.delta_s(score, other)
+        if spec.source == "image" and detection.clean is not None:
+            clean = detection.clean / level[1]
+            ratio, ratios = snap_back(setting, point, clean, score, other)
+            found.scores[f"snap_back_{name}"] = ratio
+            found.maps["snap_back", name] = ratios
 
-    Only Δs if ``own`` was not needed. ``theirs`` are the captions' conditions for the network.
-    """
-    captions = setting.condition[: len(point)]
-    if own is None:
-        with torch.no_grad():
-            score = setting.denoiser.score(point, level, captions)
-            other = network.score(point, level, theirs)
-        return {("delta_s", name): maps.delta_s(score, other)}, (score, other)
-    other, early = score_and_diagonal(lambda x: network.score(x, level, theirs), point, vectors)
-    found = {
-        ("delta_h", name): maps.delta_h(own.diagonal, early),
-        ("delta_s", name): maps.delta_s(own.score, other),
-    }
-    return found, (own.score, other)
+
+def _score_of(network: Denoiser, level: Level, condition: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a network's score as a function of the point."""
+    return lambda x: network.score(x, level, condition)

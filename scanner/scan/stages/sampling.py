@@ -60,6 +60,7 @@ def detect(
         {name: observer.scores() for name, observer in watching.items()}, found,
         _scaled_clean_estimate(step, spec.guidance_scale) if spec.late else None,
         {name: path for name, one in watching.items() if (path := one.per_step()) is not None},
+        place.conditional if spec.flag_baseline is not None else None,
     )  # fmt: skip
 
 
