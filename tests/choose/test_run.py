@@ -205,7 +205,7 @@ def test_baselines_of_a_profile_have_their_own_words(tmp_path):
     found = profile(model, {"off": off, "prompt": prompted}, DRAWS[:1], spec, (3,))
     assert found["delta_s", "prompt", 3].max() < 1e-6  # the caption itself, in another batch
     seen = detect(model, DRAWS[:1], spec)
-    whole = localize(model, ("off", off), DRAWS[:1], seen, spec)
+    whole = localize(model, {"off": off}, DRAWS[:1], seen, spec)
     expected = whole.maps["delta_s", "off"]
     assert torch.allclose(found["delta_s", "off", 3], expected, rtol=1e-3, atol=1e-6)
     assert expected.max() > 1e-3
