@@ -284,8 +284,8 @@ def test_a_lora_and_its_base_are_those_of_a_scan(pipeline_folder, tmp_path):
         scanner.score(plain, "one", baseline="off", **asked)
     shard = str(shard_of(tmp_path, ["one"]))
     job = Job(
-        model=str(pipeline_folder), shards=(shard,), results=str(tmp_path / "r"), baselines=("off",),
-        lora=(f"{file}:0.5",), spec=ScanSpec(steps=3, probes=4, localize="all"),
+        model=str(pipeline_folder), shards=(shard,), results=str(tmp_path / "r"),
+        baselines=("off",), lora=(f"{file}:0.5",), spec=ScanSpec(steps=3, probes=4, localize="all"),
     )  # fmt: skip
     run = scan_here(job).run
     (row,) = table(tmp_path / "r", "scores")
