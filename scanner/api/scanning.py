@@ -9,7 +9,7 @@ from typing import Unpack
 
 from scanner import models
 from scanner.analysis.findings import apply_cutoff
-from scanner.api.models import Model, baselines_of, load_model
+from scanner.api.models import Model, Over, baselines_of, load_model
 from scanner.api.progress import shown
 from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
@@ -93,10 +93,11 @@ def scan_shards(
             str(model), device=device, dtype=dtype, offload=offload, gpus=gpus_per_actor
         )
     name = own.name if own is not None else models.located(str(model))
+    over: Over = {"lora": (), "weights": None} if own is None else own.over
     kept = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
     spec = spec_of(
-        dtype if own is None else own.dtype, {"localize": "flagged", **settings}, calibration=kept,
-        source=source, captions=captions,
+        name, dtype if own is None else own.dtype, {"localize": "flagged", **settings},
+        calibration=kept, source=source, captions=captions,
     )  # fmt: skip
     with ExitStack() as stack:
         job = Job(
@@ -106,7 +107,7 @@ def scan_shards(
             calibration=_path_of(calibration, where, stack), images=evidence and source != "image",
             batch_size=batch_size, chunk_size=chunk_size, limit=limit,
             auto_probes=chooses_probes(settings, kept),
-            offload=offload if own is None else own.offload,
+            offload=offload if own is None else own.offload, **over,
         )  # fmt: skip
         build = build_scanner
         if own is not None and where == LOCAL:

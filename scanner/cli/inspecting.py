@@ -41,7 +41,6 @@ def inspect(
     from scanner.models.overlay import overlay
 
     over = overlay(lora or (), weights)
-    over.refuse()
     name = options.model_of(model, revision)
     found = describe(name, local_device(device), dtype, size, over, offload)
     parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}

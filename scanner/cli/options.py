@@ -81,8 +81,9 @@ Baseline = Annotated[
 Lora = Annotated[
     list[str] | None,
     typer.Option(
-        help="A LoRA over the model: FILE.safetensors or FILE.safetensors:SCALE; repeat for "
-        "several. `--baseline off` is the model without.",
+        help="A LoRA over the model: FILE.safetensors, or of the hub ID@REVISION/FILE.safetensors "
+        "or ID where it has one such file; with :SCALE behind; repeat for several. `--baseline "
+        "off` is the model without.",
         show_default=False,
         rich_help_panel=OF_MODEL,
     ),
@@ -622,11 +623,12 @@ def model_of(name: str, revision: str | None) -> str:
 
 def networks(baselines: Sequence[str] | None) -> tuple[str, ...]:
     """Return where less-trained networks lie; ``null``, the unconditional branch, is none."""
-    return tuple(
-        name if name == OFF or name.startswith(PROMPT) else located(name)
-        for name in baselines or ()
-        if name != "null"
-    )
+    return tuple(baseline_of(name) for name in baselines or () if name != "null")
+
+
+def baseline_of(name: str) -> str:
+    """Return a baseline as a job names it: ``off``, a prompt, an absolute path or a hub id."""
+    return name if name == OFF or name.startswith(PROMPT) else located(name)
 
 
 def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:
@@ -638,5 +640,5 @@ def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:
     from scanner.models.overlay import overlay
 
     found = overlay(lora or (), weights)
-    loras = tuple(f"{each.file}:{each.scale:g}" for each in found.loras)
+    loras = tuple(map(str, found.loras))
     return {"lora": loras, "weights": found.weights}

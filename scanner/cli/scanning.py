@@ -355,16 +355,19 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it; say first how baselines are read and what products are taken.
+    """Scan, and show it; say first what is not obvious.
 
-    Both only where it is not obvious.
+    That is: a name of a distilled model, how a baseline is read, what products are taken.
     """
     from scanner.cli.live import watching
     from scanner.engine import driver
     from scanner.engine.identity import refuse, resolved
+    from scanner.models.distilled import distillation
     from scanner.models.limits import baseline_reading, limits
 
     refuse(job)
+    if said := distillation(job.model):
+        progress.note(said)
     for baseline in job.baselines:
         if said := baseline_reading(job.model, baseline):
             progress.note(said)

@@ -32,7 +32,7 @@ class Job:
         batch_size: Draws at a time on a device; null finds out what it can take.
         chunk_size: Samples per commit. A run keeps the size that it was begun with.
         limit: At most this many samples, the first in shard order; null takes all.
-        lora: Adapters over the model, ``FILE`` or ``FILE:SCALE`` each.
+        lora: Adapters over the model, each as `scanner.models.overlay.Lora.parsed` takes it.
         weights: A file with another network's weights, in place of the model's, or null.
         auto_probes: Whether the model's channels and tokens decide the spec's ``probes``.
         offload: Parts of the model that are on the device only while they run, of

@@ -47,6 +47,7 @@ def load(
     from scanner.models.placement import Placement
 
     placement = Placement(device, offload, gpus)
+    refuse_overlay(model, overlay or Overlay())
     if model == GAUSSIAN:
         from scanner.models.gaussian import Gaussian
 
@@ -57,6 +58,21 @@ def load(
     folder = folder_of(model)
     family, index = limits.opened(model)
     return loading.load(str(folder), family, index, placement, dtype, side, overlay)
+
+
+def refuse_overlay(model: str, overlay: Overlay) -> None:
+    """Refuse files that cannot be laid over a model, by their headers; no weights are read.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    from scanner.models import limits
+
+    if not overlay:
+        return
+    if model == GAUSSIAN:
+        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
+    overlay.refuse(loads_lokr=limits.opened(model)[0].loads_lokr)
 
 
 def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":

@@ -115,6 +115,27 @@ class HasLevels(Protocol):
 
 
 @runtime_checkable
+class ChecksCaptions(Protocol):
+    """Addition to `Denoiser` of models that do not take every caption, as of classes."""
+
+    def refusal(self, caption: str) -> str:
+        """Return why a caption is no condition of the model, or ``""``."""
+        ...
+
+
+def taken_caption(denoiser: Denoiser, usual: str) -> str:
+    """Return a caption that a model takes: of classes the first, of no captions the empty one.
+
+    Args:
+        denoiser: The model.
+        usual: What is taken where any caption is.
+    """
+    if not isinstance(denoiser, ChecksCaptions):
+        return usual
+    return next(text for text in (usual, "0", "") if not denoiser.refusal(text))
+
+
+@runtime_checkable
 class Worded(Protocol):
     """What a baseline adds to `Denoiser` whose text encoders may be others than the model's."""
 

@@ -10,8 +10,9 @@ import torch
 
 from scanner import models
 from scanner.methods import Need
-from scanner.models.base import Denoiser, Level
+from scanner.models.base import Denoiser, Level, taken_caption
 from scanner.models.diffusion import Diffusion
+from scanner.models.distilled import distillation
 from scanner.models.families import Family
 from scanner.models.limits import limits
 from scanner.models.noise import noise_ratios
@@ -110,7 +111,7 @@ def describe(
     steps = min(STEPS, limits(model).timesteps - 1)  # an offset of 1 leaves room for no more
     schedule = denoiser.schedule(steps)
     level = (schedule.timesteps[-1], schedule.alphas[-2], schedule.sigmas[-2])
-    condition = denoiser.encode(["a photo of a cat"])
+    condition = denoiser.encode([taken_caption(denoiser, "a photo of a cat")])
     noise = torch.randn((1, *denoiser.latent_shape), generator=torch.Generator().manual_seed(0)).to(
         denoiser.device
     )
@@ -123,7 +124,7 @@ def describe(
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
         seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps),
         attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
-        **_noise(model), **_inside(denoiser),
+        **_noise(model), **_inside(denoiser, distillation(model)),
     )  # fmt: skip
 
 
@@ -162,8 +163,8 @@ def _sampler(denoiser: Denoiser, steps: int) -> str:
     return f"leading spacing, {steps} steps: {timesteps[0]} ... {timesteps[-1]}"
 
 
-def _inside(denoiser: Denoiser) -> dict[str, Any]:
-    """Return what only a pipeline has."""
+def _inside(denoiser: Denoiser, distilled: str) -> dict[str, Any]:
+    """Return what only a pipeline has, and notes on what its name says."""
     if not isinstance(denoiser, Diffusion):
         return {
             "kin": "a closed form", "prediction": "the score itself", "vae_scale": None,
@@ -176,7 +177,7 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
     return {
         "kin": family.name,
         "prediction": denoiser.prediction,
-        "vae_scale": denoiser.autoencoder.scale,
+        "vae_scale": None if denoiser.vae is None else denoiser.autoencoder.scale,
         "text_encoder": _text_encoders(denoiser),
         "parameters": {name: sum(p.numel() for p in each) for name, each in weights.items()},
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),
@@ -185,7 +186,7 @@ def _inside(denoiser: Denoiser) -> dict[str, Any]:
         "over": _over(denoiser),
         "null": family.null,
         "token_side": denoiser.token_side,
-        "note": family.note,
+        "note": "; ".join(filter(None, (family.note, distilled))),
     }
 
 
@@ -202,7 +203,7 @@ def _resident(parts: Mapping[str, int], family: Family, offload: str) -> tuple[i
 def _over(denoiser: Diffusion) -> str:
     """Return what is laid over the model; all of it landed, or it would not have been loaded."""
     over = denoiser.overlay
-    said = [f"{lora.file} x {lora.scale:g}, {len(layers_of(lora.file))} layers, all loaded"
+    said = [f"{lora.pinned().file} x {lora.scale:g}, {len(layers_of(lora.path))} layers, all loaded"
             for lora in over.loras]  # fmt: skip
     return "; ".join([*said, *([over.weights] if over.weights else [])])
 

@@ -6,9 +6,9 @@
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
-from scanner.models.conditions import ENCODERS, Grid
+from scanner.models.conditions import ENCODERS, labels_of
+from scanner.models.encoder import Grid
 from scanner.models.families import Family
-from scanner.models.latents import Autoencoder, as_latents, as_tokens
+from scanner.models.flow_levels import flow_levels
+from scanner.models.latents import Autoencoder, Pixels, as_latents, as_tokens, sides_of
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.models.overlay import Overlay
@@ -27,6 +29,7 @@ from scanner.models.placement import Placement, bytes_of
 from scanner.models.split import put
 from scanner.models.words import TextEncoders
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
+from scanner.numerics.thresholding import Thresholding
 
 
 class Diffusion:
@@ -45,8 +48,9 @@ class Diffusion:
 
     def __init__(self, pipeline: Any, family: Family, device: str, side: int | None = None) -> None:
         self.pipeline, self.family = pipeline, family
-        self.network, self.vae = getattr(pipeline, family.network), pipeline.vae
-        self.autoencoder = Autoencoder(self.vae)
+        self.network: Any = getattr(pipeline, family.network)
+        self.vae: Any = getattr(pipeline, "vae", None)
+        self.autoencoder = Pixels() if family.autoencoder == "none" else Autoencoder(self.vae)
         self.folder, self.overlay = "", Overlay()
         self.text = TextEncoders(pipeline, family)
         self._coming: list[str] = []
@@ -54,6 +58,7 @@ class Diffusion:
         self._text_off: list[Any] = []
         self._prompt: str | None = None
         self._cumulative: list[float] | None = None
+        self._labels = labels_of(pipeline) if family.encoder == "labels" else None
         self._read_scheduler(pipeline.scheduler)
         for module in self.modules().values():
             module.requires_grad_(False).eval()
@@ -87,17 +92,7 @@ class Diffusion:
                 f"{self.autoencoder.channels}: inpainting and depth models are not text-to-image "
                 f"models"
             )
-        sides: tuple[int, int]
-        if side is not None:
-            sides = (side // factor, side // factor)
-        elif isinstance(self.family.side, int):
-            sides = (self.family.side // factor, self.family.side // factor)
-        elif self.family.side == "vae":
-            own = int(self.vae.config["sample_size"]) // factor
-            sides = (own, own)
-        else:
-            own = config["sample_size"]
-            sides = (own, own) if isinstance(own, int) else (int(own[0]), int(own[1]))
+        sides = sides_of(side or self.family.side, config, self.vae, factor)
         self.latent_shape = (channels, sides[0], sides[1])
         self.picture_size = (sides[0] * factor, sides[1] * factor)
 
@@ -141,37 +136,17 @@ class Diffusion:
             ConfigError: If so many steps leave the training timesteps.
         """
         if self.levels is None:
-            return self._flow_levels(steps)
+            tokens = self.latent_shape[1] * self.latent_shape[2] // self.token_side**2
+            return flow_levels(
+                self.scheduler, self.family, steps, tokens=tokens, channels=self.latent_shape[0]
+            )
         cumulative = self.scheduler.alphas_cumprod.tolist()
         final = float(self.scheduler.final_alpha_cumprod)
         timesteps, stride = self.levels.sampled(steps), self.levels.stride(steps)
-        return Schedule.from_cumulative(timesteps, cumulative, final, stride)
-
-    def _flow_levels(self, steps: int) -> Schedule:
-        config, asked = self.scheduler.config, dict[str, Any]()
-        if config.get("use_dynamic_shifting"):
-            asked["mu"] = self._shift(config, steps)
-        if self.family.levels == "pipeline" and not config.get("use_flow_sigmas"):
-            asked["sigmas"] = np.linspace(1.0, 1 / steps, steps).tolist()
-        else:
-            asked["num_inference_steps"] = steps
-        self.scheduler.set_timesteps(**asked)
-        timesteps, sigmas = self.scheduler.timesteps.tolist(), self.scheduler.sigmas.tolist()
-        return Schedule.from_flow(sigmas, self.family.flow, timesteps)
-
-    def _shift(self, config: Mapping[str, Any], steps: int) -> float:
-        """Return how far levels move towards noise at this size, as the pipelines do."""
-        channels, height, width = self.latent_shape
-        tokens = height * width // self.token_side**2
-        if self.family.shifted_by == "steps":
-            from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
-
-            return compute_empirical_mu(tokens, steps)
-        count = channels if self.family.shifted_by == "channels" else tokens
-        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        slope = (most - least) / (high - low)
-        return count * slope + least - slope * low
+        found = Schedule.from_cumulative(timesteps, cumulative, final, stride)
+        if self.family.autoencoder != "none":
+            return found
+        return replace(found, thresholding=Thresholding.configured(self.scheduler.config))
 
     def single(self, timestep: float) -> Schedule:
         """Return the schedule of one step from a training timestep; of a flow, ``1000 sigma``.
@@ -193,7 +168,12 @@ class Diffusion:
 
         Longer captions are cut, as in training. Which parts a row has is the model's own. A
         caption is encoded once, alone, and found again in `scanner.models.encodings`.
+
+        Raises:
+            ConfigError: If one of them is no condition of the model.
         """
+        if why := next(filter(None, map(self.refusal, captions)), ""):
+            raise ConfigError(why)
         texts = [text if self._prompt is None or not text else self._prompt for text in captions]
         return self.text.rows(texts, self._text_off, self._coming)
 
@@ -257,12 +237,17 @@ class Diffusion:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
-        with self.placement.running({"vae": self.vae}):
+        with self.placement.running(self._pixels):
             return self.autoencoder.decode(latents)
+
+    @property
+    def _pixels(self) -> dict[str, nn.Module]:
+        """What turns latents into pixels, by its name in the pipeline; empty if nothing does."""
+        return {} if self.vae is None else {"vae": self.vae}
 
     def compress(self, pictures: Tensor) -> Tensor:
         """Return the autoencoder's mean latents of pictures, scaled as the network sees them."""
-        with self.placement.running({"vae": self.vae}):
+        with self.placement.running(self._pixels):
             return self.autoencoder.encode(pictures).to(self.device)
 
     @property
@@ -280,11 +265,26 @@ class Diffusion:
         other._text_off = [part for name, part in parts.items() if name != self.family.network]
         return other
 
+    def refusal(self, caption: str) -> str:
+        """Return why a caption is no condition of this model, or ``""``."""
+        if caption and not self.family.takes_captions:
+            return f"the model takes no captions, and this is {caption[:60]!r}"
+        try:
+            _ = self._labels and self._labels.class_of(caption)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
     def under(self, prompt: str) -> Self:
         """Return the same model that takes this caption in place of every caption.
 
         It shares all weights. Without a caption it is the model itself.
+
+        Raises:
+            ConfigError: If the caption is no condition of the model.
         """
+        if why := self.refusal(prompt):
+            raise ConfigError(f"the baseline prompt: {why}")
         other = copy.copy(self)
         other._prompt = prompt
         return other

@@ -5,10 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from torch import Tensor
+from scanner.models.encoder import Parts
 
-Parts = dict[str, Tensor]
-"""Tensors with one row a caption, by the network's own argument names."""
 Encoders = Callable[[], AbstractContextManager[Callable[[str], Parts]]]
 """Provides, for a while, what encodes one caption."""
 

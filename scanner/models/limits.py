@@ -12,7 +12,7 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.configs import read_config
 from scanner.models.families import Family, family_of, known_family
-from scanner.models.levels import SchedulerConfig
+from scanner.models.levels import SchedulerConfig, refuse_few_steps
 from scanner.models.overlay import is_itself
 from scanner.models.quantized import refuse_quantized
 from scanner.parsing import object_from_json
@@ -45,6 +45,7 @@ class Limits:
             level ``sigma = t / timesteps``.
         channels: Of a latent.
         token_side: Side of the square of latent positions that share one token of the network.
+        takes_captions: Whether there is anything to be conditioned on.
     """
 
     timesteps: int
@@ -53,6 +54,7 @@ class Limits:
     is_flow: bool = False
     channels: int = 4
     token_side: int = 1
+    takes_captions: bool = True
 
     def probes(self, design: str) -> int:
         """Return how many products a map takes by default.
@@ -124,6 +126,7 @@ def limits(model: str) -> Limits:
         scheduler=scheduler,
         channels=channels,
         token_side=token_side,
+        takes_captions=family.takes_captions,
     )
 
 
@@ -182,9 +185,10 @@ def _of_flow(model: str, family: Family, network: Mapping[str, Any]) -> Limits:
     """Return what a flow can serve.
 
     Raises:
-        ConfigError: If its scheduler is no flow's.
+        ConfigError: If its scheduler is no flow's, or of a distilled network.
     """
     config = scheduler_of(model)
+    refuse_few_steps(config)
     kind = str(config.get("_class_name", ""))
     if not (kind.startswith("FlowMatch") or config.get("use_flow_sigmas")):
         raise ConfigError(

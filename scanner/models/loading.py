@@ -69,6 +69,8 @@ def load(
                 **parts,
                 **({"requires_safety_checker": False} if "safety_checker" in parts else {}),
             )
+            if "id2label" in index:
+                pipeline.register_to_config(id2label=index["id2label"])  # it forgets them
             if overlay:
                 lay_over(pipeline, family.network, overlay)
             denoiser = _adapter(pipeline, family, side)
@@ -78,8 +80,9 @@ def load(
             f"cannot load {source} as a {family.name} pipeline: {first_line(error)}"
         ) from error
     denoiser.folder, denoiser.overlay = source, overlay or denoiser.overlay
-    if dtype == "float16" and denoiser.vae.config.get("force_upcast") and family.encoder != "clip":
-        denoiser.vae.float()  # its activations exceed half precision
+    vae = denoiser.vae
+    if dtype == "float16" and vae and vae.config.get("force_upcast") and family.encoder != "clip":
+        vae.float()  # its activations exceed half precision
     return denoiser.place(placement)
 
 

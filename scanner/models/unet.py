@@ -17,7 +17,8 @@ class UNetDiffusion(Diffusion):
     """One whose network is a U-Net with cross attention and a middle block."""
 
     def _network_parts(self) -> frozenset[Need]:
-        return attention.network_parts(self.network)
+        parts = attention.network_parts(self.network)
+        return parts if self.family.attends else parts - {Need.CROSS_ATTENTION}
 
     def _around(self, x: Tensor) -> AbstractContextManager[None]:
         """Hand norms contiguous inputs where a tangent comes along."""

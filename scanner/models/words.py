@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from scanner.models.adapters import without_adapters
 from scanner.models.conditions import ENCODERS
-from scanner.models.encodings import EncodingCache, Parts
+from scanner.models.encoder import Parts, is_exact
+from scanner.models.encodings import EncodingCache
 from scanner.models.families import Family
 from scanner.models.placement import Placement
 
@@ -62,11 +63,11 @@ class TextEncoders:
         name = "without adapters" if off else ""
         found = self.cache.of(captions, name, lambda: self._running(off), coming)
         device = self.placement.devices[0]
-        if len(found[0]) == 1:
+        if list(found[0]) == ["encoder_hidden_states"]:
             return torch.cat([next(iter(parts.values())) for parts in found]).to(device)
         self._layout |= {name: tuple(part.shape[1:]) for name, part in found[0].items()}
         precise = [part.dtype for part in found[0].values() if part.is_floating_point()]
-        dtype = reduce(torch.promote_types, precise)
+        dtype = reduce(torch.promote_types, precise) if precise else torch.float32
         rows = [[part.to(dtype).flatten(1) for part in parts.values()] for parts in found]
         return torch.cat([torch.cat(row, dim=1) for row in rows]).to(device)
 
@@ -87,6 +88,6 @@ class TextEncoders:
             return {"encoder_hidden_states": rows.to(dtype)}
         parts = rows.split([math.prod(shape) for shape in self._layout.values()], dim=1)
         return {
-            name: part.to(torch.float32 if "mask" in name else dtype).contiguous().view(-1, *shape)
+            name: part.to(torch.float32 if is_exact(name) else dtype).contiguous().view(-1, *shape)
             for (name, shape), part in zip(self._layout.items(), parts, strict=True)
         }

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
-from scanner.models.base import Denoiser, Spread
+from scanner.models.base import ChecksCaptions, Denoiser, Spread
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import sources
 from scanner.scan.accounting import Accounting
@@ -85,6 +85,7 @@ class Scanner:
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
         accounting = Accounting(denoiser.device)
         self.spec, self._picture_size = spec, denoiser.picture_size
+        self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
         self.stopped = accounting.stopped
         gauge = gauge_of(denoiser.devices if isinstance(denoiser, Spread) else [denoiser.device])
@@ -125,6 +126,9 @@ class Scanner:
         Args:
             caption: With its image, if images are scored and it has one.
         """
+        if self.spec.captions and self._refusal and (why := self._refusal(caption.text)):
+            reason, sha = RejectReason.NO_CLASS, caption.sha256
+            return Reject(caption.shard, caption.key, reason, why, sha)
         return sources.prepared(caption, self.spec.source, self._picture_size)
 
     def detect(
