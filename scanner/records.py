@@ -109,6 +109,8 @@ class RejectReason(Reason):
     NAMED_PIPE = "named_pipe", "the member is a named pipe, which is never opened"
     SPARSE_MEMBER = "sparse_member", "the member is stored as a sparse file, which is not read"
     UNKNOWN_MEMBER = "unknown_member", "the member is of a type that tar does not define"
+    # What the model does not take.
+    NO_CLASS = "no_class", "the model takes classes, and the caption names none, or several"
     # What is wrong with the image that is to be scored.
     NO_IMAGE = "no_image", "`--source image`: the sample has no `.jpg`, `.png` or `.webp`"
     UNREADABLE_IMAGE = "unreadable_image", "`--source image`: the image cannot be decoded"

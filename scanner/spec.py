@@ -15,6 +15,9 @@ LOCALIZE = ("flagged", "all", "none")
 PROBE_DESIGNS = ("structured", "rademacher")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+OFFLOADS = ("none", "text", "all")
+"""Parts of a model that lie on the CPU and are on the device only while they run: none, text
+encoders, or text encoders and the autoencoder."""
 LARGEST_SIDE = 4096
 """Of a picture, in pixels."""
 STEPS, GUIDANCE_SCALE = 50, 7.5

@@ -80,6 +80,15 @@ def wrapped(text: str, width: int, lines: int) -> list[str]:
     return [line.replace("\0", "") for line in found]
 
 
+def bytes_text(size: float) -> str:
+    """Return a number of bytes for a person, such as ``9.1 GiB``, in four digits at most."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:,.4g} TiB"
+
+
 def plain(value: Any) -> Any:
     """Return a cell as JSON can hold it: binary as its size, no number that is not finite."""
     if isinstance(value, bytes | bytearray | memoryview):

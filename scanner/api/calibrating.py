@@ -195,7 +195,7 @@ def calibrate(
     """
     if bool(captions) == bool(shards):
         raise ConfigError("calibrate takes captions or shards, and one of them")
-    asked = spec_of(model.dtype, settings)
+    asked = spec_of(model.name, model.dtype, settings)
     spec = null_spec(asked, with_screen=bool(positives))
     loaded = model.with_baselines(baselines_of(baseline))
     with tempfile.TemporaryDirectory() as folder:
@@ -205,6 +205,7 @@ def calibrate(
             model=model.name, baselines=baselines_of(baseline), shards=found, spec=spec,
             results=str(Path(work).absolute() if work is not None else place / "results"),
             batch_size=batch_size, chunk_size=CHUNK_SIZE, auto_probes=chooses_probes(settings),
+            offload=model.offload, **model.over,
         )  # fmt: skip
         request = CalibrationRequest(
             job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from scanner import models
 from scanner.analysis.findings import apply_cutoff
-from scanner.api.models import Model, baselines_of, load_model
+from scanner.api.models import Model, Over, baselines_of, load_model
 from scanner.api.progress import shown
 from scanner.api.settings import ScoreSettings, chooses_probes, spec_of, with_settings
 from scanner.engine import driver
@@ -31,7 +31,8 @@ def scan_shards(
     calibration: Calibration | str | Path | None = None,
     baseline: str | Sequence[str] | None = None,
     where: str = LOCAL, device: str = "auto", dtype: str = "float32",
-    actors: int | None = None, fdr: float | None = None,
+    actors: int | None = None, offload: str = "none", gpus_per_actor: int = 1,
+    fdr: float | None = None,
     evidence: bool = True, source: str = "generated", captions: bool = True,
     batch_size: int | None = None, chunk_size: int = 256, limit: int | None = None,
     progress: bool | None = None, **settings: Unpack[ScoreSettings],
@@ -52,6 +53,9 @@ def scan_shards(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a loaded model has its own.
         dtype: Precision of the network; a loaded model has its own.
         actors: Processes with a model, on Ray.
+        offload: As `scanner.load_model` has it; a loaded model has its own.
+        gpus_per_actor: Over how many GPUs each process spreads its model; a loaded model has its
+            own.
         fdr: Flag by this false-discovery rate over the whole run (Benjamini & Hochberg 1995).
         evidence: Whether generated pictures are compared with the shards' images.
         source: ``generated``, or ``image`` to score samples at their own images.
@@ -85,12 +89,15 @@ def scan_shards(
     """
     own = model if isinstance(model, Model) else None
     if own is None and where == LOCAL:
-        own = load_model(str(model), device=device, dtype=dtype)
+        own = load_model(
+            str(model), device=device, dtype=dtype, offload=offload, gpus=gpus_per_actor
+        )
     name = own.name if own is not None else models.located(str(model))
+    over: Over = {"lora": (), "weights": None} if own is None else own.over
     kept = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
     spec = spec_of(
-        dtype if own is None else own.dtype, {"localize": "flagged", **settings}, calibration=kept,
-        source=source, captions=captions,
+        name, dtype if own is None else own.dtype, {"localize": "flagged", **settings},
+        calibration=kept, source=source, captions=captions,
     )  # fmt: skip
     with ExitStack() as stack:
         job = Job(
@@ -100,23 +107,28 @@ def scan_shards(
             calibration=_path_of(calibration, where, stack), images=evidence and source != "image",
             batch_size=batch_size, chunk_size=chunk_size, limit=limit,
             auto_probes=chooses_probes(settings, kept),
+            offload=offload if own is None else own.offload, **over,
         )  # fmt: skip
         build = build_scanner
         if own is not None and where == LOCAL:
             build = own.builder(own.with_baselines(job.baselines))
         heard = stack.enter_context(shown("scan", progress))
         chosen = own.device if own is not None else device
-        summary = driver.scan(job, _resources(where, chosen, actors), heard.on_event, build=build)
+        gpus = gpus_per_actor if own is None else own.gpus
+        resources = _resources(where, chosen, actors, gpus)
+        summary = driver.scan(job, resources, heard.on_event, build=build)
     if fdr is not None:
         apply_cutoff(Results(job.results), summary.run)
     return summary
 
 
-def _resources(where: str, device: str, actors: int | None) -> Resources:
+def _resources(where: str, device: str, actors: int | None, gpus: int) -> Resources:
     if device not in DEVICES:
         raise ConfigError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
     address = None if where in (LOCAL, RAY) else where
-    return Resources(local=where == LOCAL, address=address, device=device, actors=actors)
+    return Resources(
+        local=where == LOCAL, address=address, device=device, actors=actors, gpus_per_actor=gpus
+    )
 
 
 def _path_of(

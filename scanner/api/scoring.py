@@ -44,8 +44,8 @@ def score(
         captions: Texts, or one.
         calibration: Of this model and these settings, from `scanner.calibrate`: gives p-values,
             flags and masks, and the settings that are left out here.
-        baseline: Folder or hub id of a less-trained network, or ``prompt:TEXT``, beside the
-            unconditional branch; a list for several.
+        baseline: Folder or hub id of a less-trained network, ``off`` (the model without its LoRAs
+            and weights) or ``prompt:TEXT``, beside the unconditional branch; a list for several.
         batch_size: Draws at a time; null finds out what memory allows.
         progress: Whether to show how far it is; null shows it to people.
         **settings: Of `ScoreSettings`.
@@ -68,11 +68,11 @@ def score(
         >>> scanner.score(model, "a red circle", steps=4, seeds=2)[0].delta_s == first.delta_s
         True
     """
-    spec = spec_of(model.dtype, settings, calibration=calibration)
+    spec = spec_of(model.name, model.dtype, settings, calibration=calibration)
     found = [Caption("", str(n), text) for n, text in enumerate(texts_of(captions))]
     job = Job(
         model=model.name, shards=("",), results="", spec=spec, baselines=baselines_of(baseline),
-        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size,
+        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size, **model.over,
     )  # fmt: skip
     return _scored(model, job, found, calibration, progress)
 
@@ -122,6 +122,7 @@ def score_images(
     if len(texts) != len(images):
         raise ConfigError(f"every image needs a caption, got {len(images)} and {len(texts)}")
     spec = spec_of(
+        model.name,
         model.dtype,
         settings,
         calibration=calibration,
@@ -134,7 +135,7 @@ def score_images(
     ]
     job = Job(
         model=model.name, shards=("",), results="", spec=spec, baselines=baselines_of(baseline),
-        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size,
+        auto_probes=chooses_probes(settings, calibration), batch_size=batch_size, **model.over,
     )  # fmt: skip
     return _scored(model, job, found, calibration, progress)
 
@@ -147,7 +148,7 @@ def _scored(
     from scanner.scan.scanner import Scanner  # takes torch
 
     refuse(job)
-    own = baselines_fingerprint(model.name, job.baselines, model.fingerprint)
+    own = baselines_fingerprint(model.name, job.baselines, model.base_fingerprint)
     spec = replace(resolved(job).spec, baseline=own)
     if calibration is not None:
         calibration.check(model.fingerprint, spec)
@@ -155,7 +156,9 @@ def _scored(
     scanner = Scanner(
         denoiser, replace(spec, store_image=False), baselines=baselines, calibration=calibration,
         batch_size=job.batch_size,
-        precise=lambda: load_model(model.name, device=model.device).with_baselines(job.baselines),
+        precise=lambda: load_model(
+            model.name, device=model.device, offload=model.offload, gpus=model.gpus, **model.over
+        ).with_baselines(job.baselines),
     )  # fmt: skip
     found = dict[int, Score]()
     with shown("score", progress) as meter:

@@ -38,6 +38,8 @@ class ScoreSettings(TypedDict, total=False):
         flag_by: The score that flags: ``delta_s``, a detector, or ``delta_s_NAME`` of a baseline.
         pixel_threshold: A pixel is in the mask above this Δh, instead of by the calibration.
         timestep: Training timestep to which images are noised; of images alone.
+        noise: In its place, noise over signal (sigma / alpha) there, which means the same for
+            every model: its nearest training timestep is taken.
     """
 
     seeds: int | Sequence[int]
@@ -54,15 +56,17 @@ class ScoreSettings(TypedDict, total=False):
     flag_by: str
     pixel_threshold: float | None
     timestep: int
+    noise: float | None
 
 
 def spec_of(
-    dtype: str, settings: Mapping[str, Any], *, calibration: Calibration | None = None,
-    source: str = "generated", captions: bool = True,
+    model: str, dtype: str, settings: Mapping[str, Any], *,
+    calibration: Calibration | None = None, source: str = "generated", captions: bool = True,
 ) -> ScanSpec:  # fmt: skip
     """Return the spec that settings ask for.
 
     Args:
+        model: Whose timesteps they are.
         dtype: Precision of the network.
         settings: Of `ScoreSettings`.
         calibration: What takes the place of settings that were left out.
@@ -71,17 +75,36 @@ def spec_of(
 
     Raises:
         TypeError: If a setting has no such name, as of any function.
-        ConfigError: If one is out of its range.
+        ConfigError: If one is out of its range, or the model has no such noise.
     """
     if unknown := sorted(set(settings) - set(ScoreSettings.__annotations__)):
         raise TypeError(f"unexpected keyword argument {', '.join(map(repr, unknown))}")
     asked: dict[str, Any] = {"localize": "all", "source": source, "captions": captions}
     asked["maps"] = existing(registry.USUAL_MAPS, source, captions=captions)
-    asked |= {**_kept(calibration), **settings}
+    asked |= {**_kept(calibration), **_at_timestep(model, settings, source)}
     for name in ("seeds", "detectors", "maps"):
         if name in asked:
             asked[name] = _tuple_of(name, asked[name])
     return ScanSpec(**asked, dtype=dtype)
+
+
+def _at_timestep(model: str, settings: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return settings with the timestep that a noise stands for in its place.
+
+    Raises:
+        ConfigError: If nothing is noised, a timestep is given too, or the model has no such level.
+    """
+    found = dict(settings)
+    noise = found.pop("noise", None)
+    if noise is None:
+        return found
+    if source == "generated":
+        raise ConfigError("noise is the level of noised images, and no image is scored here")
+    if "timestep" in found:
+        raise ConfigError("noise and timestep exclude each other: give one of them")
+    from scanner.models.noise import nearest_timestep
+
+    return found | {"timestep": nearest_timestep(model, noise)[0]}
 
 
 def chooses_probes(settings: Mapping[str, Any], calibration: Calibration | None = None) -> bool:
@@ -112,7 +135,8 @@ def _tuple_of(name: str, value: object) -> tuple[Any, ...]:
 
 def with_settings(function: Callable[P, R]) -> Callable[P, R]:
     """Show the settings of a function that takes them in its signature: ``help`` and notebooks."""
-    usual = {each.name: each.default for each in fields(ScanSpec)} | {"seeds": 1, "localize": "all"}
+    usual = {each.name: each.default for each in fields(ScanSpec)}
+    usual |= {"seeds": 1, "localize": "all", "noise": None}
     own = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
     hints = get_type_hints(ScoreSettings)
     more = [

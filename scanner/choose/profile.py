@@ -1,6 +1,7 @@
 """Maps at many steps of one trajectory: what a choice of step and baseline is made from."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,13 @@ from scanner.scan.stages.branches import (
     guided_step,
     score_and_diagonal,
 )
-from scanner.scan.stages.draws import Draw, initial_latents, probes_of, setting_of
+from scanner.scan.stages.draws import (
+    Draw,
+    baseline_conditions,
+    initial_latents,
+    probes_of,
+    setting_of,
+)
 from scanner.spec import ScanSpec
 
 Profile = dict[tuple[str, str, int], Tensor]
@@ -40,7 +47,8 @@ def profile(
     """
     setting, vectors = setting_of(denoiser, draws, spec), probes_of(denoiser, draws, spec)
     x, found = initial_latents(denoiser, draws), Profile()
-    captions = setting.condition[: len(draws)]
+    captions, texts = setting.condition[: len(draws)], [draw.text for draw in draws]
+    own_words = {n: baseline_conditions(b, texts, captions) for n, b in baselines.items()}
     for step in range(spec.steps):
         level, pair = setting.level(step), torch.cat([x, x])
         if step in steps and level[1] > 0:  # where alpha is 0, both scores are -x: no map to take
@@ -50,7 +58,7 @@ def profile(
             found["delta_h", "null", step] = maps.delta_h(diagonal, other).cpu()
             for name, network in baselines.items():
                 score, early = score_and_diagonal(
-                    lambda at, n=network, where=level: n.score(at, where, captions), x, vectors
+                    partial(network.score, level=level, condition=own_words[name]), x, vectors
                 )
                 found["delta_s", name, step] = maps.delta_s(own, score).cpu()
                 found["delta_h", name, step] = maps.delta_h(diagonal, early).cpu()

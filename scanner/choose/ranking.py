@@ -39,6 +39,7 @@ class SettingResult:
         baseline: ``null`` or a network's name.
         step: Counted from 0, the noisiest.
         timestep: The training timestep of that.
+        noise: Noise over signal there, as ``--noise`` counts levels.
         back: Steps before the last, as ``--map-back`` of a scan counts them.
         auc: AUC of the map's mean on the half that chooses.
         iou: IoU at the best threshold, on the partly memorized captions of that half.
@@ -50,6 +51,7 @@ class SettingResult:
     baseline: str
     step: int
     timestep: int
+    noise: float
     back: int
     auc: float
     iou: float
@@ -164,13 +166,13 @@ class Choice:
         return lines
 
 
-def choose(maps: Maps, known: Sequence[Truth], timesteps: Sequence[int]) -> Choice:
+def choose(maps: Maps, known: Sequence[Truth], levels: Sequence[tuple[int, float]]) -> Choice:
     """Measure maps on captions with a known truth, and recommend.
 
     Args:
         maps: Of every caption under every seed.
         known: The truth of each caption, ``(N,)``.
-        timesteps: Of the sampler's steps.
+        levels: Training timestep, and noise over signal, of the sampler's steps.
 
     Raises:
         ConfigError: If a half has no memorized caption or no other one.
@@ -187,7 +189,7 @@ def choose(maps: Maps, known: Sequence[Truth], timesteps: Sequence[int]) -> Choi
     where = partial if partial[first].any() and partial[~first].any() else memorized
     points = [
         SettingResult(
-            metric, baseline, step, timesteps[step], len(timesteps) - 1 - step,
+            metric, baseline, step, *levels[step], len(levels) - 1 - step,
             _auc(values, memorized, first), _iou(values, known, where & first),
             _auc(values, memorized, ~first), _iou(values, known, where & ~first),
         )
@@ -282,7 +284,7 @@ def _enough(seeds: Sequence[Seeds]) -> int:
 
 
 def _name(point: SettingResult) -> str:
-    place = f"timestep {point.timestep} (--map-back {point.back})"
+    place = f"timestep {point.timestep}, noise {point.noise:.3g} (--map-back {point.back})"
     return f"{point.metric} against {point.baseline} at {place}"
 
 

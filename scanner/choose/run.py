@@ -1,8 +1,9 @@
 """Measure, on captions whose truth is known, what a scan of a model should ask for."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from scanner.choose.ranking import Choice, choose
 from scanner.errors import ConfigError
 from scanner.models.base import Denoiser
 from scanner.models.device import local_device
+from scanner.models.noise import SLACK
+from scanner.models.overlay import Overlay
+from scanner.numerics.schedule import Schedule
 from scanner.records import Caption
 from scanner.scan.evaluation_counter import EvaluationCounter
 from scanner.scan.stages.draws import Draw
@@ -31,9 +35,12 @@ class ChoiceRequest:
 
     Attributes:
         model: Pipeline folder or hub id.
+        overlay: LoRAs and weights over it.
         baselines: Less-trained networks to choose from, beside the unconditional branch.
         spec: Seeds, steps, guidance scale, probes and precision.
         captions: How many to sample, half of them memorized if there are enough.
+        noise: Noise over signal where maps are taken, at the sampler's nearest steps; empty takes
+            the steps of `BACK`.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Draws at a time.
     """
@@ -41,6 +48,8 @@ class ChoiceRequest:
     model: str
     baselines: tuple[str, ...] = ()
     spec: ScanSpec
+    overlay: Overlay = field(default_factory=Overlay)
+    noise: tuple[float, ...] = ()
     captions: int = 96
     device: str = "auto"
     batch_size: int = 8
@@ -67,13 +76,13 @@ def measured(
         raise ConfigError(f"no caption of the shards is in {truth}: is it their truth?")
     counts: Counter[str] = Counter()
     denoiser = models.load(
-        question.model, device=local_device(question.device), dtype=question.spec.dtype
-    )
+        question.model, device=local_device(question.device), dtype=question.spec.dtype,
+        overlay=question.overlay,
+    )  # fmt: skip
     baselines = _load_baselines(question, denoiser, counts)
     spec, draws = question.spec, _draws(texts, question.spec)
-    alphas = denoiser.schedule(spec.steps).alphas
-    steps = [spec.steps - back for back in reversed(BACK) if back <= spec.steps]
-    steps = [step for step in steps if alphas[step] > 0]
+    schedule = denoiser.schedule(spec.steps)
+    steps, alphas = _steps(schedule, question.noise), schedule.alphas
     for network in baselines.values():
         network.refuse_level(max(alphas[step] for step in steps))
         network.refuse_level(min(alphas[step] for step in steps))
@@ -89,10 +98,43 @@ def measured(
         name: whole.reshape(*shape, *whole.shape[1:])
         for name, whole in ((name, np.concatenate(own)) for name, own in parts.items())
     }
-    timesteps = [round(timestep) for timestep in denoiser.schedule(spec.steps).timesteps]
-    choice = choose(maps, [known[caption.sha256] for caption in texts], timesteps)
+    levels = list(zip(map(round, schedule.timesteps), _noises(schedule), strict=True))
+    choice = choose(maps, [known[caption.sha256] for caption in texts], levels)
     choice.evaluations = {"draws": len(draws), **counts}
     return choice
+
+
+def _noises(schedule: Schedule) -> list[float]:
+    """Return noise over signal of a sampler's steps; infinite where there is no signal."""
+    pairs = zip(schedule.alphas[:-1], schedule.sigmas[:-1], strict=True)
+    return [sigma / alpha if alpha > 0 else math.inf for alpha, sigma in pairs]
+
+
+def _steps(schedule: Schedule, noise: Sequence[float]) -> list[int]:
+    """Return the steps at which maps are taken, the noisiest first; none is without signal.
+
+    Args:
+        schedule: The sampler's.
+        noise: As of `ChoiceRequest`.
+
+    Raises:
+        ConfigError: If a noise lies outside of the sampler's steps.
+    """
+    ratios = _noises(schedule)
+    usable = [step for step, ratio in enumerate(ratios) if math.isfinite(ratio)]
+    if not noise:
+        backs = {len(ratios) - back for back in BACK}
+        return [step for step in usable if step in backs]
+    most, least = ratios[usable[0]], ratios[usable[-1]]
+    for wanted in noise:
+        if not least * (1 - SLACK) <= wanted <= most * (1 + SLACK):
+            raise ConfigError(
+                f"noise must be from {least:.4g} to {most:.4g}, the noise to signal of the "
+                f"sampler's {len(ratios)} steps, got {wanted:g}: more steps end nearer to none"
+            )
+    return sorted(
+        {min(usable, key=lambda s: abs(math.log(ratios[s] / wanted))) for wanted in noise}
+    )
 
 
 def _load_baselines(

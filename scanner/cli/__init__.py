@@ -14,6 +14,7 @@ from scanner.cli import (
     benchmark,
     checks,
     choosing,
+    inspecting,
     jobs,
     nightly,
     planning,
@@ -89,7 +90,7 @@ app.command()(reports.retrieve)
 app.command()(nightly.audit)
 app.command()(nightly.mute)
 app.command()(checks.doctor)
-app.command()(checks.inspect)
+app.command()(inspecting.inspect)
 app.command()(jobs.submit)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(shards.app, name="shards")

@@ -20,14 +20,27 @@ def choose(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="A less-trained network to choose from: a U-Net folder, or a pipeline folder or "
-            "hub id whose U-Net is taken; repeat. The unconditional branch is always there.",
+            help="A less-trained network to choose from: a network's folder, or a pipeline folder "
+            "or hub id whose network is taken; `off`, the model without its --lora and --weights; "
+            "`prompt:TEXT`, the model under this caption; repeat. The unconditional branch is "
+            "always there.",
             show_default=False,
         ),
     ] = None,
+    lora: options.Lora = None,
+    weights: options.Weights = None,
     seeds: Annotated[int, typer.Option(min=1, help="The most seeds to choose from.")] = 4,
     steps: options.Steps = STEPS,
     guidance_scale: options.Guidance = GUIDANCE_SCALE,
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Noise over signal (sigma / alpha) of a level to measure, which means the same "
+            "for every model; the sampler's nearest step is taken; repeat. Default: 1 to 32 steps "
+            "from the end.",
+            show_default=False,
+        ),
+    ] = None,
     probes: Annotated[int, typer.Option(min=1, help="Jacobian products per map and branch.")] = 4,
     captions: Annotated[
         int, typer.Option(min=8, help="Captions to sample, half of them memorized if there are.")
@@ -46,10 +59,10 @@ def choose(
 ) -> None:
     r"""Measure which baseline, which timestep for the maps and how many seeds suit a model.
 
-    On planted captions, or others whose truth is known: AUC and IoU of Δs and Δh at timesteps along
-    the trajectory, against the unconditional branch and every --baseline; AUC against the number
-    of seeds. Half of the families choose, the other half shows what the choice is worth. On one
-    device, without Ray. `scan --map-back` takes maps where it says.
+    On planted captions, or others whose truth is known: AUC and IoU of Δs and Δh at levels along
+    the trajectory (--noise says which), against the unconditional branch and every --baseline; AUC
+    against the number of seeds. Half of the families choose, the other half shows what the choice
+    is worth. On one device, without Ray. `scan --map-back` takes maps where it says.
 
     Example:
         memscan choose 'planted/evaluation-*.tar' --truth planted/evaluation-truth.parquet \
@@ -59,6 +72,7 @@ def choose(
     from scanner.choose.run import ChoiceRequest, measured
     from scanner.models import GAUSSIAN
     from scanner.models.limits import baseline_reading
+    from scanner.models.overlay import overlay
 
     for path, name in ((out, "--out"), (figure, "--figure")):
         if path is not None:
@@ -69,8 +83,9 @@ def choose(
     )  # fmt: skip
     question = ChoiceRequest(
         model=options.model_of(model, revision),
-        baselines=tuple(options.located(name) for name in baseline or ()),
-        spec=spec, captions=captions, device=device, batch_size=batch_size,
+        baselines=tuple(map(options.baseline_of, baseline or ())),
+        overlay=overlay(lora or (), weights), noise=tuple(noise or ()), spec=spec,
+        captions=captions, device=device, batch_size=batch_size,
     )  # fmt: skip
     for name in question.baselines:
         if question.model != GAUSSIAN and (said := baseline_reading(question.model, name)):

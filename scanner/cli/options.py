@@ -20,6 +20,7 @@ from scanner.spec import (
     FPR,
     GUIDANCE_SCALE,
     LOCALIZE,
+    OFFLOADS,
     PROBE_DESIGNS,
     SOURCES,
     STEPS,
@@ -82,8 +83,9 @@ Baseline = Annotated[
 Lora = Annotated[
     list[str] | None,
     typer.Option(
-        help="A LoRA over the model: FILE.safetensors or FILE.safetensors:SCALE; repeat for "
-        "several. `--baseline off` is the model without.",
+        help="A LoRA over the model: FILE.safetensors, or of the hub ID@REVISION/FILE.safetensors "
+        "or ID where it has one such file; with :SCALE behind; repeat for several. `--baseline "
+        "off` is the model without.",
         show_default=False,
         rich_help_panel=OF_MODEL,
     ),
@@ -240,6 +242,24 @@ Device = Annotated[
         help="Where the network runs; `auto` takes a GPU if there is one.",
         rich_help_panel=OF_DEVICES,
         **one_of(DEVICES),
+    ),
+]
+GpusPerActor = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Over how many GPUs each actor spreads its model, where it is too large for one "
+        "(pip install 'memscan[split]').",
+        rich_help_panel=OF_DEVICES,
+    ),
+]
+Offload = Annotated[
+    str,
+    typer.Option(
+        help="Parts that lie on the CPU and are on the device only while they run: `text` "
+        "encoders, or `all` (text encoders and the autoencoder). The rows are the same.",
+        rich_help_panel=OF_DEVICES,
+        **one_of(OFFLOADS),
     ),
 ]
 Dtype = Annotated[
@@ -477,6 +497,8 @@ def flagging(
 def running(
     device: Device = "auto",
     actors: Actors = None,
+    gpus_per_actor: GpusPerActor = 1,
+    offload: Offload = "none",
     address: Address = None,
     local: Local = False,
     batch_size: Batch = "auto",
@@ -643,11 +665,12 @@ def columns_of(asked: Mapping[str, Any]) -> Columns:
 
 def networks(baselines: Sequence[str] | None) -> tuple[str, ...]:
     """Return where less-trained networks lie; ``null``, the unconditional branch, is none."""
-    return tuple(
-        name if name == OFF or name.startswith(PROMPT) else located(name)
-        for name in baselines or ()
-        if name != "null"
-    )
+    return tuple(baseline_of(name) for name in baselines or () if name != "null")
+
+
+def baseline_of(name: str) -> str:
+    """Return a baseline as a job names it: ``off``, a prompt, an absolute path or a hub id."""
+    return name if name == OFF or name.startswith(PROMPT) else located(name)
 
 
 def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:
@@ -659,5 +682,5 @@ def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:
     from scanner.models.overlay import overlay
 
     found = overlay(lora or (), weights)
-    loras = tuple(f"{each.file}:{each.scale:g}" for each in found.loras)
+    loras = tuple(map(str, found.loras))
     return {"lora": loras, "weights": found.weights}

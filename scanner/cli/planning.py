@@ -9,6 +9,7 @@ import typer
 
 from scanner.cli import options, progress, scanning
 from scanner.errors import ConfigError, IncompleteError
+from scanner.text import bytes_text
 
 if TYPE_CHECKING:
     from scanner.planning.forecast import Forecast
@@ -78,12 +79,14 @@ def plan(
     from scanner.engine.job import Resources
     from scanner.planning.forecast import VJP, forecast
 
-    local = asked["local"]
-    Resources(actors=asked["actors"], device=asked["device"], local=local)  # refuses as a scan does
+    local, gpus = asked["local"], asked["gpus_per_actor"]
+    Resources(  # refuses as a scan does
+        actors=asked["actors"], device=asked["device"], local=local, gpus_per_actor=gpus
+    )
     with progress.meter("count shards") as show:
         found = forecast(
             job, rate=rate, flagged=flagged, device=asked["device"], progress=show, local=local,
-            gradient=VJP if gradient_cost is None else gradient_cost,
+            gradient=VJP if gradient_cost is None else gradient_cost, gpus=gpus,
         )  # fmt: skip
     if as_json:
         progress.say(json.dumps(asdict(found)))
@@ -96,7 +99,7 @@ def plan(
 
 
 def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
-    size = _size(found.bytes)
+    size = bytes_text(found.bytes)
     if found.unsized_shards:
         size += f" and {found.unsized_shards} shards of unknown size"
     yield "shards", f"{found.shards:,}, {size}; from {found.first} to {found.last}"
@@ -167,14 +170,6 @@ def _evaluations(counts: dict[str, int]) -> str:
     names = {"forward": "forward", "vjp": "gradients", "jvp": "tangents"}
     parts = [f"{n:,} {names[name]}" for name, n in counts.items() if n]
     return ", ".join(parts) or "0"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:,.4g} TiB"
 
 
 def _hours(hours: float) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scanner.statistics.calibration import Calibration, Screen
 
 
-RESOURCES = ("actors", "device", "address", "local")
+RESOURCES = ("actors", "device", "address", "local", "gpus_per_actor")
 """Options that are resources of a scan."""
 
 
@@ -150,7 +150,7 @@ def calibrate(
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
-        **_over_model(asked),
+        **_of_model(asked),
     )
     request = CalibrationRequest(
         job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
@@ -284,14 +284,15 @@ def job_of(
         batch_size=options.batch_size(asked["batch_size"]),
         chunk_size=asked["chunk_size"],
         limit=asked["limit"],
-        **_over_model(asked),
+        **_of_model(asked),
     )
 
 
-def _over_model(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return what a job says of LoRAs, weights and products that the model chooses."""
+def _of_model(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what a job says of LoRAs, weights, parts that move, and products it chooses."""
     found = options.over_model(asked["lora"], asked["weights"])
-    return found | {"auto_probes": asked["probes"] == options.AUTO}
+    chosen = {"auto_probes": asked["probes"] == options.AUTO, "offload": asked["offload"]}
+    return found | chosen
 
 
 def _scores(asked: dict[str, Any]) -> dict[str, Any]:
@@ -362,16 +363,19 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
 
 
 def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it; say first how baselines are read and what products are taken.
+    """Scan, and show it; say first what is not obvious.
 
-    Both only where it is not obvious.
+    That is: a name of a distilled model, how a baseline is read, what products are taken.
     """
     from scanner.cli.live import watching
     from scanner.engine import driver
     from scanner.engine.identity import refuse, resolved
+    from scanner.models.distilled import distillation
     from scanner.models.limits import baseline_reading, limits
 
     refuse(job)
+    if said := distillation(job.model):
+        progress.note(said)
     for baseline in job.baselines:
         if said := baseline_reading(job.model, baseline):
             progress.note(said)

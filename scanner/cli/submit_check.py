@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from scanner import files
 from scanner.errors import ConfigError
-from scanner.models.overlay import PROMPT, split
+from scanner.models.overlay import PROMPT, is_of_hub, split
 
 HERE_ONLY = {"submit", "jobs"}
 WRITTEN = {"out", "state", "results", "events", "figures", "figure", "coco", "catalogue"}
@@ -102,6 +102,8 @@ def _check(name: str, value: str, working_dir: Path | None) -> None:
         return
     if name in MODELS and not (path.exists() or value.startswith(".")):
         return  # a hub id, or a word
+    if name == "lora" and is_of_hub(value):
+        return
     if name in SHARDS and path.suffix != ".txt":
         raise ConfigError(
             f"{value} is a relative path: the nodes of the cluster have no such shards; give "

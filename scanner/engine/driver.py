@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 
 from scanner.engine.identity import identify
 from scanner.engine.job import Event, Job, Resources, Summary
@@ -62,6 +63,8 @@ def scan(
             reusable = tuple[str, ...]()
             if job.spec.source == "generated":
                 reusable = tuple(runs_like(results, who.run, record.identity))
+            if resources.gpus_per_actor > 1:
+                build = partial(build, gpus=resources.gpus_per_actor)
             setup = WorkerSetup(job, who.run, build, who.model, reusable)
             loop = ScanLoop(setup, resources, runtime, results, record)
             loop.run(lease, progress, stall_seconds)

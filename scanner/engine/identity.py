@@ -62,13 +62,14 @@ def identify(job: Job) -> RunIdentity:
 
 
 def _at_commits(job: Job) -> Job:
-    """Return a job whose hub models name the commits of this process, which all nodes then take.
+    """Return a job whose models and LoRAs of the hub name commits, which all nodes then take.
 
     Raises:
         ConfigError: If one cannot be had.
     """
     baselines = tuple(map(models.pinned, job.baselines))
-    return replace(job, model=models.pinned(job.model), baselines=baselines)
+    lora = tuple(str(each.pinned()) for each in job.overlay.loras)
+    return replace(job, model=models.pinned(job.model), baselines=baselines, lora=lora)
 
 
 def resolved(job: Job) -> Job:
@@ -100,16 +101,30 @@ def refuse(job: Job) -> None:
             f"timestep must be from 0 to {model.timesteps - 1}, the training timesteps of "
             f"{job.model}, got {spec.timestep}"
         )
+    if not model.takes_captions:
+        _refuse_captions(job)
     if model.scheduler is not None:
         _refuse_levels(job, model.scheduler)
     if model.is_flow:
         _refuse_flow(job)
     registry.refuse_network(spec.computed, model.has, job.model)
-    if job.overlay and job.model == models.GAUSSIAN:
-        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
-    job.overlay.refuse()
+    models.refuse_overlay(job.model, job.overlay)
     for baseline in job.baselines:
         refuse_baseline(job.model, baseline)
+
+
+def _refuse_captions(job: Job) -> None:
+    """Refuse to score under captions what has none.
+
+    Raises:
+        ConfigError: If that is asked for.
+    """
+    if job.spec.captions:
+        raise ConfigError(
+            f"{job.model} takes no captions, so there is no branch without one to compare with: "
+            f"score images against an earlier checkpoint of it (--source image --no-captions "
+            f"--baseline EARLY)"
+        )
 
 
 def _refuse_flow(job: Job) -> None:

@@ -11,7 +11,7 @@ from scanner.errors import ConfigError
 from scanner.models import baseline_names
 from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay, prompt_of
 from scanner.scan.flag_score import no_such_baseline
-from scanner.spec import DEVICES, ScanSpec
+from scanner.spec import DEVICES, OFFLOADS, ScanSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,11 @@ class Job:
         batch_size: Draws at a time on a device; null finds out what it can take.
         chunk_size: Samples per commit. A run keeps the size that it was begun with.
         limit: At most this many samples, the first in shard order; null takes all.
-        lora: Adapters over the model, ``FILE`` or ``FILE:SCALE`` each.
+        lora: Adapters over the model, each as `scanner.models.overlay.Lora.parsed` takes it.
         weights: A file with another network's weights, in place of the model's, or null.
         auto_probes: Whether the model's channels and tokens decide the spec's ``probes``.
+        offload: Parts of the model that are on the device only while they run, of
+            `scanner.spec.OFFLOADS`.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Job:
     lora: tuple[str, ...] = ()
     weights: str | None = None
     auto_probes: bool = False
+    offload: str = "none"
 
     @property
     def overlay(self) -> Overlay:
@@ -68,6 +71,8 @@ class Job:
         if not self.shards:
             raise ConfigError("a scan needs at least one shard")
         self._check_calibrations()
+        if self.offload not in OFFLOADS:
+            raise ConfigError(f"offload must be one of {', '.join(OFFLOADS)}, got {self.offload!r}")
         for name in ("batch_size", "chunk_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -142,6 +147,7 @@ class Resources:
         local: Whether to scan in this process instead, without Ray, with one model.
         most_samples: Scan so many samples now at most; what is left is for the next scan.
         hours: Begin no further chunk after so long; those at work are finished.
+        gpus_per_actor: GPUs over which each actor spreads its model.
     """
 
     actors: int | None = None
@@ -151,6 +157,7 @@ class Resources:
     local: bool = False
     most_samples: int | None = None
     hours: float | None = None
+    gpus_per_actor: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -172,7 +179,12 @@ class Resources:
             )
         if self.hours is not None and self.hours <= 0:
             raise ConfigError(f"hours must be more than 0, got {self.hours}")
-        for name in ("actors", "threads", "most_samples"):
+        if self.gpus_per_actor > 1 and self.device not in ("auto", "cuda"):
+            raise ConfigError(
+                f"a model is split over GPUs alone, got {self.gpus_per_actor} GPUs an actor and "
+                f"device {self.device}: leave out one of them"
+            )
+        for name in ("actors", "threads", "most_samples", "gpus_per_actor"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")

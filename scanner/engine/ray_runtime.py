@@ -16,7 +16,7 @@ from scanner.engine.pool import DIED, IN_FLIGHT, NODE_DIED, UNREACHABLE
 from scanner.engine.queue import Task
 from scanner.engine.runtime import WorkerLost, WorkerSetup
 from scanner.engine.worker import Worker
-from scanner.errors import ClusterError
+from scanner.errors import ClusterError, ConfigError
 from scanner.models.device import choose_device
 
 MOST_INDEXING_TASKS = 32
@@ -146,19 +146,24 @@ def placement(
     """Return device, number of actors, what Ray reserves for each, and threads of each.
 
     More local actors than devices share them evenly; in a cluster that may grow, each actor
-    asks for a whole one.
+    asks for a whole one. An actor of several GPUs shares none of them.
 
     Args:
         resources: What is asked.
         have: What Ray has, by its names: ``CPU`` and ``GPU``.
 
     Raises:
-        ConfigError: If CUDA is asked for and no node has a GPU.
+        ConfigError: If CUDA is asked for and no node has a GPU, or fewer GPUs than all actors
+            need.
     """
     cpus, gpus = max(1, int(have.get("CPU", 1))), int(have.get("GPU", 0))
     device = resources.device
     if device != "cuda" or not resources.joins:  # a cluster may still get its GPUs
         device = choose_device(device, gpus, "Ray")
+    if resources.gpus_per_actor > 1:
+        size = _several_gpus_each(resources, device, gpus)
+        share = {"num_gpus": float(resources.gpus_per_actor), "num_cpus": 0}
+        return device, size, share, resources.threads or max(1, cpus // size)
     units = max(1, gpus) if device == "cuda" else cpus
     size = resources.actors or units
     # Ray counts in ten thousandths and rounds: rounded up, the last actor would find no place.
@@ -167,6 +172,27 @@ def placement(
     if device == "cuda":
         return device, size, {"num_gpus": share, "num_cpus": 0}, threads
     return device, size, {"num_cpus": share}, threads
+
+
+def _several_gpus_each(resources: Resources, device: str, gpus: int) -> int:
+    """Return how many actors there are of several GPUs each.
+
+    Raises:
+        ConfigError: If there are no GPUs, or too few.
+    """
+    each = resources.gpus_per_actor
+    if device != "cuda":
+        raise ConfigError(
+            f"--gpus-per-actor {each} splits a model over GPUs, and Ray has none: leave it out, or "
+            f"join a cluster that has them (--address)"
+        )
+    size = resources.actors or max(1, gpus // each)
+    if not resources.joins and size * each > gpus:
+        raise ConfigError(
+            f"{size} actors of {each} GPUs need {size * each}, and Ray has {gpus}: fewer "
+            f"--gpus-per-actor or --actors"
+        )
+    return size
 
 
 def _reason(error: RayError) -> str:

@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from scanner.scan.networks import Loaded
     from scanner.scan.scanner import Scanner
 
-ScannerFactory = Callable[[Job, str], "Scanner"]
-"""From a job and a device to a scanner; called once in every actor."""
+ScannerFactory = Callable[..., "Scanner"]
+"""From a job and a device to a scanner; called once in every actor, with ``gpus`` if they are
+several."""
 
 
-def build_scanner(job: Job, device: str, *, loaded: "Loaded | None" = None) -> "Scanner":
+def build_scanner(
+    job: Job, device: str, *, loaded: "Loaded | None" = None, gpus: int = 1
+) -> "Scanner":
     """Load the networks that a job names and return a scanner on a device.
 
     Args:
         job: The scan.
         device: Where the networks go.
         loaded: The same networks, where they are on the device already.
+        gpus: Over how many of this process's GPUs the networks are spread.
 
     Raises:
         ConfigError: If a model, a baseline or a calibration cannot be read.
@@ -44,8 +48,9 @@ def build_scanner(job: Job, device: str, *, loaded: "Loaded | None" = None) -> "
 
     def load(dtype: str) -> "Loaded":
         denoiser = models.load(
-            job.model, device=device, dtype=dtype, side=job.spec.size, overlay=job.overlay
-        )
+            job.model, device=device, dtype=dtype, side=job.spec.size, overlay=job.overlay,
+            offload=job.offload, gpus=gpus,
+        )  # fmt: skip
         return denoiser, models.load_baselines(job.baselines, denoiser, dtype)
 
     denoiser, baselines = loaded or load(job.spec.dtype)

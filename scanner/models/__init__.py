@@ -27,7 +27,7 @@ _KEPT = {".json", ".safetensors", ".txt", ".model"}
 
 def load(
     model: str, *, device: str = "cpu", dtype: str = "float32", side: int | None = None,
-    overlay: Overlay | None = None,
+    overlay: Overlay | None = None, offload: str = "none", gpus: int = 1,
 ) -> "Denoiser":  # fmt: skip
     """Load a model.
 
@@ -37,10 +37,17 @@ def load(
         dtype: Precision of the network.
         side: Of its pictures, in pixels; null takes what the model says.
         overlay: Adapters and weights over it, if any.
+        offload: Parts that are on the device only while they run, of `scanner.spec.OFFLOADS`.
+        gpus: CUDA devices over which its network is spread.
 
     Raises:
         ConfigError: If it is not there or cannot be read; the text says what was expected.
+        DeviceError: If it does not fit on the GPUs.
     """
+    from scanner.models.placement import Placement
+
+    placement = Placement(device, offload, gpus)
+    refuse_overlay(model, overlay or Overlay())
     if model == GAUSSIAN:
         from scanner.models.gaussian import Gaussian
 
@@ -50,7 +57,22 @@ def load(
     limits.limits(model)
     folder = folder_of(model)
     family, index = limits.opened(model)
-    return loading.load(str(folder), family, index, device, dtype, side, overlay)
+    return loading.load(str(folder), family, index, placement, dtype, side, overlay)
+
+
+def refuse_overlay(model: str, overlay: Overlay) -> None:
+    """Refuse files that cannot be laid over a model, by their headers; no weights are read.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    from scanner.models import limits
+
+    if not overlay:
+        return
+    if model == GAUSSIAN:
+        raise ConfigError("--lora and --weights need a diffusers pipeline under them")
+    overlay.refuse(loads_lokr=limits.opened(model)[0].loads_lokr)
 
 
 def load_baseline(source: str, denoiser: "Denoiser", dtype: str = "float32") -> "Denoiser":

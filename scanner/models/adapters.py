@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scanner.errors import ConfigError
 from scanner.models.configs import first_line
-from scanner.models.overlay import Lora, Overlay, header, layers_of, up_numbers
+from scanner.models.overlay import Lora, Overlay, adapter_numbers, header, layers_of
 
 _PREFIX = re.compile(r"^(?:model\.diffusion_model\.|diffusion_model\.|unet\.|transformer\.)")
 _BROKEN = (ArithmeticError, AttributeError, AssertionError, ImportError, LookupError, OSError,
@@ -55,7 +55,8 @@ def _load_lora(pipeline: Any, lora: Lora, name: str) -> None:
     Raises:
         ConfigError: If not all of its layers landed.
     """
-    path, wanted, numbers = Path(lora.file), layers_of(lora.file), up_numbers(header(lora.file))
+    path, wanted = Path(lora.path), layers_of(lora.path)
+    numbers = adapter_numbers(header(lora.path))
     try:
         pipeline.load_lora_weights(
             str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True,
@@ -66,22 +67,28 @@ def _load_lora(pipeline: Any, lora: Lora, name: str) -> None:
             f"{lora.file} is not for this base: 0 of its {len(wanted)} layers were loaded "
             f"({first_line(error)[:200]})"
         ) from error
-    ups = list(_ups(pipeline, name))
-    if sum(up.numel() for up in ups) != numbers:
+    layers = [list(layer) for layer in _layers(pipeline, name)]
+    if sum(matrix.numel() for layer in layers for matrix in layer) != numbers:
         raise ConfigError(
-            f"{lora.file} is not, or not all of it, for this base: {len(ups)} of its "
+            f"{lora.file} is not, or not all of it, for this base: {len(layers)} of its "
             f"{len(wanted)} layers were loaded; without the others an audit would be of another "
             f"model"
         )
 
 
-def _ups(pipeline: Any, name: str) -> Iterator[Tensor]:
-    """Yield the second matrices of an adapter's loaded layers."""
+def _layers(pipeline: Any, name: str) -> Iterator[Iterator[Tensor]]:
+    """Yield, of each of an adapter's layers, the second matrix, or the factors of a LoKr."""
     for part in adapted(pipeline).values():
         for module in part.modules():
             matrices = getattr(module, "lora_B", None)
             if isinstance(matrices, nn.ModuleDict) and name in matrices:
-                yield from matrices[name].parameters()
+                yield matrices[name].parameters()
+            elif name in getattr(module, "lokr_w1", ()) or name in getattr(module, "lokr_w1_a", ()):
+                yield (
+                    matrix
+                    for factor, matrix in module.named_parameters()
+                    if factor.startswith("lokr_") and factor.endswith(f".{name}")
+                )
 
 
 def adapted(pipeline: Any) -> dict[str, nn.Module]:

@@ -115,12 +115,52 @@ class HasLevels(Protocol):
 
 
 @runtime_checkable
+class ChecksCaptions(Protocol):
+    """Addition to `Denoiser` of models that do not take every caption, as of classes."""
+
+    def refusal(self, caption: str) -> str:
+        """Return why a caption is no condition of the model, or ``""``."""
+        ...
+
+
+def taken_caption(denoiser: Denoiser, usual: str) -> str:
+    """Return a caption that a model takes: of classes the first, of no captions the empty one.
+
+    Args:
+        denoiser: The model.
+        usual: What is taken where any caption is.
+    """
+    if not isinstance(denoiser, ChecksCaptions):
+        return usual
+    return next(text for text in (usual, "0", "") if not denoiser.refusal(text))
+
+
+@runtime_checkable
 class Worded(Protocol):
     """What a baseline adds to `Denoiser` whose text encoders may be others than the model's."""
 
     @property
     def text_differs(self) -> bool:
         """Whether captions must be encoded by it."""
+        ...
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """Addition to `Denoiser` of models whose text encoders may be elsewhere than the network."""
+
+    def expect(self, captions: Sequence[str]) -> None:
+        """Prepare for captions that `encode` will be asked for, in this order."""
+        ...
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """Addition to `Denoiser` of models that may lie on several devices."""
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices of the network."""
         ...
 
 

@@ -1,55 +1,15 @@
 """From captions to what a family's network takes, by the pipeline's own encoders."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Parts = dict[str, Tensor]
-"""Tensors with one row a caption, by the network's own argument names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """What a network's arguments depend on beside captions.
-
-    Attributes:
-        pipeline: The pipeline.
-        batch: How many samples.
-        latent: Channels, height and width of a latent.
-        picture: Height and width of a picture, pixels.
-        device: Where the arguments must be.
-    """
-
-    pipeline: Any
-    batch: int
-    latent: tuple[int, int, int]
-    picture: tuple[int, int]
-    device: torch.device
-
-
-def _called(network: Any, x: Tensor, told: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-    return network(x, timestep=told, **arguments, return_dict=False)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """How a family's captions reach its network.
-
-    Attributes:
-        encode: From a pipeline and captions to parts. Rows are what each caption alone would
-            give: what pads to the longest of a batch encodes one by one.
-        arguments: From the parts of a batch and a grid to the network's arguments.
-        call: From network, latents, what it is told of the level, ``(B,)``, and arguments to its
-            output.
-    """
-
-    encode: Callable[[Any, Sequence[str]], Parts]
-    arguments: Callable[[Parts, Grid], Mapping[str, Any]] = lambda parts, grid: parts
-    call: Callable[[Any, Tensor, Tensor, Mapping[str, Any]], Tensor] = _called
+from scanner.models import flux_conditions as flux
+from scanner.models.encoder import Encoder, Grid, Parts, device_of
+from scanner.models.labels import Labels
 
 
 def tokens_of(pipeline: Any, captions: Sequence[str]) -> Any:
@@ -71,7 +31,9 @@ def _clip(pipeline: Any, captions: Sequence[str]) -> Parts:
 
 
 def _sdxl(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, _, pooled, _ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    states, _, pooled, _ = pipeline.encode_prompt(
+        list(captions), device=device_of(pipeline), do_classifier_free_guidance=False
+    )
     if pipeline.config.force_zeros_for_empty_prompt:
         kept = torch.tensor([caption != "" for caption in captions], device=states.device)
         states, pooled = states * kept[:, None, None], pooled * kept[:, None]
@@ -86,49 +48,16 @@ def _sdxl_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
 
 def _sd3(pipeline: Any, captions: Sequence[str]) -> Parts:
     states, _, pooled, _ = pipeline.encode_prompt(
-        list(captions), None, None, do_classifier_free_guidance=False
+        list(captions), None, None, device=device_of(pipeline), do_classifier_free_guidance=False
     )
     return {"encoder_hidden_states": states, "pooled_projections": pooled}
-
-
-def _flux(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, pooled, _ = pipeline.encode_prompt(list(captions))
-    return {"encoder_hidden_states": states, "pooled_projections": pooled}
-
-
-def _flux_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
-    _, height, width = grid.latent
-    words = parts["encoder_hidden_states"].shape[1]
-    places = torch.zeros(height // 2, width // 2, 3, device=grid.device)
-    places[..., 1] += torch.arange(height // 2, device=grid.device)[:, None]
-    places[..., 2] += torch.arange(width // 2, device=grid.device)
-    return {
-        **parts,
-        "guidance": torch.ones(grid.batch, device=grid.device),
-        "txt_ids": torch.zeros(words, 3, device=grid.device),
-        "img_ids": places.flatten(0, 1),
-    }
-
-
-def _flux2(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, _ = pipeline.encode_prompt(list(captions))
-    return {"encoder_hidden_states": states}
-
-
-def _flux2_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
-    _, height, width = grid.latent
-    words, device = parts["encoder_hidden_states"].shape[1], grid.device
-    one, rows, columns = (torch.arange(n, device=device) for n in (1, height, width))
-    said = torch.cartesian_prod(one, one, one, torch.arange(words, device=device))
-    seen = torch.cartesian_prod(one, rows, columns, one)
-    ids = {"txt_ids": said.expand(grid.batch, -1, -1), "img_ids": seen.expand(grid.batch, -1, -1)}
-    return {**parts, **ids, "guidance": None}
 
 
 def _pixart(pipeline: Any, captions: Sequence[str]) -> Parts:
     states, mask, _, _ = pipeline.encode_prompt(
-        list(captions), do_classifier_free_guidance=False, clean_caption=False
-    )
+        list(captions), do_classifier_free_guidance=False, device=device_of(pipeline),
+        clean_caption=False,
+    )  # fmt: skip
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
@@ -148,8 +77,8 @@ def _sana(pipeline: Any, captions: Sequence[str]) -> Parts:
     instruction = called["complex_human_instruction"].default
     found = [
         pipeline.encode_prompt(
-            caption, do_classifier_free_guidance=False, clean_caption=False,
-            complex_human_instruction=instruction if caption else None,
+            caption, do_classifier_free_guidance=False, device=device_of(pipeline),
+            clean_caption=False, complex_human_instruction=instruction if caption else None,
         )
         for caption in captions
     ]  # fmt: skip
@@ -161,17 +90,21 @@ def _sana(pipeline: Any, captions: Sequence[str]) -> Parts:
 
 def _lumina2(pipeline: Any, captions: Sequence[str]) -> Parts:
     said = [f"{pipeline.system_prompt} <Prompt Start> {c}" if c else c for c in captions]
-    states, mask = pipeline._get_gemma_prompt_embeds(said)
+    states, mask = pipeline._get_gemma_prompt_embeds(said, device=device_of(pipeline))
     return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
 def _aura_flow(pipeline: Any, captions: Sequence[str]) -> Parts:
-    states, *_ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    states, *_ = pipeline.encode_prompt(
+        list(captions), do_classifier_free_guidance=False, device=device_of(pipeline)
+    )
     return {"encoder_hidden_states": states}
 
 
 def _z_image(pipeline: Any, captions: Sequence[str]) -> Parts:
-    rows, _ = pipeline.encode_prompt(list(captions), do_classifier_free_guidance=False)
+    rows, _ = pipeline.encode_prompt(
+        list(captions), device=device_of(pipeline), do_classifier_free_guidance=False
+    )
     length = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default
     states, mask = _padded(rows, length)
     return {"cap_feats": states, "mask": mask}
@@ -192,7 +125,7 @@ def _z_image_called(network: Any, x: Tensor, told: Tensor, arguments: Mapping[st
 def _qwen_image(pipeline: Any, captions: Sequence[str]) -> Parts:
     rows = list[Tensor]()
     for caption in captions:
-        states, _ = pipeline.encode_prompt([caption or " "])
+        states, _ = pipeline.encode_prompt([caption or " "], device=device_of(pipeline))
         rows.append(states[0])
     states, mask = _padded(rows, pipeline.tokenizer_max_length)
     return {"encoder_hidden_states": states, "encoder_hidden_states_mask": mask}
@@ -214,8 +147,9 @@ def _hunyuan_dit(pipeline: Any, captions: Sequence[str]) -> Parts:
     parts: Parts = {}
     for which, end in enumerate(("", "_t5")):
         states, _, mask, _ = pipeline.encode_prompt(
-            list(captions), do_classifier_free_guidance=False, text_encoder_index=which
-        )
+            list(captions), device=device_of(pipeline), do_classifier_free_guidance=False,
+            text_encoder_index=which,
+        )  # fmt: skip
         parts |= {f"encoder_hidden_states{end}": states, f"text_embedding_mask{end}": mask}
     return parts
 
@@ -240,6 +174,32 @@ def _hunyuan_dit_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
+def _if(pipeline: Any, captions: Sequence[str]) -> Parts:
+    states, _ = pipeline.encode_prompt(
+        list(captions), do_classifier_free_guidance=False, clean_caption=False
+    )
+    return {"encoder_hidden_states": states}
+
+
+def _labels(pipeline: Any, captions: Sequence[str]) -> Parts:
+    labels, device = labels_of(pipeline), pipeline.transformer.device
+    return {"class_labels": torch.tensor([[labels.class_of(c)] for c in captions], device=device)}
+
+
+def labels_of(pipeline: Any) -> Labels:
+    """Return the classes of a class-conditional pipeline."""
+    number = int(pipeline.transformer.config["num_embeds_ada_norm"])
+    return Labels(pipeline.config.get("id2label") or {}, number)
+
+
+def _labels_arguments(parts: Parts, grid: Grid) -> Mapping[str, Any]:
+    return {"class_labels": parts["class_labels"][:, 0].long()}
+
+
+def _nothing(pipeline: Any, captions: Sequence[str]) -> Parts:
+    return {"nothing": torch.zeros(len(captions), 1, device=pipeline.unet.device)}
+
+
 def _masked(parts: Parts, grid: Grid) -> Mapping[str, Any]:
     return parts | {"encoder_attention_mask": parts["encoder_attention_mask"].long()}
 
@@ -260,8 +220,9 @@ ENCODERS = {
     "clip": Encoder(_clip),
     "sdxl": Encoder(_sdxl, _sdxl_arguments),
     "sd3": Encoder(_sd3),
-    "flux": Encoder(_flux, _flux_arguments),
-    "flux2": Encoder(_flux2, _flux2_arguments),
+    "flux": Encoder(flux.flux_parts, flux.flux_arguments),
+    "chroma": Encoder(flux.chroma_parts, flux.chroma_arguments),
+    "flux2": Encoder(flux.flux2_parts, flux.flux2_arguments),
     "pixart": Encoder(_pixart, _pixart_arguments),
     "sana": Encoder(_sana, _masked),
     "lumina2": Encoder(_lumina2, _masked),
@@ -269,5 +230,8 @@ ENCODERS = {
     "z_image": Encoder(_z_image, _z_image_arguments, _z_image_called),
     "qwen_image": Encoder(_qwen_image, _qwen_image_arguments),
     "hunyuan_dit": Encoder(_hunyuan_dit, _hunyuan_dit_arguments),
+    "labels": Encoder(_labels, _labels_arguments),
+    "if": Encoder(_if),
+    "none": Encoder(_nothing, lambda parts, grid: {}),
 }
 """By the name that `scanner.models.families.Family` gives."""

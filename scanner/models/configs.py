@@ -66,7 +66,9 @@ def _absurd(config: dict[str, Any]) -> str | None:
                 return f"{name} must be from {low:g} to {high:g}, got {str(number)[:20]}"
             if name in _RANGES and not is_number and value is not None:
                 return f"{name} must be made of numbers, got {json.dumps(number)[:40]}"
-    for name, kind in _KINDS.items():
+    # A network without an embedding table of its own timesteps says null.
+    kinds = _KINDS | ({"num_train_timesteps": int | None} if "in_channels" in config else {})
+    for name, kind in kinds.items():
         if name in config and not isinstance(config[name], kind):
             return f"{name} has another form, got {json.dumps(config[name])[:40]}"
     return None

@@ -1,6 +1,7 @@
 """Description of a model for a person: what memscan reads from it, or why it is refused."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,15 @@ import torch
 
 from scanner import models
 from scanner.methods import Need
-from scanner.models.base import Denoiser, Level
+from scanner.models.base import Denoiser, Level, taken_caption
 from scanner.models.diffusion import Diffusion
+from scanner.models.distilled import distillation
+from scanner.models.families import Family
 from scanner.models.limits import limits
 from scanner.models.noise import noise_ratios
 from scanner.models.overlay import Overlay, layers_of
-from scanner.spec import STEPS, TIMESTEP
+from scanner.models.placement import Placement, bytes_of
+from scanner.spec import OFFLOADS, STEPS, TIMESTEP
 
 SECONDS = 2.0
 """Seconds for which evaluations are repeated; the best time is kept, as machines may be busy."""
@@ -49,6 +53,9 @@ class Description:
         has_middle: Whether it has a middle block.
         device: Where the evaluation ran.
         bytes: Of the weights there.
+        part_bytes: Of every part's weights and buffers, in the precision that was asked for.
+        resident: By `scanner.spec.OFFLOADS`, bytes of weights that stay on a GPU, and those that
+            come to it while text encoders and while the autoencoder run.
         seconds: For one evaluation of one sample, the best of those that two seconds hold.
         finite: Whether all of its output was finite.
     """
@@ -75,13 +82,15 @@ class Description:
     has_middle: bool
     device: str
     bytes: int
+    part_bytes: dict[str, int]
+    resident: dict[str, tuple[int, int, int]]
     seconds: float
     finite: bool
 
 
 def describe(
     model: str, device: str = "cpu", dtype: str = "float32", side: int | None = None,
-    overlay: Overlay | None = None,
+    overlay: Overlay | None = None, offload: str = "none",
 ) -> Description:  # fmt: skip
     """Load a model, evaluate it for two seconds, and say what it is.
 
@@ -91,15 +100,18 @@ def describe(
         dtype: Precision of the network.
         side: Of its pictures, in pixels; null takes the model's own.
         overlay: Adapters and weights over it.
+        offload: Parts that are on the device only while they run.
 
     Raises:
         ConfigError: If it is no model that memscan knows; the text says why.
     """
-    denoiser = models.load(model, device=device, dtype=dtype, side=side, overlay=overlay)
+    denoiser = models.load(
+        model, device=device, dtype=dtype, side=side, overlay=overlay, offload=offload
+    )
     steps = min(STEPS, limits(model).timesteps - 1)  # an offset of 1 leaves room for no more
     schedule = denoiser.schedule(steps)
     level = (schedule.timesteps[-1], schedule.alphas[-2], schedule.sigmas[-2])
-    condition = denoiser.encode(["a photo of a cat"])
+    condition = denoiser.encode([taken_caption(denoiser, "a photo of a cat")])
     noise = torch.randn((1, *denoiser.latent_shape), generator=torch.Generator().manual_seed(0)).to(
         denoiser.device
     )
@@ -112,7 +124,7 @@ def describe(
         alphas=(schedule.alphas[-2], schedule.alphas[0]), device=str(denoiser.device),
         seconds=seconds, finite=finite, sampler=_sampler(denoiser, steps),
         attends=Need.CROSS_ATTENTION in denoiser.has, has_middle=Need.MIDDLE_BLOCK in denoiser.has,
-        **_noise(model), **_inside(denoiser),
+        **_noise(model), **_inside(denoiser, distillation(model)),
     )  # fmt: skip
 
 
@@ -151,34 +163,47 @@ def _sampler(denoiser: Denoiser, steps: int) -> str:
     return f"leading spacing, {steps} steps: {timesteps[0]} ... {timesteps[-1]}"
 
 
-def _inside(denoiser: Denoiser) -> dict[str, Any]:
-    """Return what only a pipeline has."""
+def _inside(denoiser: Denoiser, distilled: str) -> dict[str, Any]:
+    """Return what only a pipeline has, and notes on what its name says."""
     if not isinstance(denoiser, Diffusion):
         return {
             "kin": "a closed form", "prediction": "the score itself", "vae_scale": None,
-            "text_encoder": "", "parameters": {}, "bytes": 0, "over": "",
-            "null": "the empty caption", "token_side": 1, "note": "",
+            "text_encoder": "", "parameters": {}, "bytes": 0, "over": "", "part_bytes": {},
+            "resident": dict.fromkeys(OFFLOADS, (0, 0, 0)), "null": "the empty caption",
+            "token_side": 1, "note": "",
         }  # fmt: skip
     family = denoiser.family
     weights = {name: list(part.parameters()) for name, part in denoiser.modules().items()}
     return {
         "kin": family.name,
         "prediction": denoiser.prediction,
-        "vae_scale": denoiser.autoencoder.scale,
+        "vae_scale": None if denoiser.vae is None else denoiser.autoencoder.scale,
         "text_encoder": _text_encoders(denoiser),
         "parameters": {name: sum(p.numel() for p in each) for name, each in weights.items()},
         "bytes": sum(p.numel() * p.element_size() for each in weights.values() for p in each),
+        "part_bytes": (part_bytes := {n: bytes_of([m]) for n, m in denoiser.modules().items()}),
+        "resident": {offload: _resident(part_bytes, family, offload) for offload in OFFLOADS},
         "over": _over(denoiser),
         "null": family.null,
         "token_side": denoiser.token_side,
-        "note": family.note,
+        "note": "; ".join(filter(None, (family.note, distilled))),
     }
+
+
+def _resident(parts: Mapping[str, int], family: Family, offload: str) -> tuple[int, int, int]:
+    """Return bytes that stay on a GPU, and that come for text encoders and the autoencoder."""
+    placement = Placement("cuda", offload)
+    moved = {n for n in parts if n != family.network and placement.rests(n).type == "cpu"}
+    words = sum(size for name, size in parts.items() if name in moved - {"vae"})
+    picture = sum(size for name, size in parts.items() if name in moved & {"vae"})
+    stays = sum(size for name, size in parts.items() if name not in moved)
+    return stays, words, picture
 
 
 def _over(denoiser: Diffusion) -> str:
     """Return what is laid over the model; all of it landed, or it would not have been loaded."""
     over = denoiser.overlay
-    said = [f"{lora.file} x {lora.scale:g}, {len(layers_of(lora.file))} layers, all loaded"
+    said = [f"{lora.pinned().file} x {lora.scale:g}, {len(layers_of(lora.path))} layers, all loaded"
             for lora in over.loras]  # fmt: skip
     return "; ".join([*said, *([over.weights] if over.weights else [])])
 

@@ -6,9 +6,9 @@
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
@@ -17,13 +17,19 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
-from scanner.models.conditions import ENCODERS, Grid
+from scanner.models.conditions import ENCODERS, labels_of
+from scanner.models.encoder import Grid
 from scanner.models.families import Family
-from scanner.models.latents import Autoencoder, as_latents, as_tokens
+from scanner.models.flow_levels import flow_levels
+from scanner.models.latents import Autoencoder, Pixels, as_latents, as_tokens, sides_of
 from scanner.models.levels import SchedulerConfig, refuse_scheduler
 from scanner.models.limits import refuse_apart
 from scanner.models.overlay import Overlay
+from scanner.models.placement import Placement, bytes_of
+from scanner.models.split import put
+from scanner.models.words import TextEncoders
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
+from scanner.numerics.thresholding import Thresholding
 
 
 class Diffusion:
@@ -42,14 +48,17 @@ class Diffusion:
 
     def __init__(self, pipeline: Any, family: Family, device: str, side: int | None = None) -> None:
         self.pipeline, self.family = pipeline, family
-        self.network, self.vae = getattr(pipeline, family.network), pipeline.vae
-        self.autoencoder = Autoencoder(self.vae)
+        self.network: Any = getattr(pipeline, family.network)
+        self.vae: Any = getattr(pipeline, "vae", None)
+        self.autoencoder = Pixels() if family.autoencoder == "none" else Autoencoder(self.vae)
         self.folder, self.overlay = "", Overlay()
-        self._layout: dict[str, tuple[int, ...]] = {}
+        self.text = TextEncoders(pipeline, family)
+        self._coming: list[str] = []
         self._off: list[Any] = []
         self._text_off: list[Any] = []
         self._prompt: str | None = None
         self._cumulative: list[float] | None = None
+        self._labels = labels_of(pipeline) if family.encoder == "labels" else None
         self._read_scheduler(pipeline.scheduler)
         for module in self.modules().values():
             module.requires_grad_(False).eval()
@@ -83,17 +92,7 @@ class Diffusion:
                 f"{self.autoencoder.channels}: inpainting and depth models are not text-to-image "
                 f"models"
             )
-        sides: tuple[int, int]
-        if side is not None:
-            sides = (side // factor, side // factor)
-        elif isinstance(self.family.side, int):
-            sides = (self.family.side // factor, self.family.side // factor)
-        elif self.family.side == "vae":
-            own = int(self.vae.config["sample_size"]) // factor
-            sides = (own, own)
-        else:
-            own = config["sample_size"]
-            sides = (own, own) if isinstance(own, int) else (int(own[0]), int(own[1]))
+        sides = sides_of(side or self.family.side, config, self.vae, factor)
         self.latent_shape = (channels, sides[0], sides[1])
         self.picture_size = (sides[0] * factor, sides[1] * factor)
 
@@ -106,11 +105,29 @@ class Diffusion:
         return {n: m for n, m in vars(self.pipeline).items() if isinstance(m, nn.Module)}
 
     def to(self, device: str) -> Self:
-        """Move the model to a device, and return it."""
-        self.device = torch.device(device)
-        for module in (*self.modules().values(), self.network):
-            module.to(self.device)
+        """Move all of the model to a device, and return it."""
+        return self.place(Placement(device))
+
+    def place(self, placement: Placement) -> Self:
+        """Put the parts where a placement has them, and return the model.
+
+        Raises:
+            ConfigError: If the network cannot be split over its GPUs.
+            DeviceError: If it does not fit on them.
+        """
+        self.placement = self.text.placement = placement
+        self.device = placement.devices[0]
+        beside = {n: m for n, m in self.modules().items() if n != self.family.network}
+        for name, module in beside.items():
+            module.to(placement.rests(name))
+        stays = [m for n, m in beside.items() if placement.rests(n) == placement.devices[-1]]
+        put(self.network, placement, bytes_of(stays))
         return self
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """The devices of the network; the first has the latents."""
+        return self.placement.devices
 
     def schedule(self, steps: int) -> Schedule:
         """Return the levels of DDIM's steps, or of the flow's pipeline.
@@ -119,37 +136,17 @@ class Diffusion:
             ConfigError: If so many steps leave the training timesteps.
         """
         if self.levels is None:
-            return self._flow_levels(steps)
+            tokens = self.latent_shape[1] * self.latent_shape[2] // self.token_side**2
+            return flow_levels(
+                self.scheduler, self.family, steps, tokens=tokens, channels=self.latent_shape[0]
+            )
         cumulative = self.scheduler.alphas_cumprod.tolist()
         final = float(self.scheduler.final_alpha_cumprod)
         timesteps, stride = self.levels.sampled(steps), self.levels.stride(steps)
-        return Schedule.from_cumulative(timesteps, cumulative, final, stride)
-
-    def _flow_levels(self, steps: int) -> Schedule:
-        config, asked = self.scheduler.config, dict[str, Any]()
-        if config.get("use_dynamic_shifting"):
-            asked["mu"] = self._shift(config, steps)
-        if self.family.levels == "pipeline" and not config.get("use_flow_sigmas"):
-            asked["sigmas"] = np.linspace(1.0, 1 / steps, steps).tolist()
-        else:
-            asked["num_inference_steps"] = steps
-        self.scheduler.set_timesteps(**asked)
-        timesteps, sigmas = self.scheduler.timesteps.tolist(), self.scheduler.sigmas.tolist()
-        return Schedule.from_flow(sigmas, self.family.flow, timesteps)
-
-    def _shift(self, config: Mapping[str, Any], steps: int) -> float:
-        """Return how far levels move towards noise at this size, as the pipelines do."""
-        channels, height, width = self.latent_shape
-        tokens = height * width // self.token_side**2
-        if self.family.shifted_by == "steps":
-            from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
-
-            return compute_empirical_mu(tokens, steps)
-        count = channels if self.family.shifted_by == "channels" else tokens
-        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        least, most = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        slope = (most - least) / (high - low)
-        return count * slope + least - slope * low
+        found = Schedule.from_cumulative(timesteps, cumulative, final, stride)
+        if self.family.autoencoder != "none":
+            return found
+        return replace(found, thresholding=Thresholding.configured(self.scheduler.config))
 
     def single(self, timestep: float) -> Schedule:
         """Return the schedule of one step from a training timestep; of a flow, ``1000 sigma``.
@@ -166,25 +163,25 @@ class Diffusion:
         final = float(self.scheduler.final_alpha_cumprod)
         return Schedule.single(int(timestep), cumulative, final)
 
-    @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Tensor:
         """Return conditions: text states, or one row of everything the network takes, ``(B, N)``.
 
-        Longer captions are cut, as in training. Which parts a row has is the model's own.
-        """
-        if self._prompt is None:
-            return self._encoded(captions)
-        texts = [self._prompt if text else text for text in captions]
-        distinct = list(dict.fromkeys(texts))
-        return self._encoded(distinct)[[distinct.index(text) for text in texts]]
+        Longer captions are cut, as in training. Which parts a row has is the model's own. A
+        caption is encoded once, alone, and found again in `scanner.models.encodings`.
 
-    def _encoded(self, captions: Sequence[str]) -> Tensor:
-        with without_adapters(self._text_off):
-            parts = ENCODERS[self.family.encoder].encode(self.pipeline, captions)
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        self._layout |= {name: tuple(part.shape[1:]) for name, part in parts.items()}
-        return torch.cat([part.float().flatten(1) for part in parts.values()], dim=1)
+        Raises:
+            ConfigError: If one of them is no condition of the model.
+        """
+        if why := next(filter(None, map(self.refusal, captions)), ""):
+            raise ConfigError(why)
+        texts = [text if self._prompt is None or not text else self._prompt for text in captions]
+        return self.text.rows(texts, self._text_off, self._coming)
+
+    def expect(self, captions: Sequence[str]) -> None:
+        """Let text encoders that are moved to run encode as much as is kept, in this order."""
+        if self.text.moves:
+            self._coming = list(dict.fromkeys(captions))
+            self.text.rows(self._coming[:1], self._text_off, self._coming)
 
     def predict(self, x: Tensor, level: Level, condition: Tensor) -> Prediction:
         """Return the network's output at ``x``; it runs in its own precision.
@@ -208,21 +205,11 @@ class Diffusion:
         told = {"index": timestep, "unit": timestep / 1000, "reversed": 1 - timestep / 1000}
         time = told[self.family.time] * self.network.config.get("timestep_scale", 1.0)
         times = torch.full((len(inputs),), time, device=inputs.device)
-        arguments = encoder.arguments(self._parts(condition, inputs.dtype), grid)
+        arguments = encoder.arguments(self.text.parts(condition, inputs.dtype), grid)
         return encoder.call(self.network, inputs, times, arguments)
 
     def _grid(self, batch: int) -> Grid:
         return Grid(self.pipeline, batch, self.latent_shape, self.picture_size, self.device)
-
-    def _parts(self, rows: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Return the parts of conditions by name, in the network's precision but for masks."""
-        if not self._layout:
-            return {"encoder_hidden_states": rows.to(dtype)}
-        parts = rows.split([int(np.prod(shape)) for shape in self._layout.values()], dim=1)
-        return {
-            name: part.to(torch.float32 if "mask" in name else dtype).contiguous().view(-1, *shape)
-            for (name, shape), part in zip(self._layout.items(), parts, strict=True)
-        }
 
     def _around(self, x: Tensor) -> AbstractContextManager[None]:
         """Return what an evaluation at ``x`` must be inside of."""
@@ -250,11 +237,18 @@ class Diffusion:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
-        return self.autoencoder.decode(latents)
+        with self.placement.running(self._pixels):
+            return self.autoencoder.decode(latents)
+
+    @property
+    def _pixels(self) -> dict[str, nn.Module]:
+        """What turns latents into pixels, by its name in the pipeline; empty if nothing does."""
+        return {} if self.vae is None else {"vae": self.vae}
 
     def compress(self, pictures: Tensor) -> Tensor:
         """Return the autoencoder's mean latents of pictures, scaled as the network sees them."""
-        return self.autoencoder.encode(pictures)
+        with self.placement.running(self._pixels):
+            return self.autoencoder.encode(pictures).to(self.device)
 
     @property
     def text_differs(self) -> bool:
@@ -271,11 +265,26 @@ class Diffusion:
         other._text_off = [part for name, part in parts.items() if name != self.family.network]
         return other
 
+    def refusal(self, caption: str) -> str:
+        """Return why a caption is no condition of this model, or ``""``."""
+        if caption and not self.family.takes_captions:
+            return f"the model takes no captions, and this is {caption[:60]!r}"
+        try:
+            _ = self._labels and self._labels.class_of(caption)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
     def under(self, prompt: str) -> Self:
         """Return the same model that takes this caption in place of every caption.
 
         It shares all weights. Without a caption it is the model itself.
+
+        Raises:
+            ConfigError: If the caption is no condition of the model.
         """
+        if why := self.refusal(prompt):
+            raise ConfigError(f"the baseline prompt: {why}")
         other = copy.copy(self)
         other._prompt = prompt
         return other
@@ -295,9 +304,10 @@ class Diffusion:
         refuse_apart(self.network.config, network.config)
         other = copy.copy(self)
         other._off = []
-        other.network = network.requires_grad_(False).eval().to(self.device, self.network.dtype)
+        other.network = network.requires_grad_(False).eval().to(self.network.dtype)
         if self.family.network == "unet":
             other.network.to(memory_format=torch.channels_last)
+        put(other.network, self.placement)
         if scheduler is not None and self.levels is not None:
             other.prediction = SchedulerConfig.of(scheduler).prediction
             table = DDIMScheduler.from_config(dict(scheduler)).alphas_cumprod

@@ -32,8 +32,11 @@ class Family:
         attends: Whether Bright Ending can be read: cross attention in a U-Net's down blocks.
         side: Where the side of its pictures is from: ``network`` or ``vae`` (``sample_size`` of
             that part, in latents or pixels), or pixels.
+        takes_captions: Whether there is anything to be conditioned on.
+        autoencoder: ``vae``, or ``none`` where the network denoises pictures themselves.
         shifted_by: What a dynamic shift counts: ``tokens``, ``channels`` (as Lumina 2's
             pipeline does) or ``steps`` beside tokens (as FLUX.2's does).
+        loads_lokr: Whether diffusers loads LoKr adapters into its network.
         unused: Parts that text-to-image does not use; they are not loaded.
         note: What a result of this family means beside others, or ``""``.
     """
@@ -52,7 +55,10 @@ class Family:
     null: str = "the empty caption"
     attends: bool = False
     side: str | int = "network"
+    takes_captions: bool = True
+    autoencoder: str = "vae"
     shifted_by: str = "tokens"
+    loads_lokr: bool = False
     unused: tuple[str, ...] = ()
     note: str = ""
 
@@ -85,6 +91,14 @@ _FLUX_NOTE = (
     "a branch that it was not trained on; a LoRA or fine-tune against its base is the surer "
     "comparison"
 )
+_IF_NOTE = (
+    "its latents are pictures of 64 x 64, and maps are of their pixels; what enlarges them is not "
+    "audited"
+)
+_UNCONDITIONAL_NOTE = (
+    "takes no captions: score images against an earlier checkpoint (--source image --no-captions "
+    "--baseline EARLY)"
+)
 
 FAMILIES: dict[str, Family] = {
     family.pipeline: family
@@ -111,9 +125,14 @@ FAMILIES: dict[str, Family] = {
             packing="patches", patch=2, side="vae", unused=_IMAGES, note=_FLUX_NOTE,
         ),
         Family(
+            name="Chroma", pipeline="ChromaPipeline", network="transformer", encoder="chroma",
+            words="T5, its mask added to attention", target="flow", time="unit",
+            levels="pipeline", packing="patches", patch=2, side="vae", unused=_IMAGES,
+        ),
+        Family(
             name="FLUX.2 klein base", pipeline="Flux2KleinPipeline", network="transformer",
             encoder="flux2", words="Qwen3, three layers", target="flow", time="unit",
-            levels="pipeline", packing="tokens", side="vae", shifted_by="steps",
+            levels="pipeline", packing="tokens", side="vae", shifted_by="steps", loads_lokr=True,
         ),
         Family(
             name="PixArt-α", pipeline="PixArtAlphaPipeline", network="transformer",
@@ -128,7 +147,8 @@ FAMILIES: dict[str, Family] = {
         Family(
             name="Z-Image", pipeline="ZImagePipeline", network="transformer", encoder="z_image",
             words="Qwen3", target="reversed flow", time="reversed", levels="pipeline", patch=2,
-            side="vae", note="Z-Image-Turbo has the same folder and is distilled: audit Z-Image",
+            side="vae", loads_lokr=True,
+            note="Z-Image-Turbo has the same folder and is distilled: audit Z-Image",
         ),
         Family(
             name="Qwen-Image", pipeline="QwenImagePipeline", network="transformer",
@@ -155,6 +175,22 @@ FAMILIES: dict[str, Family] = {
             encoder="hunyuan_dit", words="BERT and T5, masked; sizes", target="scheduler",
             time="index", patch=2, halves=True, unused=_CHECKER,
         ),
+        Family(
+            name="DiT", pipeline="DiTPipeline", network="transformer", encoder="labels",
+            words="none: they are class names or numbers", target="scheduler", time="index",
+            patch=2, halves=True, null="the class after the last",
+        ),
+        Family(
+            name="DeepFloyd IF, first stage", pipeline="IFPipeline", network="unet", encoder="if",
+            words="T5", target="scheduler", time="index", halves=True, autoencoder="none",
+            unused=(*_CHECKER, "watermarker"), note=_IF_NOTE,
+        ),
+        Family(
+            name="unconditional DDPM", pipeline="DDPMPipeline", network="unet", encoder="none",
+            words="none: it takes no captions", target="scheduler", time="index",
+            autoencoder="none", takes_captions=False, null="the network itself",
+            note=_UNCONDITIONAL_NOTE,
+        ),
     )
 }  # fmt: skip
 """By pipeline class."""
@@ -169,9 +205,7 @@ REFUSED = {
     f"was distilled from",
     "Flux2": "it is guidance-distilled and has no empty branch: audit FLUX.2 klein base",
     "Kandinsky": "it goes through image embeddings", "Cascade": "it goes through image embeddings",
-    "DiTPipeline": "its conditions are class labels, not captions",
-    "Chroma": "its pipeline hands an attention mask on in a form that no batch can keep",
-    "IFPipeline": "its pictures are not latents and its first stage is upscaled by others",
+    "SuperResolution": "it enlarges a given picture",
     "Wan": "it makes videos", "Video": "it makes videos", "LTX": "it makes videos",
 }  # fmt: skip
 """Parts of pipeline classes that people bring, and why they cannot be audited."""
@@ -193,10 +227,14 @@ def family_of(model: str, index: Mapping[str, Any], network: Mapping[str, Any]) 
         raise ConfigError(
             f"{model} is FLUX.1 schnell or another FLUX.1 without a guidance embedding: "
             f"{_DISTILLED}, so it has no score at other levels and its empty caption no meaning; "
-            f"audit FLUX.1 dev, or a fine-tune of it against its base (--lora, --baseline off)"
+            f"audit FLUX.1 dev, and a LoRA of schnell over dev, whose layers are the same "
+            f"(--model DEV --lora FILE --baseline off)"
         )
     if family.encoder == "flux2" and index.get("is_distilled"):
-        raise ConfigError(f"{model} says that {_DISTILLED}: audit FLUX.2 klein base")
+        raise ConfigError(
+            f"{model} says that {_DISTILLED}: audit FLUX.2 klein base, and a LoRA of it over the "
+            f"base (--lora FILE --baseline off)"
+        )
     if network.get("time_cond_proj_dim") is not None:
         raise ConfigError(f"{model} takes a guidance embedding: {REFUSED['LatentConsistency']}")
     return family

@@ -1,8 +1,9 @@
-"""Models of the Hugging Face hub: a name, a revision of it, and one download a node.
+"""Models and files of the Hugging Face hub: a name, a revision of it, and one download a node.
 
 A revision is part of the name, as in ``CompVis/stable-diffusion-v1-4@main``, and goes wherever the
-name goes. A scan names the commit in place of a branch: all of its processes have one revision,
-and none of them asks the hub for what is in the cache of its node.
+name goes; a file of a repository is ``ID@REVISION/FILE``. A scan names the commit in place of a
+branch: all of its processes have one revision, and none of them asks the hub for what is in the
+cache of its node.
 """
 
 import re
@@ -21,6 +22,11 @@ _REVISION = re.compile(r"\w(?:[\w.-]|/(?!\.))*", re.ASCII)
 """A commit hash, tag or branch: it becomes part of a path in the cache."""
 _snapshots: dict[str, Path] = {}
 """What was had by name: the hub is asked once a process, so a scan has one revision."""
+
+
+_files: dict[str, tuple[str, Path]] = {}
+"""The same of single files: their names at a commit, and where they lie."""
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 
 
 def at_revision(model: str, revision: str | None) -> str:
@@ -86,6 +92,99 @@ def snapshot(model: str) -> Path:
         commit = f"{id_and_revision(model)[0]}@{found.name}"
         _snapshots.update({model: found, commit: found})
     return _snapshots[model]
+
+
+def names_file(text: str) -> bool:
+    """Whether a text can be ``ID[@REVISION]`` or ``ID[@REVISION]/FILE.safetensors``."""
+    name, at, _ = text.partition("@")
+    parts = name.split("/")
+    if not all(parts) or len(parts) < 2 or (at and len(parts) > 2):
+        return False
+    is_whole = len(parts) == 2 and not text.endswith(_WEIGHTS)
+    return is_whole or (text.endswith(_WEIGHTS[0]) and (bool(at) or len(parts) > 2))
+
+
+def file_at_commit(text: str) -> tuple[str, Path]:
+    """Return a file of the hub by its name at a commit, ``ID@COMMIT/FILE``, and where it lies here.
+
+    Args:
+        text: Of which `names_file` says that it can be one. Without a file it is the only
+            safetensors file of the repository.
+
+    Raises:
+        ConfigError: If it cannot be had, or the repository has none or several.
+    """
+    if text not in _files:
+        model, file = _model_and_file(text)
+        file = file or _only_file(model)
+        path = _downloaded(model, file)
+        commit = path.parents[file.count("/")].name
+        name = f"{id_and_revision(model)[0]}@{commit}/{file}"
+        _files.update({text: (name, path), name: (name, path)})
+    return _files[text]
+
+
+def _model_and_file(text: str) -> tuple[str, str]:
+    """Return a repository with its revision and the file in it, ``""`` where none is named.
+
+    Raises:
+        ConfigError: If no file is called so.
+    """
+    name, at, rest = text.partition("@")
+    if at:
+        revision, _, file = rest.partition("/") if rest.endswith(_WEIGHTS[0]) else (rest, "", "")
+    else:
+        owner, model, *inside = name.split("/")
+        name, revision, file = f"{owner}/{model}", "", "/".join(inside)
+    if any(part in (".", "..", "") for part in file.split("/")) and file:
+        raise ConfigError(f"{text} names no file of a repository: got {file!r}")
+    return name + at + revision, file
+
+
+def _only_file(model: str) -> str:
+    """Return the only safetensors file of a repository.
+
+    Raises:
+        ConfigError: If it cannot be asked, or there is none or more than one.
+    """
+    from huggingface_hub import HfApi, constants, errors, snapshot_download
+
+    name, revision = id_and_revision(model)
+    try:
+        if constants.HF_HUB_OFFLINE:
+            folder = Path(snapshot_download(name, revision=revision))
+            listed = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+        else:
+            listed = HfApi(endpoint=constants.ENDPOINT).list_repo_files(name, revision=revision)
+    except (OSError, ValueError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]
+        raise ConfigError(_reason(model, error)) from error
+    found = sorted(file for file in listed if file.endswith(_WEIGHTS[0]))
+    if len(found) != 1:
+        some = (
+            f"{', '.join(found[:3])}{' and others' if len(found) > 3 else ''}" if found else "none"
+        )
+        raise ConfigError(
+            f"{model} must have one safetensors file, and has {some}: name one, such as "
+            f"{model}/FILE.safetensors"
+        )
+    return found[0]
+
+
+def _downloaded(model: str, file: str) -> Path:
+    """Return where a file of a repository lies in the cache; the hub is asked if need be.
+
+    Raises:
+        ConfigError: If it cannot be had.
+    """
+    from huggingface_hub import errors, hf_hub_download
+
+    name, revision = id_and_revision(model)
+    try:
+        return Path(hf_hub_download(name, file, revision=revision))
+    except errors.RemoteEntryNotFoundError as error:
+        raise ConfigError(f"{model} has no file {file}") from error
+    except (OSError, ValueError, errors.HTTPError) as error:  # pyright: ignore[reportPrivateImportUsage]
+        raise ConfigError(_reason(model, error)) from error
 
 
 def _download(model: str) -> Path:

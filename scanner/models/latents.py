@@ -43,6 +43,42 @@ def as_latents(output: Tensor, packing: str, latent: tuple[int, int, int]) -> Te
     return output.transpose(1, 2).reshape(-1, *latent) if packing == "tokens" else output
 
 
+def sides_of(side: str | int, network: Any, vae: Any, factor: int) -> tuple[int, int]:
+    """Return height and width of a latent.
+
+    Args:
+        side: Of the picture in pixels, or whose ``sample_size`` says it, ``network`` or ``vae``.
+        network: The network's configuration.
+        vae: The autoencoder, where it says it.
+        factor: How many pixels a latent position is wide.
+    """
+    if side == "network":
+        own = network["sample_size"]
+        return (own, own) if isinstance(own, int) else (int(own[0]), int(own[1]))
+    pixels = int(vae.config["sample_size"]) if side == "vae" else int(side)
+    return pixels // factor, pixels // factor
+
+
+class Pixels:
+    """The autoencoder of models that have none: a latent is a picture, from -1 to 1."""
+
+    scale, factor, channels = 1.0, 1, 3
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
+        return _as_pictures(latents.float())
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Return latents of pictures, ``(B, 3, H, W)`` float32 on the CPU."""
+        return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _as_pictures(pixels: Tensor) -> Tensor:
+    """Return pixels, ``(B, 3, H, W)`` from -1 to 1, as pictures; what lies outside is clipped."""
+    pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
+    return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+
+
 class Autoencoder:
     """An autoencoder with its latents as the network sees them.
 
@@ -83,7 +119,7 @@ class Autoencoder:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
-        raw = latents.to(self.module.dtype) / self.scale + self.shift
+        raw = latents.to(self.module.device, self.module.dtype) / self.scale + self.shift
         if self._mean is not None and self._deviation is not None:
             raw = raw * self._of_channels(self._deviation, raw) + self._of_channels(self._mean, raw)
         if self._is_squared:
@@ -94,8 +130,7 @@ class Autoencoder:
         pixels = self.module.decode(raw, return_dict=False)[0].float()
         if self._is_video:
             pixels = pixels[:, :, 0]
-        pixels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round()
-        return pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+        return _as_pictures(pixels)
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:

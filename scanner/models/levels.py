@@ -110,12 +110,30 @@ class SchedulerConfig:
         return not (self.zero_snr and timestep == self.timesteps - 1)
 
 
+def refuse_few_steps(config: Mapping[str, Any]) -> None:
+    """Refuse a scheduler that only samples networks distilled to few steps.
+
+    Raises:
+        ConfigError: If it is one.
+    """
+    kind = str(config.get("_class_name", ""))
+    if "LCM" in kind or kind.startswith("TCD"):
+        raise ConfigError(
+            f"the model's scheduler is a {kind}, which samples networks that are distilled to few "
+            f"steps, and those have no score at other levels: audit the model that it was "
+            f"distilled from; if this network is not distilled, put the scheduler that it was "
+            f"trained with into scheduler/scheduler_config.json"
+        )
+
+
 def refuse_scheduler(config: Mapping[str, Any]) -> None:
     """Refuse a scheduler whose network's output cannot be turned into a score.
 
     Raises:
-        ConfigError: If its prediction, its family or its spacing is unknown.
+        ConfigError: If its prediction, its family or its spacing is unknown, or it is of a
+            distilled network.
     """
+    refuse_few_steps(config)
     family = str(config.get("_class_name", ""))
     if "Flow" in family or family.startswith("EDM") or config.get("use_flow_sigmas"):
         raise ConfigError(

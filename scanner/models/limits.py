@@ -12,8 +12,9 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.configs import read_config
 from scanner.models.families import Family, family_of, known_family
-from scanner.models.levels import SchedulerConfig
+from scanner.models.levels import SchedulerConfig, refuse_few_steps
 from scanner.models.overlay import is_itself
+from scanner.models.quantized import refuse_quantized
 from scanner.parsing import object_from_json
 from scanner.spec import ScanSpec
 
@@ -44,6 +45,7 @@ class Limits:
             level ``sigma = t / timesteps``.
         channels: Of a latent.
         token_side: Side of the square of latent positions that share one token of the network.
+        takes_captions: Whether there is anything to be conditioned on.
     """
 
     timesteps: int
@@ -52,6 +54,7 @@ class Limits:
     is_flow: bool = False
     channels: int = 4
     token_side: int = 1
+    takes_captions: bool = True
 
     def probes(self, design: str) -> int:
         """Return how many products a map takes by default.
@@ -123,6 +126,7 @@ def limits(model: str) -> Limits:
         scheduler=scheduler,
         channels=channels,
         token_side=token_side,
+        takes_captions=family.takes_captions,
     )
 
 
@@ -134,7 +138,7 @@ def opened(model: str) -> tuple[Family, dict[str, Any]]:
 
     Raises:
         ConfigError: If it is no pipeline, of a class that memscan does not serve, or a part of
-            it is pickled or brings its own code.
+            it is pickled, quantized or brings its own code.
     """
     folder = models.folder_of(model)
     file = folder / "model_index.json"
@@ -151,7 +155,7 @@ def opened(model: str) -> tuple[Family, dict[str, Any]]:
 
 
 def _refuse_parts(model: str, folder: Path, family: Family, index: Mapping[str, Any]) -> None:
-    """Refuse parts that are pickled, or of other libraries.
+    """Refuse parts that are pickled, quantized, or of other libraries.
 
     Raises:
         ConfigError: If there is one.
@@ -174,15 +178,17 @@ def _refuse_parts(model: str, folder: Path, family: Family, index: Mapping[str, 
                 f"convert them (pipeline.save_pretrained with safe_serialization) where you "
                 f"trust them"
             )
+        refuse_quantized(model, folder / name, is_network=name == family.network)
 
 
 def _of_flow(model: str, family: Family, network: Mapping[str, Any]) -> Limits:
     """Return what a flow can serve.
 
     Raises:
-        ConfigError: If its scheduler is no flow's.
+        ConfigError: If its scheduler is no flow's, or of a distilled network.
     """
     config = scheduler_of(model)
+    refuse_few_steps(config)
     kind = str(config.get("_class_name", ""))
     if not (kind.startswith("FlowMatch") or config.get("use_flow_sigmas")):
         raise ConfigError(
@@ -250,6 +256,7 @@ def refuse_baseline(model: str, baseline: str) -> None:
     own = read_config(model, models.folder_of(model) / part / "config.json")
     alone = folder / "config.json"
     other = read_config(baseline, alone if alone.exists() else folder / part / "config.json")
+    refuse_quantized(baseline, folder if alone.exists() else folder / part, is_network=True)
     refuse_apart(own, other)
     baseline_reading(model, baseline)
 

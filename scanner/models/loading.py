@@ -23,6 +23,8 @@ from scanner.models.configs import first_line
 from scanner.models.diffusion import Diffusion
 from scanner.models.families import Family
 from scanner.models.overlay import Overlay
+from scanner.models.placement import Placement
+from scanner.models.split import refuse_unsplit
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.models.unet import UNetDiffusion
 
@@ -32,7 +34,7 @@ _BROKEN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupE
 
 
 def load(
-    source: str, family: Family, index: dict[str, Any], device: str, dtype: str,
+    source: str, family: Family, index: dict[str, Any], placement: Placement, dtype: str,
     side: int | None = None, overlay: Overlay | None = None,
 ) -> Diffusion:  # fmt: skip
     """Load a pipeline from its folder, from safetensors only.
@@ -41,15 +43,18 @@ def load(
         source: The folder.
         family: Of its class.
         index: Its ``model_index.json``. Parts that it says are absent are passed as such.
-        device: Where it shall run.
+        placement: Where its parts shall be.
         dtype: Precision of the parts.
         side: Of its pictures, in pixels; null takes what its configuration says.
         overlay: Adapters and weights over it, if any.
 
     Raises:
         ConfigError: If it is no pipeline of this class, or cannot be read, or what is laid over
-            it does not fit.
+            it does not fit, or it cannot be split over GPUs.
+        DeviceError: If it does not fit on them.
     """
+    if placement.gpus > 1:
+        refuse_unsplit()
     kind = _pipeline_class(family)
     takes = set(inspect.signature(kind.__init__).parameters)
     absent = {name for name, value in index.items() if value == [None, None]}
@@ -64,6 +69,8 @@ def load(
                 **parts,
                 **({"requires_safety_checker": False} if "safety_checker" in parts else {}),
             )
+            if "id2label" in index:
+                pipeline.register_to_config(id2label=index["id2label"])  # it forgets them
             if overlay:
                 lay_over(pipeline, family.network, overlay)
             denoiser = _adapter(pipeline, family, side)
@@ -73,9 +80,10 @@ def load(
             f"cannot load {source} as a {family.name} pipeline: {first_line(error)}"
         ) from error
     denoiser.folder, denoiser.overlay = source, overlay or denoiser.overlay
-    if dtype == "float16" and denoiser.vae.config.get("force_upcast") and family.encoder != "clip":
-        denoiser.vae.float()  # its activations exceed half precision
-    return denoiser.to(device)
+    vae = denoiser.vae
+    if dtype == "float16" and vae and vae.config.get("force_upcast") and family.encoder != "clip":
+        vae.float()  # its activations exceed half precision
+    return denoiser.place(placement)
 
 
 def load_network(source: str, like: Diffusion, dtype: str) -> Any:

@@ -13,7 +13,7 @@ from scanner import models
 from scanner.errors import ConfigError
 from scanner.models.limits import limits, scheduler_of
 
-_SLACK = 0.01
+SLACK = 0.01
 """Relative, at either end: ratios are printed with four digits."""
 
 
@@ -52,7 +52,7 @@ def nearest_timestep(model: str, noise: float) -> tuple[int, float]:
     ratios = noise_ratios(model)
     usable = np.flatnonzero((ratios > 0) & np.isfinite(ratios))
     least, most = ratios[usable[0]], ratios[usable[-1]]
-    if not least * (1 - _SLACK) <= noise <= most * (1 + _SLACK):
+    if not least * (1 - SLACK) <= noise <= most * (1 + SLACK):
         raise ConfigError(
             f"noise must be from {least:.4g} to {most:.4g}, the noise to signal of {model} at its "
             f"timesteps {usable[0]} to {usable[-1]}, got {noise:g}"

@@ -5,10 +5,11 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scanner.errors import ConfigError
+from scanner.models import hub
 from scanner.parsing import object_from_json
 
 OFF = "off"
@@ -21,7 +22,13 @@ _LAYER = re.compile(
     r"^(?P<layer>.+?)[._](?:lora[._])?(?:lora_linear_layer[._])?"
     r"(?:lora_A|lora_down|down)(?:\.default)?\.weight$"
 )
-_OTHER_KINDS = {"lokr_": "LoKr", "hada_": "LoHa", "oft_": "OFT", "boft_": "BOFT"}
+LOKR = ".lokr_"
+"""What the names of a LoKr's tensors have in them, behind the layer."""
+_OTHER_KINDS = {"hada_": "LoHa", "oft_": "OFT", "boft_": "BOFT"}
+_NOT_LOADED = (
+    "which diffusers loads for {}: merge it into its base with the tool that trained it, and give "
+    "--weights"
+)
 _OTHER_PARTS = ("first_stage_model.", "cond_stage_model.", "conditioner.", "vae.", "text_encoders.",
                 "text_encoder.")  # fmt: skip
 """What the names of tensors begin with that are no denoiser's."""
@@ -32,16 +39,41 @@ class Lora:
     """An adapter.
 
     Attributes:
-        file: A safetensors file.
+        file: A safetensors file, as an absolute path, or one of the hub, as
+            `scanner.models.hub.file_at_commit` takes it.
         scale: By what its difference is multiplied.
     """
 
     file: str
     scale: float = 1.0
 
+    @property
+    def path(self) -> str:
+        """Where it lies here; one of the hub is downloaded if need be.
+
+        Raises:
+            ConfigError: If it cannot be had.
+        """
+        return self.file if Path(self.file).is_absolute() else str(hub.file_at_commit(self.file)[1])
+
+    def pinned(self) -> "Lora":
+        """Return the same, one of the hub by its name at a commit.
+
+        Raises:
+            ConfigError: If it cannot be had.
+        """
+        is_here = Path(self.file).is_absolute()
+        return self if is_here else replace(self, file=hub.file_at_commit(self.file)[0])
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.scale:g}"
+
     @classmethod
     def parsed(cls, text: str) -> "Lora":
-        """Return what ``FILE`` or ``FILE:SCALE`` names, the file as an absolute path.
+        """Return what ``FILE`` or ``FILE:SCALE`` names.
+
+        What is no path that exists, nor absolute, nor begins with ``.`` or ``~`` may be of the
+        hub: ``ID``, ``ID@REVISION``, or either with ``/FILE.safetensors`` behind it.
 
         Raises:
             ConfigError: If the scale is no finite number.
@@ -53,7 +85,7 @@ class Lora:
             number = math.nan
         if not math.isfinite(number):
             raise ConfigError(f"--lora {text}: a scale must be a finite number, got {scale!r}")
-        return cls(str(Path(path).expanduser().absolute()), number)
+        return cls(path if is_of_hub(path) else str(Path(path).expanduser().absolute()), number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +105,19 @@ class Overlay:
         """Whether there is anything."""
         return bool(self.loras or self.weights)
 
-    def refuse(self) -> None:
-        """Refuse files that cannot be laid over any model, by their headers.
+    def refuse(self, *, loads_lokr: bool) -> None:
+        """Refuse files that cannot be laid over a model, by their headers.
+
+        Args:
+            loads_lokr: Whether it takes LoKr adapters.
 
         Raises:
             ConfigError: If one is not there, no safetensors, or of another kind.
         """
         for lora in self.loras:
-            layers_of(lora.file)
+            if layers_of(lora.path) and not loads_lokr and is_lokr(list(header(lora.path))):
+                only = _NOT_LOADED.format("FLUX.2 and Z-Image alone")
+                raise ConfigError(f"{lora.file} is a LoKr, {only}")
         if self.weights is not None:
             refuse_other_parts(self.weights, list(header(self.weights)))
 
@@ -95,7 +132,7 @@ class Overlay:
         total = hashlib.sha256(f"{base}\n".encode())
         if self.weights is not None:
             total.update(f"weights {_digest(self.weights)}\n".encode())
-        for digest, scale in sorted((_digest(lora.file), lora.scale) for lora in self.loras):
+        for digest, scale in sorted((_digest(lora.path), lora.scale) for lora in self.loras):
             total.update(f"lora {digest} {scale:g}\n".encode())
         return total.hexdigest()[:12]
 
@@ -111,6 +148,13 @@ def overlay(loras: Sequence[str] = (), weights: str | None = None) -> Overlay:
         raise ConfigError("--lora names a file twice: give each once, with the sum of its scales")
     found = None if weights is None else str(Path(weights).expanduser().absolute())
     return Overlay(parsed, found)
+
+
+def is_of_hub(file: str) -> bool:
+    """Return whether a LoRA is a file of the hub and none here."""
+    path = Path(file).expanduser()
+    is_path = path.exists() or path.is_absolute() or file.startswith((".", "~"))
+    return not is_path and hub.names_file(file)
 
 
 def split(text: str) -> tuple[str, str]:
@@ -150,7 +194,7 @@ def header(file: str) -> dict[str, list[int]]:
 
 
 def layers_of(file: str) -> list[str]:
-    """Return the names of the layers that a LoRA file changes, one per pair of matrices.
+    """Return the names of the layers that a LoRA or LoKr file changes.
 
     Names may be diffusers', PEFT's, kohya's, ComfyUI's or ai-toolkit's.
 
@@ -161,9 +205,10 @@ def layers_of(file: str) -> list[str]:
     for part, kind in _OTHER_KINDS.items():
         if any(part in name for name in names):
             raise ConfigError(
-                f"{file} is a {kind}, which diffusers loads for none of the families here: merge "
-                f"it into its base with the tool that trained it, and give --weights"
+                f"{file} is a {kind}, {_NOT_LOADED.format('none of the families here')}"
             )
+    if is_lokr(names):
+        return sorted({name.partition(LOKR)[0] for name in names if LOKR in name})
     found = sorted({match["layer"] for name in names if (match := _LAYER.match(name))})
     if not found:
         raise ConfigError(
@@ -173,11 +218,21 @@ def layers_of(file: str) -> list[str]:
     return found
 
 
-def up_numbers(shapes: dict[str, list[int]]) -> int:
-    """Return how many numbers the second matrices of a LoRA file hold.
+def is_lokr(names: Sequence[str]) -> bool:
+    """Return whether tensors of these names are a LoKr: factors of Kronecker products."""
+    return any(LOKR in name for name in names)
 
-    It stays the same where a layer is split, as a fused query, key and value is.
+
+def adapter_numbers(shapes: dict[str, list[int]]) -> int:
+    """Return how many numbers of an adapter's file must land: of LoKr factors, or second matrices.
+
+    It stays the same where a LoRA's layer is split, as a fused query, key and value is.
+
+    Args:
+        shapes: Of the file's tensors, by name.
     """
+    if is_lokr(list(shapes)):
+        return sum(math.prod(shape) for name, shape in shapes.items() if LOKR in name)
     ups = (".lora_B.weight", ".lora_up.weight", ".lora.up.weight", ".up.weight",
            ".lora_B.default.weight")  # fmt: skip
     return sum(math.prod(shape) for name, shape in shapes.items() if name.endswith(ups))

@@ -17,7 +17,8 @@ class UNetDiffusion(Diffusion):
     """One whose network is a U-Net with cross attention and a middle block."""
 
     def _network_parts(self) -> frozenset[Need]:
-        return attention.network_parts(self.network)
+        parts = attention.network_parts(self.network)
+        return parts if self.family.attends else parts - {Need.CROSS_ATTENTION}
 
     def _around(self, x: Tensor) -> AbstractContextManager[None]:
         """Hand norms contiguous inputs where a tangent comes along."""
@@ -44,7 +45,7 @@ class UNetDiffusion(Diffusion):
         found: list[Tensor] = []
         with attention.record_attention(self.network, tokens) as seen:
             yield found
-        mean = torch.stack(seen).mean(dim=0)
+        mean = torch.stack([each.to(self.device) for each in seen]).mean(dim=0)
         found.append(attention.on_latent(mean, *self.latent_shape[1:]))
 
     @contextmanager
@@ -58,7 +59,7 @@ class UNetDiffusion(Diffusion):
             raise ValueError("the network has no middle block")
         seen: list[Tensor] = []
         hook = self.network.mid_block.register_forward_hook(
-            lambda _, inputs, output: seen.append(output.detach())
+            lambda _, inputs, output: seen.append(output.detach().to(self.device))
         )
         try:
             yield seen

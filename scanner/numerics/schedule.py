@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from scanner.numerics.thresholding import Thresholding
+
 ROUNDING = 1e-6
 """Radians by which a level may lie outside a schedule and still be its end."""
 
@@ -34,6 +36,7 @@ class Schedule:
             network predicts: 1 for ``n - z``, -1 for ``z - n``. It starts at ``alpha == 0``,
             where scores are ``-x`` whatever the caption is, so what is compared between two
             branches there is their outputs.
+        thresholding: What steps do to the clean latent, or null.
     """
 
     timesteps: tuple[float, ...]
@@ -42,6 +45,7 @@ class Schedule:
     next_alphas: tuple[float, ...] = ()
     next_sigmas: tuple[float, ...] = ()
     flow: int = 0
+    thresholding: Thresholding | None = None
 
     def __post_init__(self) -> None:
         """Fill in where steps end, and refuse levels that do not belong together.
@@ -283,4 +287,6 @@ def ddim_end(clean: Tensor, noise: Tensor, schedule: Schedule, step: int) -> Ten
         schedule: The levels.
         step: Counted from 0, the noisiest.
     """
+    if schedule.thresholding is not None:
+        clean = schedule.thresholding.of(clean)
     return schedule.next_alphas[step] * clean + schedule.next_sigmas[step] * noise

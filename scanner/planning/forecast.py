@@ -97,6 +97,7 @@ class Forecast:
 def forecast(
     job: Job, *, rate: float | None, flagged: float | None, device: str,
     progress: Callable[[int, int], None], local: bool = False, gradient: float = VJP,
+    gpus: int = 1,
 ) -> Forecast:  # fmt: skip
     """Count what a job would scan and what that would take.
 
@@ -109,6 +110,7 @@ def forecast(
         progress: Told how many shards are counted of how many.
         local: Whether to count in this process, one shard after another.
         gradient: Forward evaluations that a gradient takes as long as, where ``rate`` is given.
+        gpus: Over how many GPUs the model is spread where it is timed.
 
     Raises:
         ConfigError: If the model, the baseline, the calibration or an address cannot be used.
@@ -129,10 +131,8 @@ def forecast(
         results = Results(job.results)
         if results.exists() and done.run in results.runs():
             kept = results.run_file(done.run).chunk_size or job.chunk_size
-            job, commit_index = (
-                replace(job, chunk_size=kept),
-                CommitIndex(results.commits(done.run)),
-            )
+            job = replace(job, chunk_size=kept)
+            commit_index = CommitIndex(results.commits(done.run))
     _count(done, job, commit_index, progress, local=local)
     done.probes = job.spec.probes
     done.is_probes_assumed = job.auto_probes and job.spec.probe_design == "structured"
@@ -141,7 +141,7 @@ def forecast(
     if rate is not None:
         done.speed = Speed(1 / rate, gradient / rate)
     elif done.distinct:
-        done.speed = _measured(job, device)
+        done.speed = _measured(job, device, gpus)
     _cost_of(done, job, flagged)
     return done
 
@@ -252,11 +252,11 @@ def _processes(width: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _measured(job: Job, device: str) -> Speed:
+def _measured(job: Job, device: str, gpus: int) -> Speed:
     """Return the model's speed on a device here."""
     denoiser = models.load(
         job.model, device=local_device(device), dtype=job.spec.dtype, side=job.spec.size,
-        overlay=job.overlay,
+        overlay=job.overlay, offload=job.offload, gpus=gpus,
     )  # fmt: skip
     size = job.batch_size or USUAL_BATCH[denoiser.device.type == "cuda"]
     return speed.measure(denoiser, job.spec, size)

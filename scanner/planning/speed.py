@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from scanner.models.base import Denoiser
+from scanner.models.base import Denoiser, taken_caption
 from scanner.scan.stages.draws import Draw, initial_latents, setting_of
 from scanner.spec import ScanSpec
 
@@ -45,7 +45,8 @@ def measure(denoiser: Denoiser, spec: ScanSpec, batch_size: int) -> Speed:
 
 def _timed(denoiser: Denoiser, spec: ScanSpec, size: int, *, budget: float) -> tuple[float, float]:
     """Return seconds of one sample's forward and backward evaluation."""
-    draws = [Draw(f"a picture of {n} things", f"{n:064x}", 0) for n in range(size)]
+    texts = [taken_caption(denoiser, f"a picture of {n} things") for n in range(size)]
+    draws = [Draw(text, f"{n:064x}", 0) for n, text in enumerate(texts)]
     setting = setting_of(denoiser, draws, spec)
     point = initial_latents(denoiser, draws)
     pair, score = torch.cat([point, point]), setting.scores(setting.level(spec.steps // 2))

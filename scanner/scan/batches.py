@@ -43,21 +43,39 @@ class MemoryGauge(Protocol):
 
 
 class CudaMemoryGauge:
-    """The current CUDA device, shared with whoever else is on it."""
+    """CUDA devices of a network, shared with whoever else is on them; the scarcest counts.
+
+    Args:
+        devices: Theirs.
+    """
+
+    def __init__(self, devices: Sequence[torch.device]) -> None:
+        self._devices, self._before = devices, list[int]()
 
     def begin(self) -> None:
         """Start to watch a batch."""
-        torch.cuda.reset_peak_memory_stats()
-        self._before = torch.cuda.memory_allocated()
+        for device in self._devices:
+            torch.cuda.reset_peak_memory_stats(device)
+        self._before = [torch.cuda.memory_allocated(device) for device in self._devices]
 
     def peak(self) -> int:
-        """Return the most that tensors took beyond what was there."""
-        return torch.cuda.max_memory_allocated() - self._before
+        """Return the most that tensors took on a device beyond what was there."""
+        pairs = zip(self._devices, self._before, strict=True)
+        return max(torch.cuda.max_memory_allocated(device) - before for device, before in pairs)
 
     def free(self) -> int:
-        """Return what the device has free, and what torch holds without using it."""
-        held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return torch.cuda.mem_get_info()[0] + held
+        """Return the least that a device has free, with what torch holds there without using it."""
+        return min(map(_free, self._devices))
+
+
+def _free(device: torch.device) -> int:
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
+
+
+def gauge_of(devices: Sequence[torch.device]) -> MemoryGauge | None:
+    """Return what measures the memory of a network's devices; null where it is not measured."""
+    return CudaMemoryGauge(devices) if devices[0].type == "cuda" else None
 
 
 class BatchSize:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from scanner.scan.batches import is_out_of_memory, release
 from scanner.scan.columns import increment_column
 from scanner.scan.failures import draw_does_not_fit
 from scanner.scan.networks import Networks
@@ -41,6 +42,27 @@ class DetectionRunner(StageRunner):
             if item.draw.identity not in chunk.failures:
                 by_caption.setdefault(item.draw.identity, []).append(item)
         return by_caption
+
+    def look_ahead(self, chunk: ChunkState, draws: Sequence[Draw]) -> None:
+        """Have captions encoded before the first batch, where text encoders are moved to run.
+
+        So they move once, and not within a batch whose memory is measured. What does not fit
+        into memory is left to the batches.
+
+        Raises:
+            RuntimeError: If encoding fails.
+            MemoryError: Never: memory that runs out is passed over.
+        """
+        if not draws:
+            return
+        texts = list(dict.fromkeys(["", *(draw.text for draw in draws)]))
+        try:
+            with self.accounting.batch([chunk.cost]):
+                self.networks.denoiser.expect(texts)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release()
 
     def detect_batch(
         self, networks: Networks, draws: list[Draw], chunk: ChunkState

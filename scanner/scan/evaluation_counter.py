@@ -12,7 +12,15 @@ from torch.autograd import forward_ad
 
 from scanner.errors import Stopped
 from scanner.methods import Need
-from scanner.models.base import Denoiser, HasAttention, HasBottleneck, HasLevels, Level, Worded
+from scanner.models.base import (
+    Denoiser,
+    HasAttention,
+    HasBottleneck,
+    HasLevels,
+    Level,
+    LooksAhead,
+    Worded,
+)
 from scanner.numerics.schedule import Prediction, Schedule
 from scanner.scan.clock import Clock
 
@@ -61,6 +69,12 @@ class EvaluationCounter:
         """Return the network's own; text encoders are not counted."""
         with self.span("preparation"):
             return self.network.encode(captions)
+
+    def expect(self, captions: Sequence[str]) -> None:
+        """Tell the network, if it looks ahead."""
+        if isinstance(self.network, LooksAhead):
+            with self.span("preparation"):
+                self.network.expect(captions)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the network's own; autoencoders are not counted."""

@@ -6,11 +6,11 @@ from types import MappingProxyType
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
-from scanner.models.base import Denoiser
+from scanner.models.base import ChecksCaptions, Denoiser, Spread
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import sources
 from scanner.scan.accounting import Accounting
-from scanner.scan.batches import BatchSize, CudaMemoryGauge
+from scanner.scan.batches import BatchSize, gauge_of
 from scanner.scan.columns import extra_columns
 from scanner.scan.contexts import contexts_of
 from scanner.scan.detection import DetectionRunner
@@ -85,9 +85,10 @@ class Scanner:
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
         accounting = Accounting(denoiser.device)
         self.spec, self._picture_size = spec, denoiser.picture_size
+        self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
         self.stopped = accounting.stopped
-        gauge = CudaMemoryGauge() if denoiser.device.type == "cuda" else None
+        gauge = gauge_of(denoiser.devices if isinstance(denoiser, Spread) else [denoiser.device])
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
 
         networks = Networks.counted((denoiser, baselines), accounting)
@@ -125,6 +126,9 @@ class Scanner:
         Args:
             caption: With its image, if images are scored and it has one.
         """
+        if self.spec.captions and self._refusal and (why := self._refusal(caption.text)):
+            reason, sha = RejectReason.NO_CLASS, caption.sha256
+            return Reject(caption.shard, caption.key, reason, why, sha)
         return sources.prepared(caption, self.spec.source, self._picture_size)
 
     def detect(
@@ -148,6 +152,7 @@ class Scanner:
             else:
                 at_image = caption.image_sha256 is not None
                 fresh += [Draw(caption.text, sha, seed, at_image) for seed in self.spec.seeds]
+        self._detection.look_ahead(chunk, fresh)
         detected = self._detection.detect(chunk, self._not_screened_out(chunk, fresh, first))
         chunk.first.clear()
         for sha, items in detected.items():

@@ -168,3 +168,17 @@ def test_a_models_channels_and_tokens_decide_the_products_as_for_the_command(tmp
     told = scanner.scan_shards(shard, model, tmp_path / "r", probes=16, **asked)
     probes = [Results(tmp_path / "r").read_run(run.run)["spec"]["probes"] for run in (done, told)]
     assert probes == [64, 16]
+
+
+def test_where_parts_lie_goes_with_a_model(tmp_path):
+    folder = str(tiny.save(tiny.sd15, tmp_path / "sd15"))
+    shard, asked = str(write_shard(tmp_path / "a.tar", CAPTIONS[:1])), {"steps": 2}
+    model = scanner.load_model(folder, device="cpu", offload="text")
+    assert (model.offload, model.denoiser.placement.offload) == ("text", "text")
+    done = scanner.scan_shards(shard, model, tmp_path / "r", **asked)
+    named = scanner.scan_shards(shard, folder, tmp_path / "s", device="cpu", offload="all", **asked)
+    assert done.run == named.run
+    kept = [Results(tmp_path / out).read_run(done.run)["config"]["offload"] for out in "rs"]
+    assert kept == ["text", "all"]
+    with pytest.raises(ConfigError, match="split over GPUs alone"):
+        scanner.load_model(folder, device="cpu", gpus=2)

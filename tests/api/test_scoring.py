@@ -241,6 +241,63 @@ def test_a_screen_is_fitted_on_memorized_captions(model):
     assert kept.screen.positives == 3
 
 
+def test_a_noise_is_the_nearest_timestep_of_the_model(model, tmp_path):
+    from scanner.models.noise import nearest_timestep
+
+    images = [np.full((32, 32, 3), shade, np.uint8) for shade in (20, 200)]
+    timestep, _ = nearest_timestep("gaussian", 0.4)
+    asked = {"probes": 4, "captions": ["a b", "c d"]}
+    by_noise, by_timestep, usual = (
+        [found.delta_s for found in scanner.score_images(model, images, **asked, **level)]
+        for level in ({"noise": 0.4}, {"timestep": timestep}, {"noise": None})
+    )
+    assert by_noise == by_timestep != usual
+    shard = shard_of(tmp_path, ["one"])
+    done = scanner.scan_shards(
+        str(shard), model, tmp_path / "r", source="image", noise=0.4, probes=4, progress=False
+    )
+    spec = Results(str(tmp_path / "r")).run_file(done.run).content["spec"]
+    assert spec["timestep"] == timestep
+    for level, said in (
+        ({"noise": 0.4, "timestep": 61}, "noise and timestep exclude each other"),
+        ({"noise": 99}, "noise must be from"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            scanner.score_images(model, images, **asked, **level)
+    with pytest.raises(ConfigError, match="noise is the level of noised images"):
+        scanner.score(model, "a b", noise=0.4)
+
+
+def test_a_lora_and_its_base_are_those_of_a_scan(pipeline_folder, tmp_path):
+    pytest.importorskip("peft")
+    from made_loras import lora_file
+
+    file = lora_file(pipeline_folder, tmp_path / "mine.safetensors")
+    over = scanner.load_model(str(pipeline_folder), device="cpu", lora=f"{file}:0.5")
+    plain = scanner.load_model(str(pipeline_folder), device="cpu")
+    assert over.fingerprint != over.base_fingerprint == plain.fingerprint
+    asked = {"steps": 3, "probes": 4, "seeds": 1}
+    (found,) = scanner.score(over, "one", baseline="off", **asked)
+    assert found.scores["delta_s_off"][0] > 0
+    assert found.delta_s != scanner.score(plain, "one", **asked)[0].delta_s
+    with pytest.raises(ConfigError, match="off is the base of --lora or --weights"):
+        scanner.score(plain, "one", baseline="off", **asked)
+    shard = str(shard_of(tmp_path, ["one"]))
+    job = Job(
+        model=str(pipeline_folder), shards=(shard,), results=str(tmp_path / "r"),
+        baselines=("off",), lora=(f"{file}:0.5",), spec=ScanSpec(steps=3, probes=4, localize="all"),
+    )  # fmt: skip
+    run = scan_here(job).run
+    (row,) = table(tmp_path / "r", "scores")
+    for name in ("delta_s", "delta_h", "delta_s_off", "delta_h_off"):
+        assert found.scores[name][0] == pytest.approx(row[name], rel=2e-5)
+    again = scanner.scan_shards(
+        shard, over, tmp_path / "r", baseline="off", progress=False, evidence=False,
+        **asked, localize="all",
+    )  # fmt: skip
+    assert (again.run, again.chunks_skipped) == (run, 1)
+
+
 def test_settings_are_in_the_signature_of_what_takes_them():
     import inspect
 

@@ -1,20 +1,26 @@
 """Choices: maps against the closed form, recommendations on made maps, the command on shards."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from made_loras import lora_file
 from PIL import Image
 from typer.testing import CliRunner
 
+from scanner import models
 from scanner.analysis.truth import Truth
 from scanner.choose.profile import profile
 from scanner.choose.ranking import choose
+from scanner.choose.run import _steps
 from scanner.cli import app
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
+from scanner.models.overlay import Lora, Overlay
+from scanner.numerics.schedule import Schedule
 from scanner.records import caption_hash
 from scanner.scan.evaluation_counter import EvaluationCounter
 from scanner.scan.stages.draws import Draw
@@ -89,7 +95,7 @@ def made(good, *, seeds=4, captions=32):
                 strength = good.get((metric, baseline, step), 0.0)
                 values[::2] += strength * MASK
                 maps[metric, baseline, step] = values.astype(np.float32)
-    return maps, known, tuple(range(100, 0, -10))
+    return maps, known, tuple((timestep, timestep / 100) for timestep in range(100, 0, -10))
 
 
 def test_the_recommended_maps_are_those_that_see_the_memory():
@@ -104,7 +110,7 @@ def test_the_recommended_maps_are_those_that_see_the_memory():
     last = [p for p in found.points if (p.metric, p.baseline, p.step) == ("delta_s", "null", 9)]
     assert last[0].auc < 0.9
     text = found.as_text()
-    assert "localize by delta_h against early at timestep 20 (--map-back 1)" in text
+    assert "localize by delta_h against early at timestep 20, noise 0.2 (--map-back 1)" in text
     assert json.loads(found.as_json())["localization"]["step"] == 8
 
 
@@ -140,15 +146,74 @@ def test_a_half_without_positives_is_refused():
         choose(maps, alike, timesteps)
 
 
-def test_the_command_measures_the_shipped_model_and_writes_what_it_found(tmp_path):
+def test_levels_are_the_samplers_nearest_to_a_noise():
+    schedule = Gaussian().schedule(20)
+    ratios = [s / a for a, s in zip(schedule.alphas[:-1], schedule.sigmas[:-1], strict=True)]
+    assert _steps(schedule, (ratios[7], ratios[18] * 1.01, ratios[18])) == [7, 18]
+    assert _steps(schedule, ()) == [4, 8, 12, 14, 16, 17, 18, 19]
+    flow = Schedule.from_flow((1.0, 0.75, 0.5, 0.2, 0.0), 1)
+    assert _steps(flow, (1.1, 0.25, 3.0)) == [1, 2, 3]
+    for wanted in (3.2, 0.2, 0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match=r"from 0.25 to 3, .* of the sampler's 4 steps"):
+            _steps(flow, (wanted,))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Shards and truth of six memorized captions and six others."""
+    place = tmp_path_factory.mktemp("planted")
     items = make.evaluation_items(SHIPPED_SEED, 4)
-    few = [i for i in items if i.kind == "template"][:6] + [i for i in items if i.kind == "name"][
-        :6
-    ]
-    make.write_shards(SHIPPED_SEED, few, tmp_path, "few")
-    make.write_truth(few, tmp_path / "truth.parquet")
+    few = [i for kind in ("template", "name") for i in [i for i in items if i.kind == kind][:6]]
+    make.write_shards(SHIPPED_SEED, few, place, "few")
+    make.write_truth(few, place / "truth.parquet")
+    return place
+
+
+def test_a_lora_and_its_base_are_measured_at_levels_of_a_noise(planted, tmp_path):
+    pytest.importorskip("peft")
+    file = lora_file(WEIGHTS / "pipeline", tmp_path / "mine.safetensors", words=True)
     asked = [
-        "choose", str(tmp_path / "few-*.tar"), "--truth", str(tmp_path / "truth.parquet"),
+        "choose", str(planted / "few-*.tar"), "--truth", str(planted / "truth.parquet"),
+        "--model", str(WEIGHTS / "pipeline"), "--lora", f"{file}:0.3", "--baseline", "off",
+        "--baseline", "prompt:a photo", "--noise", "0.5", "--noise", "0.1", "--seeds", "1",
+        "--steps", "6", "--probes", "1", "--captions", "8", "--json", "--device", "cpu",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, asked)
+    assert done.exception is None
+    found = json.loads(done.stdout)
+    assert {p["baseline"] for p in found["points"]} == {"null", "off", "prompt"}
+    levels = {(p["step"], round(p["noise"], 3)) for p in found["points"]}
+    schedule = models.load(str(WEIGHTS / "pipeline")).schedule(6)
+    assert len(levels) == 2
+    for step, noise in levels:
+        assert noise == pytest.approx(schedule.sigmas[step] / schedule.alphas[step], abs=1e-3)
+    for more, said in (
+        (("--noise", "99"), "noise must be from"),
+        (("--lora", str(tmp_path / "none.safetensors")), "no file"),
+        (("--model", "gaussian"), "need a diffusers pipeline under them"),
+    ):
+        assert said in str(CliRunner().invoke(app, [*asked, *more]).exception)
+
+
+def test_baselines_of_a_profile_have_their_own_words(tmp_path):
+    pytest.importorskip("peft")
+    file = lora_file(WEIGHTS / "pipeline", tmp_path / "mine.safetensors", words=True)
+    model = models.load(str(WEIGHTS / "pipeline"), overlay=Overlay((Lora(str(file)),)))
+    off = models.load_baseline("off", model)
+    prompted = models.load_baseline("prompt:one caption", model)
+    spec = replace(SPEC, steps=4, probes=1)
+    found = profile(model, {"off": off, "prompt": prompted}, DRAWS[:1], spec, (3,))
+    assert found["delta_s", "prompt", 3].max() < 1e-6  # the caption itself, in another batch
+    seen = detect(model, DRAWS[:1], spec)
+    whole = localize(model, {"off": off}, DRAWS[:1], seen, spec)
+    expected = whole.maps["delta_s", "off"]
+    assert torch.allclose(found["delta_s", "off", 3], expected, rtol=1e-3, atol=1e-6)
+    assert expected.max() > 1e-3
+
+
+def test_the_command_measures_the_shipped_model_and_writes_what_it_found(planted, tmp_path):
+    asked = [
+        "choose", str(planted / "few-*.tar"), "--truth", str(planted / "truth.parquet"),
         "--model", str(WEIGHTS / "pipeline"), "--baseline", str(WEIGHTS / "early"), "--seeds", "2",
         "--steps", "6", "--guidance-scale", "2.5", "--captions", "12", "--json",
         "--out", str(tmp_path / "c.json"), "--figure", str(tmp_path / "c.png"), "--device", "cpu",

@@ -71,6 +71,15 @@ def test_an_option_without_effect_is_told(tmp_path, capsys):
     assert "--timestep is without effect with --source generated" in said
 
 
+def test_where_parts_lie_is_refused_in_a_plan_as_in_a_scan(tmp_path):
+    (tmp_path / "a.tar").write_bytes(bytes(1024))
+    words = ["plan", str(tmp_path), "--model", "gaussian", "--rate", "1"]
+    done = CliRunner().invoke(app, [*words, "--offload", "half"])
+    assert "offload must be one of none, text, all, got 'half'" in str(done.exception)
+    done = CliRunner().invoke(app, [*words, "--device", "cpu", "--gpus-per-actor", "2"])
+    assert "split over GPUs alone, got 2 GPUs an actor and device cpu" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("option", "known"), [("--detectors", "sharpness"), ("--maps", "combined")]
 )

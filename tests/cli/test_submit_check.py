@@ -92,7 +92,8 @@ def test_files_over_a_model_must_be_there(submit, tmp_path):
         (tmp_path / "mine.safetensors").write_bytes(b"")
         assert submit(*SCAN, *out, *option, options=["--working-dir", "."]).exit_code == 0
         (tmp_path / "mine.safetensors").unlink()
-    assert submit(*SCAN, *out, "--lora", "/shared/mine.safetensors").exit_code == 0
+    for lora in ("/shared/mine.safetensors", "me/my-lora@main:0.5", "me/a/mine.safetensors"):
+        assert submit(*SCAN, *out, "--lora", lora).exit_code == 0
 
 
 def test_a_command_that_is_wrong_is_refused_as_if_it_ran_here(submit):

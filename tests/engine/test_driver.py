@@ -193,15 +193,43 @@ def test_cuda_where_there_is_none_is_refused(corpus, tmp_path):
             {"device": "cuda", "actors": 8, "address": "auto", "threads": 3},
             {"CPU": 4}, "cuda", 8, {"num_gpus": 1, "num_cpus": 0}, 3,
         ),
+        (
+            {"gpus_per_actor": 3}, {"CPU": 8, "GPU": 8}, "cuda", 2,
+            {"num_gpus": 3, "num_cpus": 0}, 4,
+        ),
+        (
+            {"device": "cuda", "gpus_per_actor": 2, "address": "auto"},
+            {"CPU": 4}, "cuda", 1, {"num_gpus": 2, "num_cpus": 0}, 4,
+        ),
     ],
 )  # fmt: skip
 def test_actors_are_placed_one_to_a_device_or_share_evenly(
     asked, have, device, actors, share, threads
 ):
     assert placement(Resources(**asked), have) == (device, actors, share, threads)
-    if "address" not in asked:
+    if "address" not in asked and "gpus_per_actor" not in asked:
         units = have["GPU"] if device == "cuda" else have["CPU"]
         assert all(amount * -(-actors // units) <= 1 for amount in share.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "have", "said"),
+    [
+        ({}, {"CPU": 8}, "splits a model over GPUs, and Ray has none: leave it out"),
+        ({}, {"CPU": 8, "GPU": 1}, "1 actors of 2 GPUs need 2, and Ray has 1"),
+        ({"actors": 3}, {"CPU": 8, "GPU": 4}, "3 actors of 2 GPUs need 6, and Ray has 4"),
+    ],
+)
+def test_actors_of_several_gpus_that_do_not_fit_are_refused(asked, have, said):
+    with pytest.raises(ConfigError, match=said):
+        placement(Resources(gpus_per_actor=2, **asked), have)
+
+
+def test_a_model_is_not_split_over_other_devices_than_gpus():
+    with pytest.raises(ConfigError, match="split over GPUs alone, got 2 GPUs an actor and device"):
+        Resources(device="cpu", gpus_per_actor=2)
+    with pytest.raises(ConfigError, match="gpus_per_actor must be at least 1, got 0"):
+        Resources(gpus_per_actor=0)
 
 
 def test_this_process_reads_no_shard_and_loads_no_network():

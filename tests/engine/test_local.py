@@ -17,6 +17,7 @@ from scanner.engine import Resources, scan
 from scanner.engine.worker import Worker, build_scanner
 from scanner.errors import ClusterError, ConfigError, ResultsError, Stopped
 from scanner.results.folder import Results
+from scanner.spec import ScanSpec
 
 SUPPORT = Path(__file__).parents[1] / "support"
 COMMAND = """
@@ -228,3 +229,24 @@ def test_an_interrupted_scan_says_so_and_goes_on(corpus, tmp_path, sent):
     again.communicate(timeout=120)
     assert again.returncode == 0
     assert len(keys(tmp_path / "r")) == 21 == len(set(keys(tmp_path / "r")))
+
+
+def test_where_parts_lie_is_no_part_of_a_runs_name_and_is_recorded(tmp_path, pipeline_folder):
+    shard = write_shard(tmp_path / "a.tar", ["a red cat", "the dog"])
+    spec = ScanSpec(steps=2, localize="none", store_image=False)
+    jobs = [
+        job_of([shard], tmp_path / "r", model=str(pipeline_folder), spec=spec, offload=offload)
+        for offload in ("none", "all")
+    ]
+    first, again = (here(job) for job in jobs)
+    assert first.run == again.run
+    assert (first.chunks_done, again.chunks_done, again.chunks_skipped) == (1, 0, 1)
+    assert Results(tmp_path / "r").read_run(first.run)["config"]["offload"] == "all"
+    with pytest.raises(ConfigError, match="offload must be one of none, text, all, got 'vae'"):
+        replace(jobs[0], offload="vae")
+
+
+def test_a_local_scan_is_not_split_over_gpus_that_are_not_there(tmp_path):
+    job = job_of([write_shard(tmp_path / "a.tar", ["a red cat"])], tmp_path / "r")
+    with pytest.raises(ConfigError, match="split over GPUs alone, got 2 of device cpu"):
+        scan(job, Resources(local=True, gpus_per_actor=2), lambda event: None)

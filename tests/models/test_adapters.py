@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from made_loras import lora_file
 from safetensors.torch import load_file, save_file
 
 from scanner import models
@@ -21,7 +22,6 @@ pytest.importorskip("peft")
 CAPTIONS = [Caption("s.tar", f"k{n}", text) for n, text in enumerate(["a red cat", "the dog"])]
 ASKED = {"sd15": tiny.sd15, "sdxl": tiny.sdxl, "sd3": tiny.sd3, "flux_dev": tiny.flux_dev,
          "z_image": tiny.z_image, "lumina2": tiny.lumina2}  # fmt: skip
-LAYERS = ["to_q", "to_k", "to_v"]
 
 
 @pytest.fixture(scope="module", params=ASKED)
@@ -32,28 +32,6 @@ def base(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory):
     return tiny.save(tiny.sdxl, tmp_path_factory.mktemp("sdxl") / "base")
-
-
-def trained(part, layers=LAYERS, *, seed=1):
-    """Return the state of an adapter that changes a module."""
-    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
-
-    torch.manual_seed(seed)
-    config = LoraConfig(r=2, lora_alpha=2, init_lora_weights=False, target_modules=layers)
-    inject_adapter_in_model(config, part)
-    return {n: w.clone() for n, w in get_peft_model_state_dict(part).items() if "lora_" in n}
-
-
-def lora_file(folder, target, *, words=False):
-    """Write a LoRA as diffusers does; with ``words`` over the first text encoder too."""
-    model = models.load(str(folder))
-    name = model.family.network
-    state = {f"{name}.{n}": w for n, w in trained(model.network).items()}
-    if words:
-        own = trained(model.pipeline.text_encoder, ["q_proj", "v_proj"])
-        state |= {f"text_encoder.{n}": w for n, w in own.items()}
-    save_file({n: w.contiguous() for n, w in state.items()}, target)
-    return target
 
 
 def kohya(state):
@@ -120,6 +98,18 @@ def test_text_encoders_are_off_too(sdxl, tmp_path):
     assert row.extra["delta_s_off"] != other.extra["delta_s_off"]
 
 
+def test_a_baseline_without_text_adapters_has_encodings_of_its_own(sdxl, tmp_path):
+    file = lora_file(sdxl, tmp_path / "lora.safetensors", words=True)
+    model = models.load(str(sdxl), overlay=Overlay((Lora(str(file)),)))
+    off, plain = models.load_baseline("off", model), models.load(str(sdxl))
+    expected, changed = plain.encode(["a red cat", ""]), model.encode(["a red cat", ""])
+    assert torch.equal(off.encode(["a red cat", ""]), expected)
+    assert not torch.allclose(changed, expected)
+    assert torch.equal(model.encode(["a red cat", ""]), changed)
+    assert torch.equal(off.encode(["a red cat", ""]), expected)
+    assert off.text.cache is model.text.cache  # one bound for both
+
+
 def test_kohyas_names_and_several_adapters_add_up(sdxl, tmp_path):
     file = lora_file(sdxl, tmp_path / "lora.safetensors")
     named = tmp_path / "kohya.safetensors"
@@ -174,7 +164,8 @@ def test_a_family_without_a_loader_for_loras_says_so(sdxl, tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"a.lokr_w1": (2, 2)}, "is a LoKr, which diffusers loads for none"),
+        ({"a.lokr_w1": (2, 2)}, "is a LoKr, which diffusers loads for FLUX.2 and Z-Image alone"),
+        ({"a.hada_w1_a": (2, 2)}, "is a LoHa, which diffusers loads for none of the families"),
         ({"unet.conv_in.weight": (2, 2)}, "has no LoRA layer among its 1 tensors"),
     ],
 )
@@ -265,4 +256,55 @@ def test_adapters_are_counted_where_layers_are_split(tmp_path):
     """A fused query, key and value is three layers of the network: its numbers are as many."""
     fused = {"a.lora_down.weight": [2, 8], "a.lora_up.weight": [24, 2]}
     split = {f"{n}.lora_{w}.weight": s for n in "qkv" for w, s in (("A", [2, 8]), ("B", [8, 2]))}
-    assert overlay.up_numbers(fused) == overlay.up_numbers(split)
+    assert overlay.adapter_numbers(fused) == overlay.adapter_numbers(split)
+
+
+LOKR = {"flux2_klein": ["to_q", "to_out.0"], "z_image": ["to_q", "w1"]}
+
+
+@pytest.fixture(scope="module", params=LOKR)
+def lokr_base(request, tmp_path_factory):
+    return tiny.save(tiny.SERVED[request.param], tmp_path_factory.mktemp(request.param) / "base")
+
+
+def lokr_state(folder, layers):
+    """Return the state of a LoKr that changes a network, under its own names."""
+    from peft import LoKrConfig, inject_adapter_in_model
+
+    torch.manual_seed(1)
+    network = models.load(str(folder)).network
+    config = LoKrConfig(r=2, alpha=2, target_modules=layers, init_weights=False)
+    inject_adapter_in_model(config, network)
+    state = network.state_dict()
+    return {n.removesuffix(".default"): w.clone() for n, w in state.items() if ".lokr_" in n}
+
+
+def test_lokrs_are_loaded_whole_or_refused_and_the_base_is_a_baseline(lokr_base, tmp_path):
+    name = lokr_base.parent.name.rstrip("0123456789")
+    state, file = lokr_state(lokr_base, LOKR[name]), tmp_path / "lokr.safetensors"
+    save_file({f"transformer.{n}": w for n, w in state.items()}, file)
+    number = len({n.partition(".lokr_")[0] for n in state})
+    assert len(layers_of(str(file))) == number
+    refuse(job(lokr_base, lora=(str(file),), baselines=("off",)))
+    plain = models.load(str(lokr_base))
+    model = models.load(str(lokr_base), overlay=Overlay((Lora(str(file)),)))
+    assert not torch.allclose(scores(model), scores(plain))
+    assert torch.equal(scores(models.load_baseline("off", model)), scores(plain))
+    # A layer with a LoKr has the weight w + scale * kron(w1, w2a w2b).
+    layer = next(iter(sorted(n.partition(".lokr_")[0] for n in state)))
+    first = state[f"{layer}.lokr_w1"]
+    second = state.get(f"{layer}.lokr_w2")
+    second = state[f"{layer}.lokr_w2_a"] @ state[f"{layer}.lokr_w2_b"] if second is None else second
+    half = models.load(str(lokr_base), overlay=Overlay((Lora(str(file), 0.5),)))
+    own, base = half.network.get_submodule(layer), plain.network.get_submodule(layer)
+    x = torch.randn(3, base.weight.shape[1])
+    expected = base(x) + 0.5 * x @ torch.kron(first, second).T
+    assert torch.allclose(own(x), expected, rtol=1e-4, atol=1e-5)
+
+    some = {n: w for n, w in state.items() if not n.startswith(layer)}
+    other = {n.replace(layer, "elsewhere.to_q"): w for n, w in state.items()}
+    save_file({f"transformer.{n}": w for n, w in some.items()}, file)
+    models.load(str(lokr_base), overlay=Overlay((Lora(str(file)),)))
+    save_file({f"transformer.{n}": w for n, w in other.items()}, file)
+    with pytest.raises(ConfigError, match=rf"{number - 1} of its {number} layers were loaded"):
+        models.load(str(lokr_base), overlay=Overlay((Lora(str(file)),)))

@@ -18,6 +18,7 @@ from scanner.engine.job import Job
 from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models import describe
+from scanner.models.distilled import named_distilled
 from scanner.models.families import FAMILIES
 from scanner.models.latents import packed, unpacked
 from scanner.models.limits import limits, opened
@@ -85,7 +86,8 @@ def test_scans_give_finite_rows_that_do_not_depend_on_the_batch(model):
         steps=4, guidance_scale=2.0, localize="all", probes=model.latent_shape[0],
         store_image=False, detectors=detectors_of(model),
     )  # fmt: skip
-    texts = ["a red cat", "a much longer caption, of the cat and of the red", ""]
+    second = "a much longer caption, of the cat and of the red"
+    texts = ["a red cat", "134" if model.family.encoder == "labels" else second, ""]
     captions = [Caption("s.tar", f"k{n}", text) for n, text in enumerate(texts)]
     found = []
     for size in (3, 1):
@@ -102,6 +104,20 @@ def test_scans_give_finite_rows_that_do_not_depend_on_the_batch(model):
     assert found[0]["k0"].delta_s > 0
     assert found[0]["k0"].extra["wen_first"] > 0
     assert found[0]["k2"].delta_s == pytest.approx(0.0, abs=1e-6)  # the unconditional branch twice
+
+
+@pytest.mark.parametrize("make", [tiny.aura_flow, tiny.qwen_image, tiny.flux2_klein, tiny.sdxl])
+def test_what_a_batch_changes_is_rounding_and_no_padding(make, tmp_path):
+    """In float64 a caption's score in a batch of three is the one that it has alone."""
+    folder, name = tiny.save(make, tmp_path / "model"), make.__name__
+    model = models.load(str(folder), side=SIDES.get(name), dtype="float64")
+    spec = ScanSpec(steps=4, guidance_scale=2.0, localize="none", store_image=False)
+    texts = ["a red cat", "a much longer caption, of the cat and of the red", "the"]
+    captions = [Caption("s.tar", f"k{n}", text) for n, text in enumerate(texts)]
+    scans = [Scanner(model, spec, batch_size=size).scan(captions) for size in (3, 1)]
+    together, alone = ({row.caption.key: row.delta_s for row in scan.scores} for scan in scans)
+    assert together == pytest.approx(alone, rel=1e-6)
+    assert len({*together.values()}) == 3
 
 
 def detectors_of(model) -> tuple[str, ...]:
@@ -150,15 +166,16 @@ def test_a_folder_is_accepted_or_refused_without_its_weights(bare, model):
     if Need.CROSS_ATTENTION not in has.has:
         with pytest.raises(ConfigError, match="bright_ending needs a network with cross"):
             refuse(job(bare, steps=10, maps=("bright_ending",)))
-    part = bare / "text_encoder"
+    name = "text_encoder" if (bare / "text_encoder").is_dir() else "vae"
+    part = bare / name
     (part / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(ConfigError, match="has pickled weights in text_encoder/, which run code"):
+    with pytest.raises(ConfigError, match=f"has pickled weights in {name}/, which run code"):
         refuse(job(bare))
     (part / "pytorch_model.bin").unlink()
     index = json.loads((bare / "model_index.json").read_text())
-    own = index | {"text_encoder": ["my_encoder", "MyEncoder"]}
+    own = index | {name: ["my_encoder", "MyEncoder"]}
     (bare / "model_index.json").write_text(json.dumps(own))
-    with pytest.raises(ConfigError, match=r"brings its own text_encoder .* runs no code"):
+    with pytest.raises(ConfigError, match=f"brings its own {name} .* runs no code"):
         refuse(job(bare))
     (bare / "model_index.json").write_text(json.dumps(index))
     (bare / model.family.network / "config.json").unlink()
@@ -176,8 +193,8 @@ def test_a_baseline_network_shares_all_else(folder, model, bare):
         other = models.load_baseline(str(source), model)
         assert torch.equal(other.score(x, level, condition), expected)
     file = bare / model.family.network / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"in_channels": 3}))
-    with pytest.raises(ConfigError, match="the baseline's in_channels is 3"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"in_channels": 5}))
+    with pytest.raises(ConfigError, match="the baseline's in_channels is 5"):
         refuse(replace(job(folder), baselines=(str(bare),)))
 
 
@@ -188,7 +205,10 @@ def test_a_description_says_what_the_family_is(folder, name, monkeypatch):
     found = describe.describe(str(folder))
     assert (found.kin, found.null) == (limits_family(folder).name, limits_family(folder).null)
     assert found.finite
-    assert found.parameters.keys() >= {"vae", "text_encoder"}
+    parts = {path.name for path in folder.iterdir()} & {"vae", "text_encoder", "transformer"}
+    assert parts
+    assert found.parameters.keys() >= parts
+    assert (found.vae_scale is None) == ("vae" not in parts)
     assert found.image == (64, 64)
 
 
@@ -198,16 +218,45 @@ def limits_family(folder):
 
 def test_what_is_distilled_is_refused_with_what_to_do_instead(tmp_path):
     schnell = tiny.save(tiny.flux_schnell, tmp_path / "schnell")
-    with pytest.raises(ConfigError, match=r"schnell .* distilled .* --baseline off"):
+    said = r"schnell .* distilled .* audit FLUX.1 dev, and a LoRA of schnell over dev"
+    with pytest.raises(ConfigError, match=said):
         refuse(job(schnell))
     klein = tiny.save(tiny.flux2_klein_distilled, tmp_path / "klein")
-    with pytest.raises(ConfigError, match=r"distilled to few steps: audit FLUX.2 klein base"):
+    with pytest.raises(ConfigError, match=r"distilled to few steps: audit FLUX.2 klein base, and"):
         refuse(job(klein))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [("sdxl", "LCMScheduler"), ("sdxl", "TCDScheduler"), ("sd3", "FlowMatchLCMScheduler")],
+)
+def test_a_scheduler_of_few_steps_is_refused(make, kind, tmp_path):
+    folder = tiny.save(tiny.SERVED[make], tmp_path / "model")
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": kind}))
+    with pytest.raises(ConfigError, match=f"is a {kind}, .* audit the model that it was distilled"):
+        refuse(job(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("stabilityai/sdxl-turbo", "turbo"), ("a/Z-Image-Turbo@main", "Turbo"),
+        ("/home/me/SDXL-Lightning/", "Lightning"), ("x/sdxl-4step", "4step"),
+        ("/lcm/finetune-14-steps", ""), ("a/turbopixart", ""), ("a/sd-10000-steps", ""),
+    ],
+)  # fmt: skip
+def test_a_name_of_few_steps_is_said(name, word):
+    for model, index in ((name, {}), ("here", {"_name_or_path": name})):
+        said = named_distilled(model, index)
+        assert bool(said) == bool(word)
+        assert not word or f"calls itself {word}: a model distilled" in said
 
 
 def test_every_family_of_the_table_is_tried():
     tried = {tiny.pipeline(make).__class__.__name__ for make in tiny.SERVED.values()}
-    assert tried | {"StableDiffusionPipeline"} == set(FAMILIES)
+    elsewhere = {"StableDiffusionPipeline", "DDPMPipeline"}
+    assert tried | elsewhere == set(FAMILIES)
 
 
 def test_packing_is_undone():

@@ -12,6 +12,7 @@ import pytest
 import typer.testing
 from engine_harness import job_of, write_shard
 from hub_server import Hub, serving
+from made_loras import lora_file
 
 import scanner
 from scanner import cli, models
@@ -48,13 +49,14 @@ def hub(folders, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(hubs, "_snapshots", {})
+        forget(monkeypatch)
         yield hub
 
 
 def forget(monkeypatch):
-    """Know of no model, as another process of the node."""
+    """Know of no model and no file, as another process of the node."""
     monkeypatch.setattr(hubs, "_snapshots", {})
+    monkeypatch.setattr(hubs, "_files", {})
 
 
 def test_a_revision_is_a_branch_a_tag_or_a_commit(hub, folders):
@@ -231,3 +233,101 @@ def test_a_process_takes_hub_cache_and_token_from_its_environment(hub, tmp_path)
     assert hub.asked == []
     shutil.rmtree(tmp_path / "home")
     assert "HF_HUB_OFFLINE is set" in called(HF_HUB_OFFLINE="1").stderr
+
+
+LORA, SEVERAL = "someone/a-lora", "someone/loras"
+
+
+@pytest.fixture
+def loras(hub, pipeline_folder, tmp_path):
+    """A repository of one LoRA in two commits, and one of two files; returns the LoRA's file."""
+    pytest.importorskip("peft")
+    for name in ("one", "two/styles"):
+        (tmp_path / name).mkdir(parents=True)
+    file = lora_file(pipeline_folder, tmp_path / "one" / "mine.safetensors")
+    (tmp_path / "one" / "README.md").write_text("of")
+    for name in ("two/first.safetensors", "two/styles/second.safetensors"):
+        shutil.copy(file, tmp_path / name)
+    hub.push(LORA, tmp_path / "one", "main")
+    hub.push(SEVERAL, tmp_path / "two", "main")
+    return file
+
+
+def test_a_lora_of_the_hub_is_had_once_and_at_one_commit(hub, loras, pipeline_folder, monkeypatch):
+    from scanner.models.overlay import overlay
+
+    one, two = hub.names[LORA, "main"], hub.names[SEVERAL, "main"]
+    for text, name, scale in (
+        (LORA, f"{LORA}@{one}/mine.safetensors", 1.0),
+        (f"{LORA}:0.5", f"{LORA}@{one}/mine.safetensors", 0.5),
+        (f"{LORA}@main", f"{LORA}@{one}/mine.safetensors", 1.0),
+        (f"{LORA}/mine.safetensors:-1", f"{LORA}@{one}/mine.safetensors", -1.0),
+        (f"{SEVERAL}@main/styles/second.safetensors",
+         f"{SEVERAL}@{two}/styles/second.safetensors", 1.0),
+    ):  # fmt: skip
+        (found,) = overlay([text]).loras
+        assert (found.pinned().file, found.scale) == (name, scale)
+        assert Path(found.path).read_bytes() == loras.read_bytes()
+        here = overlay([f"{loras}:{scale:g}"])
+        assert overlay([text]).fingerprint("a") == here.fingerprint("a")
+    forget(monkeypatch)
+    hub.asked.clear()
+    (found,) = overlay([f"{LORA}@{one}/mine.safetensors"]).loras
+    assert Path(found.path).is_file()
+    assert hub.asked == []  # a commit's file is in the cache
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    forget(monkeypatch)
+    (found,) = overlay([LORA]).loras
+    assert found.pinned().file == f"{LORA}@{one}/mine.safetensors"
+
+
+def test_a_scan_under_a_lora_of_the_hub_records_its_commit(hub, loras, pipeline_folder, tmp_path):
+    shard = write_shard(tmp_path / "a.tar", ["one"])
+    spec, places = ScanSpec(steps=2, probes=4, localize="none"), tmp_path / "r"
+    asked = {"spec": spec, "model": str(pipeline_folder), "baselines": ("off",)}
+    job = job_of([shard], places, lora=(f"{LORA}:0.5",), **asked)
+    here = job_of([shard], places, lora=(f"{loras}:0.5",), **asked)
+    assert identify(job).run == identify(here).run
+    done = scan(job, Resources(local=True, device="cpu", threads=1), lambda event: None)
+    assert done.is_complete
+    record = Results(str(places)).run_file(done.run)
+    commit = hub.names[LORA, "main"]
+    assert record.config["lora"] == [f"{LORA}@{commit}/mine.safetensors:0.5"]
+
+
+def test_loras_that_the_hub_does_not_have_are_said_in_one_line(hub, loras, pipeline_folder):
+    from scanner.models.overlay import overlay
+
+    for text, said in (
+        (SEVERAL, "must have one safetensors file, and has first.safetensors, styles/second"),
+        (f"{LORA}/other.safetensors", f"{LORA} has no file other.safetensors"),
+        (f"{LORA}@v9", f"{LORA} has no revision v9"),
+        (f"{LORA}@v9/mine.safetensors", f"{LORA} has no revision v9"),
+        ("nobody/nothing", "the hub has no model nobody/nothing"),
+        (f"{LORA}/../x.safetensors", "names no file of a repository"),
+        (f"{GATED}/unet/x.safetensors", f"{GATED} is gated: accept its licence"),
+    ):
+        with pytest.raises(ConfigError, match=said) as caught:
+            _ = overlay([text]).loras[0].path
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["mine.safetensors", "loras/mine.safetensors", "./a/b/c.safetensors", "~/a/b",
+             "/a/b/c.safetensors", "a/b.bin"],
+)  # fmt: skip
+def test_a_path_stays_a_path(text):
+    from scanner.models.overlay import Lora
+
+    assert Path(Lora.parsed(text).file).is_absolute()
+
+
+def test_what_lies_here_goes_before_the_hub(tmp_path, monkeypatch):
+    from scanner.models.overlay import Lora
+
+    file = tmp_path / "someone" / "a-lora" / "mine.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert Lora.parsed(f"{LORA}/mine.safetensors").file == f"{LORA}/mine.safetensors"
+    monkeypatch.chdir(tmp_path)
+    assert Lora.parsed(f"{LORA}/mine.safetensors:2").file == str(file)

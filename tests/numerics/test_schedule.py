@@ -1,5 +1,7 @@
 """Conversions between what networks predict and the score."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -14,6 +16,7 @@ from scanner.numerics.schedule import (
     score_of_noise,
     target,
 )
+from scanner.numerics.thresholding import Thresholding
 
 TARGETS = ("epsilon", "sample", "v_prediction", "flow", "reversed flow")
 
@@ -77,3 +80,29 @@ def test_smoothing_keeps_constants_and_shrinks_at_the_border():
     assert smooth(corner, 3)[0, 0, 0] == 1.0
     with pytest.raises(ValueError, match="window must be odd"):
         smooth(corner, 2)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 1.5},
+        {"clip_sample": True},
+        {"clip_sample": False},
+    ],
+)
+def test_clean_pictures_are_thresholded_as_diffusers_sampler_does(config):
+    from diffusers import DDIMScheduler
+
+    theirs = DDIMScheduler(**{"clip_sample": False, **config})
+    theirs.set_timesteps(4)
+    timesteps, squares = theirs.timesteps.tolist(), theirs.alphas_cumprod.tolist()
+    final = float(theirs.final_alpha_cumprod)
+    schedule = replace(
+        Schedule.from_cumulative(timesteps, squares, final),
+        thresholding=Thresholding.configured(config),
+    )
+    torch.manual_seed(0)
+    x, noise = 2 * torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8)
+    expected = theirs.step(noise, timesteps[2], x).prev_sample
+    found = ddim_step(x, score_of_noise(noise, schedule.sigmas[2]), schedule, 2)
+    assert_close(found, expected)

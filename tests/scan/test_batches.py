@@ -146,3 +146,22 @@ def test_an_automatic_size_is_what_the_free_memory_holds(room, expected):
     assert size.size == expected
     assert seen[0] == batches.FIRST
     assert all(after <= 4 * before for before, after in pairwise(seen))
+
+
+def test_the_scarcest_of_several_devices_is_measured(monkeypatch):
+    first, second = devices = [torch.device("cuda", number) for number in range(2)]
+    allocated, peak = {first: 10, second: 50}, {first: 25, second: 60}
+    reserved, free = {first: 12, second: 50}, {first: 100, second: 30}
+    reset = []
+    for name, known in (
+        ("memory_allocated", allocated), ("max_memory_allocated", peak),
+        ("memory_reserved", reserved),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, lambda device, known=known: known[device])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[device], 0))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset.append)
+    gauge = batches.gauge_of(devices)
+    gauge.begin()
+    assert reset == devices
+    assert (gauge.peak(), gauge.free()) == (15, 30)
+    assert batches.gauge_of([torch.device("cpu")]) is None

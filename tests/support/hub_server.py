@@ -59,6 +59,8 @@ class Hub:
                 for each in files
             ]  # fmt: skip
             return 200, {}, json.dumps(rows).encode()
+        if not folder.joinpath(*file).is_file():
+            return 404, {"X-Error-Code": "EntryNotFound"}, b""
         content = folder.joinpath(*file).read_bytes()
         etag = hashlib.sha1(content).hexdigest()
         return 200, {"ETag": f'"{etag}"', "X-Repo-Commit": commit}, content

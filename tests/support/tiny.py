@@ -1,9 +1,11 @@
 """Pipelines of every family in true layout: tiny, untrained, made in code, none from a hub."""
 
 import inspect
+import json
 import os
 import warnings
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -203,6 +205,19 @@ def flux_schnell():
     return flux_dev(is_dev=False)
 
 
+def chroma():
+    text_encoder, tokenizer = t5()
+    network = diffusers.ChromaTransformer2DModel(
+        patch_size=1, in_channels=64, num_layers=1, num_single_layers=1, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=[4, 4, 8],
+        approximator_num_channels=16, approximator_hidden_dim=16, approximator_layers=1,
+    )  # fmt: skip
+    return diffusers.ChromaPipeline(
+        vae=autoencoder(16, scaling_factor=0.3611, shift_factor=0.1159), tokenizer=tokenizer,
+        text_encoder=text_encoder, transformer=network, scheduler=flow(use_dynamic_shifting=True),
+    )  # fmt: skip
+
+
 def flux2_klein(*, is_distilled=False):
     text_encoder, tokenizer = qwen3(layers=28, kind=transformers.Qwen3ForCausalLM)
     network = diffusers.Flux2Transformer2DModel(
@@ -246,10 +261,10 @@ def pixart_alpha():
     return pixart_sigma(diffusers.PixArtAlphaPipeline)
 
 
-def z_image():
+def z_image(*, layers=1):
     text_encoder, tokenizer = qwen3()
     network = diffusers.ZImageTransformer2DModel(
-        all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=32, n_layers=1,
+        all_patch_size=(2,), all_f_patch_size=(1,), in_channels=16, dim=32, n_layers=layers,
         n_refiner_layers=1, n_heads=2, n_kv_heads=2, norm_eps=1e-5, qk_norm=True,
         cap_feat_dim=16, rope_theta=256.0, t_scale=1000.0, axes_dims=[8, 4, 4],
         axes_lens=[1024, 32, 32],
@@ -348,11 +363,58 @@ def hunyuan_dit():
     )  # fmt: skip
 
 
+def dit():
+    network = diffusers.DiTTransformer2DModel(
+        sample_size=8, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=2,
+        in_channels=4, out_channels=8, num_embeds_ada_norm=1000, attention_bias=True,
+    )  # fmt: skip
+    return diffusers.DiTPipeline(
+        vae=autoencoder(scaling_factor=0.18215), transformer=network,
+        scheduler=diffusers.DDIMScheduler(beta_start=0.0001, beta_end=0.02, clip_sample=False),
+    )  # fmt: skip
+
+
+CLASSES = {0: "tench, Tinca tinca", 1: "a red cat", 134: "crane", 517: "crane, hoist"}
+"""Names of some of the classes of `dit`."""
+
+
+def deepfloyd_if():
+    text_encoder, tokenizer = t5()
+    network = diffusers.UNet2DConditionModel(
+        sample_size=SIDE, in_channels=3, out_channels=6, block_out_channels=(8, 16),
+        layers_per_block=1, norm_num_groups=4, attention_head_dim=4, cross_attention_dim=32,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        resnet_time_scale_shift="scale_shift", act_fn="gelu", encoder_hid_dim=32,
+        addition_embed_type="text", addition_embed_type_num_heads=2,
+        cross_attention_norm="group_norm",
+    )  # fmt: skip
+    return diffusers.IFPipeline(
+        tokenizer=tokenizer, text_encoder=text_encoder, unet=network, safety_checker=None,
+        feature_extractor=None, watermarker=None, requires_safety_checker=False,
+        scheduler=diffusers.DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True,
+            dynamic_thresholding_ratio=0.95, sample_max_value=1.5,
+        ),
+    )  # fmt: skip
+
+
+def ddpm():
+    network = diffusers.UNet2DModel(
+        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"), attention_head_dim=4,
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    return diffusers.DDPMPipeline(unet=network, scheduler=diffusers.DDPMScheduler())
+
+
 SERVED = {
     made.__name__: made
     for made in (
         sdxl, sdxl_velocity, sd3, sd3_without_t5, flux_dev, flux2_klein, pixart_alpha,
         pixart_sigma, z_image, qwen_image, sana, lumina2, aura_flow, hunyuan_dit,
+        chroma, dit, deepfloyd_if,
     )
 }  # fmt: skip
 
@@ -377,6 +439,9 @@ def save(make, folder: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline(make).save_pretrained(folder)
+    if make is dit:  # a pipeline does not save them, and published folders have them
+        file = folder / "model_index.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": CLASSES}))
     return folder
 
 
@@ -389,6 +454,8 @@ def theirs(model, caption, steps, guidance, latents):
         pipeline.scheduler = diffusers.DDIMScheduler.from_config(
             pipeline.scheduler.config, clip_sample=False
         )
+    if model.family.encoder in ("labels", "if"):
+        return without_latents(pipeline, caption, steps, guidance, latents)
     asked = {
         "prompt": caption, "height": height, "width": width, "num_inference_steps": steps,
         "latents": packed(latents) if model.family.packing == "patches" else latents,
@@ -401,6 +468,28 @@ def theirs(model, caption, steps, guidance, latents):
         mean, deviation = model.autoencoder._statistics(found)
         return (torch.nn.functional.pixel_unshuffle(found, 2) - mean) / deviation
     return unpacked(found, model.latent_shape) if found.ndim == 3 else found
+
+
+def without_latents(pipeline, caption, steps, guidance, latents):
+    """Return the final latents of a pipeline that takes none: it draws these, and we listen."""
+    stepped, step = [], pipeline.scheduler.step
+    pipeline.scheduler.register_to_config(variance_type="fixed_small")
+
+    def heard(*args, **more):
+        found = step(*args, **more)
+        stepped.append(found[0])
+        return found
+
+    is_labelled = hasattr(pipeline, "labels")
+    own = {"class_labels": pipeline.get_label_ids([caption])} if is_labelled else {
+        "prompt": caption, "clean_caption": False
+    }  # fmt: skip
+    drawn = mock.patch.object(
+        inspect.getmodule(type(pipeline)), "randn_tensor", return_value=latents.clone()
+    )
+    with drawn, mock.patch.object(pipeline.scheduler, "step", heard):
+        pipeline(**own, num_inference_steps=steps, guidance_scale=guidance, output_type="pt")
+    return stepped[-1][:1]
 
 
 def own_words(encoder, guidance):
