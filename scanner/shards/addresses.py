@@ -36,8 +36,8 @@ def expand(patterns: Sequence[str], columns: Columns = USUAL) -> list[str]:
     A pattern is a path, a folder (all its tars, or else its Parquet tables), a glob, an address
     on ``s3://``, ``gs://`` or ``https://``, any of them with brace ranges (``{00000..00041}``,
     ``{a,b}``), or a ``.txt`` file with one pattern a line. What a glob finds comes in natural
-    order. Local paths become absolute. Parquet tables are read as they lie; a pattern may name columns behind ``#``, as
-    `scanner.shards.columns` says.
+    order. Local paths become absolute. Parquet tables are read as they lie; a pattern may name
+    columns behind ``#``, as `scanner.shards.columns` says.
 
     Args:
         patterns: What to look up.

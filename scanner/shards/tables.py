@@ -23,6 +23,8 @@ _ROWS, _ROWS_WITH_IMAGES = 8192, 16
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, NotImplementedError)
 """What pyarrow raises over a file that is no sound Parquet."""
 
+_BYTES = (pa.binary(), pa.large_binary())
+
 Mark = tuple[int, RejectReason, str]
 """Position in a chunk, reason and detail of a sample that only the whole table shows unfit."""
 
@@ -190,7 +192,7 @@ class Table:
             for batch in self.parquet.iter_batches(size, row_groups=[group], columns=columns):
                 skip, length = max(0, begins - first), min(len(batch), ends - first)
                 own = batch.slice(skip, max(0, length - skip))
-                found = {name: own.column(name).to_pylist() for name in columns}
+                found = {name: _listed(own.column(name)) for name in columns}
                 for place in range(len(own)):
                     values = tuple(found[name][place] if name else None for name in names)
                     yield first + skip + place, values
@@ -223,12 +225,32 @@ class Table:
             raise ShardError(f"{self.url} is no Parquet that can be read: {line}") from error
 
 
+def _listed(column: pa.Array) -> list[Any]:
+    """Return a column's values; a text that is no UTF-8 stays bytes, and harms no other row."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        wide = pa.types.is_large_string(column.type)
+        return [_decoded(value) for value in column.view(_BYTES[wide]).to_pylist()]
+
+
+def _decoded(value: bytes | None) -> str | bytes | None:
+    try:
+        return value if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
 def _key(value: Any, row: int) -> str:
     """Return what a sample is called: what its key column holds, or the number of its row."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
     return f"{row:09d}" if value is None or value == "" else str(value)
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        raise RejectError(RejectReason.NOT_UTF8, "its caption is no valid UTF-8")
     if not isinstance(value, str):
         what = "nothing" if value is None else f"a {type(value).__name__}"
         raise RejectError(RejectReason.NO_CAPTION, f"its caption column holds {what}, no text")

@@ -1,7 +1,10 @@
 """Parquet tables in the place of shards: rows in chunks, read as they lie."""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -62,6 +65,12 @@ def test_bad_rows_are_rejects_and_the_others_are_there(tmp_path):
     found = samples(str(tmp_path / "a.parquet"))
     reasons = [item.reason if isinstance(item, Reject) else item.text for item in found]
     assert reasons == ["good", "no_caption", "empty_caption", "caption_too_long", "last"]
+    cells = pa.array([b"good", b"\xff bad", None], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": cells, "key": cells}), tmp_path / "c.parquet")
+    found = samples(str(tmp_path / "c.parquet"))
+    reasons = [item.reason if isinstance(item, Reject) else item.text for item in found]
+    assert reasons == ["good", "not_utf8", "no_caption"]
+    assert [item.key for item in found] == ["good", "\\xff bad", "000000002"]
     numbers = pa.table({"text": [1, 2]})
     pq.write_table(numbers, tmp_path / "b.parquet")
     assert {item.reason for item in samples(str(tmp_path / "b.parquet"))} == {"no_caption"}
@@ -176,3 +185,22 @@ def test_captions_of_a_table_are_what_they_are_in_a_shard_made_of_it(tmp_path):
     ours, theirs = samples(path), samples(tar)
     assert all(isinstance(item, Caption) for item in ours)
     assert [(i.text, i.url) for i in ours] == [(i.text, i.url) for i in theirs]
+
+
+def test_any_damage_is_told_in_one_line_and_nothing_else_is_raised(tmp_path):
+    path = tmp_path / "a.parquet"
+    whole = bytearray(Path(table(path, key=[f"k{n}" for n in range(25)])).read_bytes())
+    random, refused = np.random.default_rng(0), 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for place in random.integers(0, len(content), int(random.integers(1, 6))):
+            content[place] = int(random.integers(0, 256))
+        length = int(random.integers(1, len(content) + 1)) if refused % 3 else len(content)
+        path.write_bytes(content[:length])
+        index = reading.index(reading.stat(str(path)), 10)
+        refused += index.problem is not None
+        assert "\n" not in (index.problem or "")
+        for chunk in index.chunks:
+            with suppress(ShardError):
+                assert len(list(reading.read(chunk, images=True))) == chunk.samples
+    assert 0 < refused < 150
