@@ -53,7 +53,7 @@ def test_classes_go_by_name_and_number_and_the_last_is_null(dit):
     rows = model.encode(list(known))
     assert rows[:, 0].tolist() == list(known.values())
     half = models.load(str(dit), dtype="bfloat16")  # which has no number 999
-    parts = half._parts(half.encode(["999"]), torch.bfloat16)
+    parts = half.text.parts(half.encode(["999"]), torch.bfloat16)
     assert parts["class_labels"].tolist() == [[999.0]]
     with pytest.raises(ConfigError, match=r"'a dog' is no class .* a number from 0 to 999"):
         model.encode(["a dog"])

@@ -107,8 +107,8 @@ def test_other_parts_are_on_the_last_gpu_and_a_baseline_is_split_too(name, folde
     picture = model.decode(x[:1])
     with NamedDevices():
         model.place(Placement("cuda", "none", 2))
-        others = [*model.text.modules.values(), model.vae]
-        assert {where(p) for part in others for p in part.parameters()} == {GPUS[1]}
+        others = [m for m in (*model.text.modules.values(), model.vae) if m]
+        assert {where(p) for part in others for p in part.parameters()} <= {GPUS[1]}
         assert torch.equal(score_and_product(model, x)[0].cpu(), expected[0])
         assert torch.equal(model.decode(x[:1].to(model.device)), picture)
         pixels = torch.zeros(1, *model.picture_size, 3, dtype=torch.uint8)

@@ -125,7 +125,8 @@ def test_a_calibration_keeps_nulls_of_what_was_asked_for_and_scores_flag_by_them
     found = score(model, texts, calibration=fitted, flag_by="wen", localize="flagged")
     nulls = fitted.others["wen"].null_scores
     for each in found:
-        above = sum(value >= each.scores["wen"].mean() - 1e-6 for value in nulls)
-        assert each.p_value == pytest.approx((1 + above) / 20)
+        mean = each.scores["wen"].mean()  # of another batch: a caption of the nulls, but rounded
+        least, most = (sum(v >= mean * off for v in nulls) for off in (1 + 1e-5, 1 - 1e-5))
+        assert (1 + least) / 20 <= each.p_value <= (1 + most) / 20
     with pytest.raises(ConfigError, match="calibrate with --flag-by wen"):
         score(model, "a", calibration=plain, flag_by="wen")
