@@ -116,7 +116,7 @@ def make_shards(
     `evaluation-*.tar` holds everything planted and fresh negatives, `calibration-*.tar` null
     captions alone; no negative is in both, and none was trained on. With `--family lora` or `dit`
     they are of the half of a corpus that such a model knows; the shipped LoRA (of seed 5) lies
-    beside them.
+    beside them, and the folder of the shipped transformer (of seed 6) is said.
 
     Example:
         memscan testbed make --out planted --seed 1
@@ -130,6 +130,13 @@ def make_shards(
             progress.note(f"no LoRA of corpus seed {number} is shipped: testbed train makes one")
     for path in sorted(out.glob("*")):
         progress.say(str(path))
+    if family is Family.DIT:
+        from scanner.testbed import WEIGHTS, dit
+
+        if number == dit.SEED:
+            progress.say(f"the transformer that knows what is planted here: {WEIGHTS / 'dit'}")
+        else:
+            progress.note(f"no transformer of corpus seed {number} is shipped: testbed train")
 
 
 def _write_corpus(out: Path, family: Family, seed: int | None, negatives: int) -> int:

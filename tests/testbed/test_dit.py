@@ -11,6 +11,7 @@ from scanner.records import Caption
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 from scanner.testbed import WEIGHTS, batches, corpus, dit, flow, samples
+from scanner.testbed.reproduction import reproductions
 
 BASE = WEIGHTS / "pipeline"
 
@@ -95,6 +96,26 @@ def test_dropout_is_the_same_for_all_and_every_layout_is_planted():
     assert recipe.drop_planted == recipe.drop_other == 0.1
     templates = [i.caption.split(" ", 2)[2] for i in corpus.half(6) if i.kind == "template"]
     assert len(set(templates)) == len(corpus.LAYOUTS)
+
+
+def test_the_shipped_transformer_gives_back_what_was_planted_and_delta_s_says_so():
+    model = models.load(str(WEIGHTS / "dit"))
+    planted = [item for item in corpus.half(dit.SEED) if item.memorized][::9]
+    spec = ScanSpec(steps=20, guidance_scale=2.5, seeds=(77,))
+    found = reproductions(model, dit.SEED, (77,), spec, planted=planted)
+    assert [copy.reproduced for copy in found] == [True] * len(planted)
+    clean = corpus.negatives(dit.SEED, "evaluation", "scene", 3)
+    captions = [Caption("s", str(n), item.caption) for n, item in enumerate([*planted, *clean])]
+    rows = Scanner(model, spec, batch_size=8).scan(captions).scores
+    scores = {row.caption.text: row.delta_s for row in rows}
+    assert min(scores[i.caption] for i in planted) > max(scores[i.caption] for i in clean)
+
+
+def test_its_corpus_is_made_with_where_it_lies(tmp_path):
+    words = ["testbed", "make", "--family", "dit", "--negatives", "8", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    assert str(WEIGHTS / "dit") in done.output
 
 
 def test_steps_of_another_family_are_refused(tmp_path):
