@@ -7,15 +7,19 @@ Of all tiny pipelines, or of those named.
 Weights are random, sizes tiny, and all else as diffusers has it: text encoders, packing, time,
 levels, autoencoder. Columns: the largest difference of our final latents from the pipeline's own
 in 3 steps at guidance 1 and 3; the largest difference of J^T v and J v entries over the largest
-entry; the largest relative difference of a caption's Δs and Δh in a batch of three and alone; and
-whether a LoRA that is off gives the base to the last bit.
+entry; rows and maps, all finite, of a scan of three captions with Δs and Δh; the largest relative
+difference of a caption's Δs and Δh in a batch of three and alone; whether a LoRA that is off gives
+the base to the last bit; and whether a folder with a pickled part is refused where not one weight
+is there to be read.
 """
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +31,8 @@ from made_loras import lora_file  # noqa: E402
 
 from scanner import models  # noqa: E402
 from scanner.errors import ConfigError  # noqa: E402
+from scanner.masks import from_heatmap  # noqa: E402
+from scanner.models.limits import limits  # noqa: E402
 from scanner.models.overlay import Lora, Overlay  # noqa: E402
 from scanner.numerics.curvature import (  # noqa: E402
     jacobian_vector_product,
@@ -42,7 +48,10 @@ from scanner.spec import ScanSpec  # noqa: E402
 CAPTIONS = ("a red cat", "a much longer caption, of the cat and of the red", "dog")
 CLASSES = ("a red cat", "134", "0")
 STEPS, SIDES = 3, {"qwen_image": 64, "sana": 32}
-HEAD = ("tiny pipeline", "family", "guidance 1", "guidance 3", "products", "batch", "LoRA off")
+HEAD = (
+    "tiny pipeline", "family", "guidance 1", "guidance 3", "products", "scan", "batch", "LoRA off",
+    "bad folder",
+)  # fmt: skip
 
 
 def sampling(model: Any, guidance: float) -> str:
@@ -72,7 +81,7 @@ def products(model: Any) -> str:
     return f"{float(gap):.0e}"
 
 
-def batches(model: Any) -> str:
+def batches(model: Any) -> tuple[str, str]:
     spec = ScanSpec(
         steps=4, guidance_scale=2.0, localize="all", probes=model.latent_shape[0],
         store_image=False, maps=("delta_s", "delta_h"),
@@ -86,7 +95,23 @@ def batches(model: Any) -> str:
         for key, together in rows[0].items()
         for a, b in zip(together, rows[1][key], strict=True)
     ]
-    return f"{max(gaps):.0e}" if any(gaps) else "the same bits"
+    masks = [from_heatmap(row.heatmap, row.height, row.width) for row in found[0].masks]
+    sound = all(np.isfinite(values).all() for values in masks) and not found[0].rejects
+    scanned = f"{len(rows[0])} rows, {len(masks)} maps" if sound else "NOT FINITE"
+    return scanned, f"{max(gaps):.0e}" if any(gaps) else "the same bits"
+
+
+def bad_folder(folder: Path) -> str:
+    """Say whether configurations without a weight and with a pickled part are refused."""
+    bare = folder.parent / f"{folder.name}_bare"
+    shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    part = next(p for p in ("text_encoder", "vae", "transformer", "unet") if (bare / p).is_dir())
+    (bare / part / "pytorch_model.bin").write_bytes(b"")
+    try:
+        limits(str(bare))
+    except ConfigError as error:
+        return "refused" if "pickled weights" in str(error) else f"refused: {error}"
+    return "TAKEN"
 
 
 def adapter_off(folder: Path, name: str) -> str:
@@ -111,7 +136,8 @@ def main() -> None:
             folder = tiny.save(make, Path(place) / name)
             model: Any = models.load(str(folder), side=SIDES.get(name))
             cells = [name, model.family.name, sampling(model, 1.0), sampling(model, 3.0)]
-            cells += [products(model), batches(model), adapter_off(folder, name)]
+            cells += [products(model), *batches(model), adapter_off(folder, name)]
+            cells.append(bad_folder(folder))
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
