@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from planted import Sample, Scanned, markdown, own, scanned
+from planted import Sample, Scanned, markdown, own, scanned, shortened
 
 from scanner import models
 from scanner.methods import Need, registry
@@ -60,6 +60,7 @@ def subjects(asked: Namespace) -> list[Subject]:
     if asked.dit is not None:
         flow = models.load(str(asked.dit / "pipeline"))
         early = {"early": models.load_baseline(str(asked.dit / "early"), flow)}
+        shortened(flow, *early.values())
         found.append(Subject("transformer", flow, early, asked.seed, corpus.half(asked.seed)))
     return found
 
@@ -150,9 +151,13 @@ def main() -> None:
     facts: dict[str, Any] = {}
     for subject in subjects(asked):
         facts[subject.name] = measured(subject, asked)
-        print(subject.name, {k: v for k, v in facts[subject.name].items() if k != "scores"})
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / "flag_scores.json").write_text(json.dumps(facts, indent=1))
+        asked.out.mkdir(parents=True, exist_ok=True)
+        (asked.out / "flag_scores.json").write_text(json.dumps(facts, indent=1))
+        print(
+            subject.name,
+            {k: v for k, v in facts[subject.name].items() if k != "scores"},
+            flush=True,
+        )
     parts = [[f"Nominal rate {rate:g}", "", *table(facts, rate)] for rate in RATES]
     content = "\n\n".join("\n".join(part) for part in parts) + "\n"
     print(content)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from planted import DRAWS, Sample, Scanned, markdown, own, scanned
+from planted import DRAWS, Sample, Scanned, markdown, own, scanned, shortened
 
 from scanner import models
 from scanner.analysis import overlap
@@ -242,6 +242,7 @@ def opened(asked: Namespace) -> tuple[Denoiser, dict[str, Denoiser], dict[str, s
     sources = [*(["off"] if asked.lora else []), *([str(early)] if early.is_dir() else [])]
     baselines = models.load_baselines(sources, model)
     if not asked.lora:
+        shortened(model, *baselines.values())
         return model, baselines, {"given back": given_back(model, asked.seed, spec)}
     return model, baselines, {
         "with the LoRA": given_back(model, asked.seed, spec),

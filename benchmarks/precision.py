@@ -61,9 +61,7 @@ def maps_of(
     for start in range(0, len(texts), batch):
         draws = [Draw(text, caption_hash(text), 0) for text in texts[start : start + batch]]
         seen = detect(denoiser, draws, spec)
-        found = {("delta_s", "null"): seen.delta_s} | localize(
-            denoiser, None, draws, seen, spec
-        ).maps
+        found = {("delta_s", "null"): seen.delta_s} | localize(denoiser, {}, draws, seen, spec).maps
         for (metric, _), values in found.items():
             parts.setdefault(metric, []).append(values.double().cpu().numpy())
     return {metric: np.concatenate(values) for metric, values in parts.items()}
