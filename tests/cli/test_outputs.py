@@ -207,7 +207,7 @@ def test_every_command_takes_the_same_device(cuda, mps, monkeypatch):
 def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
     from scanner import models
     from scanner.choose import run
-    from scanner.cli import checks
+    from scanner.cli import inspecting
     from scanner.models import describe, device
     from scanner.planning import forecast
 
@@ -224,12 +224,12 @@ def test_commands_that_need_no_ray_ask_the_one_rule(asks, monkeypatch):
     assert run.local_device is forecast.local_device is device.local_device
     if asks == "inspect":
         with pytest.raises(AskedError, match=r"^cpu$"):
-            checks.inspect("gaussian", device="auto", dtype="float32")
+            inspecting.inspect("gaussian", device="auto", dtype="float32")
     elif asks == "plan":
         spec = type("Spec", (), {"dtype": "float32", "size": None})
-        job = type("Job", (), {"model": "m", "spec": spec, "overlay": None})
+        job = type("Job", (), {"model": "m", "spec": spec, "overlay": None, "offload": "none"})
         with pytest.raises(AskedError, match=r"^cpu$"):
-            forecast._measured(job, "auto")
+            forecast._measured(job, "auto", 1)
     else:
         monkeypatch.setattr(run, "read", lambda truth: {})
         monkeypatch.setattr(run, "_captions", lambda sources: {})
