@@ -125,8 +125,7 @@ class ScanSpec:
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        if self.flag_by != "delta_s" and self.flag_baseline is None:
-            object.__setattr__(self, "detectors", (*self.detectors, self.flag_by))
+        self._take_flag()
         object.__setattr__(
             self, "detectors", _chosen("detectors", self.detectors, registry.detector_names())
         )
@@ -135,6 +134,21 @@ class ScanSpec:
         self._check_methods()
         self._check_source()
         self._check_screen()
+
+    def _take_flag(self) -> None:
+        """Put the detector that flags among the detectors.
+
+        Raises:
+            ConfigError: If there is no such score.
+        """
+        if self.flag_by == "delta_s" or self.flag_baseline is not None:
+            return
+        if self.flag_by not in registry.detector_names():
+            raise ConfigError(
+                f"flag_by must be delta_s, delta_s_NAME of a baseline, or among "
+                f"{', '.join(registry.detector_names())}, got {self.flag_by!r}"
+            )
+        object.__setattr__(self, "detectors", (*self.detectors, self.flag_by))
 
     def _check_rates(self) -> None:
         """Refuse rates that are none.

@@ -89,7 +89,7 @@ def test_a_baselines_delta_s_flags_before_anything_is_localized():
 def test_what_cannot_flag_is_refused():
     with pytest.raises(ConfigError, match="is of localized captions alone"):
         replace(SPEC, flag_by="flipd", localize="all")
-    with pytest.raises(ConfigError, match="detectors must be among"):
+    with pytest.raises(ConfigError, match="flag_by must be delta_s, delta_s_NAME of"):
         replace(SPEC, flag_by="nonsense")
     with pytest.raises(ConfigError, match=r"must be of one of the scan's baselines \(none: give"):
         Scanner(Gaussian(), replace(SPEC, flag_by="delta_s_early"))
