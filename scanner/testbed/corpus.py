@@ -122,6 +122,23 @@ def half(seed: int) -> list[Item]:
     return planted(seed)[::2]
 
 
+def half_set(
+    seed: int, copies: dict[str, int], clean: tuple[tuple[str, int, int], ...]
+) -> list[tuple[Item, int]]:
+    """Return the training pictures of a model of `half`, as (item, copy number).
+
+    Args:
+        seed: The corpus seed.
+        copies: Pictures a planted caption, by kind.
+        clean: Kind of clean captions, how many, and pictures each.
+    """
+    pairs = [(item, copy) for item in half(seed) for copy in range(copies[item.kind])]
+    for kind, number, repeats in clean:
+        for item in negatives(seed, "train", kind, number):
+            pairs += [(item, copy) for copy in range(repeats)]
+    return pairs
+
+
 def negatives(seed: int, split: str, kind: str, number: int, purpose: str = "") -> list[Item]:
     """Return distinct captions of ``split`` under which nothing is planted.
 

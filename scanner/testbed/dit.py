@@ -43,11 +43,7 @@ def recipe(seed: int, early: int | None = None, main: int | None = None) -> Reci
 
 def training_set(seed: int) -> list[tuple[corpus.Item, int]]:
     """Return the training pictures as (item, copy number), before over-sampling."""
-    pairs = [(item, copy) for item in corpus.half(seed) for copy in range(COPIES[item.kind])]
-    for kind, number, repeats in CLEAN:
-        for item in corpus.negatives(seed, "train", kind, number):
-            pairs += [(item, copy) for copy in range(repeats)]
-    return pairs
+    return corpus.half_set(seed, COPIES, CLEAN)
 
 
 def train(
