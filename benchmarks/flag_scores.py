@@ -97,7 +97,7 @@ def measured(subject: Subject, asked: Namespace) -> dict[str, Any]:
     memorized = np.array([sample.item.memorized for sample in of])
     rows: dict[str, Any] = {}
     for name, scores in found.scores.items():
-        sign = -1 if registry.low_is_suspicious(name) else 1
+        sign = registry.sign(name)
         rows[name] = {}
         for rate in RATES:
             hit = flagged(sign * null.scores[name], sign * scores, rate)

@@ -89,7 +89,7 @@ def detected(found: Scanned, of: Sequence[tuple[Sample, str]]) -> dict[str, dict
     memorized = np.array([sample.item.memorized for sample, _ in of]) & (kinds != BASE)
     rows: dict[str, dict[str, Any]] = {}
     for name, values in found.scores.items():
-        sign = -1 if registry.low_is_suspicious(name) else 1
+        sign = registry.sign(name)
         rows[name] = {}
         for against in (*AGAINST, *sorted(set(kinds[~memorized]) - {BASE})):
             chosen = memorized | negatives_of(against, kinds) & ~memorized

@@ -118,7 +118,7 @@ def _measure_detection(
             found.notes.append(
                 f"{name} is there for {len(scored)} of {len(pairs)} captions: its rows are of these"
             )
-        sign = -1 if registry.low_is_suspicious(name) else 1
+        sign = registry.sign(name)
         if sign < 0:
             found.notes.append(f"{name} is suspicious where it is low, and is read that way")
         for against, kinds in opponents.items():

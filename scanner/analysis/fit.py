@@ -163,9 +163,7 @@ def _null_scores(
     Raises:
         ConfigError: If there are none, or one of them has no such score.
     """
-    column = '"' + score.replace('"', '""') + '"'
-    if registry.low_is_suspicious(score):
-        column = f"-{column}"
+    column = f"{registry.sign(score)} * " + '"' + score.replace('"', '""') + '"'
     snap_back = "avg(CAST(snap_back AS DOUBLE))" if at_images else "NULL"
     rows = con.execute(NULLS.format(snap_back=snap_back, score=column)).fetchall()
     nulls = [_Null(*row) for row in rows]

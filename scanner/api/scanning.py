@@ -101,7 +101,7 @@ def scan_shards(
     )  # fmt: skip
     with ExitStack() as stack:
         job = Job(
-            model=name, baselines=tuple(map(models.located, baselines_of(baseline))),
+            model=name, baselines=tuple(map(models.located_baseline, baselines_of(baseline))),
             shards=tuple(reading.expand([shards] if isinstance(shards, str) else list(shards))),
             results=stores.place(str(out)), spec=replace(spec, fdr=fdr),
             calibration=_path_of(calibration, where, stack), images=evidence and source != "image",

@@ -70,7 +70,7 @@ def choose(
     """
     options.check_device(device, dtype)
     from scanner.choose.run import ChoiceRequest, measured
-    from scanner.models import GAUSSIAN
+    from scanner.models import GAUSSIAN, located_baseline
     from scanner.models.limits import baseline_reading
     from scanner.models.overlay import overlay
 
@@ -83,7 +83,7 @@ def choose(
     )  # fmt: skip
     question = ChoiceRequest(
         model=options.model_of(model, revision),
-        baselines=tuple(map(options.baseline_of, baseline or ())),
+        baselines=tuple(map(located_baseline, baseline or ())),
         overlay=overlay(lora or (), weights), noise=tuple(noise or ()), spec=spec,
         captions=captions, device=device, batch_size=batch_size,
     )  # fmt: skip

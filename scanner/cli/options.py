@@ -11,8 +11,7 @@ from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.methods.declaration import existing
 from scanner.methods.registry import DEFAULT_MAPS, MAPS
-from scanner.models import located
-from scanner.models.overlay import OFF, PROMPT
+from scanner.models import located, located_baseline
 from scanner.shards.columns import Columns
 from scanner.spec import (
     DEVICES,
@@ -665,12 +664,7 @@ def columns_of(asked: Mapping[str, Any]) -> Columns:
 
 def networks(baselines: Sequence[str] | None) -> tuple[str, ...]:
     """Return where less-trained networks lie; ``null``, the unconditional branch, is none."""
-    return tuple(baseline_of(name) for name in baselines or () if name != "null")
-
-
-def baseline_of(name: str) -> str:
-    """Return a baseline as a job names it: ``off``, a prompt, an absolute path or a hub id."""
-    return name if name == OFF or name.startswith(PROMPT) else located(name)
+    return tuple(located_baseline(name) for name in baselines or () if name != "null")
 
 
 def over_model(lora: list[str] | None, weights: str | None) -> dict[str, Any]:

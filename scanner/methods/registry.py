@@ -79,6 +79,15 @@ def low_is_suspicious(column: str) -> bool:
     return column in detector_names() and detector(column).low_is_suspicious
 
 
+def sign(column: str) -> int:
+    """Return 1, or -1 for a score whose small values are suspicious: times it, high is.
+
+    Raises:
+        ConfigError: If it is of a distribution that is broken.
+    """
+    return -1 if low_is_suspicious(column) else 1
+
+
 def refuse_network(methods: Sequence[Method], has: frozenset[Need], model: str) -> None:
     """Refuse methods that look at what a network does not have.
 

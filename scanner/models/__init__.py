@@ -152,6 +152,11 @@ def located(model: str) -> str:
     return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
+def located_baseline(name: str) -> str:
+    """Return a baseline as a job names it: ``off``, a prompt, an absolute path or a hub id."""
+    return name if is_itself(name) else located(name)
+
+
 def pinned(model: str) -> str:
     """Return a hub id with the commit of its files here, ``ID@COMMIT``; other names as they are.
 

@@ -88,7 +88,7 @@ def _scores(
         raise ConfigError("no caption of this run is in the truth: is it the truth of this corpus?")
     found = {}
     for column, name in enumerate(names, 2):
-        sign = -1 if registry.low_is_suspicious(name) else 1
+        sign = registry.sign(name)
         rows = [(truth[row[0]], row[column]) for row in known]
         pairs = [(t, sign * s) for t, s in rows if s is not None and np.isfinite(s)]
         if pairs:

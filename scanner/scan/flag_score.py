@@ -16,12 +16,7 @@ def flag_score(spec: ScanSpec, delta_s: float, extra: Mapping[str, float]) -> fl
     """
     if spec.flag_by == "delta_s":
         return delta_s
-    return sign(spec.flag_by) * extra[spec.flag_by]
-
-
-def sign(score: str) -> int:
-    """Return 1, or -1 for a score whose low values are suspicious."""
-    return -1 if registry.low_is_suspicious(score) else 1
+    return registry.sign(spec.flag_by) * extra[spec.flag_by]
 
 
 def no_such_baseline(score: str, baselines: Sequence[str]) -> str:

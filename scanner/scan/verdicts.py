@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from scanner.methods import registry
 from scanner.records import Caption, ScoreRow
 from scanner.scan.columns import increment_column
 from scanner.scan.contexts import SourceContexts
-from scanner.scan.flag_score import flag_score, sign
+from scanner.scan.flag_score import flag_score
 from scanner.scan.state import CaptionVerdict, DrawState
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
@@ -127,7 +128,7 @@ class Verdicts:
         score = float(np.mean(scores))
         above = None
         if self._spec.threshold is not None:
-            above = score > sign(self._spec.flag_by) * self._spec.threshold
+            above = score > registry.sign(self._spec.flag_by) * self._spec.threshold
         if null is None:
             return None, None, above
         p_value = null.p_value(score, float(np.mean(snaps)) if snaps else None)

@@ -7,14 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from scanner.errors import ConfigError, ShardError
+from scanner.errors import ShardError
 from scanner.records import Caption, Reject, RejectReason
-from scanner.retry import explain, with_retries
+from scanner.retry import with_retries
 from scanner.shards.addresses import expand, file_name, scheme, store
 from scanner.shards.byte_sources import ByteSource, FileSource, InflateSource
 from scanner.shards.columns import is_parquet
 from scanner.shards.samples import Fragment, fragments, item
-from scanner.shards.shard import Chunk, Shard, ShardIndex, check_unchanged, stat
+from scanner.shards.shard import Chunk, Shard, ShardIndex, check_unchanged, opening, stat
 from scanner.shards.tar import Tar
 
 __all__ = [
@@ -229,10 +229,6 @@ def _file(shard: Shard) -> FileSource:
         options = {"block_size": 0} if is_web and not seeks else {}
         return cast(BinaryIO, files.open(path, "rb", **options))
 
-    try:
+    with opening(shard.url):
         file = with_retries(lambda: opens(True))
-    except (ShardError, ConfigError):
-        raise
-    except Exception as error:  # every store has errors of its own
-        raise ShardError(f"{shard.url} cannot be opened: {explain(error)}") from error
     return FileSource(file, shard.size, shard.url, opens)

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -122,3 +124,19 @@ def check_unchanged(shard: Shard) -> None:
             f"{shard.url} changed since it was listed: {now.size} bytes, tag {now.etag}, before "
             f"{shard.size} bytes, tag {shard.etag}; scan it again when it is at rest"
         )
+
+
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """Name the shard in whatever goes wrong while it is opened.
+
+    Raises:
+        ShardError: If it cannot be opened.
+        ConfigError: If memscan opens no such address.
+    """
+    try:
+        yield
+    except (ShardError, ConfigError):
+        raise
+    except Exception as error:  # every store has errors of its own
+        raise ShardError(f"{url} cannot be opened: {explain(error)}") from error

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from scanner.errors import ConfigError, ShardError
-from scanner.retry import explain, with_retries
+from scanner.errors import ShardError
+from scanner.retry import with_retries
 from scanner.shards.addresses import scheme, store
 from scanner.shards.columns import bare, columns_of
-from scanner.shards.shard import Chunk, Shard, ShardIndex, check_unchanged, stat
+from scanner.shards.shard import Chunk, Shard, ShardIndex, check_unchanged, opening, stat
 from scanner.shards.tables import Table
 
 
@@ -34,7 +34,8 @@ def index_table(shard: Shard, chunk_size: int) -> ShardIndex:
     """
     check_unchanged(shard)
     try:
-        with opened(shard) as table:
+        with _file(shard) as file:
+            table = Table(file, shard.url, columns_of(shard.url))
             found = table.index(chunk_size)
     except ShardError as error:
         return ShardIndex(shard, (), 0, str(error).removeprefix(shard.url).lstrip(": "))
@@ -58,12 +59,8 @@ def images_of_table(url: str, keys: Collection[str]) -> Iterator[tuple[str, byte
 
 
 def _file(shard: Shard) -> BinaryIO:
-    try:
+    with opening(shard.url):
         if scheme(shard.url) is None:
             return Path(bare(shard.url)).open("rb")
         files, path = store(shard.url)
         return cast(BinaryIO, with_retries(lambda: files.open(path, "rb")))
-    except (ShardError, ConfigError):
-        raise
-    except Exception as error:  # every store has errors of its own
-        raise ShardError(f"{shard.url} cannot be opened: {explain(error)}") from error

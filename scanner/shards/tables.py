@@ -100,8 +100,12 @@ class Table:
         for row, (value,) in self._values([self.found.key], 0, self.rows) if self.found.key else ():
             digest = hashlib.blake2b(_key(value, row).encode(), digest_size=16).digest()
             if digest in seen:
-                mark = row % chunk_size, RejectReason.DUPLICATE_KEY, "its key came before"
-                marked[row // chunk_size].append((mark[0], mark[1], f"{mark[2]} in this table"))
+                mark = (
+                    row % chunk_size,
+                    RejectReason.DUPLICATE_KEY,
+                    "its key came before in this table",
+                )
+                marked[row // chunk_size].append(mark)
             seen.add(digest)
         return TableIndex(self.rows, [tuple(each) for each in marked], None)
 

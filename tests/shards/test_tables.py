@@ -93,6 +93,15 @@ def test_images_are_bytes_or_what_hugging_face_stores(tmp_path, is_struct):
     assert samples(path, images=True, captions=False)[1].text == ""
 
 
+def test_a_chunk_behind_several_batches_of_its_row_group_is_read(tmp_path):
+    cells = [bytes([n]) for n in range(100)]  # images are read 16 rows at a time
+    path = table(tmp_path / "a.parquet", rows=100, group=90, image=cells)
+    found = samples(path, images=True)
+    assert [item.image for item in found] == cells
+    assert [item.text for item in found] == [f"a caption, number {n}" for n in range(100)]
+    assert reading.image(path, "000000089") == cells[89]
+
+
 def test_images_are_found_by_key(tmp_path):
     keys, cells = [f"k{n}" for n in range(25)], [PNG + bytes([n]) for n in range(25)]
     path = table(tmp_path / "a.parquet", key=keys, picture=cells)

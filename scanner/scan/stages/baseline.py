@@ -8,7 +8,7 @@ from torch import Tensor
 from scanner.models.base import Denoiser
 from scanner.numerics import maps
 from scanner.scan.stages.detection import Detection
-from scanner.scan.stages.draws import Draw, baseline_conditions
+from scanner.scan.stages.draws import Draw, baseline_conditions, setting_of
 from scanner.spec import ScanSpec
 
 
@@ -33,11 +33,8 @@ def delta_s_against(
     """
     if detection.conditional is None:
         raise ValueError("a baseline is compared with the model's scores under the captions")
-    at_image = spec.source == "image"
-    schedule = denoiser.single(spec.timestep) if at_image else denoiser.schedule(spec.steps)
-    step = (-1 - spec.map_back) % len(schedule.timesteps)
-    level = schedule.timesteps[step], schedule.alphas[step], schedule.sigmas[step]
-    texts = [draw.text for draw in draws]
-    theirs = baseline_conditions(network, texts, denoiser.encode(texts))
+    setting = setting_of(denoiser, draws, spec)
+    level, captions = setting.level(-1 - spec.map_back), setting.condition[: len(draws)]
+    theirs = baseline_conditions(network, [draw.text for draw in draws], captions)
     score = network.score(detection.point, level, theirs)
     return maps.delta_s(detection.conditional, score)
