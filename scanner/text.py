@@ -80,6 +80,11 @@ def wrapped(text: str, width: int, lines: int) -> list[str]:
     return [line.replace("\0", "") for line in found]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as ``1 shard`` or ``1,200 shards``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def bytes_text(size: float) -> str:
     """Return a number of bytes for a person, such as ``9.1 GiB``, in four digits at most."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -11,14 +11,14 @@ from typing import Self
 
 from scanner import files
 from scanner.cli import progress
-from scanner.engine.job import Event
+from scanner.engine.job import TRANSIENT, Event
 
 VERSION = 1
 """Of the fields; ``docs/monitoring.md`` lists them. A new field does not change it."""
 
 
 class EventLog:
-    """Appends events to a file, each in one write, so that a crash leaves whole lines.
+    """Appends events to a file, each in one write, so that a crash cuts the last line at most.
 
     A log that can no longer be written is given up with one line on the standard error: the
     scan is worth more.
@@ -44,8 +44,8 @@ class EventLog:
         self._close()
 
     def __call__(self, event: Event) -> None:
-        """Append an event."""
-        if self._file is None:
+        """Append an event, unless it is of the moment alone."""
+        if self._file is None or event.kind in TRANSIENT:
             return
         try:
             _append(self._file, line(event))

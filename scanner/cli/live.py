@@ -3,12 +3,14 @@
 Imports the engine, so a command imports this when it runs.
 """
 
+import math
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain, repeat
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -17,21 +19,24 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from scanner.activity import Activity
 from scanner.cli import progress
 from scanner.cli.events import EventLog
 from scanner.cli.progress import span
-from scanner.engine.job import Event
+from scanner.engine.job import ACTIVITY, PHASE, Event
 from scanner.records import parts_of
-from scanner.text import visible
+from scanner.text import counted, visible
 from scanner.throughput import Throughput
 
-SECONDS_BETWEEN_LINES = 60.0
-SECONDS_TO_FIRST_LINE = 10.0
+SECONDS_OF_LINES = (1.0, 10.0, 60.0)
+"""When lines are printed; from then on one as often as the last says."""
 MOST_ACTORS = 8
 """Rows of actors; of more, the slowest are shown."""
 
 TROUBLE = ("problem", "lost", "retry", "quarantine", "wait")
 """Kinds of events that are printed as they come."""
+
+WAITS_FOR_WORKER = "a worker loads the model"
 
 Listener = Callable[[Event], None]
 
@@ -51,7 +56,7 @@ def watching(title: str, events: Path | None = None) -> Iterator[Listener]:
             view.on_event(event)
             if log is not None:
                 log(event)
-            if event.kind in TROUBLE:
+            if event.kind in TROUBLE and event.text:
                 say(event.text)
 
         yield heard
@@ -65,15 +70,25 @@ class LiveView:
         self.last: Event | None = None
         self.throughput: Throughput | None = None
         self.actors: dict[str, _Actor] = {}
-        self.chunks = 0
+        self.phase, self.chunks = "starting", 0
 
     def on_event(self, event: Event) -> None:
         """Take an event in."""
+        if event.kind == PHASE:
+            self.phase = event.text
+        elif event.kind == ACTIVITY:
+            if event.actor in self.actors:
+                self.actors[event.actor].at = Activity(**event.counts)
+        else:
+            self._count(event)
+
+    def _count(self, event: Event) -> None:
         self.last = event
         if self.throughput is None and event.kind in ("worker", "chunk"):
             self.throughput = Throughput(event.time)
         if event.kind == "worker":
             self.actors[event.actor] = _Actor(Throughput(event.time))
+            self.phase = ""
         elif event.kind == "lost":
             self.actors.pop(event.actor, None)
         elif event.kind == "chunk":
@@ -110,7 +125,7 @@ class LiveView:
         """Return all of it on one line."""
         seen = self.last
         if seen is None:
-            return f"{self.title}: starting"
+            return f"{self.title}: {self.phase}, {span(now - self.begun)}"
         parts = [
             f"{seen.samples_done}/{'' if self.is_counted else '~'}{self.total()} captions",
             progress.speed(self.rate(now)),
@@ -123,14 +138,22 @@ class LiveView:
             parts.append(f"{seen.retries} retries, {seen.quarantined} chunks given up")
         if not self.is_counted:
             parts.append(f"{seen.shards_counted}/{seen.shards_total} shards counted")
-        if not self.actors and seen.kind != "end":
-            parts.append("no worker yet")
+        if seen.kind != "end":
+            parts.append(self._now())
         return progress.line(self.title, *parts)
+
+    def _now(self) -> str:
+        """Return what is going on that no count shows yet."""
+        if not self.actors:
+            return self.phase or WAITS_FOR_WORKER
+        busy = [actor.at.words() for actor in self.actors.values() if actor.at.stage]
+        more = f" and {counted(len(busy) - 1, 'more worker')}" if len(busy) > 1 else ""
+        return f"{busy[0]}{more}" if busy else ""
 
     def __rich__(self) -> RenderableType:
         now, seen = time.time(), self.last
         if seen is None:
-            return Text(f"{self.title}  starting, {span(now - self.begun)}")
+            return Text(f"{self.title}  {self.phase} ({span(now - self.begun)})")
         if seen.kind == "end":
             now = seen.time
         return Group(self._bar(seen, now), self._stages(seen), *self._workers(now))
@@ -166,18 +189,19 @@ class LiveView:
 
     def _workers(self, now: float) -> Iterator[RenderableType]:
         if not self.actors:
-            yield Text("  no worker has its model yet", "dim")
+            yield Text(f"  {self.phase or WAITS_FOR_WORKER}", "dim")
             return
         slowest = sorted(self.actors.items(), key=lambda item: item[1].throughput.per_second(now))
         table = Table(box=None, padding=(0, 2), header_style="dim")
         table.add_column("worker")
         for name in ("captions/s", "network", "waiting", "done"):
             table.add_column(name, justify="right")
+        table.add_column("now", no_wrap=True)
         for name, actor in slowest[:MOST_ACTORS]:
             measured = _rate_of(actor.throughput, now)
             rate, done = f"{measured:.1f}" if measured else "", f"{actor.throughput.total:,.0f}"
             shares = actor.share("network", "product"), actor.share("waiting")
-            table.add_row(Text(name[-28:]), rate, *shares, done)
+            table.add_row(Text(name[-20:]), rate, *shares, done, actor.at.words())
         yield table
         if len(slowest) > MOST_ACTORS:
             middle = slowest[len(slowest) // 2][1].throughput.per_second(now)
@@ -188,6 +212,7 @@ class LiveView:
 class _Actor:
     def __init__(self, throughput: Throughput) -> None:
         self.throughput, self.seconds, self.parts = throughput, 0.0, Counter[str]()
+        self.at = Activity()
 
     def add(self, event: Event) -> None:
         self.throughput.add(event.counts.get("samples", 0), event.time)
@@ -218,14 +243,17 @@ def _picture(view: LiveView) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _lines(view: LiveView) -> Iterator[Callable[[str], None]]:
-    """Print a line soon, one a minute from then on whatever happens, and one at the end."""
+    """Print a line at once, one soon, one a minute from then on, and one at the end."""
     over = threading.Event()
 
     def tick() -> None:
-        pause = SECONDS_TO_FIRST_LINE
-        while not over.wait(pause):
+        before = 0.0
+        for moment in chain(SECONDS_OF_LINES, repeat(math.inf)):
+            pause = SECONDS_OF_LINES[-1] if math.isinf(moment) else moment - before
+            if over.wait(pause):
+                return
             progress.note(view.line(time.time()))
-            pause = SECONDS_BETWEEN_LINES
+            before = moment
 
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()

@@ -5,6 +5,7 @@ Every command that tells how far it is uses the words made here.
 
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from scanner.text import visible
 from scanner.throughput import Throughput
 
 SECONDS_BETWEEN_LINES = 20.0
+SECONDS_OF_PATIENCE = 1.0
 
 
 class Meter(Protocol):
@@ -35,6 +37,22 @@ def meter(title: str) -> Iterator[Meter]:
         yield from _bar(title)
     else:
         yield _Lines(title)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what a person waits for, if it takes more than a moment."""
+    if sys.stderr.isatty():
+        with Console(stderr=True, highlight=False).status(visible(text), spinner="line"):
+            yield
+        return
+    timer = threading.Timer(SECONDS_OF_PATIENCE, note, (text,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def say(text: str) -> None:

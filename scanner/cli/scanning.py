@@ -12,6 +12,7 @@ from scanner import files
 from scanner.cli import error_rates, options, progress, settings
 from scanner.errors import ConfigError, IncompleteError
 from scanner.spec import PIXEL_FPR, ScanSpec
+from scanner.text import counted
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
@@ -268,7 +269,8 @@ def job_of(
         **_scores(asked),
         screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
-    listed = tuple(sources.expand(shards, options.columns_of(asked)))
+    with progress.waiting("listing shards"):
+        listed = tuple(sources.expand(shards, options.columns_of(asked)))
     from scanner.engine.job import Job  # takes seconds, which a slip should not cost
 
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)
@@ -373,14 +375,14 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
     from scanner.models.distilled import distillation
     from scanner.models.limits import baseline_reading, limits
 
-    refuse(job)
-    if said := distillation(job.model):
-        progress.note(said)
-    for baseline in job.baselines:
-        if said := baseline_reading(job.model, baseline):
-            progress.note(said)
-    asked = resolved(job).spec
-    if asked.localize != "none" and (said := limits(job.model).probing(asked, job.auto_probes)):
+    with progress.waiting(f"reading what {job.model} is"):
+        refuse(job)
+        remarks = [distillation(job.model)]
+        remarks += [baseline_reading(job.model, baseline) for baseline in job.baselines]
+        asked = resolved(job).spec
+        if asked.localize != "none":
+            remarks.append(limits(job.model).probing(asked, job.auto_probes))
+    for said in filter(None, remarks):
         progress.note(said)
     with watching(title, events) as heard:
         return driver.scan(job, resources, heard)
@@ -391,11 +393,10 @@ def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_jso
         settled = {} if verdict is None else {"verdict": verdict.as_json()}
         progress.say(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))
     else:
-        again = f", {summary.chunks_skipped} chunks were there" if summary.chunks_skipped else ""
         progress.say(
             f"run {summary.run}: {summary.samples} samples, {summary.scored} scored, "
             f"{summary.flagged} {'flagged' if verdict is None else 'candidates'}, "
-            f"{summary.rejected} rejected, in {summary.seconds:.1f} s{again}"
+            f"{summary.rejected} rejected, in {summary.seconds:.1f} s{_done_before(summary)}"
         )
         if summary.screened:
             progress.say(f"{summary.screened} samples were dropped by the screen, after one step")
@@ -404,7 +405,9 @@ def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_jso
         if summary.actors:
             shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
             more = ", ..." if len(summary.actors) > 16 else ""
-            progress.say(f"{len(summary.actors)} actors, time in the denoiser: {shares}{more}")
+            progress.say(
+                f"{counted(len(summary.actors), 'actor')}, time in the denoiser: {shares}{more}"
+            )
         if summary.time_shares:
             parts = ", ".join(f"{name} {part:.1%}" for name, part in summary.time_shares.items())
             progress.say(f"of their time: {parts}")
@@ -417,3 +420,12 @@ def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_jso
         progress.say(f"results in {out}")
     if not summary.is_complete:
         raise IncompleteError(summary.missing())
+
+
+def _done_before(summary: "Summary") -> str:
+    """Return what of a scan's samples earlier scans of the run had committed, ``""`` if none."""
+    if not summary.chunks_skipped:
+        return ""
+    if summary.is_complete and not summary.chunks_done:
+        return "; all of it was done before"
+    return f"; {counted(summary.chunks_skipped, 'chunk')} done before"

@@ -3,19 +3,22 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
+from scanner.engine.committed import CommittedRuntime, identities
 from scanner.engine.identity import identify
-from scanner.engine.job import Event, Job, Resources, Summary
+from scanner.engine.job import PHASE, Event, Job, Resources, Summary
 from scanner.engine.loop import STALL_SECONDS, ScanLoop
+from scanner.engine.plan import CommitIndex
 from scanner.engine.record import RunRecord
 from scanner.engine.runtime import Runtime, WorkerSetup
 from scanner.engine.worker import ScannerFactory, build_scanner
 from scanner.results.folder import Results
 from scanner.results.lease import Lease
 from scanner.results.score_cache import runs_like
+from scanner.text import counted
 
 
 def scan(
@@ -46,19 +49,30 @@ def scan(
         LeaseError: If this process stood still and another one took the run over.
         KeyboardInterrupt: On SIGINT or SIGTERM, after the run is marked interrupted.
     """
+
+    def told(text: str, kind: str = "wait") -> None:
+        progress(Event(kind, 0, 0, 0, 0, text, run=run))
+
+    run = ""
+    told(f"reading what {job.model} is", PHASE)
     who, results = identify(job), Results(job.results)
+    run = who.run
+    told("reading what is committed", PHASE)
     results.check()
-
-    def told(text: str) -> None:
-        progress(Event("wait", 0, 0, 0, 0, text, run=who.run))
-
     with (
         _interruptible(),
-        Lease(results.store, f"leases/{who.run}", f"scan of run {who.run}", told=told) as lease,
+        Lease(results.store, f"leases/{run}", f"scan of run {run}", told=told) as lease,
     ):
-        record = RunRecord.begin(results, who.run, who.job, who.model, who.calibration)
+        record = RunRecord.begin(results, run, who.job, who.model, who.calibration)
+        commits = results.commits(run)
+        record.add_commits(commits.values())
+        commit_index, phase = CommitIndex(commits), partial(told, kind=PHASE)
         # Twice: Ray may take long to start, and then has a handler of its own.
-        with record, _runtime(resources) as runtime, _interruptible():
+        with (
+            record,
+            _runtime(who.job, resources, commit_index, phase) as runtime,
+            _interruptible(),
+        ):
             job = replace(who.job, chunk_size=record.chunk_size)
             reusable = tuple[str, ...]()
             if job.spec.source == "generated":
@@ -66,17 +80,25 @@ def scan(
             if resources.gpus_per_actor > 1:
                 build = partial(build, gpus=resources.gpus_per_actor)
             setup = WorkerSetup(job, who.run, build, who.model, reusable)
-            loop = ScanLoop(setup, resources, runtime, results, record)
+            loop = ScanLoop(setup, commit_index, resources, runtime, results, record)
             loop.run(lease, progress, stall_seconds)
     return record.summary
 
 
-def _runtime(resources: Resources) -> AbstractContextManager[Runtime]:
-    """Return where a scan runs; Ray is imported only where it is asked for."""
+def _runtime(
+    job: Job, resources: Resources, commit_index: CommitIndex, told: Callable[[str], None]
+) -> AbstractContextManager[Runtime]:
+    """Return where a scan runs; Ray is imported and started only where there is work for it."""
+    urls = tuple(dict.fromkeys(job.shards))
+    if not commit_index.is_empty:
+        told(f"comparing {counted(len(urls), 'shard')} with what is committed")
+        if (known := identities(urls, commit_index, job.limit)) is not None:
+            return nullcontext(CommittedRuntime(known))
     if resources.local:
         from scanner.engine.local import LocalRuntime
 
         return closing(LocalRuntime(resources))
+    told("joining the Ray cluster" if resources.joins else "starting Ray")
     from scanner.engine.ray_runtime import on_ray
 
     return on_ray(resources)

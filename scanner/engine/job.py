@@ -196,6 +196,10 @@ class Resources:
         return has_address and not self.local
 
 
+PHASE, ACTIVITY = TRANSIENT = "phase", "activity"
+"""Kinds of events that are of the moment: shown, and kept in no log."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened, with the counts at that moment.
@@ -204,11 +208,12 @@ class Event:
     the run had committed, ``retries`` apart, which are this scan's own.
 
     Attributes:
-        kind: ``index`` (a shard is counted), ``problem`` (a shard is unreadable or cut),
-            ``worker`` (an actor is ready), ``lost`` (an actor is gone), ``chunk`` (one more is
-            committed), ``retry`` (one failed and is tried again), ``quarantine`` (one is given
-            up), ``wait`` (another process may be at the run, or a shard takes long to count) or
-            ``end``.
+        kind: ``phase`` (a part of getting ready begins), ``index`` (a shard is counted),
+            ``problem`` (a shard is unreadable or cut), ``worker`` (an actor is ready),
+            ``activity`` (what an actor is at, now and then), ``lost`` (an actor is gone),
+            ``chunk`` (one more is committed), ``retry`` (one failed and is tried again),
+            ``quarantine`` (one is given up), ``wait`` (another process may be at the run, or a
+            shard takes long to count) or ``end``.
         samples_done: Samples committed.
         samples_total: Samples known so far; grows while shards are being counted.
         flagged: Samples flagged so far.

@@ -66,6 +66,12 @@ class LocalRuntime:
         self._scans = [each for each in self._scans if each.is_alive()] + [thread]
         return future
 
+    def activity(self, worker: Worker) -> Future[Any]:
+        """Return what the worker is at."""
+        answer = Future[Any]()
+        answer.set_result(worker.activity())
+        return answer
+
     def kill(self, worker: Worker) -> None:
         """Stop the worker at its next network evaluation."""
         worker.close(STOP_SECONDS)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from scanner.engine.failures import Failure
 from scanner.engine.indexing import LATE_SECONDS, ShardIndexer
-from scanner.engine.job import Event, Resources
+from scanner.engine.job import PHASE, Event, Resources
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.engine.pool import DIED, GONE, ActorLost, ActorReady, Pool, PoolEvent, TaskReturned
 from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Queue, Task
@@ -31,6 +31,7 @@ class ScanLoop:
 
     Args:
         setup: What its workers are made from.
+        commit_index: What earlier scans of the run committed.
         resources: How much may be scanned, and how long.
         runtime: Where the workers run.
         results: Where rows are committed.
@@ -38,13 +39,11 @@ class ScanLoop:
     """
 
     def __init__(
-        self, setup: WorkerSetup, resources: Resources, runtime: Runtime, results: Results,
-        record: RunRecord,
+        self, setup: WorkerSetup, commit_index: CommitIndex, resources: Resources,
+        runtime: Runtime, results: Results, record: RunRecord,
     ) -> None:  # fmt: skip
         self._setup, self._runtime, self._results, self._record = setup, runtime, results, record
-        job, commits = setup.job, results.commits(setup.run)
-        record.add_commits(commits.values())
-        commit_index = CommitIndex(commits)
+        job = setup.job
         self._queue = Queue()
         self._plan = Plan(commit_index, job.limit, resources.most_samples)
         hours = math.inf if resources.hours is None else resources.hours
@@ -72,6 +71,7 @@ class ScanLoop:
         self._report = Reporter(
             self._record, self._plan, self._queue, pool, len(self._urls), metrics, progress
         )
+        self._report.emit(PHASE, "counting shards and loading the model")
         try:
             self._loop(pool, lease)
         finally:
@@ -93,12 +93,16 @@ class ScanLoop:
             for happening in pool.events(ready):
                 self._note(happening)
                 self._report.note_actors()
+            for busy in pool.activities():
+                self._report.activity(busy)
             pool.stop_stalled()
 
     def _take_shards(self) -> None:
         """Plan the shards that are counted, as far as limit and time go."""
         for url, answer in self._indexer.answers():
             self._add_shard(url, answer)
+            if self._plan.is_full:
+                break
         for url in self._indexer.late():
             text = f"{url} is still being counted after {LATE_SECONDS:g} s"
             self._report.emit("wait", text, shard=url)

@@ -6,7 +6,7 @@ from a lost actor, or found committed, is right here and nowhere else.
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from scanner.engine.job import Event
+from scanner.engine.job import TRANSIENT, Event
 from scanner.records import parts_of
 from scanner.throughput import Throughput
 
@@ -90,6 +90,8 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         """Take an event in."""
+        if event.kind in TRANSIENT:
+            return
         for name, value in (
             ("memscan_run_samples", event.samples_done),
             ("memscan_run_samples_known", event.samples_total),

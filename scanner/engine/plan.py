@@ -59,6 +59,11 @@ class CommitIndex:
                 self._by_chunk[place.shard_id, place.number].append((place, record))
                 self._by_shard[place.shard_id].append((place, record))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is committed."""
+        return not self._by_shard
+
     def of_chunk(self, shard_id: str, number: int) -> list[Placed]:
         """Return what is committed of a chunk, in sample order."""
         found = self._by_chunk.get((shard_id, number), [])
@@ -67,6 +72,17 @@ class CommitIndex:
     def of_shard(self, shard_id: str) -> list[Placed]:
         """Return what is committed of a shard."""
         return self._by_shard.get(shard_id, [])
+
+    def first(self, shard_id: str) -> int | None:
+        """Return how many samples of a shard are committed; null if one before them is not."""
+        total, number, position, chunk_samples = 0, 0, 0, -1
+        for place, _ in sorted(self.of_shard(shard_id), key=lambda p: (p[0].number, p[0].start)):
+            if place.number == number + 1 and position == chunk_samples:
+                number, position = place.number, 0
+            if (place.number, place.start) != (number, position):
+                return None
+            total, position, chunk_samples = total + place.samples, place.stop, place.chunk_samples
+        return total
 
     def finished(self) -> dict[str, set[str]]:
         """Return the identities of the shards that are committed whole, by address."""

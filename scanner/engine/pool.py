@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
+from scanner.activity import Activity
 from scanner.engine.failures import Failure
 from scanner.engine.queue import Queue, Task
 from scanner.engine.reports import ActorInfo, ActorUsage, ChunkReport
@@ -22,6 +23,9 @@ DIED, UNREACHABLE, NODE_DIED = GONE = (
     "the worker process died", "the worker could not be reached", "the node died",
 )  # fmt: skip
 """Ray reports one and the same death by any of these, depending on timing."""
+ACTIVITY_SECONDS = 1.0
+MOST_ASKED = 8
+"""Actors that are asked what they are at: more than that nobody reads."""
 START_SECONDS = 1800.0
 """Seconds to wait for a first actor: for its place in the cluster, or for its model to load."""
 
@@ -43,6 +47,14 @@ class TaskReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class ActorBusy:
+    """An actor said what it is at."""
+
+    activity: Activity
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
 class ActorLost:
     """An actor died, was stopped or could not open.
 
@@ -59,7 +71,7 @@ class ActorLost:
     actor: str = ""
 
 
-PoolEvent = ActorReady | TaskReturned | ActorLost
+PoolEvent = ActorReady | TaskReturned | ActorBusy | ActorLost
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +80,7 @@ class _Actor:
     opening: Ref | None
     since: float
     flight: list[tuple[Ref, Task]] = field(default_factory=list)
+    asked: Ref | None = None
     death_reason: str = ""
     name: str = ""
     number: int = -1
@@ -101,7 +114,7 @@ class Pool:
         self._runtime, self._start, self._size = runtime, start, runtime.size
         self._stall_seconds = stall_seconds if runtime.can_kill else math.inf
         self._actors: list[_Actor] = []
-        self._losses_at_opening = 0
+        self._losses_at_opening, self._last_asked = 0, -math.inf
 
     @property
     def refs(self) -> list[Ref]:
@@ -166,6 +179,25 @@ class Pool:
             if actor.opening is not None and actor.opening in ready:
                 yield from self._opening_events(actor, actor.opening)
             yield from self._answer_events(actor, ready)
+
+    def activities(self) -> Iterator[ActorBusy]:
+        """Yield what the first actors are at, each at most every `ACTIVITY_SECONDS`."""
+        now, asks = time.monotonic(), False
+        if now - self._last_asked >= ACTIVITY_SECONDS:
+            self._last_asked, asks = now, True
+        for actor in [a for a in self._actors if a.flight][:MOST_ASKED]:
+            if actor.asked is not None and self._runtime.ready([actor.asked], 0):
+                yield from self._activity(actor, actor.asked)
+                actor.asked = None
+            if asks and actor.asked is None:
+                actor.asked = self._runtime.activity(actor.handle)
+
+    def _activity(self, actor: _Actor, ref: Ref) -> Iterator[ActorBusy]:
+        try:
+            answer = self._runtime.result(ref)
+        except WorkerLost:
+            return  # its tasks tell
+        yield ActorBusy(answer, actor.name)
 
     def stop_stalled(self) -> None:
         """Stop the actors whose task runs too long; they are reported lost in due course.

@@ -61,7 +61,7 @@ class RayRuntime:
     def start(self, setup: WorkerSetup) -> Any:
         """Start an actor, and with the first the index of scores that all of them ask."""
         actor = ray.remote(Worker).options(
-            **self._share, max_restarts=0, max_task_retries=0, max_concurrency=IN_FLIGHT
+            **self._share, max_restarts=0, max_task_retries=0, max_concurrency=IN_FLIGHT + 1
         )
         return actor.remote(
             setup.job, setup.run, self._device, self._threads, setup.build,
@@ -82,6 +82,10 @@ class RayRuntime:
     def scan(self, worker: Any, task: Task) -> ray.ObjectRef:
         """Hand a task to an actor."""
         return worker.scan.remote(task)
+
+    def activity(self, worker: Any) -> ray.ObjectRef:
+        """Ask an actor what it is at; one of its threads is left for the answer."""
+        return worker.activity.remote()
 
     def kill(self, worker: Any) -> None:
         """Kill an actor's process."""

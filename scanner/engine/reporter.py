@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from scanner.engine.job import Event
+from scanner.engine.job import ACTIVITY, Event
 from scanner.engine.plan import Plan, WorkUnit
-from scanner.engine.pool import Pool
+from scanner.engine.pool import ActorBusy, Pool
 from scanner.engine.queue import Queue
 from scanner.engine.record import RunRecord
 from scanner.engine.reports import ChunkReport
@@ -79,6 +80,11 @@ class Reporter:
         if text not in self.summary.incomplete:
             self.summary.incomplete.append(text)
             self.emit("problem", text, shard=shard)
+
+    def activity(self, busy: ActorBusy) -> None:
+        """Tell what an actor is at."""
+        at = busy.activity
+        self.emit(ACTIVITY, at.words(), actor=busy.actor, counts=asdict(at))
 
     def spent(self, counts: ChunkReport) -> None:
         """Add up where the time of the devices went."""

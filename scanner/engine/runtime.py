@@ -75,6 +75,10 @@ class Runtime(Protocol):
         """Hand a task to a worker: `scanner.engine.worker.Worker.scan`."""
         ...
 
+    def activity(self, worker: Any) -> Ref:
+        """Ask a worker what it is at: `scanner.engine.worker.Worker.activity`."""
+        ...
+
     def kill(self, worker: Any) -> None:
         """Stop a worker; what it had is lost."""
         ...

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from scanner import models
+from scanner.activity import Activity
 from scanner.engine.compute import ComputeThread, ScanRequest
 from scanner.engine.devices import cuda_works, name_and_gpu
 from scanner.engine.failures import Failure, value_or_failure
@@ -108,6 +109,10 @@ class Worker:
         if isinstance(answer, Failure) and self._device == "cuda" and answer.error is None:
             return Failure(None, answer.text, answer.details, usable=cuda_works())
         return answer
+
+    def activity(self) -> Activity:
+        """Return what the device is at."""
+        return Activity() if self._scanner is None else self._scanner.activity()
 
     def close(self, seconds: float) -> None:
         """Give up what is being scanned and let the model go.

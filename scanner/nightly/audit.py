@@ -18,6 +18,7 @@ from scanner.analysis.diff import PreviousNight, RunView, diff
 from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.identity import identify
+from scanner.engine.job import PHASE
 from scanner.engine.plan import CommitIndex
 from scanner.matching import copies
 from scanner.matching.copies import Group
@@ -30,6 +31,7 @@ from scanner.nightly.state import AuditState, in_effect
 from scanner.report.page import PageOptions, Remarks, page
 from scanner.results.lease import Lease
 from scanner.shards import reading
+from scanner.text import counted
 
 NIGHTS = 14
 """Nights whose new findings a summary lists."""
@@ -108,7 +110,10 @@ def audit(
         names = state.audits()
         last = state.read(names[-1]) if names else None
         before: Mapping[str, Any] = last["corpus"] if last else {}
-        listing = corpus.listed(request.job.shards)
+        shards = request.job.shards
+        text = f"looking at {counted(len(shards), 'shard')}"
+        progress(Event(PHASE, 0, 0, 0, 0, text, run=who.run))
+        listing = corpus.listed(shards)
         done = _scan_what_is_new(
             state, request, resources, progress, scan, listing, before, who.run
         )

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event
 
 import torch
 
+from scanner.activity import Activity
 from scanner.models.base import Denoiser
 from scanner.scan.clock import Clock
 from scanner.scan.evaluation_counter import EvaluationCounter
@@ -30,10 +32,35 @@ class Accounting:
         self.evaluations: Counter[str] = Counter(draws=0, forward=0, vjp=0, jvp=0)
         self.parts, self.stopped = Counter[str](), Event()
         self._clock = Clock(device)
+        self._batch: _Batch | None = None
 
     def counted(self, network: Denoiser) -> EvaluationCounter:
         """Return a network whose evaluations are counted and timed here."""
         return EvaluationCounter(network, self.evaluations, self._clock, self.stopped)
+
+    def activity(self) -> Activity:
+        """Return what the device is at; may be asked from any thread."""
+        batch, done = self._batch, self.evaluations["draws"]
+        if batch is None:
+            return Activity(done=done)
+        made = _made(self.evaluations) - batch.before
+        share = min(1.0, made / batch.expected) if batch.expected else 0.0
+        return Activity(batch.stage, batch.draws, share, done)
+
+    @contextmanager
+    def at(self, stage: str, draws: int, each: int) -> Iterator[None]:
+        """Say what the device is at.
+
+        Args:
+            stage: A word of `scanner.activity`.
+            draws: Of the batch.
+            each: Evaluations of networks that one draw takes there.
+        """
+        self._batch = _Batch(stage, draws, draws * each, _made(self.evaluations))
+        try:
+            yield
+        finally:
+            self._batch = None
 
     @contextmanager
     def batch(self, costs: Sequence[Cost]) -> Iterator[None]:
@@ -53,3 +80,17 @@ class Accounting:
         for cost in costs:
             cost.parts.update({name: seconds / len(costs) for name, seconds in parts.items()})
             cost.evaluations.update({name: n // len(costs) for name, n in spent.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A batch at work: its evaluations in all, and those of the device before it."""
+
+    stage: str
+    draws: int
+    expected: int
+    before: int
+
+
+def _made(evaluations: Counter[str]) -> int:
+    return sum(evaluations[kind] for kind in ("forward", "vjp", "jvp"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from scanner.activity import IMAGES, SAMPLING
 from scanner.scan.batches import is_out_of_memory, release
 from scanner.scan.columns import increment_column
 from scanner.scan.failures import draw_does_not_fit
@@ -68,7 +69,8 @@ class DetectionRunner(StageRunner):
         self, networks: Networks, draws: list[Draw], chunk: ChunkState
     ) -> list[DrawState]:
         """Detect one batch, all of one source, and charge it to the chunk."""
-        with self.accounting.batch([chunk.cost]):
+        stage = IMAGES if draws[0].at_image else SAMPLING
+        with self.at(stage, draws, localized=False), self.accounting.batch([chunk.cost]):
             seen = self._evaluated(networks, draws, chunk)
             flagging = self._against_baseline(networks, draws, seen)
             self.accounting.evaluations["draws"] += len(draws)

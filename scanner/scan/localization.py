@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from scanner.activity import MAPS
 from scanner.scan.failures import maps_do_not_fit, not_finite
 from scanner.scan.networks import Networks
 from scanner.scan.runner import StageRunner
@@ -27,8 +28,9 @@ class LocalizationRunner(StageRunner):
 
     def localize_batch(self, networks: Networks, items: list[DrawState]) -> None:
         """Localize one batch, all of one source, and charge it to the draws' chunks."""
-        with self.accounting.batch([item.cost for item in items]):
-            draws, seen = [item.draw for item in items], _detection_of(items, networks)
+        draws, costs = [item.draw for item in items], [item.cost for item in items]
+        with self.at(MAPS, draws, localized=True), self.accounting.batch(costs):
+            seen = _detection_of(items, networks)
             spec = self.contexts.of(draws[0]).spec
             found = localize(networks.denoiser, networks.baselines, draws, seen, spec)
             maps = {name: m.cpu().numpy() for name, m in found.maps.items()}

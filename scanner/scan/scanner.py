@@ -60,6 +60,7 @@ class Scanner:
         parts: Seconds of the device so far, by `scanner.scan.clock.PARTS`.
         extra_columns: Names of the score columns beyond the fixed ones.
         sizes: The batch size of ``detect`` and of ``localize``.
+        activity: Returns what the device is at, from any thread.
         stopped: Set from any thread, it has the next evaluation raise `scanner.errors.Stopped`.
 
     Raises:
@@ -87,7 +88,7 @@ class Scanner:
         self.spec, self._picture_size = spec, denoiser.picture_size
         self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
-        self.stopped = accounting.stopped
+        self.stopped, self.activity = accounting.stopped, accounting.activity
         gauge = gauge_of(denoiser.devices if isinstance(denoiser, Spread) else [denoiser.device])
         self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
 

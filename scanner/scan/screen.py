@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scanner.activity import SCREENING
 from scanner.records import Caption
 from scanner.scan.failures import draw_does_not_fit
 from scanner.scan.runner import StageRunner
@@ -64,7 +65,8 @@ class Screen(StageRunner):
         return clean
 
     def _evaluate(self, draws: list[Draw], chunk: ChunkState) -> None:
-        with self.accounting.batch([chunk.cost]):
+        at = self.accounting.at(SCREENING, len(draws), 2)
+        with at, self.accounting.batch([chunk.cost]):
             found = first_step(self.networks.denoiser, draws, self.contexts.of(draws[0]).spec)
             norms = found.norm.tolist()
         steps = zip(found.conditional, found.unconditional, norms, strict=True)
