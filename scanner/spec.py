@@ -32,7 +32,7 @@ SOURCES = ("generated", "image", "auto")
 
 _SILENT: dict[str, object] = {
     "detectors": (), "maps": DEFAULT_MAPS, "fdr": None, "screen": None, "size": None,
-    "captions": True, "flag_by": "delta_s",
+    "captions": True, "flag_by": "delta_s", "mask_share": None,
 }  # fmt: skip
 """Fields that came later: at these values they are not in the name of a run."""
 
@@ -61,6 +61,8 @@ class ScanSpec:
         flag_by: The score that flags: ``delta_s``, a detector that every scored caption has (it is
             then among ``detectors``), or ``delta_s_NAME`` of a baseline.
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
+        mask_share: A pixel is in the mask above this share of its map's own level, 0 to 1, as in
+            `scanner.masks.region`, whatever a calibration says; null leaves it to the calibration.
         fpr: Nominal false-positive rate at which a calibration's threshold is applied.
         screen: Sampled captions of which the first step's norm, mean over seeds, is below this (in
             noise) are dropped before the second step; null samples all.
@@ -98,6 +100,7 @@ class ScanSpec:
     captions: bool = True
     size: int | None = None
     flag_by: str = "delta_s"
+    mask_share: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -151,12 +154,14 @@ class ScanSpec:
         object.__setattr__(self, "detectors", (*self.detectors, self.flag_by))
 
     def _check_rates(self) -> None:
-        """Refuse rates that are none.
+        """Refuse rates and shares that are none.
 
         Raises:
             ConfigError: If one is out of its range, or two rules would flag.
         """
-        for name, rate in (("fpr", self.fpr), ("fdr", self.fdr)):
+        for name, rate in (
+            ("fpr", self.fpr), ("fdr", self.fdr), ("mask_share", self.mask_share),
+        ):  # fmt: skip
             if rate is not None and not 0 < rate < 1:
                 raise ConfigError(f"{name} must lie between 0 and 1, got {rate}")
         if self.fdr is not None and self.threshold is not None:

@@ -42,9 +42,10 @@ MAY_IMPORT = {
     "planning": SCIENCE | {"engine", "results", "scan", "shards"},
     "submit": LOW | {""},
     "analysis": LOW | {"methods", "results", "statistics"},
-    "matching": LOW | {"analysis", "results", "shards"},
+    "matching": LOW | {"analysis", "results", "shards", "statistics"},
     "choose": SCIENCE | {"analysis", "results", "scan", "shards"},
-    "report": LOW | {"analysis", "choose", "matching", "methods", "results", "statistics"},
+    "report": LOW
+    | {"analysis", "choose", "matching", "methods", "results", "shards", "statistics"},
     "nightly": LOW
     | {"", "analysis", "engine", "matching", "models", "report", "results", "shards"},
     "api": SCIENCE | {"", "analysis", "engine", "report", "results", "scan", "shards"},

@@ -85,7 +85,8 @@ def null_spec(spec: ScanSpec, *, with_screen: bool = False) -> ScanSpec:
     # The lengths of the steps cost nothing, and only null trajectories say what is usual.
     detectors = ("increment", *(("wen_first",) if with_screen else ()))
     return replace(
-        spec, localize="all", store_image=False, threshold=None, pixel_threshold=None, screen=None,
+        spec, localize="all", store_image=False, threshold=None, pixel_threshold=None,
+        mask_share=None, screen=None,
         detectors=(*existing(map(registry.detector, detectors), spec.source), *spec.detectors),
     )  # fmt: skip
 

@@ -37,6 +37,7 @@ class ScoreSettings(TypedDict, total=False):
         threshold: Flag above this score instead.
         flag_by: The score that flags: ``delta_s``, a detector, or ``delta_s_NAME`` of a baseline.
         pixel_threshold: A pixel is in the mask above this Δh, instead of by the calibration.
+        mask_share: A pixel is in the mask above this share of its map's own level, instead.
         timestep: Training timestep to which images are noised; of images alone.
         noise: In its place, noise over signal (sigma / alpha) there, which means the same for
             every model: its nearest training timestep is taken.
@@ -55,6 +56,7 @@ class ScoreSettings(TypedDict, total=False):
     threshold: float | None
     flag_by: str
     pixel_threshold: float | None
+    mask_share: float | None
     timestep: int
     noise: float | None
 

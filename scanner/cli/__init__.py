@@ -20,6 +20,7 @@ from scanner.cli import (
     planning,
     progress,
     reports,
+    reproducing,
     results,
     scanning,
     settings,
@@ -79,6 +80,7 @@ app.command()(scanning.calibrate)
 app.command()(results.query)
 app.command()(results.show)
 app.command("eval")(results.evaluate)
+app.command()(reproducing.reproduce)
 app.command()(choosing.choose)
 app.command()(results.runs)
 app.command()(results.verify)

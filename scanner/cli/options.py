@@ -427,6 +427,15 @@ PixelThreshold = Annotated[
         rich_help_panel=OF_FLAGS,
     ),
 ]
+MaskShare = Annotated[
+    float | None,
+    typer.Option(
+        help="A pixel is in the mask above this share of its map's own level, 0 to 1, instead of "
+        "by calibration; needs none. A calibration's own rule adds a floor to 0.3.",
+        show_default=False,
+        rich_help_panel=OF_FLAGS,
+    ),
+]
 Localize = Annotated[
     str,
     typer.Option(help="Which captions get maps.", rich_help_panel=OF_MAPS, **one_of(LOCALIZE)),
@@ -487,6 +496,7 @@ def flagging(
     fdr: Fdr = None,
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
+    mask_share: MaskShare = None,
     screen: UseScreen = False,
     screen_threshold: ScreenThreshold = None,
 ) -> None:

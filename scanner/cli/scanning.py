@@ -264,6 +264,7 @@ def job_of(
         localize=asked["localize"],
         threshold=threshold,
         pixel_threshold=asked["pixel_threshold"],
+        mask_share=asked["mask_share"],
         fpr=fpr,
         fdr=fdr,
         **_scores(asked),

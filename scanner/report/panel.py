@@ -173,13 +173,15 @@ def sheet(rows: Sequence[Evidence], scale: Mapping[str, float], *, title: str = 
     """
     if not rows:
         raise ConfigError("a sheet needs at least one caption; this run has none to show")
-    widths = [SHEET_TEXT] + [SHEET_TILE] * len(COLUMNS)
+    is_known = any(row.truth is not None for row in rows)
+    names = [name for name in COLUMNS if is_known or name != "true mask"]
+    widths = [SHEET_TEXT] + [SHEET_TILE] * len(names)
     figure, grid = _grid(title, widths, len(rows), SHEET_GAP, 52)
     for row, line in zip(rows, grid, strict=True):
         _describe(line[0], row)
-        for name, axes in zip(COLUMNS, line[1:], strict=True):
+        for name, axes in zip(names, line[1:], strict=True):
             tile(axes, name, row, scale, 12)
-    for name, first, last in zip(COLUMNS, grid[0][1:], grid[-1][1:], strict=True):
+    for name, first, last in zip(names, grid[0][1:], grid[-1][1:], strict=True):
         heading = TITLES.get(name, name).replace(" ", "\n", 1)
         first.set_title(heading, loc="left", **words(13))
         if name in scale:

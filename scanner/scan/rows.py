@@ -144,9 +144,11 @@ class Rows:
         self, metric: str, baseline: str, item: DrawState
     ) -> tuple[float | None, NDArray[np.bool_] | None]:
         """Return the threshold and mask of a map; null where nothing says a threshold."""
-        values = item.maps[metric, baseline]
-        if self._spec.pixel_threshold is not None and metric == "delta_h":
-            return masks.region(values, self._spec.pixel_threshold, 0)
+        values, own = item.maps[metric, baseline], self._spec.pixel_threshold
+        if (share := self._spec.mask_share) is not None:
+            return masks.region(values, own if own and metric == "delta_h" else 0.0, share)
+        if own is not None and metric == "delta_h":
+            return masks.region(values, own, 0)
         if (null := self._contexts.of(item.draw).calibration) is None:
             return None, None
         floor = null.pixel_thresholds.get(f"{metric}/{self._baseline_label(baseline)}")
