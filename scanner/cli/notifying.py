@@ -199,13 +199,14 @@ class Notices:
 
     def hearing(self, heard: "Listener") -> "Listener":
         """Return what hears events, and tells of them."""
-        if not self._audience:
+        audience = self._audience
+        if audience is None:
             return heard
 
         def both(event: "Event") -> None:
             self._last = event
             heard(event)
-            self._audience.progress(event)
+            audience.progress(event)
 
         return both
 

@@ -36,13 +36,12 @@ class Channel:
         self.scheme = scheme_of(url)
         self._told = _apprise()
         with _statuses():
-            channel = self._told.instantiate(url, asset=self._told.asset)
-        if channel is None:
+            is_known = self._told.add([url])  # a list, so that no comma splits it
+        if not is_known:
             raise ConfigError(
                 f"{where} must be an address that Apprise knows, such as slack://… or "
                 f"mailtos://…, got {self._of()}: docs/notify.md lists some"
             )
-        self._told.add(channel)
 
     def _of(self) -> str:
         return f"an incomplete or unknown {self.scheme}://…" if self.scheme else "one without ://"
@@ -96,7 +95,7 @@ def _apprise() -> "Apprise":
         ) from error
     asset = apprise.AppriseAsset(
         app_id="memscan", app_desc="memscan", async_mode=False, secure_logging=True,
-        http_redirects=False,
+        http_redirects=False, service_timeout=0,  # else in a thread that holds the exit up
     )  # fmt: skip
     return apprise.Apprise(asset=asset)
 

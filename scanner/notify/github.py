@@ -40,11 +40,6 @@ class GitHub:
             files.append_bytes(path, _summary(outcome, folder, _size(path)))
 
 
-def is_here() -> bool:
-    """Whether this process is a step of a GitHub workflow."""
-    return os.environ.get("GITHUB_ACTIONS") == "true"
-
-
 def annotations(outcome: Outcome) -> list[str]:
     """Return a workflow command for the outcome and one for each of the worst findings."""
     loud = outcome.word in ("ALARM", FAILED)

@@ -32,7 +32,7 @@ class MlflowRun:
 
     def __init__(self) -> None:
         try:
-            import mlflow
+            import mlflow  # pyright: ignore[reportMissingImports] - need not be installed
         except ImportError as error:
             raise ConfigError(
                 "--callback mlflow needs the package mlflow or mlflow-skinny: pip install "
@@ -52,7 +52,8 @@ class MlflowRun:
     def progress(self, event: "Event") -> None:
         """Log counts, now and then."""
         now = time.monotonic()
-        if self._run is None or now - self._logged < SECONDS_BETWEEN_METRICS:
+        is_due = event.kind == "end" or now - self._logged >= SECONDS_BETWEEN_METRICS
+        if self._run is None or not is_due:
             return
         self._logged = now
         self._mlflow.log_metrics(counts(event), step=event.samples_done)

@@ -25,7 +25,7 @@ class WandbRun:
 
     def __init__(self) -> None:
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports] - need not be installed
         except ImportError as error:
             raise ConfigError(
                 "--callback wandb needs the package wandb: pip install wandb"
@@ -48,7 +48,8 @@ class WandbRun:
     def progress(self, event: "Event") -> None:
         """Log counts, now and then."""
         now = time.monotonic()
-        if self._run is None or now - self._logged < SECONDS_BETWEEN_METRICS:
+        is_due = event.kind == "end" or now - self._logged >= SECONDS_BETWEEN_METRICS
+        if self._run is None or not is_due:
             return
         self._logged = now
         self._run.log(counts(event))
