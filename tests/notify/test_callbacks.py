@@ -1,4 +1,4 @@
-"""Callbacks of other distributions: found by metadata, refused by name, and unable to end a scan."""
+"""Callbacks of other distributions: found by metadata, refused by name, none ends a scan."""
 
 import importlib
 import sys
@@ -90,8 +90,9 @@ def test_what_is_no_callback_is_refused_in_one_line(site, points, name, said):
 
 
 class Fails:
-    def __init__(self, *where, error=ValueError("at https://u:T0P@x/y\nand more")):
-        self.where, self.calls, self.error = where, [], error
+    def __init__(self, *where, error=None):
+        self.error = error or ValueError("at https://u:T0P@x/y\nand more")
+        self.where, self.calls = where, []
 
     def _call(self, name):
         self.calls.append(name)

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-from scanner.notify.delivery import NotSentError, patience, sent, silence
+from scanner.notify.delivery import NotSentError, patience, sent
 
 
 class Flaky:
@@ -29,7 +29,9 @@ def test_what_passes_is_tried_again_and_what_does_not_is_told_at_once():
 def test_it_is_over_when_the_time_is_whatever_hangs():
     over = threading.Event()
     begun = time.monotonic()
-    found = sent({"hung": lambda: over.wait(60) and None, "down": Flaky(*[NotSentError("no")] * 99)}, 1)
+    found = sent(
+        {"hung": lambda: over.wait(60) and None, "down": Flaky(*[NotSentError("no")] * 99)}, 1
+    )
     assert time.monotonic() - begun < 5
     assert found == {"hung": "no answer within 1 s", "down": "no, tried for 1 s"}
     over.set()

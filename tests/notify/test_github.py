@@ -20,10 +20,10 @@ def test_no_more_are_written_than_are_shown():
 
 
 def test_no_text_ends_a_command_or_begins_another():
-    said = command("error", "a:b,c\n::error::", "x%\r\n::set-output name=a::b ##[error]c")
+    said = command("error", "a:b,c\n::error::", "x%\r\n::set-env a::b ##[error]c")
     assert said.count("\n") == said.count("\r") == 0
     assert said == (
-        "::error title=a%3Ab%2Cc%0A%3A %3Aerror%3A %3A::x%25%0D%0A: :set-output name=a: :b ## [error]c"
+        "::error title=a%3Ab%2Cc%0A%3A %3Aerror%3A %3A::x%25%0D%0A: :set-env a: :b ## [error]c"
     )
     for text in annotations(outcome(findings=(top(key=VILE + "\n::error::x", caption=VILE),))):
         assert text.isprintable()
@@ -56,4 +56,3 @@ def test_without_a_folder_the_message_is_the_summary(tmp_path, monkeypatch):
     assert said.startswith("**memscan audit 000002-2026-01-02: FAILED**")
     assert said.count("```") == 2
     assert "@" not in said
-

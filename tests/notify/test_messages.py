@@ -83,8 +83,15 @@ def test_what_is_said_and_kept_holds_no_secret(hooks, said, tmp_path):
     assert json.loads(kept)["audit"] == "000002-2026-01-02"
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"audit": "000002-2026-01-02", "told": [1]}',
-                                     '{"audit": "000002-2026-01-02", "told": {"ALARM": 3}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[1]",
+        '{"audit": "000002-2026-01-02", "told": [1]}',
+        '{"audit": "000002-2026-01-02", "told": {"ALARM": 3}}',
+    ],
+)
 def test_a_damaged_ledger_tells_again(hooks, said, tmp_path, content):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "notified.json").write_text(content)

@@ -30,9 +30,7 @@ def test_a_scan_tells_its_samples_and_what_is_missing():
 
 
 def test_an_error_of_memscan_is_told_and_another_only_by_its_kind():
-    assert reason(ClusterError(f"lost {SIGNED}\n")) == (
-        "lost https://shards.example/a.tar?part=1 "
-    )
+    assert reason(ClusterError(f"lost {SIGNED}\n")) == ("lost https://shards.example/a.tar?part=1 ")
     assert reason(KeyError("T0P")) == (
         "an error inside of memscan (KeyError); its log has the traceback"
     )

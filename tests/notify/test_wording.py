@@ -33,7 +33,7 @@ def test_a_link_takes_the_place_of_the_path():
 
 
 def test_a_policy_leaves_out_what_is_not_severe_and_what_is_too_much():
-    found = outcome(findings=tuple(top(n, "high") for n in range(5)) + (top(9),))
+    found = outcome(findings=(*(top(n, "high") for n in range(5)), top(9)))
     said = body(found, least=("critical", "high"), most=2)
     assert said.count(". high") == 2
     assert "And 3 more." in said
@@ -54,7 +54,12 @@ def test_an_error_that_names_files_is_as_harmless():
 
 
 def test_harmless_text_stays_as_it_is_in_any_script():
-    for text in ("two blue stars, 50% off (really)!", "ein Bär – nein, drei Bären"[:7], "नमस्ते", "猫の絵"):
+    for text in (
+        "two blue stars, 50% off (really)!",
+        "ein Bär – nein, drei Bären"[:7],
+        "नमस्ते",
+        "猫の絵",
+    ):
         assert harmless(text) == text
 
 

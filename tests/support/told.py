@@ -1,4 +1,8 @@
-"""Outcomes to tell, without a scan."""
+"""Outcomes to tell without a scan, and captions to scan."""
+
+import hashlib
+
+from webdataset.writer import TarWriter
 
 from scanner.notify.outcome import Outcome, Top
 
@@ -24,3 +28,24 @@ def outcome(word="ALARM", **changes):
         "started": "2026-01-02T00:00:00+00:00",
     }  # fmt: skip
     return Outcome(**usual | changes)
+
+
+def captions(*tags, memorized=True):
+    """Return a caption for each tag that the closed-form model memorizes, or does not."""
+    found = list[str]()
+    for tag in tags:
+        each = (f"{tag} {n}" for n in range(1000))
+        found.append(next(
+            text for text in each
+            if (hashlib.sha256(text.encode()).digest()[7] % 8 == 0) is memorized
+        ))  # fmt: skip
+    return found
+
+
+def shard(path, texts):
+    """Write a shard of these captions."""
+    path.parent.mkdir(exist_ok=True)
+    with TarWriter(str(path)) as tar:
+        for number, text in enumerate(texts):
+            tar.write({"__key__": f"{path.stem}{number:03d}", "txt": text})
+    return path
