@@ -12,6 +12,7 @@ import typer
 
 from scanner import files
 from scanner.cli import notifying, options, progress, reports, scanning
+from scanner.cli.notices import Notices
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def audit(
     scanning.check_events(asked["events"])
     asked |= {"localize": "flagged", "limit": None}
     rules = policies.Policy() if policy is None else policies.load(policy)
-    told = notifying.Notices(
-        "audit", str(memory.root), asked, rules.notify, memory.root / "notified.json"
-    )
+    told = Notices("audit", str(memory.root), asked, rules.notify, memory.root / "notified.json")
     with told.around(lambda: memory.next_name(datetime.now(UTC))):
         out = str(memory.results.root)
         job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
@@ -116,7 +115,7 @@ def _resources(
 
 def _night(
     memory: "AuditState", job: "Job", rules: "Policy", page: "PageOptions",
-    resources: "Resources", shown: ExitStack, told: notifying.Notices, asked: dict[str, Any], *,
+    resources: "Resources", shown: ExitStack, told: Notices, asked: dict[str, Any], *,
     copies: bool,
 ) -> "AuditResult":  # fmt: skip
     """Audit, and show it."""
@@ -237,6 +236,7 @@ def _report(folder: Path, code: int, *, as_json: bool) -> None:
     record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     summary = f"{(folder / 'summary.md').read_text(encoding='utf-8')}\n{folder}"
     with suppress(BrokenPipeError):  # the exit code counts, whoever reads the text
-        progress.say(json.dumps(record) if as_json else summary)
+        # The same JSON, without what GitHub takes for a command wherever it stands in a log.
+        progress.say(json.dumps(record).replace("##[", "##\\u005b") if as_json else summary)
     if code:
         raise typer.Exit(code)

@@ -10,6 +10,7 @@ import typer
 
 from scanner import files
 from scanner.cli import error_rates, notifying, options, progress, settings
+from scanner.cli.notices import Notices
 from scanner.errors import ConfigError, IncompleteError
 from scanner.signed import redacted
 from scanner.spec import PIXEL_FPR, ScanSpec
@@ -61,7 +62,7 @@ def scan(
     """
     check_results(out)
     check_events(asked["events"])
-    told = notifying.Notices("scan", redacted(out), asked)
+    told = Notices("scan", redacted(out), asked)
     with told.around():
         job = job_of(context, shards=shards, model=model, out=out, **asked)
         summary, verdict = _scanned(job, asked, told)
@@ -70,7 +71,7 @@ def scan(
 
 
 def _scanned(
-    job: "Job", asked: dict[str, Any], told: notifying.Notices
+    job: "Job", asked: dict[str, Any], told: Notices
 ) -> "tuple[Summary, FdrCutoff | None]":
     """Scan; return what came of it, and what a false-discovery rate flags."""
     from scanner.engine.job import Resources
@@ -377,7 +378,7 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
 
 def run(
     job: "Job", resources: "Resources", title: str, events: Path | None,
-    told: notifying.Notices | None = None,
+    told: Notices | None = None,
 ) -> "Summary":  # fmt: skip
     """Scan, show it, and tell of its events; say first what is not obvious.
 

@@ -230,7 +230,8 @@ def _numbers(alert: Alert) -> str:
 def _code(text: str) -> str:
     """Return a text as a Markdown code span that neither ends early nor mentions anyone."""
     swaps = str.maketrans({"`": "'", "<": "‹", ">": "›"})
-    return f"`{printable(text).translate(swaps).strip() or ' '}`"
+    shown = printable(text).translate(swaps).replace("##[", "## [")  # a command of GitHub's log
+    return f"`{shown.strip() or ' '}`"
 
 
 def _uri(address: str) -> str:

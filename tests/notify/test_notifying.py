@@ -12,7 +12,8 @@ from hook_server import DRIP, HANG
 from told import captions, shard
 
 from scanner.cli import submit_check
-from scanner.cli.notifying import Notices, notices
+from scanner.cli.notices import Notices
+from scanner.cli.notifying import notices
 from scanner.errors import ClusterLostError, ConfigError
 from scanner.notify.argument_list import hide
 
