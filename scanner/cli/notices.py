@@ -174,12 +174,8 @@ def _members(
     ledger: Path | None, *, is_ci: bool,
 ) -> "Iterator[tuple[str, Callback]]":  # fmt: skip
     messages = messages_of(asked, say, rule, ledger)
-    if asked["openlineage"]:
-        from scanner.notify.argument_list import hide
-        from scanner.notify.lineage import Lineage
-
-        hide([asked["openlineage"]])
-        yield "openlineage", Lineage(asked["openlineage"])
+    if asked["openlineage"] and (lineage := _lineage(asked["openlineage"])) is not None:
+        yield "openlineage", lineage
     for name in dict.fromkeys(asked["callback"] or ()):
         from scanner.notify.callbacks import load
 
@@ -190,6 +186,27 @@ def _members(
         yield "github", GitHub()
     if messages is not None:
         yield "notify", messages
+
+
+def _lineage(url: str) -> "Callback | None":
+    """Return what tells a lineage server; null where a variable names one that cannot be told.
+
+    Raises:
+        ConfigError: If the option names one that cannot be told.
+    """
+    from scanner.notify.argument_list import hide
+    from scanner.notify.lineage import DISABLED, URL, Lineage
+
+    hide([url])
+    if os.environ.get(DISABLED, "").lower() == "true":
+        return None
+    try:
+        return Lineage(url)
+    except ConfigError as error:
+        if url != os.environ.get(URL):
+            raise
+        progress.note(f"{URL} is set, but no run events are sent: {error}")
+        return None
 
 
 def messages_of(

@@ -16,10 +16,11 @@ from scanner.signed import redacted
 
 URL, API_KEY = "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"
 ENDPOINT, NAMESPACE = "OPENLINEAGE_ENDPOINT", "OPENLINEAGE_NAMESPACE"
+DISABLED = "OPENLINEAGE_DISABLED"
 """Environment variables, of OpenLineage's own names."""
 MOST_INPUTS = 100
 """Input datasets of an event; of more shards, their folders are named instead."""
-_START_SECONDS = 15.0
+_START_SECONDS, _INTERRUPT_SECONDS = 15.0, 5.0
 _PRODUCER = f"https://pypi.org/project/memscan/{__version__}"
 _ENDS = {FAILED: "FAIL", INTERRUPTED: "ABORT"}
 
@@ -72,7 +73,8 @@ class Lineage:
             NotSentError: If it was not taken.
         """
         if self._start is not None:
-            self._send(_ENDS.get(outcome.word, "COMPLETE"), self._start, outcome)
+            seconds = _INTERRUPT_SECONDS if outcome.word == INTERRUPTED else None
+            self._send(_ENDS.get(outcome.word, "COMPLETE"), self._start, outcome, seconds)
 
     def _send(
         self, kind: str, start: Start, outcome: Outcome | None = None, seconds: float | None = None

@@ -128,3 +128,10 @@ def test_a_callback_cannot_leave_the_program():
     assert len(said) == 1
     with pytest.raises(KeyboardInterrupt):
         Audience([("x", Fails("started", error=KeyboardInterrupt()))], print).started(START)
+
+
+@pytest.mark.parametrize("name", sorted(callbacks.OWN))
+def test_without_its_library_a_tracker_says_what_to_install(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=f"--callback {name} needs the package"):
+        callbacks.load(name)

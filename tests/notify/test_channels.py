@@ -1,5 +1,7 @@
 """Apprise's addresses: refused without a secret, sent, and judged by what servers answer."""
 
+import sys
+
 import pytest
 from hook_server import REDIRECT
 
@@ -60,3 +62,9 @@ def test_no_redirect_is_followed(hooks):
 def test_names_hold_schemes_alone_and_tell_them_apart():
     assert scheme_of(f"Slack://{SECRET}") == "slack"
     assert names(["slack", "json", "slack"]) == ["slack", "json", "slack 2"]
+
+
+def test_without_apprise_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigError, match=r"pip install 'memscan\[notify\]'"):
+        Channel(f"slack://{SECRET}")

@@ -1,5 +1,7 @@
 """OpenLineage: a START, then one end, with the corpus as inputs and the results as output."""
 
+import sys
+
 import pytest
 from told import outcome
 
@@ -66,3 +68,9 @@ def test_one_that_refuses_is_told_without_its_address(hooks, capfd):
 def test_what_is_no_web_address_is_refused():
     with pytest.raises(ConfigError, match="--openlineage must be an http"):
         Lineage("lineage.example/T0P")
+
+
+def test_without_the_client_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openlineage.client", None)
+    with pytest.raises(ConfigError, match=r"pip install 'memscan\[openlineage\]'"):
+        Lineage("https://lineage.example")

@@ -197,6 +197,26 @@ def test_a_lost_cluster_and_an_interruption_are_told_to_whom_it_matters(place, m
     assert (program.json()["exit_code"], program.json()["place"]) == (4, "s3://bucket/results")
 
 
+def test_a_lineage_server_of_the_environment_is_told_and_never_in_the_way(place):
+    lineage = {"OPENLINEAGE_URL": place.hooks.url}
+    assert place.run("scan", **lineage).returncode == 0
+    kinds = [post.json()["eventType"] for post in place.hooks.taken("/api")]
+    assert kinds == ["START", "COMPLETE"]
+    assert place.run("scan", OPENLINEAGE_DISABLED="true", **lineage).returncode == 0
+    done = place.run("scan", OPENLINEAGE_URL="nonsense")
+    assert done.returncode == 0
+    assert "OPENLINEAGE_URL is set, but no run events are sent" in done.stderr
+    assert len(place.hooks.posts) == 2
+
+
+def test_a_scan_that_could_read_nothing_is_told(place):
+    (place.folder / "corpus" / "a.tar").write_bytes(b"no tar at all" * 99)
+    assert place.run("scan", MEMSCAN_NOTIFY=place.people).returncode == 3
+    (told,) = place.told()
+    assert told["title"].endswith(": INCOMPLETE")
+    assert "could not be scanned" in told["message"]
+
+
 def test_a_workflow_is_annotated_unless_that_is_switched_off(place):
     github = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(place.folder / "step.md")}
     done = place.run("audit", "--json", "--no-ci", **github)
