@@ -11,7 +11,8 @@ TITLES = {
     "choose": "which step, baseline", "cli": "parse, call one function, print",
     "engine": "Ray: queue, actors, resume", "matching": "copies of a picture",
     "methods": "what each score and map is", "models": "adapters, families",
-    "nightly": "what is new, alarms", "numerics": "formulas on tensors",
+    "nightly": "what is new, alarms", "notify": "who is told, and what",
+    "numerics": "formulas on tensors",
     "planning": "what a scan will cost", "report": "pages, panels, figures",
     "results": "commits, Parquet, stores", "scan": "captions in memory to rows",
     "shards": "tars, samples", "statistics": "p-values", "submit": "Ray jobs",
@@ -19,7 +20,7 @@ TITLES = {
 }  # fmt: skip
 """What a room is about, in few words."""
 _FILLS = {
-    "#e8eefc": {"cli", "api", "nightly", "report", "testbed"},
+    "#e8eefc": {"cli", "api", "nightly", "notify", "report", "testbed"},
     "#e9f6ee": {"analysis", "choose", "matching", "planning", "statistics"},
     "#fdf0dc": {"engine", "submit"},
     "#e3f4f7": {"results", "shards"},

@@ -40,21 +40,30 @@ class SlowError(Exception):
     """
 
 
-def with_retries(work: Callable[[], T]) -> T:
+def with_retries(
+    work: Callable[[], T], *, seconds: float | None = None,
+    passes: Callable[[BaseException], bool] | None = None,
+) -> T:  # fmt: skip
     """Return what ``work`` returns, calling it again while it fails in a way that passes.
 
     Waits double from a quarter of a second to ten, each shortened by chance so that many actors
     do not come back at once. What does not pass (no rights, no such object) is raised at once,
-    and what has not passed after `RETRY_SECONDS`, then.
+    and what has not passed after some time, then.
+
+    Args:
+        work: What to do.
+        seconds: How long it may fail; `retry_seconds` by default.
+        passes: Whether an error may be gone at the next attempt; `is_transient` by default.
     """
-    deadline = time.monotonic() + retry_seconds()
+    may_pass = is_transient if passes is None else passes
+    deadline = time.monotonic() + (retry_seconds() if seconds is None else seconds)
     wait = FIRST_WAIT_SECONDS
     while True:
         try:
             return work()
         except Exception as error:
             pause = wait * random.uniform(0.5, 1.0)
-            if not is_transient(error) or time.monotonic() + pause > deadline:
+            if not may_pass(error) or time.monotonic() + pause > deadline:
                 raise
             time.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)

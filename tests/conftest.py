@@ -145,7 +145,10 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch):
     s3_server.fails()
 
 
-SLOW = {"choose", "cli", "engine", "examples", "infra", "nightly", "planning", "submit", "testbed"}
+SLOW = {
+    "choose", "cli", "engine", "examples", "infra", "nightly", "notify", "planning", "submit",
+    "testbed",
+}  # fmt: skip
 """Folders whose tests start Ray, servers, other processes or a training."""
 SLOW_FILES = {
     "api/test_scoring.py", "models/test_adapters.py", "models/test_families.py",

@@ -48,10 +48,12 @@ MAY_IMPORT = {
     | {"analysis", "choose", "matching", "methods", "results", "shards", "statistics"},
     "nightly": LOW
     | {"", "analysis", "engine", "matching", "models", "report", "results", "shards"},
+    "notify": LOW | {"", "analysis", "engine", "methods", "nightly", "report", "results"},
     "api": SCIENCE | {"", "analysis", "engine", "report", "results", "scan", "shards"},
     "testbed": SCIENCE | {"analysis", "api", "engine", "report", "results", "scan", "shards"},
     "cli": SCIENCE
-    | {"", "analysis", "api", "choose", "engine", "matching", "nightly", "planning"}
+    | {"", "analysis", "api", "choose", "engine", "matching", "nightly", "notify"}
+    | {"planning"}
     | {"report", "results", "shards", "submit", "testbed"},
 }
 ONLY_IN = {
@@ -62,6 +64,11 @@ ONLY_IN = {
     "tokenizers": {"testbed"},
     "torch": SCIENCE - LOW - {"statistics"}
     | {"choose", "cli", "engine", "planning", "scan", "testbed"},
+    "apprise": {"notify"},
+    "mlflow": {"notify"},
+    "openlineage": {"notify"},
+    "requests": {"notify", "submit"},
+    "wandb": {"notify"},
     "webdataset": {"shards", "testbed"},
     "fsspec": {"shards", "results"},
     "pyarrow": {"analysis", "matching", "results", "shards", "testbed"},

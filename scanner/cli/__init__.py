@@ -17,6 +17,7 @@ from scanner.cli import (
     inspecting,
     jobs,
     nightly,
+    notifying,
     planning,
     progress,
     reports,
@@ -91,6 +92,7 @@ app.command()(reports.export)
 app.command()(reports.retrieve)
 app.command()(nightly.audit)
 app.command()(nightly.mute)
+app.command()(notifying.notify)
 app.command()(checks.doctor)
 app.command()(inspecting.inspect)
 app.command()(jobs.submit)

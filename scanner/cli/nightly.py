@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scanner import files
-from scanner.cli import options, progress, reports, scanning
+from scanner.cli import notifying, options, progress, reports, scanning
+from scanner.cli.notices import Notices
 from scanner.errors import ConfigError
 
 if TYPE_CHECKING:
     from scanner.cli.live import Listener
-    from scanner.engine.job import Job
+    from scanner.engine.job import Job, Resources
+    from scanner.nightly.audit import AuditResult
+    from scanner.nightly.policy import Policy
+    from scanner.nightly.state import AuditState
     from scanner.report.page import PageOptions
 
 StateFolder = Annotated[
@@ -26,7 +30,7 @@ StateFolder = Annotated[
 
 @options.takes(
     options.columns, options.scoring, options.nulls, options.flagging, options.compared,
-    options.running,
+    options.running, notifying.notices,
     without=("localize", "limit"),
 )  # fmt: skip
 def audit(
@@ -36,7 +40,10 @@ def audit(
     state: StateFolder,
     policy: Annotated[
         Path | None,
-        typer.Option(help="TOML: severities and what raises the alarm.", show_default=False),
+        typer.Option(
+            help="TOML: severities, what raises the alarm and of what people are told.",
+            show_default=False,
+        ),
     ] = None,
     copies: reports.Copies = True,
     max_captions: Annotated[
@@ -64,6 +71,7 @@ def audit(
     summary.md, junit.xml, findings.sarif and removal lists (removal.csv, removal.parquet and, for
     people, removal-spreadsheet.csv). What is scored, and
     how, is chosen as for `memscan scan`: --source image scores samples at their own images.
+    --notify and --webhook tell people and programs; that they cannot be told changes no exit code.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
     audit is at work), 3 something is missing or nothing was ever scanned, 4 cluster lost, 5 clear
@@ -75,7 +83,6 @@ def audit(
     """
     from scanner.nightly import policy as policies
     from scanner.nightly.state import AuditState
-    from scanner.signed import redacted
 
     if asked["calibration"] is None and asked["threshold"] is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
@@ -83,27 +90,46 @@ def audit(
     files.check_folder(state, "--state")
     scanning.check_events(asked["events"])
     asked |= {"localize": "flagged", "limit": None}
-    out = str(memory.results.root)
-    job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
+    rules = policies.Policy() if policy is None else policies.load(policy)
+    told = Notices("audit", str(memory.root), asked, rules.notify, memory.root / "notified.json")
+    with told.around(lambda: memory.next_name(datetime.now(UTC))):
+        out = str(memory.results.root)
+        job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
+        page = _page(job, image_cap, images=not no_images, redact=redact_captions)
+        resources = _resources(asked, max_captions, max_hours)
+        told.started(job)
+        with ExitStack() as shown:
+            done = _night(memory, job, rules, page, resources, shown, told, asked, copies=copies)
+        told.night(done, redact=redact_captions)
+    _report(done.folder, done.night.exit_code, as_json=as_json)
+
+
+def _resources(
+    asked: dict[str, Any], max_captions: int | None, max_hours: float | None
+) -> "Resources":
     from scanner.engine.job import Resources
+
+    given = {name: asked[name] for name in scanning.RESOURCES}
+    return Resources(**given, most_samples=max_captions, hours=max_hours)
+
+
+def _night(
+    memory: "AuditState", job: "Job", rules: "Policy", page: "PageOptions",
+    resources: "Resources", shown: ExitStack, told: Notices, asked: dict[str, Any], *,
+    copies: bool,
+) -> "AuditResult":  # fmt: skip
+    """Audit, and show it."""
     from scanner.nightly.audit import AuditRequest
     from scanner.nightly.audit import audit as run_audit
+    from scanner.signed import redacted
 
     request = AuditRequest(
-        job=job,
-        policy=policies.Policy() if policy is None else policies.load(policy),
-        page=_page(job, image_cap, images=not no_images, redact=redact_captions),
+        job=job, policy=rules, page=page,
         command=shlex.join(["memscan", *map(redacted, sys.argv[1:])]),
         copies=copies and asked["evidence"],
-    )
-    resources = Resources(
-        **{name: asked[name] for name in scanning.RESOURCES},
-        most_samples=max_captions, hours=max_hours,
     )  # fmt: skip
-    with ExitStack() as shown:
-        heard, told = _shown(shown, asked["events"])
-        done = run_audit(memory, request, resources, heard, told=told)
-    _report(done.folder, done.night.exit_code, as_json=as_json)
+    heard, far = _shown(shown, asked["events"])
+    return run_audit(memory, request, resources, told.hearing(heard), told=far)
 
 
 def _page(job: "Job", image_cap: float, *, images: bool, redact: bool) -> "PageOptions":
@@ -210,6 +236,7 @@ def _report(folder: Path, code: int, *, as_json: bool) -> None:
     record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
     summary = f"{(folder / 'summary.md').read_text(encoding='utf-8')}\n{folder}"
     with suppress(BrokenPipeError):  # the exit code counts, whoever reads the text
-        progress.say(json.dumps(record) if as_json else summary)
+        # The same JSON, without what GitHub takes for a command wherever it stands in a log.
+        progress.say(json.dumps(record).replace("##[", "##\\u005b") if as_json else summary)
     if code:
         raise typer.Exit(code)

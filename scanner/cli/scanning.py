@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scanner import files
-from scanner.cli import error_rates, options, progress, settings
+from scanner.cli import error_rates, notifying, options, progress, settings
+from scanner.cli.notices import Notices
 from scanner.errors import ConfigError, IncompleteError
+from scanner.signed import redacted
 from scanner.spec import PIXEL_FPR, ScanSpec
 from scanner.text import counted
 
@@ -31,6 +33,7 @@ RESOURCES = ("actors", "device", "address", "local", "gpus_per_actor")
     options.flagging,
     options.compared,
     options.running,
+    notifying.notices,
 )
 def scan(
     context: typer.Context,
@@ -52,6 +55,7 @@ def scan(
     --screen drops captions after one step, as clean: see calibrate --screen-recall.
     With --fdr, captions that may pass are localized as the scan goes; which of them do is settled
     at its end over all captions of the run, and again whenever the run is extended.
+    --notify and --webhook tell people and programs; that they cannot be told changes no exit code.
     Exit codes: 0 complete, 2 cannot start, 3 something is missing, 4 cluster lost, 130 interrupted.
 
     Example:
@@ -59,8 +63,18 @@ def scan(
     """
     check_results(out)
     check_events(asked["events"])
-    job = job_of(context, shards=shards, model=model, out=out, **asked)
+    told = Notices("scan", redacted(out), asked)
+    with told.around():
+        job = job_of(context, shards=shards, model=model, out=out, **asked)
+        summary, verdict = _scanned(job, asked, told)
+        told.scan(job, summary)
+    _report(summary, out, verdict, as_json=as_json)
 
+
+def _scanned(
+    job: "Job", asked: dict[str, Any], told: Notices
+) -> "tuple[Summary, FdrCutoff | None]":
+    """Scan; return what came of it, and what a false-discovery rate flags."""
     from scanner.engine.job import Resources
 
     if job.calibration is None and job.spec.threshold is None and job.spec.localize == "flagged":
@@ -68,14 +82,14 @@ def scan(
             "neither --calibration nor --threshold: scores only, nothing is flagged or localized"
         )
     resources = Resources(**{name: asked[name] for name in RESOURCES})
-    summary = run(job, resources, "scan", asked["events"])
-    verdict = None
-    if job.spec.fdr is not None:
-        from scanner.analysis.findings import apply_cutoff
-        from scanner.results.folder import Results
+    told.started(job)
+    summary = run(job, resources, "scan", asked["events"], told)
+    if job.spec.fdr is None:
+        return summary, None
+    from scanner.analysis.findings import apply_cutoff
+    from scanner.results.folder import Results
 
-        verdict = apply_cutoff(Results(job.results), summary.run)
-    _report(summary, out, verdict, as_json=as_json)
+    return summary, apply_cutoff(Results(job.results), summary.run)
 
 
 @options.takes(options.columns, options.scoring, options.nulls, options.running)
@@ -365,8 +379,11 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
     return known.threshold
 
 
-def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> "Summary":
-    """Scan, and show it; say first what is not obvious.
+def run(
+    job: "Job", resources: "Resources", title: str, events: Path | None,
+    told: Notices | None = None,
+) -> "Summary":  # fmt: skip
+    """Scan, show it, and tell of its events; say first what is not obvious.
 
     That is: a name of a distilled model, how a baseline is read, what products are taken.
     """
@@ -386,7 +403,7 @@ def run(job: "Job", resources: "Resources", title: str, events: Path | None) -> 
     for said in filter(None, remarks):
         progress.note(said)
     with watching(title, events) as heard:
-        return driver.scan(job, resources, heard)
+        return driver.scan(job, resources, heard if told is None else told.hearing(heard))
 
 
 def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_json: bool) -> None:

@@ -15,6 +15,8 @@ WRITTEN = {"out", "state", "results", "events", "figures", "figure", "coco", "ca
 """Parameters that name what is written, or what earlier commands wrote."""
 SHARDS = {"shards", "corpus"}
 MODELS = {"model", "baseline"}
+SECRET = {"--notify", "--webhook"}
+"""Options that take a secret."""
 OVER_MODEL = {"lora", "weights"}
 """Parameters that name files over a model."""
 
@@ -39,6 +41,12 @@ def check(root: Any, words: Sequence[str], working_dir: Path | None) -> None:
         raise ConfigError(
             "submit takes a memscan command behind --, such as memscan submit -- scan …, and "
             "none that speaks to a cluster itself"
+        )
+    if told := [word for word in words if word.partition("=")[0] in SECRET]:
+        raise ConfigError(
+            f"{told[0].partition('=')[0]} was given with an address, which holds a secret that the "
+            f"cluster would keep and show with the job: put it into a file on storage that every "
+            f"node shares and give --notify-file, or set MEMSCAN_NOTIFY or MEMSCAN_WEBHOOK there"
         )
     for name, value, is_path in _values(root, words):
         if not isinstance(value, str | Path) or not str(value):

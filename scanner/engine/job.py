@@ -213,7 +213,8 @@ class Event:
             ``activity`` (what an actor is at, now and then), ``lost`` (an actor is gone),
             ``chunk`` (one more is committed), ``retry`` (one failed and is tried again),
             ``quarantine`` (one is given up), ``wait`` (another process may be at the run, or a
-            shard takes long to count) or ``end``.
+            shard takes long to count), ``end`` or, from the command line, ``notify`` (somebody was
+            told, or could not be).
         samples_done: Samples committed.
         samples_total: Samples known so far; grows while shards are being counted.
         flagged: Samples flagged so far.

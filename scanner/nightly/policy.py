@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
 
 LEVELS = ("critical", "high", "medium", "low")
+OUTCOMES = ("alarm", "incomplete", "partial", "clear", "failed")
+"""Of an audit: words of its banner, and ``failed`` for one that ended with an error."""
+MOST_TOLD = 100
+"""Findings in a message at most: chats cut longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,21 @@ DEFAULT_RULES = {
 
 
 @dataclass(frozen=True, slots=True)
+class NotifyRule:
+    """Of which audits people are told, and how much.
+
+    Attributes:
+        on: Outcomes that are told.
+        severity: The least severity of a finding that is listed, or that makes an alarm be told.
+        most: How many findings a message lists at most.
+    """
+
+    on: tuple[str, ...] = ("alarm", "incomplete", "failed")
+    severity: str = "low"
+    most: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Severities and alarms.
 
@@ -52,11 +71,18 @@ class Policy:
         rules: By level; the most severe whose rule holds is a finding's, ``low`` if none does.
         least: The least severity that raises the alarm.
         states: The states that do.
+        notify: Of which audits people are told.
     """
 
     rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
     least: str = "low"
     states: tuple[str, ...] = ("new",)
+    notify: NotifyRule = NotifyRule()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the least severity that alarms, the states that do, and every level's rule."""
+        rules = {level: asdict(self.rules[level]) for level in LEVELS if level in self.rules}
+        return {"severity": self.least, "on": list(self.states), "rules": rules}
 
     def severity(self, finding: Finding) -> str:
         """Return the level of a finding."""
@@ -92,6 +118,10 @@ def load(path: str | Path) -> Policy:
         match = ["verbatim"]
         [severity.medium]
         p_value = 0.0005
+        [notify]
+        on = ["alarm", "failed"]
+        severity = "high"
+        most = 5
 
     A severity that is not given keeps its usual rule.
 
@@ -104,7 +134,7 @@ def load(path: str | Path) -> Policy:
         raise ConfigError(f"policy {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"policy {path} is not TOML: {error}") from error
-    _known(path, "", content, ("alarm", "severity"))
+    _known(path, "", content, ("alarm", "severity", "notify"))
     alarm, severity = _table(path, content, "alarm"), _table(path, content, "severity")
     _known(path, "alarm.", alarm, ("severity", "on"))
     _known(path, "severity.", severity, LEVELS[:-1])
@@ -113,7 +143,20 @@ def load(path: str | Path) -> Policy:
     if least not in LEVELS:
         raise ConfigError(f"policy {path}: alarm.severity must be one of {_listed(LEVELS)}")
     rules = {level: _rule(path, level, _table(path, severity, level)) for level in severity}
-    return Policy({**DEFAULT_RULES, **rules}, least, states)
+    notify = _notify(path, _table(path, content, "notify"))
+    return Policy({**DEFAULT_RULES, **rules}, least, states, notify)
+
+
+def _notify(path: str | Path, content: dict[str, Any]) -> NotifyRule:
+    usual = NotifyRule()
+    _known(path, "notify.", content, ("on", "severity", "most"))
+    on = _words(path, "notify.on", content.get("on", list(usual.on)), OUTCOMES)
+    severity, most = content.get("severity", usual.severity), content.get("most", usual.most)
+    if severity not in LEVELS:
+        raise ConfigError(f"policy {path}: notify.severity must be one of {_listed(LEVELS)}")
+    if not isinstance(most, int) or isinstance(most, bool) or not 0 <= most <= MOST_TOLD:
+        raise ConfigError(f"policy {path}: notify.most must be from 0 to {MOST_TOLD}, got {most!r}")
+    return NotifyRule(on, severity, most)
 
 
 def _rule(path: str | Path, level: str, content: dict[str, Any]) -> Rule:

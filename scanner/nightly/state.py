@@ -5,6 +5,7 @@
     STATE/
       lease/                  who runs an audit, or ran the last one
       mutes.json              findings that stay out of alarms
+      notified.json           who was told of the last audit
       results/                one results folder for every night
       catalogue/              keys, caption hashes and sketches of the corpus, by shard
       audits/000001-2026-01-31/   audit.json, report.html, summary.md, junit.xml,

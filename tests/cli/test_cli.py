@@ -1,6 +1,7 @@
 """The commands as a user types them: real tars, real Ray, the closed-form model."""
 
 import csv
+import inspect
 import io
 import json
 import re
@@ -18,6 +19,7 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 from scanner import cli
+from scanner.cli import notifying
 
 ROOT = Path(__file__).parents[2]
 PAGES = "\n".join(
@@ -217,7 +219,8 @@ def test_a_cut_shard_gives_its_whole_samples_and_exit_three(shards, tmp_path, lo
 def test_a_plan_has_the_options_of_a_scan_and_says_what_it_would_take(results, shards, tmp_path):
     every = dict(commands())
     there = {p.name for p in every["scan"].params} - {p.name for p in every["plan"].params}
-    assert there == {"evidence", "address", "events"}
+    told = set(inspect.signature(notifying.notices).parameters)
+    assert there == {"evidence", "address", "events"} | told
     options = ["--model", "gaussian", "--steps", "10", "--probes", "4", "--localize", "all"]
     said = memscan("plan", shards, *options, "--rate", "1000", "--json")
     assert said.returncode == 0, said.stderr

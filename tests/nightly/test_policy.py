@@ -3,7 +3,7 @@ import pytest
 from scanner.analysis.changes import Change
 from scanner.analysis.findings import Finding
 from scanner.errors import ConfigError
-from scanner.nightly.policy import Policy, load
+from scanner.nightly.policy import NotifyRule, Policy, load
 
 
 def finding(match=None, p_value=0.5, copies=1):
@@ -40,6 +40,15 @@ def test_a_policy_file_replaces_what_it_names_and_keeps_the_rest(tmp_path):
     assert not policy.alarms(Change("new", "", None, finding()))
 
 
+def test_a_policy_says_of_which_nights_people_are_told(tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text("[alarm]\n")
+    assert load(file).notify == NotifyRule(("alarm", "incomplete", "failed"), "low", 10)
+    file.write_text('[notify]\non = ["clear", "partial"]\nseverity = "high"\nmost = 0\n')
+    assert load(file).notify == NotifyRule(("clear", "partial"), "high", 0)
+    assert "notify" not in load(file).as_json()
+
+
 def test_what_gets_worse_alarms_once_it_reaches_the_severity():
     policy = Policy(least="high")
     assert policy.alarms(Change("worse", "", finding(), finding("template")))
@@ -55,6 +64,11 @@ def test_what_gets_worse_alarms_once_it_reaches_the_severity():
         ('[alarm]\nseverity = "loud"\n', "alarm.severity must be one of"),
         ('[alarm]\non = ["fresh"]\n', "alarm.on must be a list of"),
         ("[severity.huge]\n", "severity.huge is unknown"),
+        ("[notify]\nwho = 1\n", "notify.who is unknown; there are on, severity, most"),
+        ('[notify]\non = ["loud"]\n', "notify.on must be a list of alarm, incomplete"),
+        ('[notify]\nseverity = "loud"\n', "notify.severity must be one of critical"),
+        ("[notify]\nmost = 101\n", "notify.most must be from 0 to 100, got 101"),
+        ("[notify]\nmost = true\n", "notify.most must be from 0 to 100"),
         ("[severity.high]\np_value = 2\n", "p_value must be in 0..1"),
         ("[severity.high]\ncopies = 0\n", "copies must be at least 1"),
         ("severity = 3\n", "severity must be a table"),
