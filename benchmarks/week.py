@@ -26,7 +26,7 @@ from scanner.engine import Job, Resources
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.cluster import cluster
 from scanner.nightly.audit import AuditRequest, audit
-from scanner.nightly.formats import NightReport
+from scanner.nightly.night import NightReport
 from scanner.nightly.policy import Policy
 from scanner.nightly.state import AuditState
 from scanner.report.page import PageOptions

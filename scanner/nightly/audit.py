@@ -23,7 +23,8 @@ from scanner.matching import copies
 from scanner.matching.copies import Group
 from scanner.nightly import corpus
 from scanner.nightly.corpus import CorpusListing
-from scanner.nightly.formats import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
+from scanner.nightly.formats import as_junit, as_markdown, as_record, as_sarif
+from scanner.nightly.night import Alert, NightReport
 from scanner.nightly.policy import Policy
 from scanner.nightly.removal import write_removal
 from scanner.nightly.state import AuditState, in_effect
@@ -130,7 +131,7 @@ def audit(
             figures=found.figures, scanned=done.samples, causes=found.causes, cutoff=found.cutoff,
             history=news, coverages=coverages, partial=done.budget if done.missing else "",
             coverage=_coverage(state, listing, found.figures) if done.budget else {},
-            command=request.command,
+            policy=request.policy.as_json(), command=request.command,
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
         )  # fmt: skip
         lease.check()

@@ -3,17 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from scanner.analysis.changes import STATES, Change, change_json
-from scanner.errors import ExitCode
-from scanner.matching.copies import Group, explain
-from scanner.nightly.policy import LEVELS
-from scanner.report.items import RowMark
+from scanner.analysis.changes import change_json
+from scanner.matching.copies import explain
+from scanner.nightly.night import Alert, NightReport
 from scanner.text import cut, printable, visible
 
 SCHEMA = 1
@@ -25,125 +22,11 @@ MOST_RELATED = 20
 SARIF_LEVEL = {"critical": "error", "high": "error", "medium": "warning", "low": "note"}
 BASELINE = {"new": "new", "worse": "updated", "better": "updated", "persisting": "unchanged",
             "pending": "unchanged", "resolved": "absent"}  # fmt: skip
-_STATUS = {
-    ExitCode.OK: "clear",
-    ExitCode.ALARM: "alarm",
-    ExitCode.INCOMPLETE: "incomplete",
-    ExitCode.PARTIAL: "partial",
-}
 RULES = {
     "verbatim": "The model reproduces the training image of this caption",
     "template": "The model reproduces a part of the training image of this caption",
     "score": "The model's score under this caption is far above that of captions not memorized",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """A change with what the policy says of it.
-
-    Attributes:
-        change: What became of the finding.
-        severity: Its level.
-        muted: The reason that it was muted with, or ``""``.
-        alarms: Whether it raises the alarm; a muted one never does.
-        images: The images of the corpus that copy it; null where none were looked for.
-    """
-
-    change: Change
-    severity: str
-    muted: str = ""
-    alarms: bool = False
-    images: Group | None = None
-
-    def mark(self) -> RowMark:
-        """Return what a page shows of it."""
-        return RowMark(self.change.state, self.change.reason, self.severity, self.muted)
-
-    @property
-    def order(self) -> tuple[Any, ...]:
-        """Sort key: alarms first, then by severity, then by score."""
-        level, found = LEVELS.index(self.severity), self.change.finding
-        return not self.alarms, STATES.index(self.change.state), level, found.order
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NightReport:
-    """One audit.
-
-    Attributes:
-        name: Number and date.
-        previous: The audit that it is compared with; null for the first.
-        run: The run that holds the scores.
-        identity: Fingerprints of model, settings and calibration.
-        alerts: Every change, alarms first.
-        shards: Names of the shards that were ``added``, ``changed``, ``removed``, ``unreadable``.
-        incomplete: What is missing, in words.
-        figures: Captions, samples, rejects and shards in effect.
-        scanned: Samples that were scored this night.
-        causes: What differs from the previous audit besides the corpus.
-        cutoff: P-value up to which the false-discovery rate flags, if one was asked for.
-        history: New findings of earlier nights, the latest last.
-        coverages: Share of the captions scanned, 0 to 1, in those of them that had a budget.
-        partial: The budget that left something for later nights, in words, or ``""``.
-        coverage: With a budget, distinct ``captions`` of the corpus and how many are ``scanned``.
-        command: What was typed.
-        started: ISO 8601.
-        seconds: Wall time.
-    """
-
-    name: str
-    previous: str | None
-    run: str
-    identity: dict[str, str]
-    alerts: list[Alert]
-    shards: dict[str, list[str]]
-    incomplete: list[str]
-    figures: dict[str, int]
-    scanned: int
-    causes: list[str] = field(default_factory=list)
-    cutoff: float | None = None
-    history: list[int] = field(default_factory=list)
-    coverages: list[float] = field(default_factory=list)
-    partial: str = ""
-    coverage: dict[str, int] = field(default_factory=dict)
-    command: str = ""
-    started: str = ""
-    seconds: float = 0.0
-
-    @property
-    def alarms(self) -> list[Alert]:
-        """The alerts that raise the alarm."""
-        return [alert for alert in self.alerts if alert.alarms]
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """An alarm comes first, then what is missing, then what a budget left."""
-        if self.alarms:
-            return ExitCode.ALARM
-        if self.incomplete or not self.figures.get("captions"):
-            return ExitCode.INCOMPLETE
-        return ExitCode.PARTIAL if self.partial else ExitCode.OK
-
-    @property
-    def status(self) -> str:
-        """The exit code as a word."""
-        return _STATUS[self.exit_code]
-
-    def scope(self) -> str:
-        """Return in words how much of the corpus is scanned, where a budget was set."""
-        if not self.coverage:
-            return ""
-        scanned, captions = self.coverage["scanned"], self.coverage["captions"]
-        share = f"{scanned} of {captions} captions scanned ({scanned / max(1, captions):.1%})"
-        return f"partial by budget ({self.partial}): {share}" if self.partial else share
-
-    def counts(self) -> dict[str, int]:
-        """Return how many findings are in which state, and how many alarm and are muted."""
-        states = [alert.change.state for alert in self.alerts]
-        counted = {state: states.count(state) for state in STATES}
-        muted = sum(bool(alert.muted) for alert in self.alerts)
-        return {**counted, "alarms": len(self.alarms), "muted": muted}
 
 
 def as_record(night: NightReport) -> dict[str, Any]:
@@ -157,7 +40,8 @@ def as_record(night: NightReport) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "schema_version": SCHEMA, "status": night.status, "exit_code": night.exit_code,
-        "counts": night.counts(), **own, "alerts": alerts,
+        "banner": night.banner.as_json(), "counts": night.counts(),
+        "severities": night.severities(), **own, "alerts": alerts,
     }  # fmt: skip
 
 

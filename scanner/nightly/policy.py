@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ class Policy:
     rules: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_RULES)
     least: str = "low"
     states: tuple[str, ...] = ("new",)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the least severity that alarms, the states that do, and every level's rule."""
+        rules = {level: asdict(self.rules[level]) for level in LEVELS if level in self.rules}
+        return {"severity": self.least, "on": list(self.states), "rules": rules}
 
     def severity(self, finding: Finding) -> str:
         """Return the level of a finding."""

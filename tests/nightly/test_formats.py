@@ -6,7 +6,8 @@ from xml.etree import ElementTree as ET
 from scanner.analysis.changes import Change
 from scanner.analysis.findings import Finding
 from scanner.nightly import formats as forms
-from scanner.nightly.formats import Alert, NightReport, as_junit, as_markdown, as_record, as_sarif
+from scanner.nightly.formats import as_junit, as_markdown, as_record, as_sarif
+from scanner.nightly.night import Alert, NightReport
 from scanner.text import spreadsheet_cell
 
 VILE = "\x00\x1b[2J\u202e`</failure> ]]> @here <!channel>\ud7ff\ufffe"
