@@ -61,9 +61,9 @@ def audit(
 
     CORPUS is listed afresh every time: shards that are new or changed are scanned, the findings
     of removed ones are retired. STATE/audits/NUMBER-DATE then holds audit.json, report.html,
-    summary.md, junit.xml, findings.sarif and removal lists (removal.csv, removal.parquet and, for
-    people, removal-spreadsheet.csv). What is scored, and
-    how, is chosen as for `memscan scan`: --source image scores samples at their own images.
+    audit.pdf, summary.md, junit.xml, findings.sarif and removal lists (removal.csv,
+    removal.parquet and, for people, removal-spreadsheet.csv). What is scored, and how, is chosen
+    as for `memscan scan`: --source image scores samples at their own images.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
     audit is at work), 3 something is missing or nothing was ever scanned, 4 cluster lost, 5 clear
@@ -208,7 +208,8 @@ def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.M
 
 def _report(folder: Path, code: int, *, as_json: bool) -> None:
     record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    summary = f"{(folder / 'summary.md').read_text(encoding='utf-8')}\n{folder}"
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    summary += f"\nfiles   {folder}\nreport  {folder / 'report.html'}"
     with suppress(BrokenPipeError):  # the exit code counts, whoever reads the text
         progress.say(json.dumps(record) if as_json else summary)
     if code:
