@@ -36,6 +36,8 @@ MOST_FINDINGS, MOST_NOTES = 6, 2
 PICTURE, SIDE = 62, 160
 """Points that a picture is wide, and pixels that it keeps."""
 MASK_LINE, MASK_EDGE = "#ffd60a", "#141414"
+OWN_FONT = "DejaVu Sans"
+"""Comes with matplotlib; captions are in whichever font has their letters."""
 WORDS = {"verbatim": "verbatim copy", "template": "template copy"}
 
 
@@ -73,6 +75,8 @@ class _Sheet:
     ) -> None:  # fmt: skip
         """Write a line whose letters begin below a place."""
         style = words(size, colour, va="top", weight=weight)
+        if weight != "normal":
+            style["family"] = OWN_FONT  # others may lack a bold face, which would be complained of
         self.figure.text(left / WIDTH, 1 - top / HEIGHT, text, **style)
 
     def lines(
@@ -147,6 +151,8 @@ def _charts(sheet: _Sheet, shown: "Content") -> None:
         sheet.write(left, sheet.top, title, 9.5, weight="bold")
         axes = sheet.axes(left + 22, sheet.top + 34, width - 42, 84)
         draw(axes)
+        for line in [*axes.lines, *axes.patches]:
+            line.set_linewidth(min(1.2, line.get_linewidth()))
         for every in (axes, *(other for other in sheet.figure.axes if other.bbox is axes.bbox)):
             every.tick_params(labelsize=7)
         _legend(sheet, axes, left, sheet.top + 14)
