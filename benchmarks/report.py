@@ -3,9 +3,9 @@
     python benchmarks/report.py --findings 50000 --folder /tmp/report-benchmark
 
 makes real results (committed like a scan's, with 512-pixel training images in real shards), builds
-the page of an audit and its PDF, opens it in headless Chromium and times what a reader does, in milliseconds: from the
-event to the second frame after it, so that layout and painting are in it. `nothing` is that wait
-alone.
+the page of an audit and its PDF, opens it in headless Chromium and times what a reader does, in
+milliseconds: from the event to the second frame after it, so that layout and painting are in it.
+`nothing` is that wait alone.
 """
 
 import argparse
