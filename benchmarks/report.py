@@ -101,11 +101,11 @@ def make(folder: Path, number: int) -> tuple[Results, str, Calibration]:
 
 
 def text_of(n: int) -> str:
-    """Return a caption: every other one of six families, the rest unlike each other."""
+    """Return a caption: half are of six families, the rest unlike each other."""
     if n % 100 == 99:
         return f"{HOSTILE[n // 100 % len(HOSTILE)]} {n}"
-    if n % 2:
-        return f"{WORDS[n // 2 % len(WORDS)]} {n}"
+    if n % 4 < 2:
+        return f"{WORDS[n // 4 % len(WORDS)]} {n}"
     return " ".join(hashlib.sha256(f"{n} {place}".encode()).hexdigest()[:7] for place in range(6))
 
 
@@ -198,10 +198,10 @@ def use(target: Path, folder: Path) -> dict[str, object]:
             "interactive": ready,
             "loaded": loaded,
             "nothing": timed(seen, "0"),
-            "sort": timed(seen, chosen("sort", "d", "n", "c", "")),
-            "filter": timed(seen, chosen("match", "verbatim", "template", "")),
-            "search": timed(seen, chosen("q", "austin", "site-7", "aztec 1", "")),
-            "state": timed(seen, chip("new", "")),
+            "sort": timed(seen, chosen("sort", "d", "n", "c", ""), 4),
+            "filter": timed(seen, chosen("match", "verbatim", "template", ""), 6),
+            "search": timed(seen, chosen("q", "austin", "site-7", "aztec 1", ""), 4),
+            "state": timed(seen, chip("new", ""), 6),
             "group or not": timed(seen, "document.getElementById('group').click()", 6),
             "open a family": timed(seen, "document.querySelector('.more-like').click()"),
             "next page": timed(seen, "document.getElementById('next').click()"),
