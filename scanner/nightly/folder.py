@@ -117,7 +117,7 @@ class Folder:
         """Return how much of the corpus is scanned, and of what that is a share."""
         if reach := self.night.coverage:
             share = reach["scanned"] / max(1, reach["captions"])
-            return f"{int(1000 * share) / 10:g}%", "of the captions scanned"  # never 100% too early
+            return f"{int(1000 * share) / 10:g}%", "captions scanned"  # never 100% too early
         shards = self.kept["corpus"].values()
         whole = sum(bool(shard["whole"]) for shard in shards)
         return f"{whole:,} of {len(shards):,}", "shards scanned whole"

@@ -131,8 +131,9 @@ class NightReport:
         )  # fmt: skip
         if rest := len(known) - silent:
             calm += f", {rest:,} known or muted"
+        besides = missing or (self._reach() if self.partial else "")
         said = {
-            "ALARM": [alarms, f"besides, {missing}" if missing else ""],
+            "ALARM": [alarms, f"besides, {besides}" if besides else ""],
             "INCOMPLETE": [missing, calm],
             "PARTIAL": [calm, self._reach()],
             "CLEAR": [calm, self._reach()],

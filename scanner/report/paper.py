@@ -32,9 +32,9 @@ WIDTH, HEIGHT, MARGIN = 595, 842, 40
 INNER = WIDTH - 2 * MARGIN
 TONES = {"bad": "#b42318", "warn": "#7a5200", "good": "#1e6b3a"}
 """Colours of a banner, on which white letters have a contrast of 6 or more."""
-MOST_FINDINGS, MOST_NOTES = 6, 2
-PICTURE, SIDE = 62, 160
-"""Points that a picture is wide, and pixels that it keeps."""
+MOST_FINDINGS, MOST_NOTES, STAMP = 6, 2, 10
+PICTURE, SIDE, CHART = 62, 160, 78
+"""Points that a picture is wide, pixels that it keeps, points that a chart is high."""
 MASK_LINE, MASK_EDGE = "#ffd60a", "#141414"
 OWN_FONT = "DejaVu Sans"
 """Comes with matplotlib; captions are in whichever font has their letters."""
@@ -131,7 +131,8 @@ def _numbers(sheet: _Sheet, numbers: Sequence[tuple[str, str]]) -> None:
         sheet.box(left, sheet.top, width, 46, "none", EDGE)
         size = 17 if len(text) < 9 else 13
         sheet.write(left + 8, sheet.top + 7, text, size, weight="bold")
-        sheet.write(left + 8, sheet.top + 31, name, 7.5, GREY)
+        for line in fitting(name, 7.5, width - 12, 1):
+            sheet.write(left + 8, sheet.top + 31, line, 7.5, GREY)
     sheet.top += 46 + 14
 
 
@@ -149,19 +150,26 @@ def _charts(sheet: _Sheet, shown: "Content") -> None:
     for place, (title, draw) in enumerate(charts[:2]):
         left = MARGIN + place * (width + 24)
         sheet.write(left, sheet.top, title, 9.5, weight="bold")
-        axes = sheet.axes(left + 22, sheet.top + 34, width - 42, 84)
+        axes = sheet.axes(left + 22, sheet.top + 34, width - 46, CHART)
         draw(axes)
-        for line in [*axes.lines, *axes.patches]:
-            line.set_linewidth(min(1.2, line.get_linewidth()))
-        for every in (axes, *(other for other in sheet.figure.axes if other.bbox is axes.bbox)):
-            every.tick_params(labelsize=7)
+        _slim(axes)
         _legend(sheet, axes, left, sheet.top + 14)
     if charts:
-        sheet.top += 34 + 84 + 26
+        sheet.top += 34 + CHART + 26
+
+
+def _slim(axes: "Axes") -> None:
+    """Make letters and lines of a chart, which are those of a screen, small enough for paper."""
+    for every in axes.get_shared_x_axes().get_siblings(axes):
+        every.tick_params(labelsize=7)
+        for line in every.lines:
+            line.set_markersize(3)
+        for part in [*every.lines, *every.patches]:
+            part.set_linewidth(min(1.2, part.get_linewidth()))
 
 
 def _legend(sheet: _Sheet, axes: "Axes", left: float, top: float) -> None:
-    twins = axes.get_shared_x_axes().get_siblings(axes)
+    twins = [axes, *(t for t in axes.get_shared_x_axes().get_siblings(axes) if t is not axes)]
     found = [pair for twin in twins for pair in zip(*twin.get_legend_handles_labels(), strict=True)]
     sheet.figure.legend(
         [handle for handle, _ in found], [label for _, label in found], loc="upper left",
@@ -175,12 +183,14 @@ def _findings(sheet: _Sheet, shown: "Content") -> None:
     if not there:
         sheet.write(MARGIN, sheet.top, "No finding.", 9.5, weight="bold")
         return
-    top, cut = there[:MOST_FINDINGS], len(there) - MOST_FINDINGS
+    width, height = (INNER - 20) / 2, PICTURE + 44
+    room = HEIGHT - MARGIN - STAMP * len(_stamp_lines(shown)) - 12 - (sheet.top + 18)
+    most = min(MOST_FINDINGS, 2 * int(room // height))
+    top, cut = there[:most], len(there) - most
     title = "Findings, the worst first"
     rest = f"; {cut:,} more in the report" if cut > 0 else ""
     sheet.write(MARGIN, sheet.top, title + rest, 9.5, weight="bold")
     sheet.top += 18
-    width, height = (INNER - 20) / 2, PICTURE + 48
     for place, finding in enumerate(top):
         left = MARGIN + (place % 2) * (width + 20)
         _finding(sheet, shown, finding, left, sheet.top + place // 2 * height, width)
@@ -205,7 +215,7 @@ def _finding(
     for place, (name, picture) in enumerate(pictures):
         _picture(sheet, left + place * (PICTURE + 4), top + 25, picture)
         if name == "mask" and one.mask:
-            mask = from_runs(one.mask, *one.size)
+            mask = np.asarray(_inside(one)) > 0
             axes = sheet.figure.axes[-1]
             outline(axes, mask, MASK_LINE, 1.0, edge=MASK_EDGE, rim=bool(mask.all()))
     start = left + len(pictures) * (PICTURE + 4) + 2 * bool(pictures)
@@ -242,9 +252,13 @@ def _dimmed(picture: Image.Image, one: Illustration) -> Image.Image:
     """Return a picture that is dark outside of the mask, if there is one."""
     if not one.mask:
         return picture
-    inside = Image.fromarray(from_runs(one.mask, *one.size).astype(np.uint8) * 255)
-    dark = picture.point(lambda level: level * 0.4)
-    return Image.composite(picture, dark, inside.resize(picture.size, Image.Resampling.NEAREST))
+    return Image.composite(picture, picture.point(lambda level: level * 0.4), _inside(one))
+
+
+def _inside(one: Illustration) -> Image.Image:
+    """Return a mask at the size of its picture, white inside."""
+    mask = Image.fromarray(from_runs(one.mask, *one.size).astype(np.uint8) * 255)
+    return mask.resize((SIDE, SIDE), Image.Resampling.NEAREST)
 
 
 def _opened(uri: str, mode: str = "RGB") -> Image.Image | None:
@@ -264,14 +278,18 @@ def _picture(sheet: _Sheet, left: float, top: float, picture: Image.Image) -> No
 
 def _stamps(sheet: _Sheet, shown: "Content") -> None:
     """Write at the foot what the page is filed by."""
-    rows = [(name, line) for name, text in shown.stamps for line in fitting(text, 7, INNER - 60, 2)]
-    sheet.top = HEIGHT - MARGIN - 10 * len(rows)
+    rows = _stamp_lines(shown)
+    sheet.top = HEIGHT - MARGIN - STAMP * len(rows)
     sheet.box(MARGIN, sheet.top - 7, INNER, 0, "none", EDGE)
     before = ""
     for name, line in rows:
         sheet.write(MARGIN, sheet.top, name * (name != before), 7, GREY)
         sheet.write(MARGIN + 60, sheet.top, line, 7)
-        sheet.top, before = sheet.top + 10, name
+        sheet.top, before = sheet.top + STAMP, name
+
+
+def _stamp_lines(shown: "Content") -> list[tuple[str, str]]:
+    return [(name, line) for name, text in shown.stamps for line in fitting(text, 7, INNER - 60, 2)]
 
 
 def _state(shown: "Content", finding: Finding) -> str:
