@@ -131,8 +131,8 @@ def _numbers(sheet: _Sheet, numbers: Sequence[tuple[str, str]]) -> None:
         sheet.box(left, sheet.top, width, 46, "none", EDGE)
         size = 17 if len(text) < 9 else 13
         sheet.write(left + 8, sheet.top + 7, text, size, weight="bold")
-        for line in fitting(name, 7.5, width - 12, 1):
-            sheet.write(left + 8, sheet.top + 31, line, 7.5, GREY)
+        for line in fitting(name, 7, width - 10, 1):
+            sheet.write(left + 8, sheet.top + 31, line, 7, GREY)
     sheet.top += 46 + 14
 
 
