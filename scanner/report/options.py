@@ -13,6 +13,9 @@ from scanner.statistics.calibration import Calibration
 
 IMAGE_CAP = 48 * 1024 * 1024
 MOST_FINDINGS = 50_000
+MOST_GROUPED = 20_000
+"""Findings among which near-identical captions are looked for: few words in all captions make that
+quadratic."""
 MOST_SHARDS = 200
 
 

@@ -20,7 +20,13 @@ from scanner.report import items, particulars, templates
 from scanner.report.addresses import corpus, shortened
 from scanner.report.banner import Banner, of_scan
 from scanner.report.histogram import Histogram, histogram
-from scanner.report.options import MOST_FINDINGS, MOST_SHARDS, PageOptions, Remarks
+from scanner.report.options import (
+    MOST_FINDINGS,
+    MOST_GROUPED,
+    MOST_SHARDS,
+    PageOptions,
+    Remarks,
+)
 from scanner.report.p_values import PValues, p_values
 from scanner.report.thumbnails import Gallery, gallery
 from scanner.results.folder import Results
@@ -122,7 +128,7 @@ def content(
                ("date", said.date or particulars.date(record.started) or "unknown")],
         numbers=particulars.numbers(counts, every, record, said, len(places)),
         more=particulars.more(counts, every, record, said.marks.values()),
-        notes=[*said.notes, *particulars.notes(record, left_out, pictures, options)],
+        notes=[*said.notes, *particulars.notes(record, left_out, len(kept), pictures, options)],
         scores=scores, chances=chances, particulars=[*facts, *said.facts],
         stamps=[*particulars.stamps(record, run), *said.stamps],
         found=kept, families=_families(kept), urls=urls, pictures=pictures,
@@ -159,9 +165,9 @@ def _item(shown: Content, place: int) -> dict[str, Any]:
 def _families(found: Sequence[Finding]) -> list[int]:
     """Return for every finding the place of the first one with a near-identical caption.
 
-    An image without a caption is like no other.
+    An image without a caption is like no other, nor is a finding beyond `MOST_GROUPED`.
     """
-    told = [place for place, finding in enumerate(found) if finding.caption.strip()]
+    told = [place for place, f in enumerate(found[:MOST_GROUPED]) if f.caption.strip()]
     texts = [found[place].caption[: items.MOST_CHARACTERS] for place in told]
     own = list(range(len(found)))
     for place, first in zip(told, families(texts), strict=True):

@@ -8,7 +8,7 @@ from scanner.analysis.changes import STATES
 from scanner.analysis.findings import Finding
 from scanner.analysis.views import MATCHES
 from scanner.report.items import RowMark
-from scanner.report.options import MOST_SHARDS, PageOptions, Remarks
+from scanner.report.options import MOST_GROUPED, MOST_SHARDS, PageOptions, Remarks
 from scanner.report.thumbnails import SIDES, Gallery
 from scanner.results.run_file import Identity, RunFile
 
@@ -142,12 +142,15 @@ def _calibration(identity: Identity, options: PageOptions) -> str:
     return "; ".join(lines)
 
 
-def notes(record: RunFile, cut: int, pictures: Gallery, options: PageOptions) -> list[str]:
+def notes(
+    record: RunFile, cut: int, shown: int, pictures: Gallery, options: PageOptions
+) -> list[str]:
     """Return in sentences what is missing of a run and what a page leaves out.
 
     Args:
         record: The run's.
         cut: Findings that are not on the page.
+        shown: Findings that are.
         pictures: Those that are.
         options: What was asked.
     """
@@ -158,6 +161,10 @@ def notes(record: RunFile, cut: int, pictures: Gallery, options: PageOptions) ->
     ]
     if cut > 0:
         told.append(f"{cut:,} further findings are not on this page: query the results.")
+    if shown > MOST_GROUPED:
+        told.append(
+            f"Near-identical captions share a card among the worst {MOST_GROUPED:,} findings alone."
+        )
     if options.images is None:
         told.append("Pictures were left out on request.")
     if pictures.left_out:

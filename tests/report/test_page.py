@@ -536,3 +536,17 @@ def test_a_run_without_findings_says_so(make, window, tmp_path):
     shown_in(window, page(results, "r1", PageOptions(images=training)), tmp_path)
     assert count_in(window) == "Nothing is flagged."
     assert window.run("document.getElementById('tools').offsetHeight") == 0
+
+
+def test_only_the_worst_findings_are_compared_with_each_other_and_the_page_says_so(
+    make, monkeypatch
+):
+    results = make()
+    texts = [f"golden gate bridge fine art print no. {n}" for n in range(4)]
+    rows = [score(text, 50.0 - n, flagged=True) for n, text in enumerate(texts)]
+    commit(results, "r1", rows)
+    for module in ("page", "particulars"):
+        monkeypatch.setattr(f"scanner.report.{module}.MOST_GROUPED", 2)
+    html = page(results, "r1", PageOptions())
+    assert ["f" in item for item in items_of(html)] == [False, True, False, False]
+    assert "share a card among the worst 2 findings alone" in html
