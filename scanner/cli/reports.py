@@ -99,7 +99,9 @@ def report(
             made = written(shown)
             made = made.encode() if isinstance(made, str) else made
             files.write(target, made)
-            progress.say(f"{target}: {len(made) / 2**20:.1f} MiB")
+            size = len(made) / 2**10
+            told = f"{size / 2**10:.1f} MiB" if size >= 100 else f"{size:.0f} KiB"
+            progress.say(f"{target}: {told}")
 
 
 def diff(

@@ -118,8 +118,9 @@ class Folder:
         if reach := self.night.coverage:
             share = reach["scanned"] / max(1, reach["captions"])
             return f"{int(1000 * share) / 10:g}%", "captions scanned"  # never 100% too early
-        shards = self.kept["corpus"].values()
-        whole = sum(bool(shard["whole"]) for shard in shards)
+        shards = self.kept["corpus"]
+        cut = {text.partition(": ")[0] for text in self.night.incomplete}
+        whole = sum(shard["whole"] and url not in cut for url, shard in shards.items())
         return f"{whole:,} of {len(shards):,}", "shards scanned whole"
 
     def _point(self) -> Night:

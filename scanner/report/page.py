@@ -119,6 +119,8 @@ def content(
         places = said.corpus or _shards(con, record)
     kept = [*found, *said.gone[: MOST_FINDINGS - len(found)]]
     left_out = len(every) + len(said.gone) - len(kept)
+    told = particulars.notes(record, left_out, len(kept), pictures, options)
+    known = {note.partition(": ")[2] for note in said.notes}
     facts = particulars.particulars(record, run, counts, options, rate)
     return Content(
         options=options, remarks=said,
@@ -128,7 +130,7 @@ def content(
                ("date", said.date or particulars.date(record.started) or "unknown")],
         numbers=particulars.numbers(counts, every, record, said, len(places)),
         more=particulars.more(counts, every, record, said.marks.values()),
-        notes=[*said.notes, *particulars.notes(record, left_out, len(kept), pictures, options)],
+        notes=[*said.notes, *(note for note in told if note.partition(": ")[2] not in known)],
         scores=scores, chances=chances, particulars=[*facts, *said.facts],
         stamps=[*particulars.stamps(record, run), *said.stamps],
         found=kept, families=_families(kept), urls=urls, pictures=pictures,

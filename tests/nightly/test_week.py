@@ -191,6 +191,10 @@ def test_a_week(week):
     damaged = week.night()
     assert (damaged.night.exit_code, states(damaged)) == (3, {})
     assert [Path(cut).name in text for text in damaged.night.incomplete] == [True]
+    shown = (damaged.folder / "report.html").read_text(encoding="utf-8")
+    notes = shown.partition('<div class="notes">')[2].partition("</div>")[0]
+    assert notes.count(Path(cut).name) == 1, "it is said once"
+    assert f"{len(reading.expand([str(week.corpus)])) - 1} of " in shown
     again = week.night()
     assert (again.night.exit_code, again.night.scanned) == (3, 0)
     assert week.state.audits()[-1] == "000008-2026-01-12"
