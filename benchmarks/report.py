@@ -1,14 +1,15 @@
 """The report page at thousands of findings: its size, what it takes to build and to use it.
 
-    python benchmarks/report.py --findings 5000 --folder /tmp/report-benchmark
+    python benchmarks/report.py --findings 50000 --folder /tmp/report-benchmark
 
 makes real results (committed like a scan's, with 512-pixel training images in real shards), builds
-the page, opens it in headless Chromium and times what a reader does, in milliseconds: from the
-event to the second frame after it, so that layout and painting are in it. `nothing` is that wait
-alone.
+the page of an audit and its PDF, opens it in headless Chromium and times what a reader does, in
+milliseconds: from the event to the second frame after it, so that layout and painting are in it.
+`nothing` is that wait alone.
 """
 
 import argparse
+import hashlib
 import io
 import json
 import sys
@@ -26,8 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from browser import CHROMIUM, Page, browser
 
 from scanner.masks import to_heatmap, to_runs
-from scanner.records import Caption, ChunkResult, MaskRow, ScoreRow
-from scanner.report.page import PageOptions, page
+from scanner.records import Caption, ChunkResult, MaskRow, ScoreRow, caption_hash
+from scanner.report.banner import Banner
+from scanner.report.items import RowMark
+from scanner.report.page import PageOptions, Remarks, as_html, content
+from scanner.report.paper import as_pdf
+from scanner.report.trend import Night
 from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec, run_id
@@ -95,6 +100,27 @@ def make(folder: Path, number: int) -> tuple[Results, str, Calibration]:
     return results, run, calibration
 
 
+def text_of(n: int) -> str:
+    """Return a caption: half are of six families, the rest unlike each other."""
+    if n % 100 == 99:
+        return f"{HOSTILE[n // 100 % len(HOSTILE)]} {n}"
+    if n % 4 < 2:
+        return f"{WORDS[n // 4 % len(WORDS)]} {n}"
+    return " ".join(hashlib.sha256(f"{n} {place}".encode()).hexdigest()[:7] for place in range(6))
+
+
+def marked(number: int) -> dict[str, RowMark]:
+    """Return an audit's remarks: a tenth is new and alarms."""
+    levels = ("critical", "high", "medium", "low")
+    return {
+        caption_hash(text_of(n)): RowMark(
+            "new" if n % 10 == 0 else "persisting", "new data" if n % 10 == 0 else "",
+            levels[n % 4], alarms=n % 10 == 0,
+        )
+        for n in sorted(range(number), key=lambda n: (n % 10 > 0, n % 4))
+    }  # fmt: skip
+
+
 def chunk(
     rng: np.random.Generator, shard: str, start: int, count: int, pictures: list[bytes],
     maps: list[NDArray[np.float64]], calibration: Calibration,
@@ -102,9 +128,7 @@ def chunk(
     """Return the rows of one shard."""
     out = ChunkResult()
     for n in range(start, start + count):
-        text = f"{WORDS[n % len(WORDS)]} {n}"
-        if n % 100 == 99:
-            text = f"{HOSTILE[n // 100 % len(HOSTILE)]} {n}"
+        text = text_of(n)
         caption = Caption(shard, f"{n:08d}", text, f"https://site-{n % 37}.example/{n}.jpg")
         score = float(rng.lognormal(4, 0.8))
         p_value = calibration.p_value(score)
@@ -151,6 +175,15 @@ def chosen(field: str, *values: str) -> str:
     )
 
 
+def chip(*names: str) -> str:
+    """Return an action that goes on to the next of some states."""
+    return (
+        f"const v = {list(names)}, on = document.querySelector('.chip[aria-pressed=true]').dataset"
+        ".state, name = v[(v.indexOf(on) + 1) % v.length]; "
+        "[...document.querySelectorAll('.chip')].find(c => c.dataset.state === name).click()"
+    )
+
+
 def use(target: Path, folder: Path) -> dict[str, object]:
     """Open the page as a reader does and return how long things take, in milliseconds."""
     with browser(folder, patience=180) as seen:
@@ -165,13 +198,17 @@ def use(target: Path, folder: Path) -> dict[str, object]:
             "interactive": ready,
             "loaded": loaded,
             "nothing": timed(seen, "0"),
-            "sort": timed(seen, chosen("sort", "d", "n", "c", "")),
-            "filter": timed(seen, chosen("match", "verbatim", "template", "")),
-            "search": timed(seen, chosen("search", "austin", "site-7", "aztec 1", "")),
+            "sort": timed(seen, chosen("sort", "d", "n", "c", ""), 4),
+            "filter": timed(seen, chosen("match", "verbatim", "template", ""), 6),
+            "search": timed(seen, chosen("q", "austin", "site-7", "aztec 1", ""), 4),
+            "state": timed(seen, chip("new", ""), 6),
+            "group or not": timed(seen, "document.getElementById('group').click()", 6),
+            "open a family": timed(seen, "document.querySelector('.more-like').click()"),
             "next page": timed(seen, "document.getElementById('next').click()"),
             "open": timed(seen, "document.querySelector('.card').click()"),
             "close": timed(seen, "document.getElementById('d-close').click()", 1),
             "240 a page": timed(seen, chosen("size", "240"), 1),
+            "back in history": timed(seen, "history.back()", 3),
             "scroll": timed(seen, "window.scrollBy(0, 3000)", 10),
         }
         found["heap MiB"] = float(str(seen.run("performance.memory.usedJSHeapSize"))) / 2**20
@@ -191,10 +228,18 @@ def main() -> None:
     target = given.folder / "report.html"
     options = PageOptions(images=reading.images, calibration=calibration)
     begun = time.monotonic()
-    target.write_text(page(results, run, options), encoding="utf-8")
+    marks = marked(given.findings)
+    nights = [Night(f"2026-01-{day:02d}", 1000 * day, 500, day / 14) for day in range(1, 15)]
+    remarks = Remarks(banner=Banner("ALARM", "a benchmark"), marks=marks, nights=nights)
+    shown = content(results, run, options, remarks=remarks)
+    target.write_text(as_html(shown), encoding="utf-8")
+    built = time.monotonic() - begun
+    begun = time.monotonic()
+    (given.folder / "report.pdf").write_bytes(as_pdf(shown))
     told: dict[str, object] = {
         "findings": given.findings,
-        "build s": round(time.monotonic() - begun, 1),
+        "build s": round(built, 1),
+        "pdf s": round(time.monotonic() - begun, 1),
         "page MiB": round(target.stat().st_size / 2**20, 1),
     }
     if CHROMIUM:

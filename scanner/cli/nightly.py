@@ -68,9 +68,9 @@ def audit(
 
     CORPUS is listed afresh every time: shards that are new or changed are scanned, the findings
     of removed ones are retired. STATE/audits/NUMBER-DATE then holds audit.json, report.html,
-    summary.md, junit.xml, findings.sarif and removal lists (removal.csv, removal.parquet and, for
-    people, removal-spreadsheet.csv). What is scored, and
-    how, is chosen as for `memscan scan`: --source image scores samples at their own images.
+    audit.pdf, summary.md, junit.xml, findings.sarif and removal lists (removal.csv,
+    removal.parquet and, for people, removal-spreadsheet.csv). What is scored, and how, is chosen
+    as for `memscan scan`: --source image scores samples at their own images.
     --notify and --webhook tell people and programs; that they cannot be told changes no exit code.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
@@ -234,7 +234,8 @@ def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.M
 
 def _report(folder: Path, code: int, *, as_json: bool) -> None:
     record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    summary = f"{(folder / 'summary.md').read_text(encoding='utf-8')}\n{folder}"
+    summary = (folder / "summary.md").read_text(encoding="utf-8")
+    summary += f"\nfiles   {folder}\nreport  {folder / 'report.html'}"
     with suppress(BrokenPipeError):  # the exit code counts, whoever reads the text
         # The same JSON, without what GitHub takes for a command wherever it stands in a log.
         progress.say(json.dumps(record).replace("##[", "##\\u005b") if as_json else summary)

@@ -60,9 +60,13 @@ def report(
             show_default=False,
         ),
     ] = None,
+    pdf: Annotated[
+        Path | None,
+        typer.Option(help="Also write one page of paper: a PDF to file.", show_default=False),
+    ] = None,
     everything: options.Everything = False,
 ) -> None:
-    r"""Write one self-contained page: figures, distribution, and a gallery of findings.
+    r"""Write one self-contained page: a verdict, numbers, findings as pictures, distributions.
 
     It loads nothing from anywhere and runs in any browser. Training images are taken from the
     shards, if they are still there, and made small. Of an audit's results, it is about the run
@@ -71,10 +75,15 @@ def report(
     Example:
         memscan report results --out report.html
     """
-    from scanner.report.page import PageOptions, page
+    from scanner.report.page import PageOptions, as_html, content
+    from scanner.report.paper import as_pdf
     from scanner.shards import reading
 
     files.check_file(out, "--out")
+    if pdf is not None:
+        files.check_file(pdf, "--pdf")
+        if pdf.absolute() == out.absolute():
+            raise ConfigError(f"--out and --pdf must be two files, both are {out}")
     chosen = selected_one(results, run, everything=everything)
     settings = PageOptions(
         images=None if no_images else reading.images,
@@ -83,9 +92,16 @@ def report(
         image_cap=round(image_cap * 2**20),
         calibration=_calibration(chosen.store.run_file(chosen.run), calibration),
     )
-    content = page(chosen.store, chosen.run, settings, shards=chosen.shards)
-    files.write(out, content)
-    progress.say(f"{out}: {len(content.encode()) / 2**20:.1f} MiB")
+    shown = content(chosen.store, chosen.run, settings, shards=chosen.shards)
+    progress.say(str(shown.banner))
+    for target, written in ((pdf, as_pdf), (out, as_html)):
+        if target is not None:
+            made = written(shown)
+            made = made.encode() if isinstance(made, str) else made
+            files.write(target, made)
+            size = len(made) / 2**10
+            told = f"{size / 2**10:.1f} MiB" if size >= 100 else f"{size:.0f} KiB"
+            progress.say(f"{target}: {told}")
 
 
 def diff(

@@ -1,6 +1,7 @@
 """``scan`` and ``calibrate``."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -435,7 +436,7 @@ def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_jso
                 f"{verdict.flagged} of {verdict.captions} captions flagged at a false-discovery "
                 f"rate of {verdict.rate:g}: {passing}"
             )
-        progress.say(f"results in {out}")
+        progress.say(f"results in {out}\nthe page: memscan report {shlex.quote(out)}")
     if not summary.is_complete:
         raise IncompleteError(summary.missing())
 

@@ -1,6 +1,5 @@
 """One night: list, scan what is new, compare, judge, publish."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -9,10 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import scanner
-from scanner import files
 from scanner.analysis.changes import Change, Diff, alerted
 from scanner.analysis.diff import PreviousNight, RunView, diff
 from scanner.engine import Event, Job, Resources, Summary
@@ -21,15 +16,13 @@ from scanner.engine.identity import identify
 from scanner.engine.job import PHASE
 from scanner.engine.plan import CommitIndex
 from scanner.matching import copies
-from scanner.matching.copies import Group
-from scanner.nightly import corpus
+from scanner.nightly import budgets, corpus
 from scanner.nightly.corpus import CorpusListing
-from scanner.nightly.formats import as_junit, as_markdown, as_record, as_sarif
+from scanner.nightly.folder import Folder
 from scanner.nightly.night import Alert, NightReport
 from scanner.nightly.policy import Policy
-from scanner.nightly.removal import write_removal
 from scanner.nightly.state import AuditState, in_effect
-from scanner.report.page import PageOptions, Remarks, page
+from scanner.report.options import PageOptions
 from scanner.results.lease import Lease
 from scanner.shards import reading
 from scanner.text import counted
@@ -128,20 +121,23 @@ def audit(
         alerts = _judged(found, request.policy, state.mutes(), then, today)
         if request.copies:
             alerts = _with_copies(alerts, state, view, listing, told)
-        news, coverages = state.history(NIGHTS)
+        nights = state.history(NIGHTS)
         night = NightReport(
             name=state.next_name(started), previous=names[-1] if names else None, run=who.run,
             identity=who.names(), alerts=alerts,
             shards=changed, incomplete=list(dict.fromkeys(incomplete)),
             figures=found.figures, scanned=done.samples, causes=found.causes, cutoff=found.cutoff,
-            history=news, coverages=coverages, partial=done.budget if done.missing else "",
-            coverage=_coverage(state, listing, found.figures) if done.budget else {},
+            history=[earlier.new for earlier in nights],
+            coverages=[n.coverage for n in nights if n.coverage is not None],
+            partial=done.budget if done.missing else "",
+            coverage=budgets.coverage(state, listing, found.figures) if done.budget else {},
             policy=request.policy.as_json(), command=request.command,
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
         )  # fmt: skip
         lease.check()
         kept = {"corpus": corpus.remembered(listing, done.counts, done.left)}
-        folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
+        told_of = Folder(night, view, request.page, kept, nights)
+        folder = state.publish(night.name, told_of.write)
     return AuditResult(night, folder)
 
 
@@ -183,7 +179,7 @@ def _scan_what_is_new(
     incomplete += corpus.problems_of(commit_index, {i for ids in counts.values() for i in ids})
     named = " ".join(incomplete)
     missing = [url for url in left if url not in named]
-    if not (budget := _budget(resources)):
+    if not (budget := budgets.told(resources)):
         incomplete += [f"{url}: not scanned whole" for url in missing]
     return _NightScan(samples, incomplete, counts, left, missing, budget)
 
@@ -200,8 +196,9 @@ def _scanned(
     todo = [u for u, s in listing.shards.items() if s is None or s.id not in whole.get(u, ())]
     if not todo and is_known:
         return 0, []
-    job = replace(request.job, shards=_ordered(state, request.job, listing, before)) if _budget(
-        resources) else request.job  # fmt: skip
+    job = request.job
+    if budgets.told(resources):
+        job = replace(job, shards=budgets.ordered(state, job, listing, before))
     summary = scan(job, resources, progress)
     samples = sum(
         c.counts.samples for n, c in state.results.commits(run).items() if n not in commits
@@ -219,47 +216,6 @@ def _unscored(figures: Mapping[str, int]) -> list[str]:
         return []
     why = "SELECT reason, count(*) FROM rejects GROUP BY ALL"
     return [f"no sample can be scored, {figures['rejected']} are rejected: query {why!r} says why"]
-
-
-def _budget(resources: Resources) -> str:
-    """Return in words what bounds a night, or ``""``."""
-    samples, hours = resources.most_samples, resources.hours
-    told = [f"{samples} samples" if samples else "", f"{hours:g} hours" if hours else ""]
-    return ", ".join(filter(None, told))
-
-
-def _ordered(
-    state: AuditState, job: Job, listing: CorpusListing, before: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Return the shards in the order in which a budget is spent.
-
-    New and changed ones come first, then those whose captions come most often in the corpus.
-    """
-    readable = [shard for shard in listing.shards.values() if shard is not None]
-    state.image_index.fill(readable, images=False)
-    prefixes = {e.shard.url: e.prefixes for e in state.image_index.entries(readable)}
-    every = np.concatenate([*prefixes.values(), np.zeros(0, np.uint64)])
-    values, counts = np.unique(every[every > 0], return_counts=True)
-
-    def urgency(url: str) -> tuple[bool, float]:
-        shard, own = listing.shards[url], prefixes.get(url, np.zeros(0, np.uint64))
-        is_known = shard is not None and before.get(url, {}).get("id") == shard.id
-        often = counts[np.searchsorted(values, own[own > 0])]
-        return is_known, -float(often.mean()) if len(often) else 0.0
-
-    return tuple(sorted(job.shards, key=urgency))
-
-
-def _coverage(
-    state: AuditState, listing: CorpusListing, figures: Mapping[str, int]
-) -> dict[str, int]:
-    """Return how many distinct captions the corpus has and how many of them are scanned."""
-    readable = [shard for shard in listing.shards.values() if shard is not None]
-    state.image_index.fill(readable, images=False)
-    parts = [entries.prefixes for entries in state.image_index.entries(readable)]
-    every = np.unique(np.concatenate([*parts, np.zeros(0, np.uint64)]))
-    captions = int((every > 0).sum())
-    return {"captions": captions, "scanned": min(captions, figures["captions"])}
 
 
 def _view_of(state: AuditState, last: Mapping[str, Any] | None) -> RunView | None:
@@ -335,60 +291,3 @@ def _with_copies(
         if a.change.after is not None else a
         for a in alerts
     ]  # fmt: skip
-
-
-def _groups(alerts: list[Alert]) -> dict[str, Group]:
-    return {a.change.finding.identity: a.images for a in alerts if a.images is not None}
-
-
-def _write(
-    folder: Path, night: NightReport, view: RunView, options: PageOptions, kept: dict[str, Any]
-) -> None:
-    redact, there = options.redact, [a for a in night.alerts if a.change.after is not None]
-    with closing(view.open()) as con:
-        rows = [
-            {"finding": a.change.finding.identity, "sha": a.change.finding.caption_sha256,
-             "image": a.change.finding.image_sha256, "severity": a.severity,
-             "state": a.change.state, "match": a.change.finding.match,
-             "p_value": a.change.finding.p_value, "delta_s": a.change.finding.delta_s,
-             "copies": a.change.finding.copies, "muted": a.muted or None}
-            for a in there
-        ]  # fmt: skip
-        write_removal(con, rows, folder, redact=redact, groups=_groups(there))
-    pages = {
-        "report.html": _page(night, view, options),
-        "summary.md": as_markdown(night, redact=redact),
-        "junit.xml": as_junit(night, redact=redact),
-        "findings.sarif": as_sarif(night, scanner.__version__, redact=redact),
-    }
-    record = as_record(night) | kept
-    if redact:
-        for entry in record["alerts"]:
-            for side in ("before", "after"):
-                if entry[side]:
-                    entry[side]["caption"] = None
-    pages["audit.json"] = json.dumps(record, indent=1, allow_nan=False)
-    for name, text in pages.items():
-        files.write(folder / name, text)
-
-
-def _page(night: NightReport, view: RunView, options: PageOptions) -> str:
-    counts = night.counts()
-    states = ", ".join(f"{counts[state]} {state}" for state in counts)
-    shards = ", ".join(f"{len(urls)} {kind}" for kind, urls in night.shards.items())
-    facts = [("audit", f"{night.name}, {night.status} (exit code {night.exit_code})"),
-             ("coverage", night.scope()), ("findings", states), ("shards", shards),
-             ("command", night.command)]  # fmt: skip
-    banners = [f"Missing: {text}" for text in night.incomplete[:20]]
-    if counts["pending"]:
-        banners.insert(0, f"{counts['pending']} earlier findings are not yet rescanned.")
-    if night.causes:
-        banners.insert(0, f"Since {night.previous}: {', '.join(night.causes)}.")
-    marks = {a.change.finding.identity: a.mark() for a in night.alerts}
-    gone = [a.change.finding for a in night.alerts if a.change.after is None]
-    settings = replace(options, title=f"Audit {night.name}", fdr=view.fdr)
-    remarks = Remarks(
-        marks=marks, gone=gone, banners=banners, facts=[fact for fact in facts if fact[1]],
-        copies=_groups(night.alerts),
-    )  # fmt: skip
-    return page(view.results, view.run, settings, shards=view.shards, remarks=remarks)

@@ -162,7 +162,10 @@ def as_markdown(night: NightReport, *, redact: bool) -> str:
     counts, figures = night.counts(), night.figures
     screened = figures.get("screened", 0)
     lines = [
-        f"**memscan audit {night.name}: {night.status}** (exit {night.exit_code})",
+        f"**{night.banner.word}**: {night.banner.why}",
+        "",
+        f"memscan audit {night.name}: exit code {night.exit_code}, "
+        "[report](report.html), [one page to file](audit.pdf)",
         "",
         f"- findings: {counts['new']} new, {counts['worse']} worse, {counts['persisting']} "
         f"persisting, {counts['better']} better, {counts['resolved']} resolved, "

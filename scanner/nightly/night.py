@@ -39,13 +39,18 @@ class Alert:
 
     def mark(self) -> RowMark:
         """Return what a page shows of it."""
-        return RowMark(self.change.state, self.change.reason, self.severity, self.muted)
+        return RowMark(self.change.state, self.change.reason, self.severity, self.muted,
+                       alarms=self.alarms)  # fmt: skip
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Sort key: alarms first, then by severity, then by score."""
-        level, found = LEVELS.index(self.severity), self.change.finding
-        return not self.alarms, STATES.index(self.change.state), level, found.order
+        """Sort key, worst first: alarms, then what is there now and not muted.
+
+        Within each: by severity, match, p-value and score.
+        """
+        is_gone = self.change.after is None
+        level = LEVELS.index(self.severity)
+        return not self.alarms, is_gone, bool(self.muted), level, self.change.finding.order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +131,9 @@ class NightReport:
         )  # fmt: skip
         if rest := len(known) - silent:
             calm += f", {rest:,} known or muted"
+        besides = missing or (self._reach() if self.partial else "")
         said = {
-            "ALARM": [alarms, f"besides, {missing}" if missing else ""],
+            "ALARM": [alarms, f"besides, {besides}" if besides else ""],
             "INCOMPLETE": [missing, calm],
             "PARTIAL": [calm, self._reach()],
             "CLEAR": [calm, self._reach()],

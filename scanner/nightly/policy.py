@@ -84,6 +84,11 @@ class Policy:
         rules = {level: asdict(self.rules[level]) for level in LEVELS if level in self.rules}
         return {"severity": self.least, "on": list(self.states), "rules": rules}
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the least severity that alarms, the states that do, and every level's rule."""
+        rules = {level: asdict(self.rules[level]) for level in LEVELS if level in self.rules}
+        return {"severity": self.least, "on": list(self.states), "rules": rules}
+
     def severity(self, finding: Finding) -> str:
         """Return the level of a finding."""
         held = (lv for lv in LEVELS[:-1] if lv in self.rules and self.rules[lv].holds(finding))
@@ -197,3 +202,24 @@ def _known(path: str | Path, where: str, content: dict[str, Any], names: tuple[s
 
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names)
+
+
+def in_words(policy: Mapping[str, Any]) -> str:
+    """Return what `Policy.as_json` says, for people; empty if nothing is known.
+
+    Example:
+        >>> in_words(Policy(rules={"critical": Rule(("verbatim",))}, least="critical").as_json())
+        'new findings of severity critical alarm; critical: verbatim; low: the others'
+    """
+    if not policy:
+        return ""
+    least, states = policy["severity"], " or ".join(policy["on"])
+    bound = "" if least == LEVELS[-1] else f" of severity {least}"
+    bound += " or worse" if bound and least != LEVELS[0] else ""
+    rules = []
+    for level, rule in policy["rules"].items():
+        asked = [" or ".join(rule["match"])] if rule["match"] else []
+        asked += [f"p ≤ {rule['p_value']:g}"] if rule["p_value"] is not None else []
+        asked += [f"{rule['copies']} copies or more"] if rule["copies"] > 1 else []
+        rules.append(f"{level}: {' and '.join(asked) or 'any'}")
+    return "; ".join([f"{states} findings{bound} alarm", *rules, f"{LEVELS[-1]}: the others"])

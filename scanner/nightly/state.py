@@ -8,8 +8,8 @@
       notified.json           who was told of the last audit
       results/                one results folder for every night
       catalogue/              keys, caption hashes and sketches of the corpus, by shard
-      audits/000001-2026-01-31/   audit.json, report.html, summary.md, junit.xml,
-                                  findings.sarif, removal.csv, removal.parquet,
+      audits/000001-2026-01-31/   audit.json, report.html, audit.pdf, summary.md,
+                                  junit.xml, findings.sarif, removal.csv, removal.parquet,
                                   removal-spreadsheet.csv
 """
 
@@ -25,9 +25,12 @@ from scanner import files
 from scanner.errors import ConfigError, ResultsError
 from scanner.matching.image_index import ImageIndex
 from scanner.parsing import from_json
+from scanner.report.trend import Night
 from scanner.results.folder import Results
 from scanner.results.stores import LocalStore
 
+PRESENT = ("new", "worse", "persisting", "better")
+"""States of what is a finding now."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
 
@@ -101,19 +104,13 @@ class AuditState:
             raise ResultsError(f"{path} is damaged: restore it, or move its folder away")
         return content
 
-    def history(self, nights: int) -> tuple[list[int], list[float]]:
-        """Return new findings of the latest audits, and coverage (0 to 1) of those with a budget.
+    def history(self, nights: int) -> list[Night]:
+        """Return the latest audits as points of a trend, the latest last.
 
         Args:
-            nights: How many audits; the latest stand last.
+            nights: How many.
         """
-        news, shares = list[int](), list[float]()
-        for record in map(self.read, self.audits()[-nights:]):
-            news.append(record.get("counts", {}).get("new", 0))
-            if coverage := record.get("coverage"):
-                scanned, captions = (coverage.get(name, 0) for name in ("scanned", "captions"))
-                shares.append(round(scanned / max(1, captions), 4))
-        return news, shares
+        return [_point(name, self.read(name)) for name in self.audits()[-nights:]]
 
     def next_name(self, now: datetime) -> str:
         """Return the name of the audit to come."""
@@ -194,6 +191,16 @@ def in_effect(audit: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(i for entry in audit["corpus"].values() for i in entry["in_effect"])
 
 
+def _point(name: str, record: Mapping[str, Any]) -> Night:
+    """Return an audit as a point of a trend; of an early version's, what it says."""
+    counts, share = record.get("counts", {}), None
+    if coverage := record.get("coverage"):
+        scanned, captions = (coverage.get(word, 0) for word in ("scanned", "captions"))
+        share = round(scanned / max(1, captions), 4)
+    there = sum(counts.get(word, 0) for word in PRESENT)
+    return Night(name.partition("-")[2], there, counts.get("new", 0), share)
+
+
 def _is_audit(content: Any) -> bool:
     """Return whether this is what an audit writes of itself, as far as later audits read it."""
     if not isinstance(content, dict) or not isinstance(content.get("run"), str):
@@ -204,7 +211,7 @@ def _is_audit(content: Any) -> bool:
         isinstance(part, dict) for part in (counts, coverage, identity)
     ):
         return False
-    numbers = [counts.get("new", 0), *coverage.values()]
+    numbers = [*(counts.get(word, 0) for word in PRESENT), *coverage.values()]
     return all(isinstance(number, int) for number in numbers) and all(
         isinstance(entry, dict)
         and isinstance(entry.get("in_effect"), list)

@@ -68,7 +68,10 @@ def by_match(matches: Iterable[str | None]) -> str:
     return ", ".join([*named, *[f"{found[None]:,} by score alone"] * bool(found[None])])
 
 
-def of_scan(captions: int, matches: Sequence[str | None], missing: int, *, by_rule: bool) -> Banner:
+def of_scan(
+    captions: int, matches: Sequence[str | None], missing: int, *, by_rule: bool,
+    unfinished: bool = False,
+) -> Banner:  # fmt: skip
     """Return the banner of a run that is compared with no other.
 
     Args:
@@ -76,14 +79,16 @@ def of_scan(captions: int, matches: Sequence[str | None], missing: int, *, by_ru
         matches: The match of every finding.
         missing: Shards and chunks that are not scanned whole.
         by_rule: Whether a calibration or a threshold could flag anything.
+        unfinished: Whether the scan has not come to its end.
     """
-    lacking = f"{counted(missing, 'shard or chunk', 'shards or chunks')} could not be scanned"
+    gaps = f"{counted(missing, 'shard or chunk', 'shards or chunks')} could not be scanned"
+    lacking = ", ".join(filter(None, ["the scan has not ended" * unfinished, gaps * bool(missing)]))
     if matches:
         why = f"{len(matches):,} of {counted(captions, 'caption')} flagged: {by_match(matches)}"
-        return Banner("FOUND", f"{why}; besides, {lacking}" if missing else why)
-    if missing or not captions:
-        why = lacking if missing else "no caption was scored"
-        return Banner("INCOMPLETE", f"{why}; nothing is flagged" if missing else why)
+        return Banner("FOUND", f"{why}; besides, {lacking}" if lacking else why)
+    if lacking or not captions:
+        why = f"{lacking}; nothing is flagged" if lacking else "no caption was scored"
+        return Banner("INCOMPLETE", why)
     if not by_rule:
         why = f"scores only of {counted(captions, 'caption')}: no calibration or threshold flags"
         return Banner("NOTHING FLAGGED BY RULE", why)

@@ -57,6 +57,20 @@ def as_png(figure: "Figure") -> bytes:
     return stream.getvalue()
 
 
+def pdf_bytes(figure: "Figure", *, title: str) -> bytes:
+    """Return a figure as a PDF of one page, the same bytes every time.
+
+    A letter that no font here has is drawn as a box.
+    """
+    from matplotlib import rc_context
+
+    stream, known = io.BytesIO(), {"Title": title, "Creator": "memscan"}
+    nothing = {"CreationDate": None, "ModDate": None, "Producer": None}
+    with _any_letters(), rc_context({"pdf.fonttype": 42, "pdf.compression": 9}):
+        figure.savefig(stream, format="pdf", metadata={**known, **nothing})
+    return stream.getvalue()
+
+
 def as_image(figure: "Figure") -> Image.Image:
     """Return a figure as a picture."""
     return Image.open(io.BytesIO(as_png(figure))).convert("RGB")
@@ -120,8 +134,9 @@ def overlay(values: NDArray[np.float64], top: float) -> bytes:
 
 
 def outline(
-    axes: "Axes", mask: NDArray[np.bool_] | None, colour: str, width: float, *, edge: str = ""
-) -> None:
+    axes: "Axes", mask: NDArray[np.bool_] | None, colour: str, width: float, *, edge: str = "",
+    rim: bool = True,
+) -> None:  # fmt: skip
     """Draw the outline of a mask over the picture that the axes show.
 
     Args:
@@ -130,17 +145,19 @@ def outline(
         colour: Of the line.
         width: Of the line, in points.
         edge: Colour of a thin edge on both sides of the line, if any.
+        rim: Whether the line goes along the border of the picture too, where the mask reaches it.
     """
     from matplotlib.patheffects import withStroke
 
     if mask is None or not mask.any():
         return
     left, right, bottom, top = axes.images[0].get_extent()
-    rows, columns = ((np.arange(-1, side + 1) + 0.5) / side for side in mask.shape)
+    pad = int(rim)
+    rows, columns = ((np.arange(-pad, side + pad) + 0.5) / side for side in mask.shape)
     axes.autoscale(enable=False)
     lines = axes.contour(
         left + (right - left) * columns, top + (bottom - top) * rows,
-        np.pad(mask, 1).astype(float), levels=[0.5], colors=colour, linewidths=width,
+        np.pad(mask, pad).astype(float), levels=[0.5], colors=colour, linewidths=width,
     )  # fmt: skip
     if edge:
         lines.set_path_effects([withStroke(linewidth=width + 2, foreground=edge)])
@@ -176,6 +193,7 @@ def _any_letters() -> Iterator[None]:
     """Keep matplotlib from complaining of letters that no font here has."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support .* natively")
         yield
 
 

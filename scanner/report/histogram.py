@@ -1,34 +1,23 @@
 """The distribution of a run's scores, as numbers and as SVG."""
 
-import io
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from scanner.report.canvas import log_axis, pixel_figure
+from scanner.report import svg
+from scanner.report.canvas import log_axis
+from scanner.report.svg import COLOURS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 NUM_BINS = 48
-COLOURS = {"flag": "#c2410c", "clear": "#7d8fa3", "accent": "#1d5fa8", "ink": "#1b1d20",
-           "soft": "#565c64", "line": "#dcdfe3"}  # fmt: skip
-"""Colour that stands for each variable of the style sheet until its name takes the place."""
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none", "svg.hashsalt": "memscan",
-    "font.size": 13, "font.family": "DejaVu Sans",
-    "text.color": COLOURS["ink"], "axes.edgecolor": COLOURS["line"],
-    "xtick.color": COLOURS["soft"], "ytick.color": COLOURS["soft"],
-}  # fmt: skip
-UNUSED = r'^.*?(?=<svg)|<(metadata|style)\b.*?</\1>| id="[\w.]+_\d+"|(?<=\.\d)\d+(?=[ "])'
-"""Parts of an SVG that a page does without: the XML declaration, metadata, names that nothing
-refers to, and less than a tenth of a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +92,21 @@ def _edges(
     return edges
 
 
-def as_svg(found: Histogram, size: tuple[int, int]) -> str:
+def as_svg(found: Histogram, size: tuple[int, int], *, log: bool = True) -> str:
     """Return areas, the threshold, and null captions as a line, in the colours of the page.
-
-    Heights are logarithms of counts above 1, so that a handful of findings stays visible beside
-    millions of clear captions.
 
     Args:
         found: The distribution.
         size: Width and height in pixels at which letters have the page's size.
+        log: Whether heights are logarithms of counts above 1.
     """
-    from matplotlib import rc_context
-
-    stream = io.StringIO()
-    with rc_context(STYLE):
-        _drawn(found, size).savefig(stream, format="svg", transparent=True)
-    svg = re.sub(r"\s+", " ", re.sub(UNUSED, "", stream.getvalue(), flags=re.S))
-    for name, colour in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg
+    return svg.drawn(partial(draw, found=found, log=log), size)
 
 
-def _drawn(found: Histogram, size: tuple[int, int]) -> "Figure":
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+def draw(axes: "Axes", found: Histogram, *, log: bool) -> None:
+    """Draw a distribution on axes."""
+    from matplotlib.ticker import MaxNLocator
 
-    figure = pixel_figure(*size, layout="constrained")
-    axes = figure.add_subplot()
     for counts, name, label in (
         (found.clear + found.flagged, "clear", "clear"), (found.flagged, "flag", "flagged"),
     ):  # fmt: skip
@@ -144,12 +122,6 @@ def _drawn(found: Histogram, size: tuple[int, int]) -> "Figure":
         log_axis(axes, (1, 3) if span < 1000 else (1,))
     if span < 10:
         axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.minorticks_off()
-    axes.tick_params(length=0, pad=6)
-    axes.set(xlim=(found.edges[0], found.edges[-1]), axisbelow=True)
-    axes.grid(axis="y", color=COLOURS["line"], ls=":")
-    axes.spines[["top", "left", "right"]].set_visible(False)
-    figure.legend(loc="outside upper left", ncols=2 if size[0] < 600 else 4, frameon=False)
-    return figure
+    svg.count_heights(axes, log=log)
+    svg.plain(axes)
+    axes.set_xlim(found.edges[0], found.edges[-1])

@@ -27,6 +27,7 @@ class RowMark:
         severity: The policy's word.
         muted: The reason it was muted with, or ``""``.
         rows: Further particulars, name and text, for the finding's detail.
+        alarms: Whether it raises the alarm.
     """
 
     state: str = ""
@@ -34,6 +35,7 @@ class RowMark:
     severity: str = ""
     muted: str = ""
     rows: tuple[tuple[str, str], ...] = ()
+    alarms: bool = False
 
 
 def addresses(con: duckdb.DuckDBPyConnection, found: Sequence[Finding]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from scanner.report.histogram import Histogram, as_svg
+from scanner.report import histogram, p_values, svg, trend
 from scanner.text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def _templates() -> "Environment":
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     found.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    found.globals |= {"asset": _asset, "digest": _digest, "svg": _svg}
+    found.globals |= {"asset": _asset, "digest": _digest, "chart": _chart,
+                      "told": trend.told}  # fmt: skip
     return found
 
 
@@ -51,11 +52,12 @@ def _asset(name: str) -> Any:
     return Markup((files("scanner.report") / "assets" / name).read_text("utf-8"))  # noqa: S704
 
 
-def _svg(shown: Histogram, size: tuple[int, int]) -> Any:
-    """Return a distribution as markup; it has nothing but numbers."""
+def _chart(kind: str, found: Any, size: tuple[int, int], **how: bool) -> Any:
+    """Return a chart as markup; what it draws is numbers and dates of the program's own."""
     from markupsafe import Markup
 
-    return Markup(as_svg(shown, size))  # noqa: S704
+    module = {"scores": histogram, "chances": p_values, "nights": trend}[kind]
+    return Markup(svg.drawn(lambda axes: module.draw(axes, found, **how), size))  # noqa: S704
 
 
 def _digest(text: str) -> str:

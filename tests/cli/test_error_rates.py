@@ -10,7 +10,7 @@ from test_fdr import OPTIONS, captions, memscan, write
 from scanner import models
 from scanner.cli import error_rates, reports
 from scanner.errors import ConfigError
-from scanner.report import page
+from scanner.report import particulars
 from scanner.report.page import PageOptions
 from scanner.results.run_file import RunFile
 from scanner.spec import ScanSpec
@@ -157,10 +157,10 @@ def test_a_report_on_a_run_under_a_tail_takes_its_calibration_and_says_what_is_w
     tailed = record("123456789abc", calibration=str(path))
     assert reports._calibration(tailed, path) == reports._calibration(tailed, None) == old
     options = PageOptions(calibration=old)
-    said = page._calibration(tailed.identity, options)
+    said = particulars._calibration(tailed.identity, options)
     assert "p-values are 0.005 or more; smaller ones are of a tail model" in said
     untailed = record(old.fingerprint())
     assert reports._calibration(untailed, path) == old
-    assert "tail" not in page._calibration(untailed.identity, options)
+    assert "tail" not in particulars._calibration(untailed.identity, options)
     with pytest.raises(ConfigError, match=r"must be the calibration of the run \(other\)"):
         reports._calibration(record("other"), path)

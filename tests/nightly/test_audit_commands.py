@@ -31,6 +31,10 @@ def nights(tmp_path, monkeypatch, capsys, calibration):
         audit += [f"--{name}", value]
     code, said = memscan(monkeypatch, capsys, *audit)
     assert (code, "1 new" in said) == (1, True)
+    assert said.startswith("**ALARM**: 1 new finding: 1 by score alone\n")
+    (folder,) = (tmp_path / "state" / "audits").iterdir()
+    assert said.endswith(f"report  {folder / 'report.html'}\n")
+    assert "(report.html)" in (folder / "summary.md").read_text(encoding="utf-8")
     two = mem("two")
     write(tmp_path / "corpus" / "b.tar", [two])
     code, _ = memscan(monkeypatch, capsys, "mute", "a000", *state, "--reason", "licensed")
@@ -39,6 +43,9 @@ def nights(tmp_path, monkeypatch, capsys, calibration):
     record = json.loads(said)
     assert (code, record["scanned"], record["counts"]["muted"]) == (1, 1, 1)
     assert [a["after"]["caption"] for a in record["alerts"] if a["alarms"]] == [two]
+    assert record["banner"]["word"] == "ALARM"
+    assert record["severities"]["low"] == {"findings": 2, "alarms": 1}
+    assert record["policy"]["severity"] == "low"
     assert record["command"].startswith("memscan audit ")
     assert memscan(monkeypatch, capsys, *audit)[0] == 0
 
@@ -137,3 +144,20 @@ def test_query_and_report_show_what_the_last_audit_counted(tmp_path, monkeypatch
     assert mem("one") in shown["all"]
     assert mem("one") not in shown["now"]
     assert mem("three") in shown["now"]
+
+
+def test_a_report_says_the_verdict_and_writes_a_page_of_paper(tmp_path, monkeypatch, capsys, week):
+    week.put("a", [mem("one"), *clear("x")])
+    week.night()
+    html, pdf = tmp_path / "r.html", tmp_path / "r.pdf"
+    report = ("report", week.state.root, "--out", html, "--pdf")
+    code, said = memscan(monkeypatch, capsys, *report, pdf)
+    assert code == 0
+    told = said.splitlines()
+    assert told[0] == "FOUND: 1 of 2 captions flagged: 1 by score alone"
+    assert [line.partition(": ")[0] for line in told[1:]] == [str(pdf), str(html)]
+    assert pdf.read_bytes().startswith(b"%PDF-1.4")
+    html.unlink()
+    assert memscan(monkeypatch, capsys, *report, html)[0] == 2
+    assert memscan(monkeypatch, capsys, *report, tmp_path)[0] == 2
+    assert not html.exists(), "nothing is written where something cannot be"

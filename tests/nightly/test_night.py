@@ -32,6 +32,9 @@ def worse(one):
          "ALARM", "1 new and 1 worse findings: 1 template copy, 1 by score alone"),
         (night([alert(1)], incomplete=MISSING, shards=SHUT), "ALARM",
          "1 new finding: 1 by score alone; besides, 2 shards could not be read"),
+        (night([alert(1)], partial="3 samples", coverage={"captions": 19, "scanned": 16}), "ALARM",
+         "1 new finding: 1 by score alone; besides, a budget of 3 samples left the rest for later: "
+         "16 of 19 captions scanned"),
         (night(incomplete=MISSING, shards=SHUT), "INCOMPLETE",
          "2 shards could not be read; no new finding"),
         (night([alert(1, "persisting")], incomplete=[*MISSING, "chunk 3 was given up: OOM"],

@@ -31,7 +31,7 @@ from scanner.spec import ScanSpec
 
 SETTINGS = {"steps": 2, "probes": 1}
 MONDAY = datetime(2026, 1, 5, 3, tzinfo=UTC)
-FILES = {"audit.json", "report.html", "summary.md", "junit.xml", "findings.sarif",
+FILES = {"audit.json", "audit.pdf", "report.html", "summary.md", "junit.xml", "findings.sarif",
          "removal.csv", "removal-spreadsheet.csv", "removal.parquet"}  # fmt: skip
 HOSTILE = ["<script>alert(1)</script>", '=HYPERLINK("http://x","y")', "\u202etxet\u2066 bidi",
            '"quoted", \'twice\' & ]]> --', "+1 @all `code` | <!channel>"]  # fmt: skip
@@ -191,6 +191,10 @@ def test_a_week(week):
     damaged = week.night()
     assert (damaged.night.exit_code, states(damaged)) == (3, {})
     assert [Path(cut).name in text for text in damaged.night.incomplete] == [True]
+    shown = (damaged.folder / "report.html").read_text(encoding="utf-8")
+    notes = shown.partition('<div class="notes">')[2].partition("</div>")[0]
+    assert notes.count(Path(cut).name) == 1, "it is said once"
+    assert f"{len(reading.expand([str(week.corpus)])) - 1} of " in shown
     again = week.night()
     assert (again.night.exit_code, again.night.scanned) == (3, 0)
     assert week.state.audits()[-1] == "000008-2026-01-12"
@@ -388,9 +392,10 @@ def test_hostile_captions_stay_text_in_every_file(week):
     week.put("a", captions)
     done = week.night(command="memscan audit 'a`b'")
     assert done.night.counts()["alarms"] == len(captions)
-    texts = [p for p in done.folder.iterdir() if p.suffix != ".parquet"]
+    texts = [p for p in done.folder.iterdir() if p.suffix not in (".parquet", ".pdf")]
     content = {p.name: p.read_text(encoding="utf-8") for p in texts}
-    assert all("\u202e" not in content[name] for name in FILES - {"removal.parquet", "removal.csv"})
+    shown = content.keys() - {"removal.csv"}
+    assert all("\u202e" not in content[name] for name in shown)
     assert "<script>alert" not in content["report.html"]
     sarif = json.loads(content["findings.sarif"])["runs"][0]
     assert len(sarif["results"]) == len(captions)

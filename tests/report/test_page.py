@@ -76,11 +76,11 @@ def test_a_page_holds_every_finding_and_runs_no_script_but_its_own(hostile):
 
 @pytest.mark.parametrize("text", HOSTILE[:5])
 def test_whatever_an_audit_adds_is_escaped(hostile, text):
-    remarks = Remarks(banners=[text], facts=[(text, text)])
+    remarks = Remarks(notes=[text], facts=[(text, text)], date=text)
     html = page(hostile, "r1", PageOptions(title=text, redact=True), remarks=remarks)
     root = re.sub(r"<(script|style).*?</\1>", "", html, flags=re.S)
     assert not re.search("<(script|img|b)[ >]", root)
-    assert root.count(escape(printable(text))) >= 5
+    assert root.count(escape(printable(text))) >= 6
     assert not re.search(r"[\u202a-\u202e\u2066-\u2069\x00\x1b]", html)
 
 
@@ -264,12 +264,12 @@ def captions_in(window):
 @needs_chromium
 def test_no_hostile_caption_runs_or_breaks_out(hostile, window, tmp_path):
     shown_in(window, page(hostile, "r1", PageOptions(images=training)), tmp_path)
-    assert window.run("document.title") == "Memorization report"
+    assert window.run("document.title") == "FOUND: Memorization report"
     assert sorted(captions_in(window)) == sorted(printable(text)[:300] for text in HOSTILE)
     pictures = "document.querySelectorAll('.card img[alt=\"training image\"]').length"
     until(lambda: window.run(pictures) == len(HOSTILE))  # a card waits for what is still read
-    assert window.run("document.querySelectorAll('a[href]:not(.skip)').length") == 0
-    window.choose("#search", "javascript:")
+    assert window.run("document.querySelectorAll('a[href]:not([href^=\"#\"])').length") == 0
+    window.choose("#q", "javascript:")
     assert len(captions_in(window)) == 1
     window.click(".card .caption")
     assert "javascript:alert(1)" in window.run("document.getElementById('d-caption').textContent")
@@ -327,6 +327,7 @@ def active(window, what="textContent"):
 @needs_chromium
 def test_a_reader_sorts_filters_and_searches(sixty, window, tmp_path):
     shown_in(window, sixty, tmp_path)
+    window.click("#group")
     assert count_in(window) == "61 of 61 findings"
     assert len(captions_in(window)) == 24
     assert captions_in(window)[0] == "caption 00 of a"
@@ -337,12 +338,12 @@ def test_a_reader_sorts_filters_and_searches(sixty, window, tmp_path):
         assert count_in(window) == f"{number} of 61 findings"
     for field, value, number in (
         ("site", "site-1.example", 10), ("shard", "b.tar", 5), ("match", "template", 0),
-        ("match", "verbatim", 5), ("search", "CAPTION 09", 1),
+        ("match", "verbatim", 5), ("q", "CAPTION 09", 1),
     ):  # fmt: skip
         window.choose(f"#{field}", value)
         told = f"{number} of 61 findings" if number else "No finding answers"
         assert count_in(window).startswith(told)
-    for field in ("site", "shard", "match", "search"):
+    for field in ("site", "shard", "match", "q"):
         window.choose(f"#{field}", "")
     window.click(".chip:first-child")
     for order, first in (
@@ -360,9 +361,10 @@ def test_a_reader_sorts_filters_and_searches(sixty, window, tmp_path):
 @needs_chromium
 def test_a_reader_needs_no_mouse(sixty, window, tmp_path):
     shown_in(window, sixty, tmp_path)
+    window.click("#group")
     window.press("/")
-    assert active(window, "id") == "search"
-    for _ in range(6):
+    assert active(window, "id") == "q"
+    for _ in range(8):
         window.press("Tab")
     assert active(window) == "caption 00 of a"
     assert (
@@ -404,10 +406,127 @@ def test_a_mask_is_outlined_where_it_is(make, window, tmp_path):
     row = score("one", 9.0, flagged=True, p_value=0.01, stage="localize")
     commit(results, "r1", [row], [mask("one", values, threshold=1.0, image=jpeg())])
     shown_in(window, page(results, "r1", PageOptions(images=training)), tmp_path)
-    path = window.until("document.querySelector('.frame path')?.getAttribute('d')")
-    edges = set(re.findall(r"M\d+ \d+[hv]1", path))
-    down = {f"M{x} {y}v1" for x in (1, 4) for y in (1, 2)}
-    assert edges == down | {f"M{x} {y}h1" for x in (1, 2, 3) for y in (1, 3)}
+    line = window.until("document.querySelector('.frame path.line')?.getAttribute('d')")
+    assert line == "M1 1h1h1h1v1v1h-1h-1h-1v-1v-1"
+    veil = window.run("document.querySelector('.frame path.veil').getAttribute('d')")
+    assert veil == f"M0 0h5v4h-5z{line}Z"
+
+
+def line_of(window, make, folder, values):
+    results = make(f"results-{np.size(values)}")
+    row = score("one", 9.0, flagged=True, p_value=0.01, stage="localize")
+    commit(results, "r1", [row], [mask("one", np.array(values), threshold=1.0, image=jpeg())])
+    shown_in(window, page(results, "r1", PageOptions(images=training)), folder)
+    return window.until("document.querySelector('.frame path.line')?.getAttribute('d')")
+
+
+@needs_chromium
+def test_the_border_of_the_picture_is_no_outline_but_of_a_mask_over_all_of_it(
+    make, window, tmp_path
+):
+    left = [[9.0, 9.0, 0.0]] * 3
+    assert line_of(window, make, tmp_path, left) == "M2 0v1v1v1"
+    assert line_of(window, make, tmp_path, [[9.0] * 3] * 2) == "M0 0h1h1h1v1v1h-1h-1h-1v-1v-1Z"
+    corners = [[9.0, 0.0], [0.0, 9.0]]
+    assert line_of(window, make, tmp_path, corners) == "M1 0v1h-1M1 1h1M1 2v-1"
+
+
+@pytest.fixture
+def alike(make):
+    """Eight near-identical captions, one of them a copy, two of another kind, an empty one."""
+    results = make()
+    texts = [f"golden gate bridge fine art print no. {n}" for n in range(8)]
+    texts += ["a tree", "a dog on a red sofa", "", " "]
+    rows = [
+        score(t, 50.0 - n, flagged=True, p_value=0.01, key=f"k{n}") for n, t in enumerate(texts)
+    ]
+    shown = mask(texts[3], PATTERN, threshold=1.0, image=jpeg(), key="k3")
+    commit(results, "r1", rows, [replace(shown, match="verbatim")])
+    return page(results, "r1", PageOptions(images=training))
+
+
+def test_the_worst_of_near_identical_captions_stands_for_them_and_no_caption_for_none(alike):
+    items = items_of(alike)
+    assert items[0]["k"] == "k3", "a copy comes before higher scores"
+    assert [item["k"] for item in items if item.get("f") == 0] == [
+        f"k{n}" for n in range(8) if n != 3
+    ]
+    assert all("f" not in item for item in items if not item["c"].strip())
+
+
+@needs_chromium
+def test_a_family_is_a_card_that_opens(alike, window, tmp_path):
+    shown_in(window, alike, tmp_path)
+    assert count_in(window) == "12 of 12 findings in 5 groups"
+    assert window.run("document.querySelector('.more-like').textContent") == "and 7 more like it"
+    assert window.run("document.querySelector('.members').offsetHeight") == 0
+    window.click(".more-like")
+    assert window.run("document.querySelector('.more-like').ariaExpanded") == "true"
+    assert window.run("document.querySelectorAll('.members button').length") == 7
+    window.click(".members li:last-child button")
+    assert window.run("document.getElementById('d-where').textContent") == "8 of 12"
+    window.press("Escape")
+    assert "no. 3" in str(window.until("document.activeElement.closest('.card')?.textContent"))
+    window.choose("#sort", "d")
+    assert "no. 0" in captions_in(window)[0], "the first that is shown stands for its family"
+    window.click("#group")
+    assert len(captions_in(window)) == 12
+    assert window.run("location.hash") == "#sort=d&group=no"
+
+
+@needs_chromium
+def test_the_address_holds_the_view_and_back_undoes_a_step(sixty, window, tmp_path):
+    target = shown_in(window, sixty, tmp_path)
+    window.click(".chip.new")
+    window.choose("#match", "verbatim")
+    window.choose("#sort", "k")
+    window.choose("#q", "of b")
+    window.until("location.hash.includes('q=of')")
+    window.click("#h-linear")
+    view = window.run("location.hash")
+    assert view == "#state=new&q=of+b&match=verbatim&sort=k&heights=linear"
+    told = count_in(window)
+    window.open(tmp_path / "report.html")
+    window.call("Page.navigate", url=f"{target.as_uri()}{view}")
+    window.until("document.getElementById('sort').value === 'k'")
+    assert (count_in(window), window.run("document.getElementById('q').value")) == (told, "of b")
+    assert window.run("document.querySelector('.chip.new').ariaPressed") == "true"
+    assert window.run("document.getElementById('h-linear').checked")
+    window.click(".card .caption")
+    window.until("location.hash.includes('finding=')")
+    window.run("history.back()")
+    assert window.until("!document.getElementById('detail').open && !location.hash.includes('fi')")
+    window.choose("#sort", "")
+    assert window.run("location.hash") == "#state=new&q=of+b&match=verbatim&heights=linear"
+    window.run("history.back()")
+    assert window.until("document.getElementById('sort').value === 'k'")
+    assert window.problems == []
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    "view", ["#state=<b>&match=nothing&page=-7&size=9", "#finding=../x&page=1e9", "#%", "#findings"]
+)
+def test_an_address_that_makes_no_sense_shows_the_page(sixty, window, tmp_path, view):
+    target = shown_in(window, sixty, tmp_path)
+    window.call("Page.navigate", url="about:blank")
+    window.call("Page.navigate", url=target.as_uri() + view)
+    assert window.until("document.getElementById('count')?.textContent") == (
+        "61 of 61 findings in 3 groups"
+    )
+    assert window.problems == []
+
+
+@needs_chromium
+def test_a_link_to_a_finding_opens_it(sixty, window, tmp_path):
+    target = shown_in(window, sixty, tmp_path)
+    wanted = items_of(sixty)[40]
+    window.call("Page.navigate", url="about:blank")
+    window.call("Page.navigate", url=f"{target.as_uri()}#finding={wanted['id'][:16]}")
+    window.until("document.getElementById('detail')?.open")
+    assert window.run("document.getElementById('d-caption').textContent") == wanted["c"]
+    window.press("Escape")
+    assert window.until("location.hash === ''") or window.run("location.hash") == "#"
 
 
 @needs_chromium
@@ -417,3 +536,17 @@ def test_a_run_without_findings_says_so(make, window, tmp_path):
     shown_in(window, page(results, "r1", PageOptions(images=training)), tmp_path)
     assert count_in(window) == "Nothing is flagged."
     assert window.run("document.getElementById('tools').offsetHeight") == 0
+
+
+def test_only_the_worst_findings_are_compared_with_each_other_and_the_page_says_so(
+    make, monkeypatch
+):
+    results = make()
+    texts = [f"golden gate bridge fine art print no. {n}" for n in range(4)]
+    rows = [score(text, 50.0 - n, flagged=True) for n, text in enumerate(texts)]
+    commit(results, "r1", rows)
+    for module in ("page", "particulars"):
+        monkeypatch.setattr(f"scanner.report.{module}.MOST_GROUPED", 2)
+    html = page(results, "r1", PageOptions())
+    assert ["f" in item for item in items_of(html)] == [False, True, False, False]
+    assert "share a card among the worst 2 findings alone" in html
