@@ -84,11 +84,6 @@ class Policy:
         rules = {level: asdict(self.rules[level]) for level in LEVELS if level in self.rules}
         return {"severity": self.least, "on": list(self.states), "rules": rules}
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the least severity that alarms, the states that do, and every level's rule."""
-        rules = {level: asdict(self.rules[level]) for level in LEVELS if level in self.rules}
-        return {"severity": self.least, "on": list(self.states), "rules": rules}
-
     def severity(self, finding: Finding) -> str:
         """Return the level of a finding."""
         held = (lv for lv in LEVELS[:-1] if lv in self.rules and self.rules[lv].holds(finding))
