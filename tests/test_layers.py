@@ -46,11 +46,14 @@ MAY_IMPORT = {
     "report": LOW | {"analysis", "choose", "matching", "methods", "results", "statistics"},
     "nightly": LOW
     | {"", "analysis", "engine", "matching", "models", "report", "results", "shards"},
+    "serve": LOW
+    | {"", "analysis", "matching", "methods", "nightly", "report", "results", "shards"}
+    | {"statistics"},
     "api": SCIENCE | {"", "analysis", "engine", "report", "results", "scan", "shards"},
     "testbed": SCIENCE | {"analysis", "api", "engine", "report", "results", "scan", "shards"},
     "cli": SCIENCE
     | {"", "analysis", "api", "choose", "engine", "matching", "nightly", "planning"}
-    | {"report", "results", "shards", "submit", "testbed"},
+    | {"report", "results", "serve", "shards", "submit", "testbed"},
 }
 ONLY_IN = {
     "ray": {"engine", "submit"},
@@ -63,11 +66,13 @@ ONLY_IN = {
     "webdataset": {"shards", "testbed"},
     "fsspec": {"shards", "results"},
     "pyarrow": {"analysis", "matching", "results", "shards", "testbed"},
-    "duckdb": {"analysis", "api", "matching", "nightly", "report"},
+    "duckdb": {"analysis", "api", "matching", "nightly", "report", "serve"},
     "matplotlib": {"api", "report"},
     "typer": {"cli"},
     "jinja2": {"report"},
-    "markupsafe": {"report"},
+    "markupsafe": {"report", "serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
     "rich": {"api", "cli", "text"},
     "tqdm": {"api"},
     "PIL": {"pictures", "analysis", "api", "matching", "report", "testbed"},

@@ -153,8 +153,8 @@ def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
 
 
 @contextmanager
-def _interrupted_after(con: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
-    """Interrupt a query that takes longer; null lets it run."""
+def interrupted_after(con: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt what a connection does inside when it takes longer; null lets it run."""
     timer = Timer(seconds, con.interrupt) if seconds else None
     if timer:
         timer.daemon = True
@@ -239,7 +239,7 @@ def run_query(
             execute(con, query.query)
             return write_text(con, fmt, cast("TextIO", out), limit, width, cells, stopped)
 
-        with _interrupted_after(con, timeout_s), reported():
+        with interrupted_after(con, timeout_s), reported():
             return _interruptible(con, write, stopped)
 
 

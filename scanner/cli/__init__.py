@@ -22,6 +22,7 @@ from scanner.cli import (
     reports,
     results,
     scanning,
+    serving,
     settings,
     shards,
     testbed,
@@ -84,6 +85,7 @@ app.command()(results.runs)
 app.command()(results.verify)
 app.command()(upkeep.compact)
 app.command()(reports.report)
+app.command()(serving.serve)
 app.command()(reports.diff)
 app.command()(reports.export)
 app.command()(reports.retrieve)
