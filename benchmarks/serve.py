@@ -29,11 +29,14 @@ from scanner.results.folder import Results
 from scanner.spec import ScanSpec
 
 RUN, CHUNK, MAPS_OF_CHUNK, SIDE = "0123456789ab", 5000, 20, 64
-WORDS = """red blue green golden small large old modern photo painting poster print of the a with in on
-canvas wall art mountain lake forest city street night morning woman man child dog cat horse car train
-bridge flower garden kitchen table chair phone case vintage abstract landscape portrait design business
-classic sale texas austin london paris river ocean beach sunset galaxy aztec podcast book cover album
-star wars movie lamp mug shirt dress shoe bag watch ring necklace wooden metal glass leather cotton""".split()
+WORDS = (
+    "red blue green golden small large old modern photo painting poster print of the a with in "
+    "on canvas wall art mountain lake forest city street night morning woman man child dog cat "
+    "horse car train bridge flower garden kitchen table chair phone case vintage abstract "
+    "landscape portrait design business classic sale texas austin london paris river ocean "
+    "beach sunset galaxy aztec podcast book cover album star wars movie lamp mug shirt dress "
+    "shoe bag watch ring necklace wooden metal glass leather cotton "
+).split()  # noqa: SIM905 - words to read
 QUERIES = {
     "first page": {},
     "search: a common word": {"q": "mountain"},
@@ -98,10 +101,66 @@ def rows(rng: np.random.Generator, start: int, number: int) -> ChunkResult:
     return ChunkResult(found, maps, [])
 
 
+def started(results: Path) -> tuple[subprocess.Popen[str], str, float]:
+    """Start the server; return it, its address and the seconds until it answered."""
+    begun = time.perf_counter()
+    words = [sys.executable, "-m", "scanner", "serve", str(results), "--port", "0"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    link = server.stdout.readline().split()[1]
+    return server, link, time.perf_counter() - begun
+
+
+def measured(server: subprocess.Popen[str], link: str, repeats: int) -> dict[str, object]:
+    """Return the times of every query of `QUERIES` and of what follows from a row."""
+    browser = urllib.request.build_opener(
+        urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    )
+    base = link.partition("?")[0]
+    browser.open(link).read()
+
+    def timed(path: str) -> tuple[float, str]:
+        begun = time.perf_counter()
+        text = browser.open(base + path).read().decode("utf-8", "replace")
+        return 1000 * (time.perf_counter() - begun), text
+
+    first, page = timed("")
+    row = re.findall(r'data-id="(\w+)"', page)[3]
+    paths = {name: f"?{urlencode(asked)}" for name, asked in QUERIES.items()}
+    paths["the page behind"] = f"?{urlencode({'after': row})}"
+    paths["the last page"] = f"?{urlencode({'sort': 'wen', 'order': 'reversed'})}"
+    paths["one caption"] = f"caption?{urlencode({'id': row, 'flagged': 'yes'})}"
+    paths["SQL: a group by"] = "sql?" + urlencode(
+        {"sql": "SELECT flagged, count(*) FROM captions GROUP BY 1"}
+    )
+    found: dict[str, object] = {
+        "the very first page": {"median_ms": round(first), "worst_ms": round(first)}
+    }
+    for name, path in paths.items():
+        times = sorted(timed(path)[0] for _ in range(repeats))
+        found[name] = {"median_ms": round(median(times)), "worst_ms": round(times[-1])}
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    for word in ("VmHWM", "VmRSS"):
+        found[f"{word}_MiB"] = round(int(re.findall(rf"{word}:\s+(\d+)", status)[0]) / 1024)
+    return found
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--captions", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
-    make(asked.folder, asked.captions)
+    results = make(asked.folder, asked.captions)
+    server, link, seconds = started(asked.folder / "results")
+    try:
+        figures = measured(server, link, asked.repeats)
+    finally:
+        server.terminate()
+        server.wait()
+    print(
+        json.dumps(
+            {"captions": asked.captions, "seconds until it answers": round(seconds, 1), **figures},
+            indent=1,
+        )
+    )

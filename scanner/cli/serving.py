@@ -71,6 +71,7 @@ def serve(
     source = _source(results, run, images=not no_images)
     with application.listening(host, port) as listener:
         access = Access(host=host, port=listener.getsockname()[1], public=behind_proxy, **tokens)
+        progress.note(f"reading the captions of {source.results.root}")
         app = application.application(source, access, marks)
         application.run(app, listener, lambda: _say(access))
 

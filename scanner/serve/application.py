@@ -48,6 +48,7 @@ def application(source: Source, access: Access, marks: Path | None = None) -> AS
         "/sql.csv": pages.sql_csv, "/removal": pages.removal, "/picture/{kind}": pages.picture,
         "/assets/{name}": asset,
     }  # fmt: skip
+    site.listing("")
     done = {"/mark": posted(site, mark), "/mute": posted(site, mute)}
 
     @asynccontextmanager

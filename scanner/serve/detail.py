@@ -7,17 +7,17 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from scanner.analysis.evidence import gather
+from scanner.analysis.evidence import compared
 from scanner.analysis.findings import message_of
 from scanner.analysis.views import MATCHES
 from scanner.masks import from_heatmap, from_runs, mean_filtered
 from scanner.methods import registry
-from scanner.serve.listing import Listing, quoted
+from scanner.serve.listing import CAPTION_HASH, Listing, quoted
 from scanner.statistics.families import near, shared_words
 
 MOST_SAMPLES, MOST_NEAR, MOST_LIKE = 200, 12, 5000
 MAPS = """
-SELECT seed, metric, baseline, height, width, threshold, mask, area, image IS NOT NULL AS drawn,
+SELECT seed, metric, baseline, height, width, threshold, area, image IS NOT NULL AS drawn,
        match, match_mse, mse_inside, mse_outside, tiled_l2, sigma
 FROM masks WHERE caption_sha256 = $1 AND image_sha256 IS NOT DISTINCT FROM $2
 QUALIFY row_number() OVER (PARTITION BY seed, metric, baseline ORDER BY shard, key) = 1
@@ -77,7 +77,10 @@ class Detail:
 
 def row_of(con: duckdb.DuckDBPyConnection, id: str) -> dict[str, Any] | None:
     """Return the row of ``listed`` with an identity; null if there is none."""
-    cursor = con.execute("SELECT * FROM listed WHERE id = $1 LIMIT 1", [id])
+    cursor = con.execute(
+        f"SELECT *, {CAPTION_HASH} AS caption_sha256 FROM listed WHERE id = $1 LIMIT 1",  # noqa: S608
+        [id],
+    )
     found = cursor.fetchone()
     names = [column[0] for column in cursor.description or []]
     return None if found is None else dict(zip(names, found, strict=True))
@@ -102,7 +105,7 @@ def detail(found: Listing, id: str) -> Detail | None:
             "image_sha256 IS NOT DISTINCT FROM $2 ORDER BY ALL LIMIT $3",
             [sha, image, MOST_SAMPLES],
         ).fetchall()
-        words = gather(con, id, lambda shard, key: None).comparisons if maps else ()
+        words = _words(con, row, maps)
         return Detail(
             row, _scores(con, row, found.further), maps, words, samples, _nearest(con, sha, image),
             _similar(con, row), next((url for *_, url in samples if url), None),
@@ -141,6 +144,18 @@ def values(con: duckdb.DuckDBPyConnection, row: dict[str, Any], seed: int, metri
         "height": height, "width": width, "threshold": threshold, "smooth": is_smooth,
         "raw": raw.astype(np.float32), "held": held.astype(np.float32),
     }  # fmt: skip
+
+
+def _words(
+    con: duckdb.DuckDBPyConnection, row: dict[str, Any], maps: dict[int, list[dict[str, Any]]]
+) -> tuple[str, ...]:
+    """Return what comparisons found under the first seed that was compared with an image."""
+    if row["image_sha256"] is not None:
+        return (f"scored at its image: snap-back {row.get('snap_back') or 0:.3g} bits",)
+    seeds = [seed for seed, own in maps.items() if any(m["match"] is not None for m in own)]
+    if not maps:
+        return ()
+    return compared(con, row["id"], (seeds or list(maps))[0], lambda shard, key: None)[0]
 
 
 def _named(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -186,10 +201,12 @@ def meaning(name: str) -> tuple[str, str]:
         end = "small" if own.low_is_suspicious else "large"
         formula = own.formula.replace("`", "")
         return own.title, f"{formula}, in {own.unit}; {end} is memorized ({own.source})"
+    if (map_ := registry.MAPS.get(name)) is not None:
+        return map_.title, f"mean of its map over the picture, in {map_.unit}"
     if name.startswith("delta_s_"):
         return f"Δs against {name[8:]}", "Δs with another baseline; large is memorized"
     if name.startswith("delta_h_"):
-        return f"Δh against {name[8:]}", "curvature difference with another baseline, its mean"
+        return f"Δh against {name[8:]}", "mean of that map over the picture"
     return name, "score of a further detector"
 
 
@@ -210,7 +227,7 @@ def _similar(con: duckdb.DuckDBPyConnection, row: dict[str, Any]) -> list[dict[s
     words = shared_words(row["caption"] or "")
     if not words:
         return []
-    shared = " OR ".join(f"contains(lower(caption), $w{n})" for n in range(len(words)))
+    shared = " OR ".join(f"contains(folded, $w{n})" for n in range(len(words)))
     rows = _named(con.execute(
         "SELECT id, caption, flagged, delta_s FROM listed WHERE id <> $id "  # noqa: S608
         f"AND ({shared}) LIMIT {MOST_LIKE}",

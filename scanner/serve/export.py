@@ -7,14 +7,14 @@ from typing import Any
 from scanner.errors import ConfigError
 from scanner.nightly.removal import write_removal
 from scanner.serve.filters import Filter, Known, condition
-from scanner.serve.listing import Listing
+from scanner.serve.listing import CAPTION_HASH, Listing
 from scanner.serve.rows import Order
 from scanner.serve.source import Source
 
 MOST = 50_000
 FORMATS = ("removal.csv", "removal-spreadsheet.csv", "removal.parquet")
 COLUMNS = {
-    "finding": "id", "sha": "caption_sha256", "image": "image_sha256", "severity": "severity",
+    "finding": "id", "sha": CAPTION_HASH, "image": "image_sha256", "severity": "severity",
     "state": "state", "match": "match", "p_value": "p_value", "delta_s": "delta_s",
     "copies": "copies",
 }  # fmt: skip

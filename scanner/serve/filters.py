@@ -149,7 +149,7 @@ def _searched(text: str, values: dict[str, Any]) -> Iterator[str]:
     found = words(text)
     for number, word in enumerate(found):
         values[f"w{number}"] = word
-    contained = " AND ".join(f"contains(lower(caption), $w{n})" for n in range(len(found)))
+    contained = " AND ".join(f"contains(folded, $w{n})" for n in range(len(found)))
     if len(found) == 1:
         values["exact"] = text
         yield f"({contained} OR key = $exact OR starts_with(id, $w0))"
@@ -181,5 +181,5 @@ def _said(asked: Filter, known: Known, values: dict[str, Any]) -> Iterator[str]:
     if asked.muted:
         values["muted"] = list(known.muted)
         named = "SELECT unnest($muted::VARCHAR[])"
-        is_muted = f"(id IN ({named}) OR caption_sha256 IN ({named}))"
+        is_muted = f"(id IN ({named}) OR of_image IN ({named}))"
         yield is_muted if asked.muted == "yes" else f"NOT {is_muted}"

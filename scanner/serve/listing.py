@@ -2,7 +2,7 @@
 
 The views group millions of rows each time that they are asked; this does it once for each state of
 the commits. A row is a finding's identity: a caption, or a caption with the image that was scored.
-Its place in the table is its rank, the worst first.
+Its ``n`` is its rank, 1 for the worst; ``of_image`` is the caption's hash where that is another.
 """
 
 import threading
@@ -24,7 +24,7 @@ LEAST_SECONDS, SHARE = 3.0, 0.1
 """Between two looks at the commits; and the share of the time that reading may take."""
 OWN = frozenset({
     *schema.VIEWS["scores"].names, "id", "copies", "seeds", "worst", "sample", "maps", "match",
-    "match_mse", "area", "tightness", "state", "severity",
+    "match_mse", "area", "tightness", "state", "severity", "of_image", "folded", "n",
 }) - {"snap_back"}  # fmt: skip
 LISTED = """
 CREATE TABLE listed AS
@@ -40,14 +40,19 @@ WITH scored AS (
            max(area) AS area, min(tightness) AS tightness
     FROM masks GROUP BY caption_sha256, image_sha256
 )
-SELECT identity_of(s.caption_sha256, s.image_sha256) AS id, s.* EXCLUDE (sample),
-       sample[1] AS shard, sample[2] AS key, coalesce(m.maps, 0) AS maps, m.match, m.match_mse,
-       m.area, m.tightness, r.state, r.severity
-FROM scored AS s
-LEFT JOIN compared AS m ON m.caption_sha256 = s.caption_sha256
-  AND m.image_sha256 IS NOT DISTINCT FROM s.image_sha256
-LEFT JOIN remarks AS r ON r.id = identity_of(s.caption_sha256, s.image_sha256)
-ORDER BY match_rank(m.match), p_value NULLS LAST, delta_s DESC NULLS LAST, id
+SELECT row_number() OVER () AS n, * FROM (
+    SELECT identity_of(s.caption_sha256, s.image_sha256) AS id,
+           s.* EXCLUDE (sample, caption_sha256),
+           CASE WHEN s.image_sha256 IS NOT NULL THEN s.caption_sha256 END AS of_image,
+           lower(s.caption) AS folded, sample[1] AS shard, sample[2] AS key,
+           coalesce(m.maps, 0) AS maps, m.match, m.match_mse, m.area, m.tightness,
+           r.state, r.severity
+    FROM scored AS s
+    LEFT JOIN compared AS m ON m.caption_sha256 = s.caption_sha256
+      AND m.image_sha256 IS NOT DISTINCT FROM s.image_sha256
+    LEFT JOIN remarks AS r ON r.id = identity_of(s.caption_sha256, s.image_sha256)
+    ORDER BY match_rank(m.match), p_value NULLS LAST, delta_s DESC NULLS LAST, id
+)
 """
 SORTS = {
     "worst": ("worst first", ""), "delta_s": ("Δs", "DESC"), "p_value": ("p-value", "ASC"),
@@ -68,7 +73,6 @@ class Listing:
         version: What `Source.version` said when it was made.
         captions: Rows of the table.
         flagged: How many of them are flagged.
-        rejects: Rejected samples.
         seconds: How long it took to make.
     """
 
@@ -78,7 +82,6 @@ class Listing:
     version: Hashable
     captions: int
     flagged: int
-    rejects: int
     seconds: float
 
     @contextmanager
@@ -121,11 +124,8 @@ def listing(source: Source, run: str) -> Listing:
         means = "".join(f", avg({quoted(name)}) AS {quoted(name)}" for name in further)
         con.execute(LISTED.format(further=means))
         there = "".join(f", count({quoted(name)})" for name in further)
-        captions, flagged, rejects, *held = con.execute(
-            "SELECT count(*), count(*) FILTER (flagged), (SELECT count(*) FROM rejects)"
-            + there
-            + " FROM listed"
-        ).fetchall()[0]
+        counted = f"SELECT count(*), count(*) FILTER (flagged){there} FROM listed"  # noqa: S608
+        captions, flagged, *held = con.execute(counted).fetchall()[0]
     except duckdb.Error as error:
         con.close()
         said = str(error).splitlines()[0]
@@ -134,12 +134,16 @@ def listing(source: Source, run: str) -> Listing:
         ) from error
     further = tuple(name for name, number in zip(further, held, strict=True) if number)
     seconds = time.monotonic() - started
-    return Listing(run, con, further, version, captions, flagged, rejects, seconds)
+    return Listing(run, con, further, version, captions, flagged, seconds)
 
 
 def quoted(name: str) -> str:
     """Return a column's name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+CAPTION_HASH = "coalesce(of_image, id)"
+"""The caption's hash, in SQL."""
 
 
 class Listings:

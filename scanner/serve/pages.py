@@ -230,4 +230,4 @@ def _tables() -> list[tuple[str, str, list[str]]]:
     """Return name, meaning and columns of the views."""
     from scanner.results.schema import VIEWS
 
-    return [(table.name, table.row, list(table.names)) for table in VIEWS.values()]
+    return [(table.name, table.row.replace("`", ""), list(table.names)) for table in VIEWS.values()]

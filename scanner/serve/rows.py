@@ -15,7 +15,7 @@ from scanner.serve.listing import Listing
 
 ROWS = 50
 COLUMNS = (
-    "id", "caption", "caption_sha256", "image_sha256", "copies", "seeds", "worst", "delta_s",
+    "id", "caption", "image_sha256", "of_image", "copies", "seeds", "worst", "delta_s",
     "p_value", "flagged", "shard", "key", "maps", "match", "match_mse", "area", "tightness",
     "state", "severity",
 )  # fmt: skip
@@ -65,10 +65,10 @@ class Order:
     def by(self, *, backwards: bool = False) -> str:
         """Return what follows ORDER BY."""
         down = self._is_down != backwards
-        rank = f"rowid {'DESC' if down else 'ASC'}"
+        rank = f"n {'DESC' if down else 'ASC'}"
         if not self.column:
             return rank
-        rank = f"rowid {'DESC' if backwards else 'ASC'}"
+        rank = f"n {'DESC' if backwards else 'ASC'}"
         turned = {"ASC": "DESC", "DESC": "ASC"}[self.direction]
         direction, nulls = (turned, "FIRST") if backwards else (self.direction, "LAST")
         return f"{self.column} {direction} NULLS {nulls}, {rank}"
@@ -77,7 +77,7 @@ class Order:
         """Return the place of a row, as parameters; null if there is no such row."""
         column = self.column or "NULL"
         rows = con.execute(
-            f"SELECT rowid, {column} FROM listed WHERE id = $1 LIMIT 1",  # noqa: S608 - quoted
+            f"SELECT n, {column} FROM listed WHERE id = $1 LIMIT 1",  # noqa: S608 - quoted
             [id],
         ).fetchall()
         if not rows:
@@ -88,8 +88,8 @@ class Order:
     def behind(self, place: Mapping[str, Any], *, backwards: bool = False) -> str:
         """Return the condition of the rows that come behind a place, or before it."""
         if not self.column:
-            return f"rowid {'<' if self._is_down != backwards else '>'} $at"
-        rank = f"rowid {'<' if backwards else '>'} $at"
+            return f"n {'<' if self._is_down != backwards else '>'} $at"
+        rank = f"n {'<' if backwards else '>'} $at"
         if "value" not in place:
             null = f"({self.column} IS NULL AND {rank})"
             return f"({self.column} IS NOT NULL OR {null})" if backwards else null
@@ -123,17 +123,20 @@ def page(
         behind = order.behind(place, backwards=backwards) if place else "true"
         backwards = backwards and place is not None
         names = ", ".join((*COLUMNS, f"{order.column or 'NULL'} AS sorted"))
+        # Counting tells where the rows lie, which spares the second look most of the table.
+        total, rest, first, last = con.execute(
+            f"SELECT count(*), count(*) FILTER ({behind}), min(n), max(n) "  # noqa: S608
+            f"FROM listed WHERE {where}",
+            values | (place or {}),
+        ).fetchall()[0]
+        near = f"n BETWEEN {first} AND {last}" if total else "false"
         cursor = con.execute(
-            f"SELECT {names} FROM listed WHERE {where} AND {behind} "  # noqa: S608 - quoted
+            f"SELECT {names} FROM listed WHERE {near} AND {where} AND {behind} "  # noqa: S608 - quoted
             f"ORDER BY {order.by(backwards=backwards)} LIMIT {int(rows)}",
             values | (place or {}),
         )
         keys = [column[0] for column in cursor.description or []]
         listed = [dict(zip(keys, row, strict=True)) for row in cursor.fetchall()]
-        total, rest = con.execute(
-            f"SELECT count(*), count(*) FILTER ({behind}) FROM listed WHERE {where}",  # noqa: S608
-            values | (place or {}),
-        ).fetchall()[0]
     if backwards:
         return Page(listed[::-1], total, rest - len(listed))
     return Page(listed, total, total - rest)

@@ -13,6 +13,9 @@ from scanner.nightly.state import AuditState
 from scanner.results.folder import Results
 from scanner.results.run_file import RunFile
 
+MEMORY = "2GB"
+"""The most that one table of captions, or one question, holds before it spills to the disk."""
+
 
 @dataclass(frozen=True, slots=True)
 class Remark:
@@ -127,7 +130,7 @@ class Source:
         """
         audit = self.audit()
         shards = audit.shards if audit is not None and audit.run == run else None
-        return connect(self.results, runs=[run], shards=shards)
+        return connect(self.results, runs=[run], shards=shards, memory=MEMORY)
 
     def version(self, run: str) -> Hashable:
         """Return a value that changes when there is more of a run to read.

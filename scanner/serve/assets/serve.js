@@ -119,7 +119,7 @@
   const follow = (selector) => () => $(selector)?.click();
   const deeds = {
     "/": () => $("#search, #sql")?.focus(), j: () => step(1), k: () => step(-1), m: mark, t: turn,
-    n: follow("#next"), p: follow("#back"), u: follow("#up"), "?": () => keys?.showModal(),
+    n: follow("#next"), p: follow("#back"), u: follow("#up"), h: follow("#heat"), "?": () => keys?.showModal(),
   };
   document.addEventListener("keydown", (event) => {
     const field = event.target.closest?.("input, select, textarea");
@@ -134,7 +134,7 @@
   // Maps: the mask is drawn from the map's own values, above the threshold that the slider is at.
   const outlined = (context, inside, height, width, side) => {
     const scale = [side.width / width, side.height / height];
-    const is = (y, x) => y >= 0 && x >= 0 && y < height && x < width && inside[y * width + x];
+    const is = (y, x) => y >= 0 && x >= 0 && y < height && x < width && inside[y * width + x] === 1;
     const path = new Path2D();
     for (let y = 0; y <= height; y++) for (let x = 0; x <= width; x++) {
       if (x < width && is(y, x) !== is(y - 1, x)) { path.moveTo(x * scale[0], y * scale[1]); path.lineTo((x + 1) * scale[0], y * scale[1]); }
@@ -185,6 +185,11 @@
     for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); load(entry.target); }
   }, { rootMargin: "300px" });
   $$(".map[data-values]").forEach((figure) => seen.observe(figure));
+  const heat = $("#heat");
+  if (heat) {
+    heat.closest("p").hidden = false;
+    heat.addEventListener("change", () => document.body.classList.toggle("no-heat", !heat.checked));
+  }
   let resized;
   addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(() => $$(".map").forEach((f) => f.redraw?.()), 100); });
   const gone = (image) => {
