@@ -29,14 +29,14 @@ from scanner.results.folder import Results
 from scanner.spec import ScanSpec
 
 RUN, CHUNK, MAPS_OF_CHUNK, SIDE = "0123456789ab", 5000, 20, 64
-WORDS = (
+WORDS = (  # noqa: SIM905
     "red blue green golden small large old modern photo painting poster print of the a with in "
     "on canvas wall art mountain lake forest city street night morning woman man child dog cat "
     "horse car train bridge flower garden kitchen table chair phone case vintage abstract "
     "landscape portrait design business classic sale texas austin london paris river ocean "
     "beach sunset galaxy aztec podcast book cover album star wars movie lamp mug shirt dress "
     "shoe bag watch ring necklace wooden metal glass leather cotton "
-).split()  # noqa: SIM905 - words to read
+).split()
 QUERIES = {
     "first page": {},
     "search: a common word": {"q": "mountain"},

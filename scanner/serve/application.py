@@ -104,7 +104,7 @@ def _broken(site: Site) -> Callable[[Request, Any], Response]:
 
 def _failed(path: str, error: Exception) -> None:
     with suppress(OSError):
-        said = f"memscan: {path}: {type(error).__name__}: {str(error).splitlines()[:1]}"
+        said = f"memscan: {path}: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
         sys.stderr.write(visible(said) + "\n")
 
 

@@ -62,7 +62,9 @@ def _done(site: Site, deed: Callable[[Site, Mapping[str, str]], None],
           form: Mapping[str, str]) -> str:  # fmt: skip
     """Do it and return the path to go on at."""
     deed(site, form)
-    kept = Filter.of(dict(parse_qsl(form.get("filter", "")))).address()
+    run = form.get("run", "")
+    asked = Filter.of(dict(parse_qsl(form.get("filter", ""))))
+    kept = asked.but(run="" if run == site.source.default_run() else run).address()
     if form.get("page") == "captions":
         return f"/?{kept}" if kept else "/"
     return f"/caption?id={form['finding']}{'&' + kept if kept else ''}#marks"

@@ -10,7 +10,7 @@ from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.nightly.policy import LEVELS
-from scanner.serve.listing import SORTS, quoted
+from scanner.serve.listing import CAPTION_HASH, SORTS, quoted
 from scanner.serve.marks import MARKS
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -181,5 +181,5 @@ def _said(asked: Filter, known: Known, values: dict[str, Any]) -> Iterator[str]:
     if asked.muted:
         values["muted"] = list(known.muted)
         named = "SELECT unnest($muted::VARCHAR[])"
-        is_muted = f"(id IN ({named}) OR of_image IN ({named}))"
+        is_muted = f"(id IN ({named}) OR {CAPTION_HASH} IN ({named}))"
         yield is_muted if asked.muted == "yes" else f"NOT {is_muted}"
