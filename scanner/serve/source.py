@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,15 @@ class Source:
         return {} if audit is None or audit.run != run else audit.remarks
 
     def mutes(self) -> dict[str, dict[str, str]]:
-        """Return the mutes of the audit's state, by what they name.
+        """Return the mutes of the audit's state that are in effect today, by what they name.
 
         Raises:
             ResultsError: If the file is damaged.
         """
-        return {} if self.state is None else self.state.mutes()
+        if self.state is None:
+            return {}
+        today = datetime.now(UTC).date().isoformat()
+        return {n: m for n, m in self.state.mutes().items() if m.get("until", today) >= today}
 
     def connect(self, run: str) -> duckdb.DuckDBPyConnection:
         """Return locked views of a run; of the run of the last audit, the shards that it counted.
@@ -157,7 +161,8 @@ def _remark(alert: Mapping[str, Any]) -> tuple[str, Remark]:
     images = alert.get("images")
     group = None
     if isinstance(images, dict):
-        copies = [Copy(**each) for each in images.get("copies", [])]
+        listed = [each for each in images.get("copies") or [] if isinstance(each, dict)]
+        copies = [Copy(**{n: each.get(n) for n in Copy.__slots__}) for each in listed]
         group = Group(copies, bool(images.get("plain")), bool(images.get("more")))
     words = (str(alert.get(name) or "") for name in ("state", "reason", "severity"))
     return str(alert.get("finding")), Remark(*words, group)

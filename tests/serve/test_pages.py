@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import threading
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,26 @@ def test_progress_reads_each_commit_once(results, monkeypatch):
     assert live.progress().counts["samples"] == 11
     assert live.progress().counts["samples"] == 11
     assert read == ["a-00001"]
+
+
+def test_results_in_a_bucket_are_shown_and_their_marks_need_a_file(s3, tmp_path):
+    results = Results(f"{s3.bucket}/results")
+    results.write_run("r2", record())
+    commit(results, "r2", [score(HOSTILE[0], 1.0, key="k0")])
+    form = {"mark": "false", "reason": "x", "name": "ann"}
+    with signed_in(Source(results)) as client:
+        assert "1 caption" in client.get("/").text
+        assert "--marks FILE" in client.get(f"/caption?id={WORST}").text
+        assert "start memscan serve with --marks FILE" in post(client, "/mark", **form).text
+    with signed_in(Source(results), marks=tmp_path / "m.jsonl") as client:
+        assert post(client, "/mark", **form).status_code == 200
+        assert "1 caption" in client.get("/?mark=false").text
+
+
+def test_a_mute_that_ran_out_is_none(state):
+    state.mute(WORST, "was licensed", datetime(2026, 1, 1, tzinfo=UTC), date(2026, 1, 2))
+    with signed_in(Source(state.results, state)) as client:
+        assert "0 captions" in client.get("/?run=r1&muted=yes").text
 
 
 def test_a_run_without_a_caption_yet_is_shown(tmp_path):

@@ -56,10 +56,10 @@ def write_shard(path: Path, number: int) -> str:
     return str(path)
 
 
-def signed_in(source: Source, **how: object) -> TestClient:
+def signed_in(source: Source, marks: Path | None = None, **how: object) -> TestClient:
     """A client that came by the link."""
     access = Access(port=8765, **how)
-    client = TestClient(application(source, access), base_url="http://127.0.0.1:8765")
+    client = TestClient(application(source, access, marks), base_url="http://127.0.0.1:8765")
     client.get(access.url())
     client.access = access
     return client
