@@ -1,6 +1,7 @@
 """``serve``: results in a browser."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,11 +67,12 @@ def serve(
 
     if marks is not None:
         files.check_file(marks, "--marks")
-    tokens = {"token": None} if no_token else {}
-    access = Access(host=host, port=port, public=behind_proxy, **tokens)
+    access = Access(host=host, port=port, public=behind_proxy)
+    if no_token:
+        access = replace(access, token=None)
     source = _source(results, run, images=not no_images)
     with application.listening(host, port) as listener:
-        access = Access(host=host, port=listener.getsockname()[1], public=behind_proxy, **tokens)
+        access = replace(access, port=listener.getsockname()[1])
         progress.note(f"reading the captions of {source.results.root}")
         app = application.application(source, access, marks)
         application.run(app, listener, lambda: _say(access))

@@ -116,7 +116,7 @@ class Pages:
         names = list(runs)
         a, b = (request.query_params.get(name, "") for name in ("a", "b"))
         a, b = a or (names[-2] if len(names) > 1 else names[-1]), b or names[-1]
-        site.run(a), site.run(b)
+        a, b = site.run(a), site.run(b)
         found = None
         if a != b:
             before, after = (RunView(results=site.source.results, run=run) for run in (a, b))

@@ -162,7 +162,12 @@ def _remark(alert: Mapping[str, Any]) -> tuple[str, Remark]:
     group = None
     if isinstance(images, dict):
         listed = [each for each in images.get("copies") or [] if isinstance(each, dict)]
-        copies = [Copy(**{n: each.get(n) for n in Copy.__slots__}) for each in listed]
+        copies = [_copy(each) for each in listed]
         group = Group(copies, bool(images.get("plain")), bool(images.get("more")))
-    words = (str(alert.get(name) or "") for name in ("state", "reason", "severity"))
-    return str(alert.get("finding")), Remark(*words, group)
+    state, reason, severity = (str(alert.get(n) or "") for n in ("state", "reason", "severity"))
+    return str(alert.get("finding")), Remark(state, reason, severity, group)
+
+
+def _copy(entry: Mapping[str, Any]) -> Copy:
+    known: dict[str, Any] = {name: entry.get(name) for name in Copy.__slots__}
+    return Copy(**known)
