@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from scanner.errors import ConfigError, ScannerError
+from scanner.errors import ConfigError, ResultsError, ScannerError
 from scanner.serve.deeds import mark, mute, posted
 from scanner.serve.gate import Access, Gate
 from scanner.serve.pages import Pages
@@ -30,6 +30,7 @@ ASSETS = {
     "serve.js": ("scanner.serve", "text/javascript"),
 }  # fmt: skip
 """The report's own style, this application's, and its script."""
+Endpoint = Callable[[Request], Response]
 
 
 def application(source: Source, access: Access, marks: Path | None = None) -> ASGIApp:
@@ -58,7 +59,7 @@ def application(source: Source, access: Access, marks: Path | None = None) -> AS
 
     app = Starlette(
         routes=[
-            *(Route(path, endpoint) for path, endpoint in seen.items()),
+            *(Route(path, _twice(site, endpoint)) for path, endpoint in seen.items()),
             *(Route(path, endpoint, methods=["POST"]) for path, endpoint in done.items()),
         ],
         exception_handlers={
@@ -67,6 +68,20 @@ def application(source: Source, access: Access, marks: Path | None = None) -> AS
         lifespan=lifespan,
     )  # fmt: skip
     return Gate(app, access, site.message, _failed)
+
+
+def _twice(site: Site, endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint that is asked again where files were packed away under it."""
+
+    def answer(request: Request) -> Response:
+        try:
+            return endpoint(request)
+        except ResultsError:
+            if not site.listings.renewed():
+                raise
+            return endpoint(request)
+
+    return answer
 
 
 def asset(request: Request) -> Response:

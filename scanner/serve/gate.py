@@ -7,6 +7,7 @@ something needs a key that only our pages have.
 
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -30,6 +31,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin", "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }  # fmt: skip
+_PATH = re.compile(r"[\w./~-]*", re.ASCII)
 OPEN = "/assets/"
 """Paths that need no token: style sheets and scripts, the same for everyone."""
 
@@ -80,6 +82,7 @@ class Access:
         try:
             parts = urlsplit(self.public)
             is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            is_whole = is_whole and _PATH.fullmatch(parts.path)
         except ValueError:
             parts, is_whole = None, False
         if parts is None or not is_whole or parts.query or parts.fragment or parts.username:

@@ -176,6 +176,25 @@ class Listings:
             threading.Thread(target=self._renew, args=(run, found), daemon=True).start()
         return found
 
+    def renewed(self) -> bool:
+        """Make the tables anew whose files changed; return whether there was one.
+
+        It is for who met a file that is gone: it was packed into another.
+
+        Raises:
+            ResultsError: If the results cannot be read.
+        """
+        with self._lock:
+            kept = dict(self._kept)
+        changed = False
+        for run, found in kept.items():
+            if self._source.version(run) != found.version:
+                with self._making[run]:
+                    if self._kept.get(run) is found:
+                        self._made(run)
+                changed = True
+        return changed
+
     def _is_due(self, run: str, found: Listing) -> bool:
         """Return whether it is time to look at the commits again, once for all who ask."""
         now, wait = time.monotonic(), max(LEAST_SECONDS, found.seconds / SHARE)

@@ -12,6 +12,7 @@ from scanner.analysis.query import connect
 from scanner.matching.copies import Copy, Group
 from scanner.nightly.state import AuditState
 from scanner.results.folder import Results
+from scanner.results.manifest import entry_names
 from scanner.results.run_file import RunFile
 
 MEMORY = "2GB"
@@ -146,7 +147,8 @@ class Source:
         verdict = None if record.verdict is None else record.verdict.chunks
         kept = self.results.store.entry(f"retrieved/{run}.parquet")
         return (
-            tuple(self.results.committed(run)), record.status, verdict, kept,
+            tuple(self.results.committed(run)),
+            tuple(entry_names(self.results.store, run)), record.status, verdict, kept,
             None if audit is None else audit.name,
         )  # fmt: skip
 

@@ -106,7 +106,17 @@ def test_behind_a_proxy_links_begin_with_its_path_and_no_header_of_it_is_read(re
 
 
 @pytest.mark.parametrize(
-    "public", ["host.example", "ftp://host/", "https://", "https://u@host/", "https://h/?a", "//[x"]
+    "public",
+    [
+        "host.example",
+        "ftp://host/",
+        "https://",
+        "https://u@host/",
+        "https://h/?a",
+        "//[x",
+        "https://h/a;b",
+        "https://h/<b>",
+    ],
 )
 def test_the_address_of_a_proxy_is_a_whole_one(public):
     with pytest.raises(ConfigError, match="--behind-proxy must be the address that people open"):

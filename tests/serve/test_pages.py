@@ -18,6 +18,7 @@ from served import HOSTILE, PATTERN, PLAIN, signed_in
 
 from scanner.masks import mean_filtered
 from scanner.records import caption_hash, identity_of
+from scanner.results import compact
 from scanner.results.folder import Results
 from scanner.serve.asking import Questions
 from scanner.serve.images import HEADER
@@ -272,6 +273,17 @@ def test_a_table_is_made_anew_when_commits_come(results, monkeypatch):
             break
         threading.Event().wait(0.05)
     assert listings.get("r1").captions == 10
+
+
+def test_files_that_were_packed_away_are_found_where_they_are_now(results):
+    commit(results, "r1", [score("a new one", 1.0, key="k50")], chunk="a-00001")
+    with signed_in(Source(results)) as client:
+        where = f"/caption?id={WORST}&run=r1"
+        assert "Samples" in client.get(where).text
+        done = compact.compact(results, "r1", lambda done, total, word: None)
+        compact.remove_old(results, done, grace=0)
+        assert "Samples" in client.get(where).text
+        assert client.get(f"/picture/small?id={WORST}&run=r1").status_code == 200
 
 
 def test_progress_reads_each_commit_once(results, monkeypatch):
