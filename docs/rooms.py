@@ -14,8 +14,8 @@ TITLES = {
     "nightly": "what is new, alarms", "numerics": "formulas on tensors",
     "planning": "what a scan will cost", "report": "pages, panels, figures",
     "results": "commits, Parquet, stores", "scan": "captions in memory to rows",
-    "serve": "results in a browser", "shards": "tars, samples", "statistics": "p-values", "submit": "Ray jobs",
-    "testbed": "planted corpus, training",
+    "serve": "results in a browser", "shards": "tars, samples", "statistics": "p-values",
+    "submit": "Ray jobs", "testbed": "planted corpus, training",
 }  # fmt: skip
 """What a room is about, in few words."""
 _FILLS = {

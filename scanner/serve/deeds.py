@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from scanner.errors import ConfigError
 from scanner.nightly import muting
-from scanner.serve.filters import Filter
+from scanner.serve.filters import Filter, hash_in
 from scanner.serve.gate import same
 from scanner.serve.marks import LONGEST_REASON
 from scanner.serve.site import Site
@@ -64,9 +64,12 @@ def _done(site: Site, deed: Callable[[Site, Mapping[str, str]], None],
     deed(site, form)
     run = form.get("run", "")
     asked = Filter.of(dict(parse_qsl(form.get("filter", ""))))
-    kept = asked.but(run="" if run == site.source.default_run() else run).address()
+    asked = asked.but(run="" if run == site.source.default_run() else run)
     if form.get("page") == "captions":
+        place = {name: hash_in(form.get(name, "")) for name in ("after", "before")}
+        kept = asked.address(**place)
         return f"/?{kept}" if kept else "/"
+    kept = asked.address()
     return f"/caption?id={form['finding']}{'&' + kept if kept else ''}#marks"
 
 

@@ -1,5 +1,6 @@
 """What of a run is shown, as an address has it: filters, order and place."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -24,6 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "order": ("reversed",),
 }
 """What each filter may be; empty for any."""
+_HASH = re.compile(r"[0-9a-f]{64}")
 MOST_WORDS, MOST_CHARACTERS = 16, 400
 
 
@@ -123,6 +125,11 @@ def words(text: str) -> list[str]:
     phrases = [phrase.strip() for phrase in parts[1::2]]
     found = [*phrases, *" ".join(parts[0::2]).split()]
     return [word for word in dict.fromkeys(found) if word][:MOST_WORDS]
+
+
+def hash_in(text: str) -> str:
+    """Return the identity that a text is; empty where it is none."""
+    return text if _HASH.fullmatch(text) else ""
 
 
 @dataclass(frozen=True, slots=True)

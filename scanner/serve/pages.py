@@ -1,6 +1,5 @@
 """What is looked at: captions, one of them, rejects, two runs compared, SQL, and pictures."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +16,12 @@ from scanner.serve import images
 from scanner.serve.asking import MOST_ROWS, SECONDS
 from scanner.serve.detail import detail
 from scanner.serve.export import FORMATS, removal
-from scanner.serve.filters import Filter
+from scanner.serve.filters import Filter, hash_in
 from scanner.serve.rows import beside, page
 from scanner.serve.site import Site
 from scanner.shards import reading
 
 MOST_CHANGES, REJECTS = 200, 100
-_HASH = re.compile(r"[0-9a-f]{64}")
 EXAMPLES = (
     "SELECT caption, occurrences, worst, p_value FROM findings LIMIT 20",
     "SELECT reason, count(*) AS samples FROM rejects GROUP BY reason ORDER BY samples DESC",
@@ -48,14 +46,15 @@ class Pages:
         site, asked = self.site, self.site.filter(request)
         found, known = site.listing(asked.run), site.known()
         after, before = (request.query_params.get(name, "") for name in ("after", "before"))
-        shown = page(found, asked, known, after=_hash(after), before=_hash(before))
+        after, before = hash_in(after), hash_in(before)
+        shown = page(found, asked, known, after=after, before=before)
         is_part = request.headers.get("x-part") == "1"
         return site.page(
             request, "_captions.html" if is_part else "captions.html",
             run=found.run, runs=site.source.runs(), asked=asked, found=found, page=shown,
             marks=known.marks, mutes=known.muted, audit=site.source.audit(),
             progress=site.live(found.run).progress(), formats=FORMATS,
-            is_first=not (after or before),
+            after=after, before=before,
         )  # fmt: skip
 
     def live(self, request: Request) -> Response:
@@ -69,7 +68,7 @@ class Pages:
         """Return the page of one caption."""
         site, asked = self.site, self.site.filter(request)
         found, known = site.listing(asked.run), site.known()
-        id = _hash(request.query_params.get("id", ""))
+        id = hash_in(request.query_params.get("id", ""))
         shown = detail(found, id)
         if shown is None:
             return site.message(
@@ -161,7 +160,7 @@ class Pages:
         """Return a picture of a row, of the kind that the path names."""
         kind = request.path_params["kind"]
         found = self.site.listing(request.query_params.get("run", ""))
-        id = _hash(request.query_params.get("id", ""))
+        id = hash_in(request.query_params.get("id", ""))
         makes: dict[str, Callable[[], bytes]] = {
             "generated": lambda: images.generated(found, id, _number(request, "seed")),
             "small": lambda: images.small(found, id),
@@ -196,11 +195,6 @@ class Pages:
             return b""
         content = reading.image(copies[place].shard, copies[place].key)
         return reencoded(content, images.SMALL) if content else b""
-
-
-def _hash(text: str) -> str:
-    """Return an identity, or nothing where it is none."""
-    return text if _HASH.fullmatch(text) else ""
 
 
 def _number(request: Request, name: str) -> int:

@@ -124,6 +124,9 @@ def test_marks_are_kept_with_their_history_and_can_be_asked_for(client, results)
                   page="captions", filter="flagged=yes")  # fmt: skip
     assert answer.url.path == "/"
     assert answer.url.query == b"flagged=yes"
+    answer = post(client, "/mark", mark="false", reason="a <b>logo</b>", name="ann",
+                  page="captions", after=caption_hash(RED), before="//evil.example")  # fmt: skip
+    assert answer.url.query == f"after={caption_hash(RED)}".encode()
     post(client, "/mark", mark="licensed", reason="we bought it", name="bo")
     page = client.get(f"/caption?id={WORST}").text
     assert "a &lt;b&gt;logo&lt;/b&gt;" in page
@@ -131,7 +134,7 @@ def test_marks_are_kept_with_their_history_and_can_be_asked_for(client, results)
     assert "1 caption" in client.get("/?mark=licensed").text
     assert "8 captions" in client.get("/?mark=unmarked").text
     lines = (Path(results.root) / "marks.jsonl").read_text().splitlines()
-    assert [json.loads(line)["mark"] for line in lines] == ["false", "licensed"]
+    assert [json.loads(line)["mark"] for line in lines] == ["false", "false", "licensed"]
     post(client, "/mark", mark="none", reason="unsure", name="bo")
     assert "9 captions" in client.get("/?mark=unmarked").text
 

@@ -34,8 +34,14 @@
       if (!made) { location.href = address; return; }
       part.replaceWith(made);
       if (push) history.pushState(null, "", address);
+      const asked = new URL(address, location.href).searchParams;
+      for (const name of ["after", "before"]) {
+        const kept = $(`#mark input[name=${name}]`);
+        if (kept) kept.value = asked.get(name) ?? "";
+        asked.delete(name);
+      }
       const kept = $("#mark input[name=filter]");
-      if (kept) kept.value = filterOf(address);
+      if (kept) kept.value = asked.toString();
     } catch {
       said("The server does not answer. Is memscan serve still running?");
     } finally {
@@ -51,11 +57,6 @@
     }
     line.textContent = text;
     setTimeout(() => line.remove(), 8000);
-  };
-  const filterOf = (address) => {
-    const asked = new URL(address, location.href).searchParams;
-    asked.delete("after"); asked.delete("before");
-    return asked.toString();
   };
   const filter = $("#filter");
   if (filter) {
