@@ -2,8 +2,8 @@
 
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from scanner.errors import ConfigError, ResultsError, ScannerError
 from scanner.serve.deeds import mark, mute, posted
@@ -33,7 +32,7 @@ ASSETS = {
 Endpoint = Callable[[Request], Response]
 
 
-def application(source: Source, access: Access, marks: Path | None = None) -> ASGIApp:
+def application(source: Source, access: Access, marks: Path | None = None) -> Gate:
     """Return the application behind its gate.
 
     Args:
@@ -52,11 +51,6 @@ def application(source: Source, access: Access, marks: Path | None = None) -> AS
     site.listing("")
     done = {"/mark": posted(site, mark), "/mute": posted(site, mute)}
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        site.questions.stop()
-
     app = Starlette(
         routes=[
             *(Route(path, _twice(site, endpoint)) for path, endpoint in seen.items()),
@@ -65,9 +59,8 @@ def application(source: Source, access: Access, marks: Path | None = None) -> AS
         exception_handlers={
             ScannerError: _refused(site), HTTPException: _missing(site), Exception: _broken(site),
         },
-        lifespan=lifespan,
     )  # fmt: skip
-    return Gate(app, access, site.message, _failed)
+    return Gate(app, access, site.message, _failed, site.questions.stop)
 
 
 def _twice(site: Site, endpoint: Endpoint) -> Endpoint:
@@ -144,7 +137,7 @@ def listening(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> None:
+def run(app: Gate, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until the process is interrupted.
 
     Args:
@@ -158,8 +151,13 @@ def run(app: ASGIApp, listener: socket.socket, ready: Callable[[], None]) -> Non
             await super().startup(sockets)
             ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.stop()
+            await super().shutdown(sockets)
+
+    # What fails in the application is told by `_failed`; uvicorn would add a traceback.
     config = uvicorn.Config(
-        app, log_level="error", access_log=False, server_header=False, proxy_headers=False,
+        app, log_level="critical", access_log=False, server_header=False, proxy_headers=False,
         ws="none", timeout_graceful_shutdown=2, h11_max_incomplete_event_size=64 * 1024,
         backlog=64,
     )  # fmt: skip

@@ -157,17 +157,22 @@ def same(one: str, other: str) -> bool:
 class Gate:
     """Lets a request through to an application, or answers it.
 
+    Attributes:
+        stop: Ends what takes long to answer.
+
     Args:
         app: The application.
         access: Who may ask.
         message: Makes a page that says something, from status, title and text.
         failed: Told of an error that nothing caught, and where.
+        stop: Ends what takes long to answer.
     """
 
     def __init__(
         self, app: ASGIApp, access: Access, message: Callable[[int, str, str], Response],
-        failed: Callable[[str, Exception], None],
+        failed: Callable[[str, Exception], None], stop: Callable[[], None],
     ) -> None:  # fmt: skip
+        self.stop = stop
         self._app, self._access, self._message, self._failed = app, access, message, failed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlencode
 
 import pytest
 
@@ -43,6 +47,22 @@ def test_it_prints_a_link_and_ends_with_ctrl_c(results):
     assert process.returncode == 0
     assert "Traceback" not in said
     assert "token" not in said
+
+
+def test_ctrl_c_ends_what_is_being_answered(results):
+    process = memscan(results.root, "--port", 0, "--no-token")
+    assert process.stdout is not None
+    link = process.stdout.readline().split()[1]
+    asked = "SELECT count(*) FROM range(9999999) AS a, range(9999999) AS b WHERE a.range*b.range=7"
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(urllib.request.urlopen, f"{link}sql?{urlencode({'sql': asked})}")
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            answer.result()
+    assert process.returncode == 0
+    assert "Traceback" not in said
 
 
 def test_what_cannot_be_shown_is_one_line(results, tmp_path):
