@@ -15,12 +15,12 @@ TITLES = {
     "numerics": "formulas on tensors",
     "planning": "what a scan will cost", "report": "pages, panels, figures",
     "results": "commits, Parquet, stores", "scan": "captions in memory to rows",
-    "shards": "tars, samples", "statistics": "p-values", "submit": "Ray jobs",
-    "testbed": "planted corpus, training",
+    "serve": "results in a browser", "shards": "tars, samples", "statistics": "p-values",
+    "submit": "Ray jobs", "testbed": "planted corpus, training",
 }  # fmt: skip
 """What a room is about, in few words."""
 _FILLS = {
-    "#e8eefc": {"cli", "api", "nightly", "notify", "report", "testbed"},
+    "#e8eefc": {"cli", "api", "nightly", "notify", "report", "serve", "testbed"},
     "#e9f6ee": {"analysis", "choose", "matching", "planning", "statistics"},
     "#fdf0dc": {"engine", "submit"},
     "#e3f4f7": {"results", "shards"},

@@ -153,7 +153,8 @@ SLOW = {
 SLOW_FILES = {
     "api/test_scoring.py", "models/test_adapters.py", "models/test_families.py",
     "models/test_prompt_baseline.py", "results/test_compact.py",
-    "results/test_lease.py", "scan/test_batches.py", "shards/test_flaky.py",
+    "results/test_lease.py", "scan/test_batches.py",
+    "serve/test_application.py", "serve/test_in_a_browser.py", "shards/test_flaky.py",
     "shards/test_hostile.py", "shards/test_slow.py", "test_examples.py", "test_golden.py",
     "test_signed.py",
 }  # fmt: skip

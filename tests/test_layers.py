@@ -49,12 +49,14 @@ MAY_IMPORT = {
     "nightly": LOW
     | {"", "analysis", "engine", "matching", "models", "report", "results", "shards"},
     "notify": LOW | {"", "analysis", "engine", "methods", "nightly", "report", "results"},
+    "serve": LOW
+    | {"", "analysis", "matching", "methods", "nightly", "report", "results", "shards"}
+    | {"statistics"},
     "api": SCIENCE | {"", "analysis", "engine", "report", "results", "scan", "shards"},
     "testbed": SCIENCE | {"analysis", "api", "engine", "report", "results", "scan", "shards"},
     "cli": SCIENCE
-    | {"", "analysis", "api", "choose", "engine", "matching", "nightly", "notify"}
-    | {"planning"}
-    | {"report", "results", "shards", "submit", "testbed"},
+    | {"", "analysis", "api", "choose", "engine", "matching", "nightly", "notify", "planning"}
+    | {"report", "results", "serve", "shards", "submit", "testbed"},
 }
 ONLY_IN = {
     "ray": {"engine", "submit"},
@@ -72,11 +74,13 @@ ONLY_IN = {
     "webdataset": {"shards", "testbed"},
     "fsspec": {"shards", "results"},
     "pyarrow": {"analysis", "matching", "results", "shards", "testbed"},
-    "duckdb": {"analysis", "api", "matching", "nightly", "report"},
+    "duckdb": {"analysis", "api", "matching", "nightly", "report", "serve"},
     "matplotlib": {"api", "report"},
     "typer": {"cli"},
     "jinja2": {"report"},
-    "markupsafe": {"report"},
+    "markupsafe": {"report", "serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
     "rich": {"api", "cli", "text"},
     "tqdm": {"api"},
     "PIL": {"pictures", "analysis", "api", "matching", "report", "testbed"},

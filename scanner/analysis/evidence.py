@@ -115,7 +115,7 @@ def gather(
             masks[metric] = from_runs(mask, height, width)
     training = picture(images(sample["shard"], sample["key"]))
     if scored is None:
-        words, nearest = _compared(con, sha, seed, images)
+        words, nearest = compared(con, sha, seed, images)
     else:
         words, nearest = (f"scored at its image: snap-back {snap_back or 0:.3g} bits",), None
         if training is not None and maps:
@@ -128,10 +128,17 @@ def gather(
     )  # fmt: skip
 
 
-def _compared(
+def compared(
     con: duckdb.DuckDBPyConnection, sha: str, seed: int | None, images: Images
 ) -> tuple[tuple[str, ...], Image.Image | None]:
-    """Return what comparisons gave, in words, and the image of another caption that is copied."""
+    """Return what comparisons gave, in words, and the image of another caption that is copied.
+
+    Args:
+        con: Views of one run.
+        sha: The caption's hash.
+        seed: The seed of the picture that was compared.
+        images: Where training images come from.
+    """
     own = con.execute(
         "SELECT match, match_mse, tiled_l2, tightness FROM masks WHERE caption_sha256 = $1 "
         "AND seed = $2 ORDER BY match IS NULL, tightness IS NULL LIMIT 1",

@@ -48,6 +48,7 @@ def connect(
     also: Sequence[str | Path] = (),
     shards: Collection[str] | None = None,
     fdr: float | None = None,
+    memory: str = MEMORY_LIMIT,
 ) -> duckdb.DuckDBPyConnection:
     """Return a locked in-memory connection with the results as views.
 
@@ -66,6 +67,7 @@ def connect(
         shards: Identities of the shards whose rows the views hold; all by default.
         fdr: Flag by this false-discovery rate over each run's captions in the views; by default
             every run by its own rule.
+        memory: The most that a query may hold before it spills to a temporary folder.
 
     Raises:
         ConfigError: If there is no such run, or no such further file.
@@ -84,7 +86,8 @@ def connect(
     try:
         if isinstance(results.store, ObjectStore):
             con.register_filesystem(results.store.files)
-        _lock(con, [path for each in files.values() for path, _ in each] + [str(p) for p in also])
+        readable = [path for each in files.values() for path, _ in each] + [str(p) for p in also]
+        _lock(con, readable, memory)
         sources = {table: _source(table, each) for table, each in files.items()}
         records = {run: results.verified_run(run, own.records) for run, own in committed.items()}
         found = fdr_cutoffs(
@@ -153,8 +156,8 @@ def statement(con: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
 
 
 @contextmanager
-def _interrupted_after(con: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
-    """Interrupt a query that takes longer; null lets it run."""
+def interrupted_after(con: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
+    """Interrupt what a connection does inside when it takes longer; null lets it run."""
     timer = Timer(seconds, con.interrupt) if seconds else None
     if timer:
         timer.daemon = True
@@ -239,7 +242,7 @@ def run_query(
             execute(con, query.query)
             return write_text(con, fmt, cast("TextIO", out), limit, width, cells, stopped)
 
-        with _interrupted_after(con, timeout_s), reported():
+        with interrupted_after(con, timeout_s), reported():
             return _interruptible(con, write, stopped)
 
 
@@ -347,7 +350,7 @@ def _cell(value: object) -> str:
     return quoted(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
-def _lock(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+def _lock(con: duckdb.DuckDBPyConnection, paths: list[str], memory: str) -> None:
     # DuckDB makes the folder when a query spills and removes it with the connection.
     spill = str(Path(tempfile.gettempdir()) / f"memscan-{secrets.token_hex(8)}")
     rows = con.execute("SELECT current_setting('threads')").fetchall()
@@ -355,7 +358,7 @@ def _lock(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
     for setting in (
         f"temp_directory = {quoted(spill)}",
         f"max_temp_directory_size = '{TEMPORARY_LIMIT}'",
-        f"memory_limit = '{MEMORY_LIMIT}'",
+        f"memory_limit = {quoted(memory)}",
         f"threads = {threads}",
         "TimeZone = 'UTC'",
         f"allowed_paths = [{', '.join(map(quoted, paths))}]",

@@ -24,6 +24,7 @@ from scanner.cli import (
     reproducing,
     results,
     scanning,
+    serving,
     settings,
     shards,
     testbed,
@@ -87,6 +88,7 @@ app.command()(results.runs)
 app.command()(results.verify)
 app.command()(upkeep.compact)
 app.command()(reports.report)
+app.command()(serving.serve)
 app.command()(reports.diff)
 app.command()(reports.export)
 app.command()(reports.retrieve)

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,25 +176,23 @@ def mute(
     Example:
         memscan mute 3f9a0c11 --state audit-state --reason "licensed stock photo"
     """
+    from scanner.nightly import muting
     from scanner.nightly.state import AuditState
 
     if undo and (reason or until is not None):
         raise ConfigError("--undo ends a mute: it takes neither --reason nor --until")
-    if not reason.strip() and not undo:
-        raise ConfigError("a mute must say why: give --reason")
-    now = datetime.now(UTC)
-    if until is not None and until.date() < now.date():
-        raise ConfigError(f"--until must not be past, got {until:%Y-%m-%d}")
+    last = None if until is None else until.date()
+    if not undo:
+        muting.check(reason, last)
     memory = AuditState(state)
     files.check_folder(state, "--state")
     sha = _hash(memory, key_or_hash)
     if not undo:
-        memory.mute(sha, reason.strip(), now, None if until is None else until.date())
+        muting.mute(memory, sha, reason, last)
         end = "" if until is None else f", up to {until:%Y-%m-%d}"
         progress.say(f"muted {sha[:12]} from the next audit on{end}")
         return
-    if not memory.unmute(sha):
-        raise ConfigError(f"{sha[:12]} must be muted to be unmuted; it is not")
+    muting.unmute(memory, sha)
     progress.say(f"{sha[:12]} raises alarms again from the next audit on")
 
 

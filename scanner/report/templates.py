@@ -24,15 +24,25 @@ def rendered(name: str, **content: Any) -> str:
     return _templates().get_template(name).render(content)
 
 
-@cache
-def _templates() -> "Environment":
+def environment(package: str, folder: str) -> "Environment":
+    """Return the templates of a package: what they show is escaped, and printable if it is text.
+
+    Args:
+        package: The package.
+        folder: Its folder of templates.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("scanner.report", "assets")
-    found = Environment(
+    loader = PackageLoader(package, folder)
+    return Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_shown,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+
+
+@cache
+def _templates() -> "Environment":
+    found = environment("scanner.report", "assets")
     found.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     found.globals |= {"asset": _asset, "digest": _digest, "chart": _chart,
                       "told": trend.told}  # fmt: skip

@@ -229,16 +229,31 @@ def small(content: bytes, side: int, shape: tuple[int, int] | None = None) -> st
         side: Rows and columns at most.
         shape: Height to width that its centre is cut to; null leaves it whole.
     """
+    found = reencoded(content, side, shape)
+    return _uri("webp", found) if found else ""
+
+
+def reencoded(
+    content: bytes, side: int, shape: tuple[int, int] | None = None, *, quality: int = QUALITY
+) -> bytes:
+    """Return an untrusted picture as WebP bytes of our own, as `small` does; empty if it is none.
+
+    Args:
+        content: JPEG, PNG or WebP bytes.
+        side: Rows and columns at most.
+        shape: Height to width that its centre is cut to; null leaves it whole.
+        quality: Of the WebP, 0 to 100.
+    """
     try:
         image = pictures.opened(content, least=(side, side))
     except ValueError:
-        return ""
+        return b""
     if shape is not None:
         image = pictures.centred(image, shape)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    image.save(out, "WEBP", quality=QUALITY, method=EFFORT)
-    return _uri("webp", out.getvalue())
+    image.save(out, "WEBP", quality=quality, method=EFFORT)
+    return out.getvalue()
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -51,6 +51,45 @@ def families(captions: Sequence[str], alike: float = ALIKE) -> list[int]:
     return found
 
 
+def near(caption: str, others: Sequence[str], alike: float = ALIKE) -> list[tuple[int, float]]:
+    """Return the places of the captions that are near-identical to one, the most similar first.
+
+    Args:
+        caption: The one.
+        others: Where to look.
+        alike: Jaccard similarity from which captions are near-identical, above 0.
+
+    Returns:
+        Place in ``others`` and similarity, `alike` to 1.
+
+    Example:
+        >>> near("A red mug, 12 cm", ["a tall tree", "a red mug 14 cm"])
+        [(1, 1.0)]
+    """
+    own = _words(caption)
+    found = ((place, _similarity(own, _words(text))) for place, text in enumerate(others))
+    close = [(place, similarity) for place, similarity in found if similarity >= alike - 1e-9]
+    return sorted(close, key=lambda each: (-each[1], each[0]))
+
+
+def shared_words(caption: str, alike: float = ALIKE) -> list[str]:
+    """Return words of a caption of which every near-identical one has at least one.
+
+    They are its longest, which few other captions have; those with digits count for any number
+    in `near` and are taken last.
+
+    Args:
+        caption: The caption.
+        alike: Jaccard similarity from which captions are near-identical, above 0.
+
+    Example:
+        >>> shared_words("an old wooden lighthouse by the sea")
+        ['lighthouse', 'wooden', 'old']
+    """
+    own = sorted(_words(caption), key=lambda word: ("0" in word, -len(word), word))
+    return own[: len(own) - math.ceil(alike * len(own) - 1e-9) + 1]
+
+
 def _words(text: str) -> frozenset[str]:
     plain = _DIGITS.sub("0", unicodedata.normalize("NFKC", text).casefold())
     return frozenset(_WORD.findall(plain)) or frozenset([text])

@@ -1,9 +1,14 @@
 import random
+import re
 import string
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scanner.statistics.families import families
+from scanner.statistics.families import families, near, shared_words
+
+WORDS = ("red", "blue", "green", "mug", "tree", "lake", "old", "new", "12", "7")
 
 
 def together(*captions: str) -> bool:
@@ -61,3 +66,20 @@ def test_the_index_finds_what_comparing_all_pairs_finds(seed):
         near = (j for j in leaders if len(own & sets[j]) / len(own | sets[j]) >= 0.7 - 1e-9)
         expected.append(next(near, place))
     assert families(captions) == expected
+
+
+@given(st.lists(st.sampled_from(WORDS), min_size=1),
+       st.lists(st.sampled_from(WORDS), min_size=1))  # fmt: skip
+def test_a_near_identical_caption_has_one_of_the_shared_words(one, other):
+    caption, candidate = " ".join(one), " ".join(other)
+    found = near(caption, [candidate])
+    together = families([caption, candidate]) == [0, 0]
+    assert bool(found) is together
+    if found:
+        own = set(re.sub(r"\d+", "0", candidate).split())
+        assert own & set(shared_words(caption))
+
+
+def test_the_most_similar_caption_comes_first():
+    others = ["a tall tree", "a small red mug on a desk", "a small red mug on a table"]
+    assert [place for place, _ in near("a small red mug on a table", others)] == [2, 1]

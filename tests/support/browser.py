@@ -111,10 +111,12 @@ class Page:
 
     def open(self, path: Path) -> None:
         """Open a file and wait until it is loaded."""
-        self.call("Page.navigate", url=path.as_uri())
-        self.until(
-            f"document.readyState === 'complete' && location.href.startsWith({path.as_uri()!r})"
-        )
+        self.visit(path.as_uri(), path.as_uri())
+
+    def visit(self, url: str, arrives: str) -> None:
+        """Open an address and wait until one that begins so is loaded."""
+        self.call("Page.navigate", url=url)
+        self.until(f"document.readyState === 'complete' && location.href.startsWith({arrives!r})")
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """Press a key as a person would."""

@@ -47,10 +47,11 @@ def mask(
     threshold: float | None = None,
     key: str | None = None,
     image: bytes | None = None,
+    shard: str = "a.tar",
 ) -> MaskRow:
     found = None if threshold is None else values > threshold
     return MaskRow(
-        Caption("a.tar", key or text.replace(" ", "_"), text),
+        Caption(shard, key or text.replace(" ", "_"), text),
         seed,
         metric=metric,
         baseline=baseline,
