@@ -12,15 +12,30 @@ import typer
 
 from scanner import files
 from scanner.cli import options, progress, reports, scanning
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from scanner.cli.live import Listener
     from scanner.engine.job import Job
+    from scanner.nightly.formats import NightReport
+    from scanner.nightly.state import AuditState
     from scanner.report.page import PageOptions
 
 StateFolder = Annotated[
-    Path, typer.Option("--state", help="Folder that remembers the nights.", show_default=False)
+    str,
+    typer.Option(
+        "--state",
+        help="What remembers the nights: a folder, or s3://BUCKET/PREFIX, gs://….",
+        show_default=False,
+    ),
+]
+
+MetricsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write how the night ended for Prometheus: node exporter's textfile collector.",
+        show_default=False,
+    ),
 ]
 
 
@@ -51,6 +66,7 @@ def audit(
         float | None,
         typer.Option(help="Begin no further chunk after so long.", show_default=False),
     ] = None,
+    metrics_file: MetricsFile = None,
     no_images: reports.NoImages = False,
     redact_captions: reports.Redact = False,
     image_cap: reports.ImageCap = 48.0,
@@ -79,31 +95,39 @@ def audit(
 
     if asked["calibration"] is None and asked["threshold"] is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
+    scanning.check_results(state, "--state")
     memory = AuditState(state)
-    files.check_folder(state, "--state")
     scanning.check_events(asked["events"])
     asked |= {"localize": "flagged", "limit": None}
-    out = str(memory.results.root)
-    job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
+    if metrics_file is not None:
+        files.check_file(metrics_file, "--metrics-file")
     from scanner.engine.job import Resources
+    from scanner.nightly import metrics_file as metrics
     from scanner.nightly.audit import AuditRequest
     from scanner.nightly.audit import audit as run_audit
 
-    request = AuditRequest(
-        job=job,
-        policy=policies.Policy() if policy is None else policies.load(policy),
-        page=_page(job, image_cap, images=not no_images, redact=redact_captions),
-        command=shlex.join(["memscan", *map(redacted, sys.argv[1:])]),
-        copies=copies and asked["evidence"],
-    )
-    resources = Resources(
-        **{name: asked[name] for name in scanning.RESOURCES},
-        most_samples=max_captions, hours=max_hours,
-    )  # fmt: skip
-    with ExitStack() as shown:
+    out = str(memory.results.root)
+    with metrics.reporting(metrics_file, memory.root) as finished, ExitStack() as shown:
+        job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
+        request = AuditRequest(
+            job=job,
+            policy=policies.Policy() if policy is None else policies.load(policy),
+            page=_page(job, image_cap, images=not no_images, redact=redact_captions),
+            command=shlex.join(["memscan", *map(redacted, sys.argv[1:])]),
+            copies=copies and asked["evidence"],
+        )
+        resources = Resources(
+            **{name: asked[name] for name in scanning.RESOURCES},
+            most_samples=max_captions, hours=max_hours,
+        )  # fmt: skip
         heard, told = _shown(shown, asked["events"])
         done = run_audit(memory, request, resources, heard, told=told)
-    _report(done.folder, done.night.exit_code, as_json=as_json)
+        shown.close()
+        try:
+            finished(done.night)
+        except OutputError as error:  # the night is published
+            progress.note(str(error))
+    _report(memory, done.folder, done.night, as_json=as_json)
 
 
 def _page(job: "Job", image_cap: float, *, images: bool, redact: bool) -> "PageOptions":
@@ -159,8 +183,8 @@ def mute(
     now = datetime.now(UTC)
     if until is not None and until.date() < now.date():
         raise ConfigError(f"--until must not be past, got {until:%Y-%m-%d}")
+    scanning.check_results(state, "--state")
     memory = AuditState(state)
-    files.check_folder(state, "--state")
     sha = _hash(memory, key_or_hash)
     if not undo:
         memory.mute(sha, reason.strip(), now, None if until is None else until.date())
@@ -206,10 +230,13 @@ def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.M
     return shown.enter_context(watching("audit", events)), told
 
 
-def _report(folder: Path, code: int, *, as_json: bool) -> None:
-    record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    summary = f"{(folder / 'summary.md').read_text(encoding='utf-8')}\n{folder}"
+def _report(
+    memory: "AuditState", folder: Path | str, night: "NightReport", *, as_json: bool
+) -> None:
+    record, summary = (
+        memory.content(night.name, name).decode() for name in ("audit.json", "summary.md")
+    )
     with suppress(BrokenPipeError):  # the exit code counts, whoever reads the text
-        progress.say(json.dumps(record) if as_json else summary)
-    if code:
-        raise typer.Exit(code)
+        progress.say(json.dumps(json.loads(record)) if as_json else f"{summary}\n{folder}")
+    if night.exit_code:
+        raise typer.Exit(night.exit_code)

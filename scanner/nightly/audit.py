@@ -67,11 +67,11 @@ class AuditResult:
 
     Attributes:
         night: What was found.
-        folder: Where it is written.
+        folder: Where it is written: a path, or an address in a bucket.
     """
 
     night: NightReport
-    folder: Path
+    folder: Path | str
 
 
 def audit(
@@ -140,7 +140,9 @@ def audit(
         )  # fmt: skip
         lease.check()
         kept = {"corpus": corpus.remembered(listing, done.counts, done.left)}
-        folder = state.publish(night.name, lambda to: _write(to, night, view, request.page, kept))
+        folder = state.publish(
+            night.name, lambda to: _write(to, night, view, request.page, kept), lease.check
+        )
     return AuditResult(night, folder)
 
 

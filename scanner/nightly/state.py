@@ -10,63 +10,80 @@
       audits/000001-2026-01-31/   audit.json, report.html, summary.md, junit.xml,
                                   findings.sarif, removal.csv, removal.parquet,
                                   removal-spreadsheet.csv
+
+The files of an audit count once its ``audit.json`` is there. In a folder they appear by one rename;
+in a bucket ``audit.json`` is written last, by a conditional write. Both have the same names, so a
+state may be copied from the one to the other.
 """
 
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from scanner import files
-from scanner.errors import ConfigError, ResultsError
+from scanner.errors import LeaseError, ResultsError
 from scanner.matching.image_index import ImageIndex
 from scanner.parsing import from_json
+from scanner.results import stores
 from scanner.results.folder import Results
 from scanner.results.stores import LocalStore
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+RECORD = "audit.json"
+"""The file that makes an audit count."""
 _NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
 
 
 class AuditState:
-    """A state folder; nothing is made before the first write.
+    """A state folder, or a prefix of a bucket; nothing is made before the first write.
+
+    Attributes:
+        root: Where it is: an absolute path, or an address.
 
     Args:
-        root: The folder, local or mounted.
+        root: A local or mounted folder, or an address such as ``s3://bucket/prefix``.
 
     Raises:
-        ConfigError: If it is an address.
+        ConfigError: If it is an address of no store that can hold results.
     """
 
     def __init__(self, root: str | Path) -> None:
-        if _ADDRESS.match(str(root)):
-            raise ConfigError(
-                f"an audit's state is a local or mounted folder, got {root}: audits appear in it "
-                f"by a rename, which buckets do not have; mount a volume for it (the corpus may be "
-                f"in a bucket), and copy it to a bucket after the night"
-            )
-        self.root = Path(root).expanduser().absolute()
-        self.store = LocalStore(self.root)
-        self.results = Results(self.root / "results")
-        self.image_index = ImageIndex(self.root / "catalogue")
+        self.store = stores.opened(root)
+        self.root = self.store.root
+        self.results = Results(f"{self.root}/results")
+        self.image_index = ImageIndex(stores.opened(f"{self.root}/catalogue"))
 
     def audits(self) -> list[str]:
-        """Return the names of the finished audits, the latest last."""
-        folder = self.root / "audits"
-        return sorted(
-            p.name
-            for p in folder.glob("*")
-            if _NAME.fullmatch(p.name) and (p / "audit.json").is_file()
-        )
+        """Return the names of the finished audits, the latest last.
+
+        Raises:
+            ResultsError: If the state cannot be read.
+        """
+        if isinstance(self.store, LocalStore):
+            return [n for n in self._begun() if self.store.entry(f"audits/{n}/{RECORD}")]
+        parts = (entry.name.split("/") for entry in self.store.entries("audits"))
+        return sorted(p[1] for p in parts if p[2:] == [RECORD] and _NAME.fullmatch(p[1]))
 
     @classmethod
     def around(cls, folder: str | Path) -> Self | None:
-        """Return the state that a folder is, or whose results it is; null if it is neither."""
-        here = Path(folder).expanduser().absolute()
-        for root in (here, here.parent if here.name == "results" else here):
+        """Return the state that a place is, or whose results it is; null if it is neither.
+
+        Args:
+            folder: A path or an address.
+
+        Raises:
+            ConfigError: If it is an address of no store that can hold results.
+            ResultsError: If it cannot be read.
+        """
+        here = stores.place(str(folder))
+        above, _, name = here.rpartition("/")
+        # A bucket by itself holds no state.
+        is_below = name == "results" and above and ("://" not in here or above.count("/") > 2)
+        for root in (here, above) if is_below else (here,):
             state = cls(root)
             if state.audits() and state.results.exists():
                 return state
@@ -84,9 +101,21 @@ class AuditState:
         last = self.read(names[-1])
         return last["run"], in_effect(last)
 
-    def folder(self, name: str) -> Path:
-        """Return the folder of an audit."""
-        return self.root / "audits" / name
+    def folder(self, name: str) -> Path | str:
+        """Return where an audit is: a path, or an address in a bucket."""
+        address = self.store.address(f"audits/{name}")
+        return Path(address) if isinstance(self.store, LocalStore) else address
+
+    def content(self, name: str, file: str) -> bytes:
+        """Return a file of an audit, wherever the state is.
+
+        Raises:
+            ResultsError: If it is missing or cannot be read.
+        """
+        content = self.store.read(f"audits/{name}/{file}")
+        if content is None:
+            raise ResultsError(f"{self.folder(name)}/{file} is missing: restore it")
+        return content
 
     def read(self, name: str) -> dict[str, Any]:
         """Return what an audit wrote of itself.
@@ -94,9 +123,9 @@ class AuditState:
         Raises:
             ResultsError: If it is damaged.
         """
-        path = self.folder(name) / "audit.json"
-        content = _loaded(path)
+        content = self._loaded(f"audits/{name}/{RECORD}")
         if not _is_audit(content):
+            path = self.store.address(f"audits/{name}/{RECORD}")
             raise ResultsError(f"{path} is damaged: restore it, or move its folder away")
         return content
 
@@ -115,26 +144,77 @@ class AuditState:
         return news, shares
 
     def next_name(self, now: datetime) -> str:
-        """Return the name of the audit to come."""
-        last = [int(name[:6]) for name in self.audits()]
+        """Return the name of the audit to come, which no other audit has begun to write."""
+        last = [int(name[:6]) for name in self._begun()]
         return f"{max(last, default=0) + 1:06d}-{now:%Y-%m-%d}"
 
-    def publish(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Make an audit's folder appear whole.
+    def publish(
+        self, name: str, write: Callable[[Path], None], still: Callable[[], None] = lambda: None
+    ) -> Path | str:
+        """Make an audit appear whole.
+
+        What an audit that was killed left half-written is removed first.
 
         Args:
             name: The audit.
-            write: Fills a folder.
+            write: Fills a local folder.
+            still: Raises an error if the state is not ours any more.
+
+        Returns:
+            Where it is, as `folder`.
 
         Raises:
             OutputError: If it cannot be written.
+            ResultsError: If the bucket cannot be written to.
+            LeaseError: If another audit was published under this name.
         """
         final = self.folder(name)
-        for left in final.parent.glob(".*.partial"):
-            shutil.rmtree(left, ignore_errors=True)
-        with files.folder(final) as partial:
-            write(partial)
+        if isinstance(final, Path):
+            for left in final.parent.glob(".*.partial"):
+                shutil.rmtree(left, ignore_errors=True)
+            with files.folder(final) as partial:
+                write(partial)
+            return final
+        with tempfile.TemporaryDirectory(prefix="memscan-audit-") as scratch:
+            write(Path(scratch))
+            self._upload(name, Path(scratch), still)
         return final
+
+    def _upload(self, name: str, folder: Path, still: Callable[[], None]) -> None:
+        """Put an audit's files into the bucket, and what makes them count last.
+
+        Every file is created, none replaced: of two that write one audit, one goes on.
+
+        Raises:
+            LeaseError: If another audit is at work under this name.
+        """
+        self._clean(name, still)
+        wanted = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        record = wanted.pop(RECORD)
+        is_ours = True
+        for file, content in wanted.items():
+            still()
+            is_ours = is_ours and self.store.create(f"audits/{name}/{file}", content)
+        still()
+        there = {e.name.rpartition("/")[2]: e.size for e in self.store.entries(f"audits/{name}")}
+        is_ours = is_ours and there == {file: len(content) for file, content in wanted.items()}
+        if not (is_ours and self.store.create(f"audits/{name}/{RECORD}", record)):
+            raise LeaseError(
+                f"{self.folder(name)} is written by another audit: this one stops, and what it "
+                f"scanned is kept; run it again"
+            )
+
+    def _clean(self, name: str, still: Callable[[], None]) -> None:
+        """Remove the files of earlier audits that were never finished."""
+        left = [audit for audit in self._begun() if audit < name]
+        for audit in set(left).difference(self.audits()):
+            for entry in self.store.entries(f"audits/{audit}"):
+                still()
+                self.store.remove(entry.name)
+
+    def _begun(self) -> list[str]:
+        """Return the names of all audits, also of those that a kill left half-written."""
+        return list(filter(_NAME.fullmatch, self.store.folders("audits")))
 
     def mutes(self) -> dict[str, dict[str, str]]:
         """Return ``reason``, ``since`` and perhaps ``until`` of every mute, by what it names.
@@ -142,16 +222,16 @@ class AuditState:
         Raises:
             ResultsError: If the file is damaged.
         """
-        path = self.root / "mutes.json"
-        if not path.exists():
+        if self.store.entry("mutes.json") is None:
             return {}
-        content = _loaded(path)
+        content = self._loaded("mutes.json")
         if not isinstance(content, dict) or not all(
             isinstance(entry, dict)
             and isinstance(entry.get("reason"), str)
             and isinstance(entry.get("until", ""), str)
             for entry in content.values()
         ):
+            path = self.store.address("mutes.json")
             raise ResultsError(f"{path} is damaged: restore it; a muted finding would alarm")
         return content
 
@@ -165,8 +245,7 @@ class AuditState:
             until: The last day of the mute; null for ever.
 
         Raises:
-            ResultsError: If the file cannot be read.
-            OutputError: If it cannot be written.
+            ResultsError: If the file cannot be read or written.
         """
         entry = {"reason": reason, "since": now.isoformat(timespec="seconds")}
         if until is not None:
@@ -177,15 +256,28 @@ class AuditState:
         """Let a finding alarm again; False if it was not muted.
 
         Raises:
-            ResultsError: If the file cannot be read.
-            OutputError: If it cannot be written.
+            ResultsError: If the file cannot be read or written.
         """
         before = self.mutes()
         self._write_mutes({sha: entry for sha, entry in before.items() if sha != sha256})
         return sha256 in before
 
     def _write_mutes(self, content: dict[str, dict[str, str]]) -> None:
-        files.write(self.root / "mutes.json", json.dumps(content, indent=1, sort_keys=True))
+        self.store.put("mutes.json", json.dumps(content, indent=1, sort_keys=True).encode())
+
+    def _loaded(self, name: str) -> Any:
+        """Return a file's JSON.
+
+        Raises:
+            ResultsError: If there is none.
+        """
+        content, address = self.store.read(name), self.store.address(name)
+        if content is None:
+            raise ResultsError(f"{address} is missing: restore it")
+        try:
+            return from_json(content)
+        except ValueError as error:
+            raise ResultsError(f"{address} is damaged ({error}): restore it") from error
 
 
 def in_effect(audit: Mapping[str, Any]) -> frozenset[str]:
@@ -211,10 +303,3 @@ def _is_audit(content: Any) -> bool:
         and isinstance(entry.get("id"), str | None)
         for entry in corpus.values()
     )
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        return from_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} is damaged ({error}): restore it") from error
