@@ -81,8 +81,7 @@ class AuditState:
         """
         here = stores.place(str(folder))
         above, _, name = here.rpartition("/")
-        # A bucket by itself holds no state.
-        is_below = name == "results" and above and ("://" not in here or above.count("/") > 2)
+        is_below = name == "results" and above and not above.endswith("/")
         for root in (here, above) if is_below else (here,):
             state = cls(root)
             if state.audits() and state.results.exists():

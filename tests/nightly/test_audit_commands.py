@@ -86,7 +86,7 @@ def test_an_audit_that_could_flag_nothing_is_refused(tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize("words", [["audit", "x.tar", "--model", "gaussian", "--threshold", 1],
                                    ["mute", "a000", "--reason", "x"]])  # fmt: skip
-@pytest.mark.parametrize("place", ["ftp://host/state", "s3://bucket"])
+@pytest.mark.parametrize("place", ["ftp://host/state", "s3://"])
 def test_a_state_at_an_address_that_holds_none_is_refused_and_no_folder_is_made_of_it(
     words, place, tmp_path, monkeypatch, capsys
 ):
