@@ -296,6 +296,8 @@ def test_the_values_of_an_overlay_are_in_the_command_of_its_nights(overlay, tmp_
     assert "ConfigMap" not in {each["kind"] for each in things}
     night = {each["kind"]: each for each in things}[NIGHTLIES[overlay]]
     ((_, *words),) = commands({night["kind"]: night})
+    root = typer.main.get_command(app).make_context("memscan", [], resilient_parsing=True)
+    submit_check.check(root, words, None)
     text = " ".join(words).replace("=", " ")
     assert text.startswith("audit s3://c/shards ")
     for option in ("--model org/model", "--calibration /shared/c2.json", "--state s3://b/state",
@@ -360,3 +362,16 @@ def test_the_dockerfile_passes_hadolint(tmp_path):
     worse = tmp_path / "Dockerfile"
     worse.write_text(file.read_text() + "\nRUN apt-get install curl\n")
     assert run(hadolint, str(worse)).returncode
+
+
+def test_the_workflow_in_the_docs_builds_the_dockerfile_that_there_is():
+    page = (INFRA.parent / "docs" / "how-to" / "publish-an-image.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    (build,) = [step["with"] for step in job["steps"] if step.get("id") == "build"]
+    assert (INFRA.parent / build["file"]).is_file()
+    given = {line.partition("=")[0] for line in build["build-args"].splitlines()}
+    known = set(re.findall(r"^ARG (\w+)", (INFRA / "Dockerfile").read_text(), re.MULTILINE))
+    assert given <= known
+    assert known == {name for line in re.findall(r"^\| (`[A-Z_`, ]+) \|", page, re.MULTILINE)
+                     for name in re.findall(r"`(\w+)`", line)}  # fmt: skip
