@@ -11,31 +11,24 @@
                                   findings.sarif, removal.csv, removal.parquet,
                                   removal-spreadsheet.csv
 
-The files of an audit count once its ``audit.json`` is there. In a folder they appear by one rename;
-in a bucket ``audit.json`` is written last, by a conditional write. Both have the same names, so a
-state may be copied from the one to the other.
+An audit counts once its ``audit.json`` is there. In a folder all files appear by one rename; in a
+bucket it is created last. Names are the same, so a state may be copied from the one to the other.
 """
 
 import json
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from scanner import files
-from scanner.errors import LeaseError, ResultsError
+from scanner.errors import ResultsError
 from scanner.matching.image_index import ImageIndex
+from scanner.nightly import audit_folders
+from scanner.nightly.audit_folders import RECORD
 from scanner.parsing import from_json
 from scanner.results import stores
 from scanner.results.folder import Results
 from scanner.results.stores import LocalStore
-
-RECORD = "audit.json"
-"""The file that makes an audit count."""
-_NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
 
 
 class AuditState:
@@ -63,17 +56,11 @@ class AuditState:
         Raises:
             ResultsError: If the state cannot be read.
         """
-        if isinstance(self.store, LocalStore):
-            return [n for n in self._begun() if self.store.entry(f"audits/{n}/{RECORD}")]
-        parts = (entry.name.split("/") for entry in self.store.entries("audits"))
-        return sorted(p[1] for p in parts if p[2:] == [RECORD] and _NAME.fullmatch(p[1]))
+        return audit_folders.finished(self.store)
 
     @classmethod
     def around(cls, folder: str | Path) -> Self | None:
-        """Return the state that a place is, or whose results it is; null if it is neither.
-
-        Args:
-            folder: A path or an address.
+        """Return the state that a path or address is, or whose results it is; null if neither.
 
         Raises:
             ConfigError: If it is an address of no store that can hold results.
@@ -84,8 +71,13 @@ class AuditState:
         is_below = name == "results" and above and not above.endswith("/")
         for root in (here, above) if is_below else (here,):
             state = cls(root)
-            if state.audits() and state.results.exists():
-                return state
+            try:
+                if state.audits() and state.results.exists():
+                    return state
+            except ResultsError:
+                # Who may read results in a bucket need not be allowed to look beside them.
+                if root == here or isinstance(state.store, LocalStore):
+                    raise
         return None
 
     def current(self) -> tuple[str, frozenset[str]]:
@@ -144,76 +136,26 @@ class AuditState:
 
     def next_name(self, now: datetime) -> str:
         """Return the name of the audit to come, which no other audit has begun to write."""
-        last = [int(name[:6]) for name in self._begun()]
+        last = [int(name[:6]) for name in audit_folders.begun(self.store)]
         return f"{max(last, default=0) + 1:06d}-{now:%Y-%m-%d}"
 
     def publish(
         self, name: str, write: Callable[[Path], None], still: Callable[[], None] = lambda: None
     ) -> Path | str:
-        """Make an audit appear whole.
-
-        What an audit that was killed left half-written is removed first.
+        """Make an audit appear whole, and return where it is, as `folder` does.
 
         Args:
             name: The audit.
             write: Fills a local folder.
             still: Raises an error if the state is not ours any more.
 
-        Returns:
-            Where it is, as `folder`.
-
         Raises:
             OutputError: If it cannot be written.
-            ResultsError: If the bucket cannot be written to.
-            LeaseError: If another audit was published under this name.
+            ResultsError: If the bucket cannot be read or written to.
+            LeaseError: If another audit is written under this name.
         """
-        final = self.folder(name)
-        if isinstance(final, Path):
-            for left in final.parent.glob(".*.partial"):
-                shutil.rmtree(left, ignore_errors=True)
-            with files.folder(final) as partial:
-                write(partial)
-            return final
-        with tempfile.TemporaryDirectory(prefix="memscan-audit-") as scratch:
-            write(Path(scratch))
-            self._upload(name, Path(scratch), still)
-        return final
-
-    def _upload(self, name: str, folder: Path, still: Callable[[], None]) -> None:
-        """Put an audit's files into the bucket, and what makes them count last.
-
-        Every file is created, none replaced: of two that write one audit, one goes on.
-
-        Raises:
-            LeaseError: If another audit is at work under this name.
-        """
-        self._clean(name, still)
-        wanted = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-        record = wanted.pop(RECORD)
-        is_ours = True
-        for file, content in wanted.items():
-            still()
-            is_ours = is_ours and self.store.create(f"audits/{name}/{file}", content)
-        still()
-        there = {e.name.rpartition("/")[2]: e.size for e in self.store.entries(f"audits/{name}")}
-        is_ours = is_ours and there == {file: len(content) for file, content in wanted.items()}
-        if not (is_ours and self.store.create(f"audits/{name}/{RECORD}", record)):
-            raise LeaseError(
-                f"{self.folder(name)} is written by another audit: this one stops, and what it "
-                f"scanned is kept; run it again"
-            )
-
-    def _clean(self, name: str, still: Callable[[], None]) -> None:
-        """Remove the files of earlier audits that were never finished."""
-        left = [audit for audit in self._begun() if audit < name]
-        for audit in set(left).difference(self.audits()):
-            for entry in self.store.entries(f"audits/{audit}"):
-                still()
-                self.store.remove(entry.name)
-
-    def _begun(self) -> list[str]:
-        """Return the names of all audits, also of those that a kill left half-written."""
-        return list(filter(_NAME.fullmatch, self.store.folders("audits")))
+        audit_folders.publish(self.store, name, write, still)
+        return self.folder(name)
 
     def mutes(self) -> dict[str, dict[str, str]]:
         """Return ``reason``, ``since`` and perhaps ``until`` of every mute, by what it names.

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from made_results import record
 from PIL import Image
 from scan_here import scan_here
 from test_audit_commands import memscan
@@ -25,6 +26,7 @@ from scanner.errors import ConfigError, LeaseError, ResultsError
 from scanner.nightly.audit import audit as run_audit
 from scanner.nightly.state import AuditState
 from scanner.records import caption_hash
+from scanner.results.folder import Results
 from scanner.results.lease import Lease
 
 __all__ = ["null_file"]
@@ -136,7 +138,7 @@ def test_commands_work_with_a_state_in_a_bucket(tmp_path, monkeypatch, capsys, n
     assert list(tmp_path.glob("s3*")) == []
 
 
-def test_what_a_killed_audit_left_counts_for_nothing_and_is_cleaned(s3):
+def test_what_a_killed_audit_left_counts_for_nothing_and_is_cleaned(s3, tmp_path):
     state = AuditState(f"{s3.bucket}/state")
     state.publish("000001-2026-01-05", lambda to: written(to, {"audit.json": night(1), "a": "1"}))
     script = (
@@ -149,7 +151,7 @@ def test_what_a_killed_audit_left_counts_for_nothing_and_is_cleaned(s3):
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, state.root], stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert process.stdout is not None
     for _ in range(2):
@@ -260,3 +262,19 @@ def test_an_audit_that_lost_its_lease_publishes_nothing(s3):
         state.publish("000001-2026-01-05", lambda to: written(to, {"audit.json": "{}"}), still)
     assert state.audits() == []
     assert not any("/audits/" in n for n in names(f"{s3.bucket}/"))
+
+
+def test_who_may_read_results_alone_reads_them(s3, monkeypatch):
+    place = f"{s3.bucket}/shared/results"
+    Results(place).write_run("r1", record())
+    look = AuditState.audits
+
+    def forbidden(state: AuditState) -> list[str]:
+        if state.root != place:
+            raise ResultsError(f"{state.root} cannot be read: access is denied")
+        return look(state)
+
+    monkeypatch.setattr(AuditState, "audits", forbidden)
+    assert AuditState.around(place) is None
+    with pytest.raises(ResultsError):
+        AuditState.around(f"{s3.bucket}/shared")
