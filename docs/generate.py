@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, indent
 from types import ModuleType
 
 from scanner.errors import ExitCode
@@ -20,6 +20,8 @@ from scanner.shards.conversion import LeftOut
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ROOT / "docs" / "rooms.svg"
+ALERTS = ROOT / "infra" / "alerts.yml"
+PROMETHEUS_RULE = ROOT / "infra" / "kuberay" / "monitoring" / "rules.yaml"
 DECISION = re.compile(r"# (.+)\n\n\*(.+\d{4}-\d\d-\d\d.*)\.\*\n")
 _NEEDS = {need: need.label for need in Need} | {
     Need.FIRST_STEP: "", Need.LOCALIZATION: "localized captions only", Need.IMAGE: "",
@@ -62,6 +64,21 @@ def command_line() -> str:
 def rooms() -> str:
     """Return the drawing of the package's rooms, as SVG."""
     return _beside("rooms").drawing()
+
+
+def prometheus_rule() -> str:
+    """Return the alerts as what the Prometheus operator takes."""
+    groups = ALERTS.read_text(encoding="utf-8").partition("groups:\n")[2]
+    return f"""# Made from infra/alerts.yml: python docs/generate.py
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: memscan
+  labels:
+    release: prometheus  # what your Prometheus selects rules by
+spec:
+  groups:
+{indent(groups, "  ")}"""
 
 
 def left_out() -> str:
@@ -209,3 +226,4 @@ if __name__ == "__main__":
         before = page.read_text(encoding="utf-8")
         page.write_text(replaced(before, title, table()), encoding="utf-8")
     ROOMS.write_text(rooms(), encoding="utf-8")
+    PROMETHEUS_RULE.write_text(prometheus_rule(), encoding="utf-8")

@@ -37,6 +37,12 @@ def test_every_generated_table_is_tested():
     assert set(generator().TABLES) == set(TABLES)
 
 
+def test_the_alerts_for_the_prometheus_operator_are_what_the_rules_give():
+    docs = generator()
+    made = docs.PROMETHEUS_RULE.read_text(encoding="utf-8")
+    assert made == docs.prometheus_rule(), "run: python docs/generate.py"
+
+
 def test_the_drawing_of_the_rooms_is_that_of_the_imports():
     docs = generator()
     assert docs.ROOMS.read_text(encoding="utf-8") == docs.rooms(), "run: python docs/generate.py"

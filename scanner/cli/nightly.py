@@ -13,18 +13,32 @@ import typer
 from scanner import files
 from scanner.cli import notifying, options, progress, reports, scanning
 from scanner.cli.notices import Notices
-from scanner.errors import ConfigError
+from scanner.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from scanner.cli.live import Listener
     from scanner.engine.job import Job, Resources
     from scanner.nightly.audit import AuditResult
+    from scanner.nightly.night import NightReport
     from scanner.nightly.policy import Policy
     from scanner.nightly.state import AuditState
     from scanner.report.page import PageOptions
 
 StateFolder = Annotated[
-    Path, typer.Option("--state", help="Folder that remembers the nights.", show_default=False)
+    str,
+    typer.Option(
+        "--state",
+        help="What remembers the nights: a folder, or s3://BUCKET/PREFIX, gs://….",
+        show_default=False,
+    ),
+]
+
+MetricsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write how the night ended for Prometheus: node exporter's textfile collector.",
+        show_default=False,
+    ),
 ]
 
 
@@ -58,6 +72,7 @@ def audit(
         float | None,
         typer.Option(help="Begin no further chunk after so long.", show_default=False),
     ] = None,
+    metrics_file: MetricsFile = None,
     no_images: reports.NoImages = False,
     redact_captions: reports.Redact = False,
     image_cap: reports.ImageCap = 48.0,
@@ -86,13 +101,20 @@ def audit(
 
     if asked["calibration"] is None and asked["threshold"] is None:
         raise ConfigError("an audit must flag something: give --calibration or --threshold")
+    scanning.check_results(state, "--state")
     memory = AuditState(state)
-    files.check_folder(state, "--state")
     scanning.check_events(asked["events"])
     asked |= {"localize": "flagged", "limit": None}
+    if metrics_file is not None:
+        files.check_file(metrics_file, "--metrics-file")
     rules = policies.Policy() if policy is None else policies.load(policy)
-    told = Notices("audit", str(memory.root), asked, rules.notify, memory.root / "notified.json")
-    with told.around(lambda: memory.next_name(datetime.now(UTC))):
+    told = Notices("audit", memory.root, asked, rules.notify, memory.store)
+    from scanner.nightly import metrics_file as metrics
+
+    with (
+        told.around(lambda: memory.next_name(datetime.now(UTC))),
+        metrics.reporting(metrics_file, memory.root) as finished,
+    ):
         out = str(memory.results.root)
         job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
         page = _page(job, image_cap, images=not no_images, redact=redact_captions)
@@ -100,8 +122,12 @@ def audit(
         told.started(job)
         with ExitStack() as shown:
             done = _night(memory, job, rules, page, resources, shown, told, asked, copies=copies)
-        told.night(done, redact=redact_captions)
-    _report(done.folder, done.night.exit_code, as_json=as_json)
+        try:
+            finished(done.night)
+        except OutputError as error:  # the night is published
+            progress.note(str(error))
+        told.night(memory, done, redact=redact_captions)
+    _report(memory, done.folder, done.night, as_json=as_json)
 
 
 def _resources(
@@ -184,8 +210,8 @@ def mute(
     last = None if until is None else until.date()
     if not undo:
         muting.check(reason, last)
+    scanning.check_results(state, "--state")
     memory = AuditState(state)
-    files.check_folder(state, "--state")
     sha = _hash(memory, key_or_hash)
     if not undo:
         muting.mute(memory, sha, reason, last)
@@ -230,12 +256,16 @@ def _shown(shown: ExitStack, events: Path | None) -> "tuple[Listener, progress.M
     return shown.enter_context(watching("audit", events)), told
 
 
-def _report(folder: Path, code: int, *, as_json: bool) -> None:
-    record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    summary = (folder / "summary.md").read_text(encoding="utf-8")
-    summary += f"\nfiles   {folder}\nreport  {folder / 'report.html'}"
+def _report(
+    memory: "AuditState", folder: Path | str, night: "NightReport", *, as_json: bool
+) -> None:
+    record, summary = (
+        memory.content(night.name, name).decode() for name in ("audit.json", "summary.md")
+    )
+    summary += f"\nfiles   {folder}\nreport  {folder}/report.html"
     with suppress(BrokenPipeError):  # the exit code counts, whoever reads the text
         # The same JSON, without what GitHub takes for a command wherever it stands in a log.
-        progress.say(json.dumps(record).replace("##[", "##\\u005b") if as_json else summary)
-    if code:
-        raise typer.Exit(code)
+        text = json.dumps(json.loads(record)).replace("##[", "##\\u005b")
+        progress.say(text if as_json else summary)
+    if night.exit_code:
+        raise typer.Exit(night.exit_code)

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from scanner.engine.job import Event, Job, Summary
     from scanner.nightly.audit import AuditResult
     from scanner.nightly.policy import NotifyRule
+    from scanner.nightly.state import AuditState
     from scanner.notify.audience import Audience
     from scanner.notify.callbacks import Callback
     from scanner.notify.messages import Messages
+    from scanner.results.stores import Store
 
 VARIABLE, WEBHOOK = "MEMSCAN_NOTIFY", "MEMSCAN_WEBHOOK"
 """Environment variables with addresses, a space between them."""
@@ -37,7 +39,7 @@ class Notices:
         place: Folder or address of the results; of an audit, the state folder.
         asked: The command's options.
         rule: Of which outcomes people are told; null for all.
-        ledger: File that remembers what was told, or null.
+        ledger: Where it is remembered what was told, or null.
 
     Raises:
         ConfigError: If an address or a callback is none, or its package is not installed.
@@ -45,7 +47,7 @@ class Notices:
 
     def __init__(
         self, command: str, place: str, asked: Mapping[str, Any],
-        rule: "NotifyRule | None" = None, ledger: Path | None = None,
+        rule: "NotifyRule | None" = None, ledger: "Store | None" = None,
     ) -> None:  # fmt: skip
         self._command, self._place, self._asked = command, place, asked
         self._link = _link(asked["notify_link"])
@@ -97,17 +99,19 @@ class Notices:
 
         return both
 
-    def night(self, done: "AuditResult", *, redact: bool) -> None:
+    def night(self, state: "AuditState", done: "AuditResult", *, redact: bool) -> None:
         """Tell what came of an audit."""
         if self._audience:
             from scanner.notify.outcome import of_night
 
-            link = f"{self._link}/audits/{done.folder.name}/report.html" if self._link else ""
+            name = done.night.name
+            link = f"{self._link}/audits/{name}/report.html" if self._link else ""
             outcome = of_night(
                 done.night, str(done.folder), model=self._model, link=link,
                 captions=self._asked["notify_captions"] and not redact,
             )  # fmt: skip
-            self._audience.finished(outcome, done.folder)
+            with state.here(name) as folder:
+                self._audience.finished(outcome, folder)
 
     def scan(self, job: "Job", summary: "Summary") -> None:
         """Tell what came of a scan."""
@@ -155,7 +159,7 @@ class Notices:
 
 def _audience(
     asked: Mapping[str, Any], say: Callable[[str, bool], None], rule: "NotifyRule | None",
-    ledger: Path | None,
+    ledger: "Store | None",
 ) -> "Audience | None":  # fmt: skip
     """Return everyone who is told, null for nobody."""
     is_ci = asked["ci"] and os.environ.get("GITHUB_ACTIONS") == "true"
@@ -171,7 +175,7 @@ _ADDRESSES = ("notify", "notify_file", "webhook")
 
 def _members(
     asked: Mapping[str, Any], say: Callable[[str, bool], None], rule: "NotifyRule | None",
-    ledger: Path | None, *, is_ci: bool,
+    ledger: "Store | None", *, is_ci: bool,
 ) -> "Iterator[tuple[str, Callback]]":  # fmt: skip
     messages = messages_of(asked, say, rule, ledger)
     if asked["openlineage"] and (lineage := _lineage(asked["openlineage"])) is not None:
@@ -211,7 +215,7 @@ def _lineage(url: str) -> "Callback | None":
 
 def messages_of(
     asked: Mapping[str, Any], say: Callable[[str, bool], None], rule: "NotifyRule | None",
-    ledger: Path | None,
+    ledger: "Store | None",
 ) -> "Messages | None":  # fmt: skip
     """Return what tells people and programs, null for nobody; secrets leave the environment."""
     if not any(asked[name] for name in _ADDRESSES):

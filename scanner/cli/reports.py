@@ -14,6 +14,7 @@ from scanner.cli.selection import opened, selected_one
 from scanner.errors import ConfigError, IncompleteError
 
 if TYPE_CHECKING:
+    from scanner.matching.image_index import ImageIndex
     from scanner.results.run_file import RunFile
     from scanner.shards.reading import Shard
     from scanner.statistics.calibration import Calibration
@@ -202,7 +203,7 @@ def retrieve(
     store, name = chosen.store, chosen.run
     store.check()
     with TemporaryDirectory() as scratch, progress.meter("retrieve") as show:
-        kept = ImageIndex(catalogue or _catalogue(results) or Path(scratch))
+        kept = ImageIndex(catalogue) if catalogue else _catalogue(results, Path(scratch))
         with closing(connect(store, runs=[name], shards=chosen.shards)) as con:
             urls = [
                 url
@@ -246,14 +247,14 @@ def _there(urls: Sequence[str]) -> "tuple[list[Shard], dict[str, str]]":
     return there, missing
 
 
-def _catalogue(place: str) -> Path | None:
-    """Return where sketches are kept: an audit's own folder, or beside local results."""
+def _catalogue(place: str, scratch: Path) -> "ImageIndex":
+    """Return where sketches are kept: an audit's own, beside local results, or for now only."""
+    from scanner.matching.image_index import ImageIndex
     from scanner.nightly.state import AuditState
 
-    if "://" in place:
-        return None
-    state = AuditState.around(place)
-    return (Path(place) if state is None else state.root) / "catalogue"
+    if (state := AuditState.around(place)) is not None:
+        return state.image_index
+    return ImageIndex(scratch if "://" in place else Path(place) / "catalogue")
 
 
 def rate(fdr: float | None) -> float | None:

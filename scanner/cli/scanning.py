@@ -185,8 +185,12 @@ def calibrate(
         progress.say(f"  {line}")
 
 
-def check_results(out: str) -> None:
+def check_results(out: str, name: str = "--out") -> None:
     """Refuse results that cannot be written, before a model or a shard is looked at.
+
+    Args:
+        out: A path or an address.
+        name: What the user calls it.
 
     Raises:
         ConfigError: If it is a path that cannot be a folder to write into, or an address of no
@@ -197,7 +201,7 @@ def check_results(out: str) -> None:
     if "://" in out:
         stores.opened(out)
     else:
-        files.check_folder(Path(out).expanduser(), "--out")
+        files.check_folder(Path(out).expanduser(), name)
 
 
 def check_events(events: Path | None) -> None:

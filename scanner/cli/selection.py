@@ -7,7 +7,6 @@ chosen.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.cli import progress
@@ -138,7 +137,7 @@ def _opened(place: str, *, everything: bool = False) -> "tuple[Results, AuditSta
     from scanner.nightly.state import AuditState
     from scanner.results.folder import Results
 
-    state = None if "://" in place else AuditState.around(Path(place))
+    state = AuditState.around(place)
     store = Results(place) if state is None else state.results
     if not store.exists():
         raise ResultsError(f"no results in {place}: scan into it first")

@@ -11,7 +11,9 @@ from scanner.errors import ConfigError
 from scanner.models.overlay import PROMPT, is_of_hub, split
 
 HERE_ONLY = {"submit", "jobs"}
-WRITTEN = {"out", "state", "results", "events", "figures", "figure", "coco", "catalogue"}
+WRITTEN = {
+    "out", "state", "results", "events", "figures", "figure", "coco", "catalogue", "metrics_file",
+}  # fmt: skip
 """Parameters that name what is written, or what earlier commands wrote."""
 SHARDS = {"shards", "corpus"}
 MODELS = {"model", "baseline"}

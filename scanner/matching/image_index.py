@@ -2,13 +2,18 @@
 
 One pass over a shard, kept by the shard's identity: a shard that did not change is not read
 again. With it, questions about a whole corpus (which captions come how often, which images are
-like this one) cost a pass over small files.
+like this one) cost a pass over small files. Entries in a bucket are fetched once per run into a
+temporary folder, because the questions take many passes.
 """
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +24,7 @@ from numpy.typing import NDArray
 from scanner import files, pictures
 from scanner.errors import ShardError
 from scanner.records import Caption, Reject
+from scanner.results.stores import LocalStore, ObjectStore
 from scanner.shards import reading
 from scanner.shards.reading import SAMPLES_PER_SHARD, Shard
 
@@ -65,11 +71,21 @@ class ImageIndex:
     """A folder of entries, a file for each identity of a shard.
 
     Args:
-        folder: Made when something is kept.
+        folder: A path or a store; made when something is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | LocalStore | ObjectStore) -> None:
+        self._bucket = folder if isinstance(folder, ObjectStore) else None
+        self._given = folder.root if isinstance(folder, LocalStore) else folder
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where entries are read: the folder itself, or what holds those of a bucket meanwhile."""
+        if self._bucket is None:
+            return Path(str(self._given))
+        folder = tempfile.mkdtemp(prefix="memscan-catalogue-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
 
     def fill(
         self, wanted: Sequence[Shard], *, images: bool,
@@ -87,8 +103,12 @@ class ImageIndex:
 
         Raises:
             OutputError: If the folder cannot be written to.
+            ResultsError: If the bucket cannot be read or written to.
         """
-        todo = [shard for shard in wanted if not self._has(shard, images=images)]
+        files.make_folder(self._folder)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            have = list(pool.map(lambda shard: self._has(shard, images=images), wanted))
+        todo = [shard for shard, is_here in zip(wanted, have, strict=True) if not is_here]
         problems: dict[str, str] = {}
 
         def read(shard: Shard) -> tuple[Shard, str]:
@@ -108,6 +128,7 @@ class ImageIndex:
     def entries(self, wanted: Iterable[Shard]) -> Iterator[IndexedImages]:
         """Yield the entries of the shards that are here, one shard at a time."""
         for shard in wanted:
+            self._fetch(shard)
             with suppress(FileNotFoundError), pq.ParquetFile(self._path(shard)) as source:
                 yield _entries(shard, source.read())
 
@@ -120,11 +141,22 @@ class ImageIndex:
         for path in self._folder.glob("*.parquet"):
             if path.stem not in but:
                 path.unlink(missing_ok=True)
+        for entry in self._bucket.entries("") if self._bucket else ():
+            if self._bucket and entry.name.removesuffix(".parquet") not in but:
+                self._bucket.remove(entry.name)
 
     def _path(self, shard: Shard) -> Path:
         return self._folder / f"{shard.id}.parquet"
 
+    def _fetch(self, shard: Shard) -> None:
+        """Bring an entry of the bucket here, unless it is here or nowhere."""
+        if self._bucket is None or self._path(shard).exists():
+            return
+        if (content := self._bucket.read(f"{shard.id}.parquet")) is not None:
+            files.write(self._path(shard), content)
+
     def _has(self, shard: Shard, *, images: bool) -> bool:
+        self._fetch(shard)
         try:
             facts = pq.read_schema(self._path(shard)).metadata or {}
         except (OSError, pa.ArrowInvalid):
@@ -137,6 +169,8 @@ class ImageIndex:
         table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata(facts))
         with files.binary(self._path(shard)) as stream:
             pq.write_table(table, stream, compression="zstd")
+        if self._bucket is not None:
+            self._bucket.put(f"{shard.id}.parquet", self._path(shard).read_bytes())
 
 
 def _read(shard: Shard, *, images: bool) -> list[dict[str, object]]:

@@ -61,11 +61,11 @@ class AuditResult:
 
     Attributes:
         night: What was found.
-        folder: Where it is written.
+        folder: Where it is written: a path, or an address in a bucket.
     """
 
     night: NightReport
-    folder: Path
+    folder: Path | str
 
 
 def audit(
@@ -137,7 +137,7 @@ def audit(
         lease.check()
         kept = {"corpus": corpus.remembered(listing, done.counts, done.left)}
         told_of = Folder(night, view, request.page, kept, nights)
-        folder = state.publish(night.name, told_of.write)
+        folder = state.publish(night.name, told_of.write, lease.check)
     return AuditResult(night, folder)
 
 

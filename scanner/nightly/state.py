@@ -11,69 +11,80 @@
       audits/000001-2026-01-31/   audit.json, report.html, audit.pdf, summary.md,
                                   junit.xml, findings.sarif, removal.csv, removal.parquet,
                                   removal-spreadsheet.csv
+
+An audit counts once its ``audit.json`` is there. In a folder all files appear by one rename; in a
+bucket it is created last. Names are the same, so a state may be copied from the one to the other.
 """
 
 import json
-import re
-import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from scanner import files
-from scanner.errors import ConfigError, ResultsError
+from scanner.errors import ResultsError
 from scanner.matching.image_index import ImageIndex
+from scanner.nightly import audit_folders
+from scanner.nightly.audit_folders import RECORD
 from scanner.parsing import from_json
 from scanner.report.trend import Night
+from scanner.results import stores
 from scanner.results.folder import Results
 from scanner.results.stores import LocalStore
 
 PRESENT = ("new", "worse", "persisting", "better")
 """States of what is a finding now."""
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_NAME = re.compile(r"(\d{6})-\d{4}-\d{2}-\d{2}")
 
 
 class AuditState:
-    """A state folder; nothing is made before the first write.
+    """A state folder, or a prefix of a bucket; nothing is made before the first write.
+
+    Attributes:
+        root: Where it is: an absolute path, or an address.
 
     Args:
-        root: The folder, local or mounted.
+        root: A local or mounted folder, or an address such as ``s3://bucket/prefix``.
 
     Raises:
-        ConfigError: If it is an address.
+        ConfigError: If it is an address of no store that can hold results.
     """
 
     def __init__(self, root: str | Path) -> None:
-        if _ADDRESS.match(str(root)):
-            raise ConfigError(
-                f"an audit's state is a local or mounted folder, got {root}: audits appear in it "
-                f"by a rename, which buckets do not have; mount a volume for it (the corpus may be "
-                f"in a bucket), and copy it to a bucket after the night"
-            )
-        self.root = Path(root).expanduser().absolute()
-        self.store = LocalStore(self.root)
-        self.results = Results(self.root / "results")
-        self.image_index = ImageIndex(self.root / "catalogue")
+        self.store = stores.opened(root)
+        self.root = self.store.root
+        self.results = Results(f"{self.root}/results")
+        self.image_index = ImageIndex(stores.opened(f"{self.root}/catalogue"))
 
     def audits(self) -> list[str]:
-        """Return the names of the finished audits, the latest last."""
-        folder = self.root / "audits"
-        return sorted(
-            p.name
-            for p in folder.glob("*")
-            if _NAME.fullmatch(p.name) and (p / "audit.json").is_file()
-        )
+        """Return the names of the finished audits, the latest last.
+
+        Raises:
+            ResultsError: If the state cannot be read.
+        """
+        return audit_folders.finished(self.store)
 
     @classmethod
     def around(cls, folder: str | Path) -> Self | None:
-        """Return the state that a folder is, or whose results it is; null if it is neither."""
-        here = Path(folder).expanduser().absolute()
-        for root in (here, here.parent if here.name == "results" else here):
+        """Return the state that a path or address is, or whose results it is; null if neither.
+
+        Raises:
+            ConfigError: If it is an address of no store that can hold results.
+            ResultsError: If it cannot be read.
+        """
+        here = stores.place(str(folder))
+        above, _, name = here.rpartition("/")
+        is_below = name == "results" and above and not above.endswith("/")
+        for root in (here, above) if is_below else (here,):
             state = cls(root)
-            if state.audits() and state.results.exists():
-                return state
+            try:
+                if state.audits() and state.results.exists():
+                    return state
+            except ResultsError:
+                # Who may read results in a bucket need not be allowed to look beside them.
+                if root == here or isinstance(state.store, LocalStore):
+                    raise
         return None
 
     def current(self) -> tuple[str, frozenset[str]]:
@@ -88,9 +99,38 @@ class AuditState:
         last = self.read(names[-1])
         return last["run"], in_effect(last)
 
-    def folder(self, name: str) -> Path:
-        """Return the folder of an audit."""
-        return self.root / "audits" / name
+    def folder(self, name: str) -> Path | str:
+        """Return where an audit is: a path, or an address in a bucket."""
+        address = self.store.address(f"audits/{name}")
+        return Path(address) if isinstance(self.store, LocalStore) else address
+
+    @contextmanager
+    def here(self, name: str) -> Iterator[Path]:
+        """Provide an audit's files in a local folder; those of a bucket are gone afterwards.
+
+        Raises:
+            ResultsError: If one cannot be read.
+        """
+        folder = self.folder(name)
+        if isinstance(folder, Path):
+            yield folder
+            return
+        with tempfile.TemporaryDirectory(prefix="memscan-audit-") as copy:
+            for entry in self.store.entries(f"audits/{name}"):
+                file = entry.name.rpartition("/")[2]
+                (Path(copy) / file).write_bytes(self.content(name, file))
+            yield Path(copy)
+
+    def content(self, name: str, file: str) -> bytes:
+        """Return a file of an audit, wherever the state is.
+
+        Raises:
+            ResultsError: If it is missing or cannot be read.
+        """
+        content = self.store.read(f"audits/{name}/{file}")
+        if content is None:
+            raise ResultsError(f"{self.folder(name)}/{file} is missing: restore it")
+        return content
 
     def read(self, name: str) -> dict[str, Any]:
         """Return what an audit wrote of itself.
@@ -98,9 +138,9 @@ class AuditState:
         Raises:
             ResultsError: If it is damaged.
         """
-        path = self.folder(name) / "audit.json"
-        content = _loaded(path)
+        content = self._loaded(f"audits/{name}/{RECORD}")
         if not _is_audit(content):
+            path = self.store.address(f"audits/{name}/{RECORD}")
             raise ResultsError(f"{path} is damaged: restore it, or move its folder away")
         return content
 
@@ -113,26 +153,27 @@ class AuditState:
         return [_point(name, self.read(name)) for name in self.audits()[-nights:]]
 
     def next_name(self, now: datetime) -> str:
-        """Return the name of the audit to come."""
-        last = [int(name[:6]) for name in self.audits()]
+        """Return the name of the audit to come, which no other audit has begun to write."""
+        last = [int(name[:6]) for name in audit_folders.begun(self.store)]
         return f"{max(last, default=0) + 1:06d}-{now:%Y-%m-%d}"
 
-    def publish(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Make an audit's folder appear whole.
+    def publish(
+        self, name: str, write: Callable[[Path], None], still: Callable[[], None] = lambda: None
+    ) -> Path | str:
+        """Make an audit appear whole, and return where it is, as `folder` does.
 
         Args:
             name: The audit.
-            write: Fills a folder.
+            write: Fills a local folder.
+            still: Raises an error if the state is not ours any more.
 
         Raises:
             OutputError: If it cannot be written.
+            ResultsError: If the bucket cannot be read or written to.
+            LeaseError: If another audit is written under this name.
         """
-        final = self.folder(name)
-        for left in final.parent.glob(".*.partial"):
-            shutil.rmtree(left, ignore_errors=True)
-        with files.folder(final) as partial:
-            write(partial)
-        return final
+        audit_folders.publish(self.store, name, write, still)
+        return self.folder(name)
 
     def mutes(self) -> dict[str, dict[str, str]]:
         """Return ``reason``, ``since`` and perhaps ``until`` of every mute, by what it names.
@@ -140,16 +181,16 @@ class AuditState:
         Raises:
             ResultsError: If the file is damaged.
         """
-        path = self.root / "mutes.json"
-        if not path.exists():
+        if self.store.entry("mutes.json") is None:
             return {}
-        content = _loaded(path)
+        content = self._loaded("mutes.json")
         if not isinstance(content, dict) or not all(
             isinstance(entry, dict)
             and isinstance(entry.get("reason"), str)
             and isinstance(entry.get("until", ""), str)
             for entry in content.values()
         ):
+            path = self.store.address("mutes.json")
             raise ResultsError(f"{path} is damaged: restore it; a muted finding would alarm")
         return content
 
@@ -163,8 +204,7 @@ class AuditState:
             until: The last day of the mute; null for ever.
 
         Raises:
-            ResultsError: If the file cannot be read.
-            OutputError: If it cannot be written.
+            ResultsError: If the file cannot be read or written.
         """
         entry = {"reason": reason, "since": now.isoformat(timespec="seconds")}
         if until is not None:
@@ -175,15 +215,28 @@ class AuditState:
         """Let a finding alarm again; False if it was not muted.
 
         Raises:
-            ResultsError: If the file cannot be read.
-            OutputError: If it cannot be written.
+            ResultsError: If the file cannot be read or written.
         """
         before = self.mutes()
         self._write_mutes({sha: entry for sha, entry in before.items() if sha != sha256})
         return sha256 in before
 
     def _write_mutes(self, content: dict[str, dict[str, str]]) -> None:
-        files.write(self.root / "mutes.json", json.dumps(content, indent=1, sort_keys=True))
+        self.store.put("mutes.json", json.dumps(content, indent=1, sort_keys=True).encode())
+
+    def _loaded(self, name: str) -> Any:
+        """Return a file's JSON.
+
+        Raises:
+            ResultsError: If there is none.
+        """
+        content, address = self.store.read(name), self.store.address(name)
+        if content is None:
+            raise ResultsError(f"{address} is missing: restore it")
+        try:
+            return from_json(content)
+        except ValueError as error:
+            raise ResultsError(f"{address} is damaged ({error}): restore it") from error
 
 
 def in_effect(audit: Mapping[str, Any]) -> frozenset[str]:
@@ -219,10 +272,3 @@ def _is_audit(content: Any) -> bool:
         and isinstance(entry.get("id"), str | None)
         for entry in corpus.values()
     )
-
-
-def _loaded(path: Path) -> Any:
-    try:
-        return from_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} is damaged ({error}): restore it") from error

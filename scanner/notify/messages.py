@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from scanner import files
-from scanner.errors import OutputError
+from scanner.errors import OutputError, ResultsError
 from scanner.nightly.policy import LEVELS, NotifyRule
 from scanner.notify.channels import Channel, names
 from scanner.notify.delivery import Say, Send, sent
@@ -14,6 +13,9 @@ from scanner.notify.outcome import INTERRUPTED, Outcome, Start
 from scanner.notify.webhook import Webhook
 from scanner.notify.wording import body, title
 from scanner.parsing import from_json
+from scanner.results.stores import Store
+
+LEDGER = "notified.json"
 
 
 class Messages:
@@ -24,12 +26,12 @@ class Messages:
         webhooks: Of programs, which are told everything.
         say: Takes a line about each.
         rule: What people want to know; null for everything.
-        ledger: File that remembers what was told, or null where nothing is told twice anyway.
+        ledger: Where it is remembered what was told; null where nothing is told twice anyway.
     """
 
     def __init__(
         self, channels: Sequence[Channel], webhooks: Sequence[Webhook], say: Say,
-        rule: NotifyRule | None = None, ledger: Path | None = None,
+        rule: NotifyRule | None = None, ledger: Store | None = None,
     ) -> None:  # fmt: skip
         self._channels, self._webhooks = tuple(channels), tuple(webhooks)
         self._say, self._rule = say, rule
@@ -68,7 +70,7 @@ class Messages:
         if self._ledger is not None:
             try:
                 self._ledger.remember(outcome, [*told, *done])
-            except OutputError as error:
+            except (OutputError, ResultsError) as error:
                 self._say(f"what was told may be told again: {error}", True)
 
 
@@ -76,11 +78,11 @@ class Ledger:
     """Who was told of the last audit, and with which word.
 
     Args:
-        path: The file, which holds schemes and no address.
+        store: Where its file is, `LEDGER`, which holds schemes and no address.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def told(self, outcome: Outcome) -> list[str]:
         """Return who was told this word of this audit."""
@@ -92,14 +94,16 @@ class Ledger:
 
         Raises:
             OutputError: If it cannot be written.
+            ResultsError: If the bucket takes nothing.
         """
         words = {**self._words(outcome), outcome.word: who}
-        files.write(self._path, json.dumps({"audit": outcome.name, "told": words}, indent=1))
+        content = json.dumps({"audit": outcome.name, "told": words}, indent=1)
+        self._store.put(LEDGER, content.encode())
 
     def _words(self, outcome: Outcome) -> dict[str, object]:
         try:
-            content = from_json(self._path.read_bytes())
-        except (OSError, ValueError):
+            content = from_json(self._store.read(LEDGER) or b"")
+        except (OSError, ValueError, ResultsError):
             return {}  # to tell twice is better than never
         if not isinstance(content, dict) or content.get("audit") != outcome.name:
             return {}

@@ -154,9 +154,8 @@ class Source:
 
     def marks_file(self) -> Path | None:
         """Return where marks are kept if no file is named; null of results in a bucket."""
-        if self.state is not None:
-            return self.state.root / "marks.jsonl"
-        return None if "://" in self.results.root else Path(self.results.root) / "marks.jsonl"
+        root = self.results.root if self.state is None else self.state.root
+        return None if "://" in root else Path(root) / "marks.jsonl"
 
 
 def _remark(alert: Mapping[str, Any]) -> tuple[str, Remark]:

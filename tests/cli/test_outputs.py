@@ -35,6 +35,7 @@ WANT_FILES = {
     "scan none.tar --model none --out new --events {}": "--events",
     "calibrate none.tar --model none --events {}": "--events",
     "audit none.tar --model none --threshold 1 --state new --events {}": "--events",
+    "audit none.tar --model none --threshold 1 --state new --metrics-file {}": "--metrics-file",
 }
 WANT_FOLDERS = {
     "scan none.tar --model none --out {}": "--out",

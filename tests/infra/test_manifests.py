@@ -50,14 +50,16 @@ def closed(schema):
     return found
 
 
-def ray_schemas():
-    """Return the closed schemas of KubeRay's CRDs by apiVersion and kind."""
-    (crds,) = documents(INFRA / "schemas" / "ray.io.yaml")
+def custom_schemas():
+    """Return the closed schemas of the operators' CRDs by apiVersion and kind."""
+    crds = [
+        crd for path in (INFRA / "schemas").glob("*.yaml") for crd in documents(path)[0]["items"]
+    ]
     return {
         (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"]): closed(
             version["schema"]["openAPIV3Schema"]
         )
-        for crd in crds["items"]
+        for crd in crds
         for version in crd["spec"]["versions"]
     }
 
@@ -71,8 +73,7 @@ def kubernetes_types():
 
 def validate(thing):
     """Raise a ValidationError for what the API server would refuse or drop."""
-    if thing["apiVersion"].startswith("ray.io/"):
-        schema = RAY_SCHEMAS[thing["apiVersion"], thing["kind"]]
+    if (schema := CUSTOM_SCHEMAS.get((thing["apiVersion"], thing["kind"]))) is not None:
         jsonschema.Draft202012Validator(schema, registry=KUBERNETES_TYPES).validate(thing)
         thing = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": thing["metadata"]}
     kubernetes_validate.validate(thing, KUBERNETES, strict=True)
@@ -82,7 +83,7 @@ def documents(path):
     return [each for each in yaml.safe_load_all(path.read_text()) if each]
 
 
-RAY_SCHEMAS = ray_schemas()
+CUSTOM_SCHEMAS = custom_schemas()
 KUBERNETES_TYPES = kubernetes_types()
 
 
@@ -114,6 +115,7 @@ def test_objects_are_what_their_schemas_allow():
             validate(thing)
             kinds.add(thing["kind"])
     assert kinds >= {"RayCluster", "RayJob", "RayCronJob", "CronJob", "NetworkPolicy"}
+    assert kinds >= {"PodMonitor", "PrometheusRule"}
 
 
 def test_what_is_built_is_what_the_schemas_allow(built):
@@ -144,6 +146,8 @@ def test_what_is_built_is_what_the_schemas_allow(built):
         ("base/cluster.yaml", ("metadata", "nam")),
         ("work/nightly-cronjob/audit.yaml", ("spec", "concurencyPolicy")),
         ("base/network-policy.yaml", ("spec", "ingres")),
+        ("monitoring/pod-monitor.yaml", ("spec", "podMetricsEndpoints", 0, "ports")),
+        ("monitoring/rules.yaml", ("spec", "groups", 0, "rules", 0, "fors")),
     ],
 )
 def test_a_misspelt_field_is_refused(file, path):
@@ -158,6 +162,7 @@ def test_a_misspelt_field_is_refused(file, path):
 
 
 CLUSTER, NIGHTLY = "base/cluster.yaml", "work/nightly-raycronjob/audit.yaml"
+RULES, MONITOR = "monitoring/rules.yaml", "monitoring/pod-monitor.yaml"
 WORKERS = ("spec", "workerGroupSpecs", 0)
 
 
@@ -173,6 +178,9 @@ WORKERS = ("spec", "workerGroupSpecs", 0)
             "not of type 'string'",
         ),
         (CLUSTER, (*WORKERS, "groupName"), None, "'groupName' is a required property"),
+        (RULES, ("spec", "groups", 0, "rules", 0, "for"), "half an hour", "does not match"),
+        (RULES, ("spec", "groups", 0, "rules", 0, "labels", "severity"), 1, "not of type 'string'"),
+        (MONITOR, ("spec", "selector"), None, "'selector' is a required property"),
         (NIGHTLY, ("spec", "schedule"), None, "'schedule' is a required property"),
         (NIGHTLY, ("spec", "jobTemplate", "backoffLimit"), "0", "'0' is not of type 'integer'"),
     ],
@@ -212,6 +220,9 @@ def test_pods_run_without_rights_and_tell_the_network_policy_whose_they_are(buil
             for container in pod["spec"]["containers"]:
                 assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
                 assert not container["securityContext"]["allowPrivilegeEscalation"]
+                assert container["securityContext"]["readOnlyRootFilesystem"]
+                assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+                assert {"name": "HOME", "value": "/tmp"} in container["env"]
                 assert container["image"].startswith(("memscan", "registry.example.com/memscan:"))
 
 
@@ -264,6 +275,57 @@ def test_commands_are_memscans_and_their_paths_are_the_clusters(built):
     assert seen == {"scan", "audit", "testbed"}
 
 
+NIGHTLIES = {"one-gpu-node": "RayCronJob", "spot-workers": "CronJob"}
+
+
+@pytest.mark.parametrize("overlay", NIGHTLIES)
+def test_the_values_of_an_overlay_are_in_the_command_of_its_nights(overlay, tmp_path):
+    shutil.copytree(KUBERAY, tmp_path / "kuberay")
+    own = tmp_path / "kuberay" / "overlays" / overlay
+    (values,) = documents(own / "values.yaml")
+    assert values["metadata"]["annotations"]["config.kubernetes.io/local-config"] == "true"
+    values["data"] = {
+        "corpus": "s3://c/shards", "model": "org/model", "calibration": "/shared/c2.json",
+        "state": "s3://b/state", "device": "cpu", "actors": "3", "schedule": "0 4 * * 1",
+        "shared-size": "7Gi", "models-size": "9Gi",
+    }  # fmt: skip
+    (own / "values.yaml").write_text(yaml.safe_dump(values))
+    done = run(tool("kubectl"), "kustomize", str(own))
+    assert done.returncode == 0, done.stderr
+    things = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert "ConfigMap" not in {each["kind"] for each in things}
+    night = {each["kind"]: each for each in things}[NIGHTLIES[overlay]]
+    ((_, *words),) = commands({night["kind"]: night})
+    root = typer.main.get_command(app).make_context("memscan", [], resilient_parsing=True)
+    submit_check.check(root, words, None)
+    text = " ".join(words).replace("=", " ")
+    assert text.startswith("audit s3://c/shards ")
+    for option in ("--model org/model", "--calibration /shared/c2.json", "--state s3://b/state",
+                   "--device cpu", "--actors 3"):  # fmt: skip
+        assert option in text
+    assert night["spec"]["schedule"] == "0 4 * * 1"
+    sizes = {
+        each["metadata"]["name"]: each["spec"]["resources"]["requests"]["storage"]
+        for each in things if each["kind"] == "PersistentVolumeClaim"
+    }  # fmt: skip
+    assert sizes == {"memscan-shared": "7Gi", "memscan-models": "9Gi"}
+    for thing in things:
+        validate(thing)
+
+
+def test_secrets_are_optional_and_the_nights_message_goes_to_nobody_but_the_head(built):
+    for things in built.values():
+        jobs = [t for kind, t in things.items() if kind.startswith("Ray")]
+        pods = [pod for job in jobs for pod in templates(job)]
+        for pod in pods:
+            (container,) = pod["spec"]["containers"]
+            secrets = [each["secretRef"] for each in container["envFrom"]]
+            assert all(secret["optional"] for secret in secrets)
+            names = {secret["name"] for secret in secrets}
+            is_head = container["name"] == "ray-head"
+            assert names == {"memscan-credentials"} | ({"memscan-notify"} if is_head else set())
+
+
 def test_the_image_has_the_ray_that_the_manifests_name():
     (pinned,) = [
         line.removeprefix("ray==")
@@ -300,3 +362,16 @@ def test_the_dockerfile_passes_hadolint(tmp_path):
     worse = tmp_path / "Dockerfile"
     worse.write_text(file.read_text() + "\nRUN apt-get install curl\n")
     assert run(hadolint, str(worse)).returncode
+
+
+def test_the_workflow_in_the_docs_builds_the_dockerfile_that_there_is():
+    page = (INFRA.parent / "docs" / "how-to" / "publish-an-image.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    (build,) = [step["with"] for step in job["steps"] if step.get("id") == "build"]
+    assert (INFRA.parent / build["file"]).is_file()
+    given = {line.partition("=")[0] for line in build["build-args"].splitlines()}
+    known = set(re.findall(r"^ARG (\w+)", (INFRA / "Dockerfile").read_text(), re.MULTILINE))
+    assert given <= known
+    assert known == {name for line in re.findall(r"^\| (`[A-Z_`, ]+) \|", page, re.MULTILINE)
+                     for name in re.findall(r"`(\w+)`", line)}  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from scan_here import scan_here
@@ -92,15 +93,16 @@ def test_an_audit_that_could_flag_nothing_is_refused(tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize("words", [["audit", "x.tar", "--model", "gaussian", "--threshold", 1],
                                    ["mute", "a000", "--reason", "x"]])  # fmt: skip
-def test_a_state_in_a_bucket_is_refused_and_no_folder_is_made_of_it(
-    words, tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize("place", ["ftp://host/state", "s3://"])
+def test_a_state_at_an_address_that_holds_none_is_refused_and_no_folder_is_made_of_it(
+    words, place, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["memscan", *map(str, words), "--state", "s3://bucket/state"])
+    monkeypatch.setattr(sys, "argv", ["memscan", *map(str, words), "--state", place])
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 2
-    assert "an audit's state is a local or mounted folder, got s3:/" in capsys.readouterr().err
+    assert f"s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, got {place}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +128,7 @@ def test_query_and_report_show_what_the_last_audit_counted(tmp_path, monkeypatch
     week.night()
     week.night(threshold=1e9)
     week.night()
-    state, sql = week.state.root, "SELECT count(*) AS n FROM captions"
+    state, sql = Path(week.state.root), "SELECT count(*) AS n FROM captions"
 
     def count(*words) -> int:
         code, said = memscan(monkeypatch, capsys, "query", *words, sql, "--format", "json")

@@ -9,6 +9,7 @@ from scanner.nightly.policy import NotifyRule
 from scanner.notify.channels import Channel
 from scanner.notify.messages import Messages, wanted
 from scanner.notify.webhook import Webhook
+from scanner.results import stores
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def said():
 def messages(hooks, said, tmp_path, rule=None, webhook=False):
     people = [Channel(f"json://u:T0P@{hooks.address}/people{n}") for n in range(2)]
     programs = [Webhook(f"{hooks.url}/program?token=T0P")] if webhook else []
-    ledger = tmp_path / "state" / "notified.json"
-    return Messages(people, programs, lambda text, bad: said.append((text, bad)), rule, ledger)
+    store = stores.opened(tmp_path / "state")
+    return Messages(people, programs, lambda text, bad: said.append((text, bad)), rule, store)
 
 
 def test_people_hear_of_alarms_gaps_and_failures_and_not_of_quiet_nights():
