@@ -5,7 +5,7 @@ import pytest
 
 from scanner.errors import ConfigError
 from scanner.shards import addresses
-from scanner.shards.addresses import expand
+from scanner.shards.expansion import expand
 
 
 @pytest.fixture
