@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from scanner.errors import ShardError
 from scanner.records import Caption, Reject, RejectReason
 from scanner.shards.columns import ColumnError, Columns
-from scanner.shards.listing import Entry, listed_as
+from scanner.shards.listing import Entry, keep, listed_as
 from scanner.shards.rows import Found, TableIndex, sample
 from scanner.shards.samples import IMAGE_BYTES, LIMITS, Fragment, Part, item
 from scanner.shards.shard import Chunk, Shard, stat
@@ -53,7 +53,7 @@ class _Content:
 
 
 _kept = dict[Shard, _Content]()
-"""The last folder of this process, as its chunks are read one after another."""
+"""The last folders of this process, as their chunks are read one after another."""
 
 
 class Folder:
@@ -74,11 +74,11 @@ class Folder:
                 f"a column of captions only"
             )
         self.url = shard.url
+        entries = listed_as(shard).entries
         content = _kept.get(shard)
         if content is None:
-            content = _content(shard, columns)
-            _kept.clear()
-            _kept[shard] = content
+            content = _content(shard, entries, columns)
+            keep(_kept, shard, content)
         self._content = content
         self.names, self.likely, self.found = (), list[str](), Found(content.says)
 
@@ -167,14 +167,13 @@ class Folder:
         return sample(self.url, each.key, said.text, said.url, content, None, captions=True)
 
 
-def _content(shard: Shard, columns: Columns) -> _Content:
+def _content(shard: Shard, entries: list[Entry], columns: Columns) -> _Content:
     """Return the samples of a folder.
 
     Raises:
-        ShardError: If it changed, or its metadata cannot be read.
+        ShardError: If its metadata cannot be read.
         ColumnError: If a column was asked for, and there is no metadata.
     """
-    entries = listed_as(shard).entries
     samples, others = dict[str, _Sample](), list[_Sample]()
     metadata = [entry for entry in entries if entry.is_metadata]
     for entry in entries:

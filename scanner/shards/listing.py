@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG
+from typing import TypeVar
 
 from scanner.errors import ShardError
 from scanner.records import RejectReason
@@ -89,7 +90,17 @@ class Listing:
 
 
 _kept = dict[str, Listing]()
-"""The last listing of this process: a folder is not listed anew for each of its chunks."""
+"""The last listings of this process: a folder is not listed anew for each of its chunks."""
+MOST_KEPT = 4
+_K, _V = TypeVar("_K"), TypeVar("_V")
+
+
+def keep(kept: dict[_K, _V], key: _K, value: _V) -> None:
+    """Keep a value, and of all the newest only."""
+    kept.pop(key, None)
+    kept[key] = value
+    for old in list(kept)[:-MOST_KEPT]:
+        kept.pop(old, None)  # another thread may have been here
 
 
 def listed(url: str) -> Listing:
@@ -112,8 +123,7 @@ def listed(url: str) -> Listing:
     for entry in entries:
         digest.update(f"{entry.name}\0{entry.size}\0{entry.changed}\0{entry.odd}\n".encode())
     found = Listing(entries, digest.hexdigest()[:32])
-    _kept.clear()
-    _kept[root] = found
+    keep(_kept, root, found)
     return found
 
 
