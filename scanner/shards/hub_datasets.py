@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from scanner.errors import ConfigError
 from scanner.retry import explain, http_status, with_retries
@@ -36,31 +35,32 @@ def files_of(address: str, wanted: Wanted, say: Say) -> Iterator[str]:
             f"/ within a revision is written %2F)"
         )
     path = (match["path"] or "").strip("/")
-    files, root = _root(match["id"], match["revision"])
+    commit = _commit(match["id"], match["revision"])
+    root = f"datasets/{match['id']}@{commit}"
     where = PREFIX + match["id"] + (f"@{match['revision']}" if match["revision"] else "")
-    names = _listed(files, root, where)
+    names = _listed(match["id"], commit, where)
     if path in names:
         yield f"hf://{root}/{path}"
         return
     if path:
         names = _below(names, path, where)
     found = _readable(names, where, match["id"])
-    kept = [name.removeprefix(f"{root}/") for name in without_logs(found, say)]
+    kept = without_logs(found, say)
     if not path:
-        card = card_of(_read(files, f"{root}/README.md")) if "README.md" in names else {}
+        card = card_of(_read(f"{root}/README.md")) if "README.md" in names else {}
         kept = of_data_set(kept, card, wanted, where, must_choose=True, say=say)
     elif wanted:
         kept = of_data_set(kept, {}, wanted, f"{where}/{path}", must_choose=True, say=say)
     yield from (f"hf://{root}/{name}" for name in kept)
 
 
-def _root(name: str, revision: str | None) -> tuple[Any, str]:
-    """Return the hub, and the path of a data set at a commit.
+def _commit(name: str, revision: str | None) -> str:
+    """Return the commit that a revision of a data set is at present.
 
     Raises:
         ConfigError: If it cannot be had.
     """
-    from huggingface_hub import HfApi, HfFileSystem, constants
+    from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
         raise ConfigError(
@@ -72,7 +72,7 @@ def _root(name: str, revision: str | None) -> tuple[Any, str]:
         facts = with_retries(lambda: HfApi().dataset_info(name, revision=asked))
     except Exception as error:  # every way to fail has an error of its own
         raise ConfigError(_why_not(name, asked, error)) from error
-    return HfFileSystem(), f"datasets/{name}@{facts.sha}"
+    return str(facts.sha)
 
 
 def _why_not(name: str, revision: str, error: Exception) -> str:
@@ -87,14 +87,17 @@ def _why_not(name: str, revision: str, error: Exception) -> str:
     return f"{PREFIX}{name} cannot be had: {explain(error).partition(chr(10))[0]}"
 
 
-def _listed(files: Any, root: str, where: str) -> list[str]:
+def _listed(name: str, commit: str, where: str) -> list[str]:
+    from huggingface_hub import HfApi
+
+    def look() -> list[str]:
+        return HfApi().list_repo_files(name, revision=commit, repo_type="dataset")
+
     try:
-        found = with_retries(lambda: files.find(root))
+        return sorted(with_retries(look))
     except Exception as error:  # every way to fail has an error of its own
         text = explain(error).partition("\n")[0]
         raise ConfigError(f"{where} cannot be listed: {text}") from error
-    cut = root.partition("@")[0]
-    return sorted(re.sub(rf"^{re.escape(cut)}(@[^/]+)?/", "", name) for name in found)
 
 
 def _below(names: list[str], path: str, where: str) -> list[str]:
@@ -136,9 +139,11 @@ def _readable(names: list[str], where: str, name: str) -> list[str]:
     raise ConfigError(f"{where} holds no tar, Parquet, CSV, TSV or JSONL, only {there}; {advice}")
 
 
-def _read(files: Any, path: str) -> bytes:
+def _read(path: str) -> bytes:
+    from huggingface_hub import HfFileSystem
+
     try:
-        with files.open(path, "rb") as file:
+        with HfFileSystem().open(path, "rb") as file:
             return bytes(file.read(CARD_BYTES))
     except Exception:  # noqa: BLE001 - without its card a data set is read by its names
         return b""

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from scanner.errors import ShardError
 from scanner.records import Caption, Reject, RejectReason
+from scanner.retry import explain
 from scanner.shards.columns import (
     IMAGES,
     KEYS,
@@ -207,6 +208,8 @@ class Table:
         except _BROKEN as error:
             line = str(error).partition("\n")[0]
             raise ShardError(f"{self.url} is no Parquet that can be read: {line}") from error
+        except Exception as error:  # every store has errors of its own
+            raise ShardError(f"{self.url} cannot be read: {explain(error)}") from error
 
 
 def _listed(column: pa.Array) -> list[Any]:
