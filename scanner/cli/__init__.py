@@ -19,6 +19,7 @@ from scanner.cli import (
     nightly,
     planning,
     progress,
+    removing,
     reports,
     results,
     scanning,
@@ -87,6 +88,7 @@ app.command()(reports.report)
 app.command()(reports.diff)
 app.command()(reports.export)
 app.command()(reports.retrieve)
+app.command()(removing.removal)
 app.command()(nightly.audit)
 app.command()(nightly.mute)
 app.command()(checks.doctor)

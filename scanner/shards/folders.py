@@ -125,12 +125,16 @@ class Folder:
             except OSError:
                 continue
 
+    def rows_of(self, keys: Collection[str]) -> dict[int, str]:
+        """Return the places of samples with these keys in the order of the folder."""
+        every = self._content.samples
+        return {n: each.key for n, each in enumerate(every) if each.key in keys and not each.bad}
+
     def images(self, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Yield key and encoded image of the samples that are wanted."""
-        every = self._content.samples
-        rows = {n for n, each in enumerate(every) if each.key in keys and not each.bad}
+        rows = self.rows_of(keys)
         for row, content in self.pictures(rows):
-            yield every[row].key, content
+            yield rows[row], content
 
     def _item(self, each: _Sample, *, images: bool, captions: bool) -> Caption | Reject:
         if each.bad:

@@ -19,7 +19,7 @@ from scanner.shards.tar import Tar
 
 __all__ = [
     "Chunk", "Shard", "ShardIndex", "described", "expand", "image", "images", "index", "pictures",
-    "read", "stat",
+    "read", "rows_of", "stat",
 ]  # fmt: skip
 
 SAMPLES_PER_SHARD = 1_000_000
@@ -214,6 +214,22 @@ def images(url: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
                     return
     except ShardError:
         return
+
+
+def rows_of(url: str, keys: Collection[str]) -> dict[str, int]:
+    """Return the rows of a table, counted from 0, in which the samples with these keys stand.
+
+    Of tars and folders, of a table that cannot be read, and of keys that are not there: none.
+    """
+    if not keys or kind_of(url) in (Kind.TAR, Kind.FOLDER):
+        return {}
+    from scanner.shards.table_shards import opened
+
+    try:
+        with opened(stat(url)) as table:
+            return {key: row for row, key in table.rows_of(keys).items()}
+    except (ShardError, ConfigError):
+        return {}
 
 
 def _mark(

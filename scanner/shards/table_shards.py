@@ -48,6 +48,10 @@ class OpenTable(Protocol):
         """Yield row and encoded image of some rows."""
         ...
 
+    def rows_of(self, keys: Collection[str]) -> dict[int, str]:
+        """Return the rows that samples with these keys stand in: the first of each key."""
+        ...
+
     def images(self, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Yield key and encoded image of the samples that are wanted."""
         ...

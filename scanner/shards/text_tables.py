@@ -119,6 +119,22 @@ class TextTable:
         """Yield nothing: a text holds no images."""
         yield from ()
 
+    def rows_of(self, keys: Collection[str]) -> dict[int, str]:
+        """Return the rows that samples with these keys stand in: the first of each key.
+
+        Raises:
+            ShardError: If the file cannot be read on.
+        """
+        left, rows = set(keys), dict[int, str]()
+        for number, row in enumerate(self._rows.rows()):
+            key = self._key_of(row, number) if self.found.key else f"{number:09d}"
+            if key in left:
+                left.discard(key)
+                rows[number] = key
+            if not left:
+                break
+        return rows
+
     def images(self, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Yield nothing: a text holds no images."""
         yield from ()
