@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import cast
 
 from scanner.errors import ConfigError
 from scanner.retry import explain, http_status, with_retries
@@ -144,6 +145,6 @@ def _read(path: str) -> bytes:
 
     try:
         with HfFileSystem().open(path, "rb") as file:
-            return bytes(file.read(CARD_BYTES))
+            return cast(bytes, file.read(CARD_BYTES))
     except Exception:  # noqa: BLE001 - without its card a data set is read by its names
         return b""

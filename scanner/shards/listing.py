@@ -92,10 +92,11 @@ class Listing:
 _kept = dict[str, Listing]()
 """The last listings of this process: a folder is not listed anew for each of its chunks."""
 MOST_KEPT = 4
-_K, _V = TypeVar("_K"), TypeVar("_V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
-def keep(kept: dict[_K, _V], key: _K, value: _V) -> None:
+def keep(kept: dict[K, V], key: K, value: V) -> None:
     """Keep a value, and of all the newest only."""
     kept.pop(key, None)
     kept[key] = value
