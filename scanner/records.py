@@ -89,7 +89,7 @@ class RejectReason(Reason):
     # What is wrong with the sample as the shard holds it.
     NO_CAPTION = (
         "no_caption",
-        "no `.txt` and no `.json` with a text as `caption`, `text` or `TEXT`, or no text in the column",
+        "no `.txt`, and no `.json` with a text as `caption`, `text` or `TEXT`; of a table, no text",
     )
     EMPTY_CAPTION = "empty_caption", "the caption holds nothing but white space"
     NOT_UTF8 = "not_utf8", "the caption or the JSON is not valid UTF-8"
