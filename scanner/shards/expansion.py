@@ -187,10 +187,14 @@ def _local(text: str, pattern: _Pattern) -> Iterator[str]:
         raise ConfigError(f"{text} is not a file")
     elif _WILD.search(text):
         matching = glob.iglob(str(path), recursive=True)  # noqa: PTH207 - Path.glob is relative
-        found = [p for p in matching if Path(p).is_file()]
-        if not found:
+        matched = list(matching)
+        found = [p for p in matched if Path(p).is_file()]
+        folders = [p for p in matched if not found and Path(p).is_dir()]
+        if not found and not folders:
             raise ConfigError(f"{text} matches no file: check it with ls {text!r}")
         yield from _in_order(_absolute(p) for p in found)
+        for folder in _in_order(folders):
+            yield from _in_folder(Path(folder), pattern)
     else:
         raise ConfigError(f"{text} does not exist (looked in {Path.cwd()}): check the path")
 

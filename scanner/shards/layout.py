@@ -24,6 +24,8 @@ _SPLITS = {
 }  # fmt: skip
 """Words in names of files and folders that name a split, as Hugging Face reads them."""
 CARD_BYTES = 1 << 20
+MOST_GLOB, MOST_STARS = 500, 6
+"""Characters, and stars among them, of a glob in a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +162,9 @@ def _configs(card: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
     for each in declared if isinstance(declared, list) else ():
         if not isinstance(each, dict):
             continue
-        globs = _globs(each.get("data_files"))
-        if globs:
-            found[str(each.get("config_name", "default"))] = globs
+        globs, name = _globs(each.get("data_files")), each.get("config_name", "default")
+        if globs and isinstance(name, str):
+            found[name] = globs
     return found
 
 
@@ -173,10 +175,16 @@ def _globs(declared: object) -> dict[str, list[str]]:
     for each in declared if isinstance(declared, list) else [declared]:
         split, path = "train", each
         if isinstance(each, dict):
-            split, path = str(each.get("split", "train")), each.get("path")
-        globs = [glob for glob in (path if isinstance(path, list) else [path]) if glob]
-        found.setdefault(split, []).extend(str(glob) for glob in globs)
+            split, path = each.get("split", "train"), each.get("path")
+        globs = [glob for glob in (path if isinstance(path, list) else [path]) if _is_glob(glob)]
+        if isinstance(split, str):
+            found.setdefault(split, []).extend(globs)
     return {split: globs for split, globs in found.items() if globs}
+
+
+def _is_glob(value: object) -> bool:
+    """Whether a card's value is a glob that is soon tried: a card comes from anyone."""
+    return isinstance(value, str) and 0 < len(value) <= MOST_GLOB and value.count("*") <= MOST_STARS
 
 
 def _matching(names: Sequence[str], globs: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 
-import huggingface_hub
+import huggingface_hub.constants
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

@@ -89,6 +89,22 @@ def test_the_same_captions_in_two_formats_are_refused(tmp_path):
     assert found(folder, "*.csv") == ["train.csv"]
 
 
+def test_a_glob_of_folders_looks_into_each(tmp_path):
+    made(tmp_path / "f", "10/a.tar", "9/b.csv", "9/note.md", "11/c.png")
+    assert found(tmp_path / "f", "*") == ["9/b.csv", "10/a.tar", "11/"]
+
+
+def test_a_card_of_nested_aliases_or_of_many_stars_takes_no_time(tmp_path):
+    folder = made(tmp_path / "f", "a/" * 30 + "b.csv")
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
+    )
+    stars = "- data_files: " + "'" + "**/" * 200 + "*'\n"
+    for configs in (f"- config_name: *a39\n  data_files: *a39\n{stars}", stars):
+        (folder / "README.md").write_text(f"---\n{bomb}configs:\n{configs}---\n")
+        assert found(folder) == ["a/" * 30 + "b.csv"]
+
+
 def test_kinds_are_counted_in_words():
     assert counts(["/a.tar"]) == "1 tar"
     assert (
