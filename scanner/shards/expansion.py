@@ -4,18 +4,17 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from scanner.errors import ConfigError
 from scanner.retry import explain, with_retries
 from scanner.shards import layout
 from scanner.shards.addresses import LISTED, after_ipv6, file_name, scheme, store
-from scanner.shards.columns import Columns, bare, columns_of, kind_of
+from scanner.shards.columns import Columns, kind_of
 from scanner.shards.kinds import Kind, refuse_unnamed_tables
-from scanner.shards.layout import Say, Wanted
+from scanner.shards.layout import Say
+from scanner.shards.patterns import HUB, Pattern, braces, lines_of, parsed, path_of
 from scanner.signed import distinct, named, redacted, refuse_user
 
 USUAL = Columns()
@@ -23,24 +22,12 @@ USUAL = Columns()
 MOST_SHARDS = 1_000_000
 MOST_NAMES = 1_000_000
 """Files that are looked at in a folder that holds folders."""
-HUB = "hf://datasets/"
 
-_RANGE = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", re.ASCII)
 _WILD = re.compile(r"[*?[]")
 
 
 def silent(_: str) -> None:
     """Say nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pattern:
-    """What one argument, or one line of a list, asks for."""
-
-    text: str
-    columns: Columns
-    wanted: Wanted
-    say: Say
 
 
 def expand(patterns: Sequence[str], columns: Columns = USUAL, say: Say = silent) -> list[str]:
@@ -91,8 +78,8 @@ def _of_argument(argument: str, columns: Columns, say: Say) -> Iterator[str]:
     Raises:
         ConfigError: If it names nothing that can be read.
     """
-    for line in _lines(argument):
-        pattern = _parsed(line, columns, say)
+    for line in lines_of(argument):
+        pattern = parsed(line, columns, say)
         try:
             for address in _addresses(pattern):
                 is_tar = kind_of(address) is Kind.TAR
@@ -106,79 +93,21 @@ def _of_argument(argument: str, columns: Columns, say: Say) -> Iterator[str]:
             ) from error
 
 
-def _parsed(text: str, columns: Columns, say: Say) -> _Pattern:
-    """Return a pattern with what stands behind its ``#``.
-
-    Raises:
-        ConfigError: If it names what is neither a column nor a choice.
-    """
-    path, mark, behind = text.rpartition("#")
-    is_data_set = path.startswith(HUB) or (scheme(text) is None and Path(path).is_dir())
-    if not mark or not path or not is_data_set or Path(text).exists():
-        return _Pattern(bare(text), columns_of(text) or columns, Wanted(), say)
-    asked = dict(parse_qsl(behind, keep_blank_values=True))
-    choice = Wanted(asked.pop("split", ""), asked.pop("config", ""))
-    if unknown := sorted(asked.keys() - asdict(USUAL).keys()):
-        raise ConfigError(f"{text}: {unknown[0]} must be split, config, caption, key or image")
-    return _Pattern(path, Columns(**asked) or columns, choice, say)
-
-
-def _lines(pattern: str) -> Iterator[str]:
-    if not pattern.lower().endswith(".txt"):
-        yield pattern
-        return
-    if scheme(pattern) is not None:
-        raise ConfigError(
-            f"a list of shards must be a local file, got {redacted(pattern)}: copy it here"
-        )
-    try:
-        lines = Path(pattern).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the list of shards {pattern} cannot be read: {error}") from error
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if line.lower().endswith(".txt"):
-            raise ConfigError(f"{pattern}:{number}: a list must name shards, not another list")
-        if line and not line.startswith("#"):
-            yield line
-
-
-def _addresses(pattern: _Pattern) -> Iterator[str]:
+def _addresses(pattern: Pattern) -> Iterator[str]:
     text = pattern.text
     if scheme(text) is not None:
         refuse_user(text)
-        for address in _braces(text):
+        for address in braces(text):
             yield from _remote(address, pattern)
-    elif Path(text).expanduser().exists():
+    elif path_of(text).exists():
         yield from _local(text, pattern)
     else:
-        for path in _braces(text):
+        for path in braces(text):
             yield from _local(path, pattern)
 
 
-def _braces(pattern: str) -> Iterator[str]:
-    """Expand the leftmost innermost braces first; what is not a range or a list stays."""
-    match = _RANGE.search(pattern)
-    if match is None:
-        yield pattern
-        return
-    for choice in _choices(match):
-        yield from _braces(pattern[: match.start()] + choice + pattern[match.end() :])
-
-
-def _choices(match: re.Match[str]) -> Iterator[str]:
-    low, high, choices = match.groups()
-    if choices is not None:
-        yield from choices.split(",")
-        return
-    is_padded = any(len(end) > 1 and end.startswith("0") for end in (low, high))
-    width = max(len(low), len(high)) if is_padded else 0
-    step = 1 if int(low) <= int(high) else -1
-    for number in range(int(low), int(high) + step, step):
-        yield f"{number:0{width}d}"
-
-
-def _local(text: str, pattern: _Pattern) -> Iterator[str]:
-    path = Path(text).expanduser()
+def _local(text: str, pattern: Pattern) -> Iterator[str]:
+    path = path_of(text)
     if path.is_dir():
         yield from _in_folder(path, pattern)
     elif path.is_file():
@@ -199,7 +128,7 @@ def _local(text: str, pattern: _Pattern) -> Iterator[str]:
         raise ConfigError(f"{text} does not exist (looked in {Path.cwd()}): check the path")
 
 
-def _in_folder(path: Path, pattern: _Pattern) -> Iterator[str]:
+def _in_folder(path: Path, pattern: Pattern) -> Iterator[str]:
     """Yield what is read of a local folder: of what lies in it, else of what lies below.
 
     Raises:
@@ -254,7 +183,7 @@ def _absolute(path: str | Path) -> str:
     return os.path.normpath(Path(path).absolute())
 
 
-def _remote(address: str, pattern: _Pattern) -> Iterator[str]:
+def _remote(address: str, pattern: Pattern) -> Iterator[str]:
     if address.startswith(HUB):
         from scanner.shards.hub_datasets import files_of
 
