@@ -33,5 +33,6 @@ def _counts(path: Path) -> tuple[int, int]:
     except (OSError, ValueError):
         return 0, 0
     count, successes = found.get("count"), found.get("successes")
-    is_sound = isinstance(count, int) and isinstance(successes, int) and 0 <= successes <= count
-    return (count, successes) if is_sound else (0, 0)
+    if not isinstance(count, int) or not isinstance(successes, int):
+        return 0, 0
+    return (count, successes) if 0 <= successes <= count else (0, 0)

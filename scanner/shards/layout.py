@@ -6,7 +6,7 @@ Names are told apart by their endings alone; nothing is opened here but a data s
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from scanner.errors import ConfigError
 from scanner.shards.columns import bare, kind_of
@@ -182,7 +182,7 @@ def _globs(declared: object) -> dict[str, list[str]]:
     return {split: globs for split, globs in found.items() if globs}
 
 
-def _is_glob(value: object) -> bool:
+def _is_glob(value: object) -> TypeGuard[str]:
     """Whether a card's value is a glob that is soon tried: a card comes from anyone."""
     return isinstance(value, str) and 0 < len(value) <= MOST_GLOB and value.count("*") <= MOST_STARS
 
