@@ -63,9 +63,12 @@ class Keys:
         """Yield the rows, in order, whose key is one of an earlier row."""
         import numpy as np
 
-        pairs = np.frombuffer(bytes(self._digests), np.uint64).reshape(-1, 2)
+        pairs = np.frombuffer(self._digests, np.uint64).reshape(-1, 2)
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))  # keeps the order of equal ones
-        is_same = (pairs[order[1:]] == pairs[order[:-1]]).all(axis=1)
+        is_same = np.ones(max(0, len(order) - 1), bool)
+        for half in (0, 1):
+            digests = pairs[order, half]
+            is_same &= digests[1:] == digests[:-1]
         yield from np.sort(order[1:][is_same]).tolist()
 
 
