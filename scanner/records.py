@@ -89,19 +89,29 @@ class RejectReason(Reason):
     # What is wrong with the sample as the shard holds it.
     NO_CAPTION = (
         "no_caption",
-        "no `.txt`, and no `.json` with a text as `caption`, `text` or `TEXT`",
+        "no `.txt`, and no `.json` with a text as `caption`, `text` or `TEXT`; of a table, no text",
     )
     EMPTY_CAPTION = "empty_caption", "the caption holds nothing but white space"
     NOT_UTF8 = "not_utf8", "the caption or the JSON is not valid UTF-8"
-    BAD_JSON = "bad_json", "the `.json` cannot be parsed"
+    BAD_JSON = "bad_json", "the `.json`, or the line of a JSONL, cannot be parsed"
+    BAD_CSV = "bad_csv", "the row of a CSV or TSV cannot be parsed, or does not fit its header"
     CAPTION_TOO_LONG = "caption_too_long", "the caption has more bytes than a caption may have"
-    MEMBER_TOO_LARGE = "member_too_large", "the `.json` or the image has more bytes than it may"
+    MEMBER_TOO_LARGE = (
+        "member_too_large",
+        "the `.json`, the image or the row has more bytes than it may",
+    )
     AMBIGUOUS_CAPTION = (
         "ambiguous_caption",
         "two files of the sample are both its caption: a key ends at the first dot of the name",
     )
     HALF_SAMPLE = "half_sample", "the shard is cut inside this sample or right behind it"
     DUPLICATE_KEY = "duplicate_key", "an earlier sample of the shard has the same key"
+    # What a folder of images holds beside sound files.
+    OUTSIDE_FOLDER = (
+        "outside_folder",
+        "the `file_name` or the link leads out of the folder, and is never followed",
+    )
+    UNREADABLE_FILE = "unreadable_file", "a file of the sample in a folder cannot be read"
     # What is no regular file, where a caption or an image was expected.
     HARD_LINK = "hard_link", "the member is a hard link, which has no content of its own"
     SYMBOLIC_LINK = "symbolic_link", "the member is a symbolic link, which is never followed"

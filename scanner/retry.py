@@ -21,8 +21,9 @@ _PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _PASSING_NAMES = frozenset({
     "ClientConnectionError", "ClientPayloadError", "ConnectionError", "HTTPClientError",
     "IncompleteRead", "IncompleteReadError", "ResponseStreamingError", "ResponseParserError",
+    "TransportError",
 })  # fmt: skip
-"""Names in aiohttp, botocore and http.client, none of which need be installed."""
+"""Names in aiohttp, botocore, http.client and httpx, none of which need be installed."""
 _REDIRECTS = {
     "TooManyRedirects": "the server redirects in a circle",
     "NonHttpUrlRedirectClientError": "the server redirects to something other than http or https, "

@@ -21,7 +21,7 @@ from scanner.errors import ConfigError, ShardError
 from scanner.records import Caption
 from scanner.results import stores
 from scanner.results.folder import Results
-from scanner.shards import addresses, reading
+from scanner.shards import reading
 from scanner.signed import SignedAddress, named, opens, redacted
 from scanner.submit.head import HeadAddress
 
@@ -36,7 +36,7 @@ SECRETS = (
 @pytest.mark.parametrize("secret", SECRETS)
 def test_a_signature_is_withheld_and_opens_all_the_same(secret: str) -> None:
     whole = f"https://host.org/a%20b.tar?id=7&{secret}&part=2"
-    (name,) = addresses.expand([whole])
+    (name,) = reading.expand([whole])
     assert name == "https://host.org/a%20b.tar?id=7&part=2"
     assert "s3cr3t" not in repr(name) + str(name) + json.dumps([name]) + f"{name}"
     assert opens(name) == opens(str(name)) == whole
@@ -61,9 +61,9 @@ def test_a_shard_stays_itself_under_a_new_signature() -> None:
 
 def test_two_shards_that_only_a_secret_tells_apart_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"named twice, with other signatures") as caught:
-        addresses.expand(["https://x.org/get?key={one,two}"])
+        reading.expand(["https://x.org/get?key={one,two}"])
     assert "two" not in str(caught.value).replace("twice", "")
-    assert addresses.expand(["https://x.org/get?token=a"] * 2) == ["https://x.org/get"]
+    assert reading.expand(["https://x.org/get?token=a"] * 2) == ["https://x.org/get"]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_two_shards_that_only_a_secret_tells_apart_are_refused() -> None:
 )  # fmt: skip
 def test_a_password_in_an_address_is_refused_without_repeating_it(address: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        addresses.expand([address])
+        reading.expand([address])
     assert "p4ss" not in str(caught.value)
     if not address.startswith("ftp") and not address.endswith(".txt"):
         assert "~/.netrc" in str(caught.value)
@@ -91,7 +91,7 @@ def test_other_doors_refuse_a_password_too() -> None:
 
 def test_an_at_sign_behind_the_server_is_no_user() -> None:
     for address in ("https://x.org/a@b.tar", "s3://bucket/a@b.tar", "https://x.org/a.tar?m=a@b"):
-        assert addresses.expand([address]) == [address]
+        assert reading.expand([address]) == [address]
 
 
 class _Guarded(http.server.SimpleHTTPRequestHandler):
@@ -136,7 +136,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def texts(address: str) -> list[str]:
-    (name,) = addresses.expand([address])
+    (name,) = reading.expand([address])
     index = reading.index(reading.stat(name), 4)
     items = [item for chunk in index.chunks for item in reading.read(chunk, images=False)]
     return [item.text for item in items if isinstance(item, Caption)]
@@ -144,7 +144,7 @@ def texts(address: str) -> list[str]:
 
 def test_signed_shards_are_read_and_rows_do_not_know_how(server: str) -> None:
     assert texts(f"{server}/a.tar?token=s3cr3t") == ["a rug"]
-    (name,) = addresses.expand([f"{server}/a.tar?token=s3cr3t"])
+    (name,) = reading.expand([f"{server}/a.tar?token=s3cr3t"])
     (chunk,) = reading.index(reading.stat(name), 4).chunks
     (item,) = reading.read(chunk, images=False)
     assert item.shard == f"{server}/a.tar"

@@ -20,6 +20,7 @@ from scanner.cli import (
     notifying,
     planning,
     progress,
+    removing,
     reports,
     reproducing,
     results,
@@ -92,6 +93,7 @@ app.command()(serving.serve)
 app.command()(reports.diff)
 app.command()(reports.export)
 app.command()(reports.retrieve)
+app.command()(removing.removal)
 app.command()(nightly.audit)
 app.command()(nightly.mute)
 app.command()(notifying.notify)

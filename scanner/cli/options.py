@@ -45,8 +45,9 @@ def one_of(values: Collection[str]) -> dict[str, Any]:
 Shards = Annotated[
     list[str],
     typer.Argument(
-        help="Shards or Parquet tables: paths, globs, folders, brace ranges ({00000..00041}.tar), "
-        "s3://, gs://, https://, or a .txt list of these.",
+        help="Tars, tables (Parquet, CSV, TSV, JSONL) and folders of images: paths, globs, "
+        "folders of shards, brace ranges ({00000..00041}.tar), s3://, gs://, https://, "
+        "hf://datasets/OWNER/NAME, or a .txt list of these.",
         show_default=False,
     ),
 ]
@@ -378,8 +379,8 @@ ScreenThreshold = Annotated[
 CaptionColumn = Annotated[
     str,
     typer.Option(
-        help="Of Parquet tables: the column of captions; caption, TEXT, text or prompt, if not "
-        "given.",
+        help="Of tables: the column of captions; caption, TEXT, text, prompt or alike, if not "
+        "given and clear.",
         show_default=False,
         rich_help_panel=OF_SHARDS,
     ),
@@ -387,7 +388,7 @@ CaptionColumn = Annotated[
 KeyColumn = Annotated[
     str,
     typer.Option(
-        help="Of Parquet tables: the column that names a sample; key or __key__, or else the "
+        help="Of tables: the column that names a sample; key or __key__, or else the "
         "number of the row.",
         show_default=False,
         rich_help_panel=OF_SHARDS,
@@ -670,6 +671,27 @@ def model_of(name: str, revision: str | None) -> str:
 def columns_of(asked: Mapping[str, Any]) -> Columns:
     """Return the columns of tables that `columns` asks for."""
     return Columns(asked["caption_column"], asked["key_column"], asked["image_column"])
+
+
+def listed(shards: Sequence[str], asked: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the addresses of shards, and say what was guessed where they are not plain tars.
+
+    Args:
+        shards: As they were given.
+        asked: The options of `columns`.
+
+    Raises:
+        ConfigError: If they name nothing, or not clearly what is to be read.
+    """
+    from scanner.cli import progress
+    from scanner.shards import reading
+
+    found = tuple(reading.expand(shards, columns_of(asked), progress.note))
+    said = reading.described(found)
+    is_plain = said == f"reading {len(found):,} tar" + "s" * (len(found) > 1)
+    if not is_plain or any(Path(each).is_dir() for each in shards):
+        progress.note(said)
+    return found
 
 
 def networks(baselines: Sequence[str] | None) -> tuple[str, ...]:

@@ -103,6 +103,11 @@ def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
     if found.unsized_shards:
         size += f" and {found.unsized_shards} shards of unknown size"
     yield "shards", f"{found.shards:,}, {size}; from {found.first} to {found.last}"
+    if found.failed_downloads:
+        text = (
+            f"{found.failed_downloads:,} of {found.downloads:,} failed, by img2dataset's statistics"
+        )
+        yield "downloads", f"{text}: they are in no shard"
     if found.run:
         yield "run", found.run
     yield from _unchecked(found)

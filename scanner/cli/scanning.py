@@ -149,18 +149,17 @@ def calibrate(
         scores_kept,
     )
     from scanner.engine.job import Job, Resources
-    from scanner.shards import reading as sources
 
     work = _work_folder(out)
     check_events(asked["events"])
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
-    spec, columns = _spec(asked, localize="all", **_scores(asked)), options.columns_of(asked)
+    spec = _spec(asked, localize="all", **_scores(asked))
     job = Job(
         model=name,
         baselines=options.networks(asked["baseline"]),
-        shards=tuple(sources.expand(shards, columns)),
+        shards=options.listed(shards, asked),
         results=str(work.absolute()),
         spec=null_spec(spec, with_screen=bool(positives)),
         batch_size=options.batch_size(asked["batch_size"]),
@@ -170,7 +169,7 @@ def calibrate(
     )
     request = CalibrationRequest(
         job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
-        positives=tuple(sources.expand(positives, columns)) if positives else (),
+        positives=options.listed(positives, asked) if positives else (),
         scores=scores_kept(spec),
     )  # fmt: skip
     resources = Resources(**{name: asked[name] for name in RESOURCES})
@@ -253,7 +252,6 @@ def job_of(
         ConfigError: If they contradict each other or cannot be meant.
     """
     from scanner.results import stores
-    from scanner.shards import reading as sources
 
     threshold = asked["threshold"]
     paths = [asked[name] for name in ("calibration", "image_calibration")]
@@ -290,7 +288,7 @@ def job_of(
         screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
     with progress.waiting("listing shards"):
-        listed = tuple(sources.expand(shards, options.columns_of(asked)))
+        listed = options.listed(shards, asked)
     from scanner.engine.job import Job  # takes seconds, which a slip should not cost
 
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)

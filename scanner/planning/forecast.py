@@ -26,6 +26,7 @@ from scanner.planning.caption_hashes import REJECTED, DistinctCounter, ShardHash
 from scanner.planning.speed import Speed
 from scanner.results.folder import Results
 from scanner.scan import cost
+from scanner.shards.download_logs import failed_downloads
 from scanner.spec import ScanSpec
 from scanner.statistics import calibration
 
@@ -65,6 +66,8 @@ class Forecast:
         problems: What is wrong with shards, a line each.
         model_checked: Whether the model was looked at; if not, a scan may refuse it yet.
         probes: Products that a map and branch takes; those asked for, of a model not looked at.
+        downloads: Images that img2dataset was to fetch for the shards, if it says so beside them.
+        failed_downloads: Of these, those that are in no shard.
         is_probes_assumed: Whether the model decides that number, and was not looked at.
     """
 
@@ -92,6 +95,8 @@ class Forecast:
     model_checked: bool = True
     probes: int = 0
     is_probes_assumed: bool = False
+    downloads: int = 0
+    failed_downloads: int = 0
 
 
 def forecast(
@@ -134,6 +139,7 @@ def forecast(
             job = replace(job, chunk_size=kept)
             commit_index = CommitIndex(results.commits(done.run))
     _count(done, job, commit_index, progress, local=local)
+    done.failed_downloads, done.downloads = failed_downloads(job.shards)
     done.probes = job.spec.probes
     done.is_probes_assumed = job.auto_probes and job.spec.probe_design == "structured"
     if done.model_checked:

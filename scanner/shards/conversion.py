@@ -16,7 +16,6 @@ class LeftOut(Reason):
         "caption_is_no_text",
         "the caption's column holds a number, a list or the like",
     )
-    BAD_CSV = "bad_csv", "the line of a CSV or TSV cannot be parsed"
     UNREADABLE_IMAGE = "unreadable_image", "the image's file cannot be read"
     IMAGE_TOO_LARGE = "image_too_large", "the image has more bytes than a member may have"
 

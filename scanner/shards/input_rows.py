@@ -14,7 +14,7 @@ from scanner.errors import ConfigError, ShardError
 from scanner.parsing import object_from_json
 from scanner.records import RejectReason
 from scanner.shards.columns import CAPTIONS, URLS
-from scanner.shards.conversion import Conversion, LeftOut, Why
+from scanner.shards.conversion import Conversion, Why
 from scanner.shards.kinds import TABLES
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp")
@@ -144,7 +144,9 @@ def _csv_rows(file: Path, order: Conversion) -> Iterator[InputRow]:
             try:
                 row = next(reader, None)
             except csv.Error as error:
-                yield InputRow(f"{file}:{reader.line_num}", bad=Why(LeftOut.BAD_CSV, str(error)))
+                yield InputRow(
+                    f"{file}:{reader.line_num}", bad=Why(RejectReason.BAD_CSV, str(error))
+                )
                 continue
             if row is None:
                 return

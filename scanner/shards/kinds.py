@@ -1,7 +1,8 @@
-"""Tables that were named where shards are expected, told by name and by their first bytes."""
+"""Kinds of shards, told by name; and tables that are named as tars, told by their first bytes."""
 
 import zlib
 from collections.abc import Sequence
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from scanner.errors import ConfigError
 
 TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
 TARS = (".tar", ".tar.gz", ".tgz")
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+"""Files in which Hugging Face's imagefolder has captions."""
 MOST_LOOKED_INTO = 1000
 """Files named as tars whose first bytes are looked at; each costs a read."""
 
@@ -20,13 +23,48 @@ _GZIP = b"\x1f\x8b"
 _TEXT_CONTROLS = b"\t\n\r"
 
 
+class Kind(StrEnum):
+    """What a shard is; the text names it for a person."""
+
+    TAR = "tar"
+    PARQUET = "Parquet"
+    CSV = "CSV"
+    JSONL = "JSONL"
+    FOLDER = "folder"
+
+
+_ENDINGS = {
+    ".parquet": Kind.PARQUET, ".csv": Kind.CSV, ".tsv": Kind.CSV, ".jsonl": Kind.JSONL,
+    ".ndjson": Kind.JSONL,
+}  # fmt: skip
+
+
+def kind_named(address: str) -> Kind:
+    """Return the kind of an address without columns; what is none of the others is a tar.
+
+    A folder's address ends with ``/``. Text tables may be compressed by gzip, Parquet is not.
+
+    Example:
+        >>> [str(kind_named(a)) for a in ("a.csv.gz", "https://h/a.jsonl?x=1", "/pictures/", "a")]
+        ['CSV', 'JSONL', 'folder', 'tar']
+    """
+    if "://" in address:
+        address = address.partition("?")[0]
+    elif address.endswith("/"):
+        return Kind.FOLDER
+    name = address.rpartition("/")[2].lower()
+    plain = name.removesuffix(".gz")
+    found = next((kind for end, kind in _ENDINGS.items() if plain.endswith(end)), Kind.TAR)
+    return Kind.TAR if found is Kind.PARQUET and plain != name else found
+
+
 def is_table(name: str) -> bool:
     """Whether a file is a table of captions by its name."""
-    return name.lower().removesuffix(".gz").endswith(TABLES)
+    return kind_named(name) is not Kind.TAR
 
 
 def table_in(head: bytes) -> str | None:
-    r"""Return what table a file is by its first bytes, null if it may be a shard.
+    r"""Return what table a file is by its first bytes, null if it may be a tar.
 
     A tar has zeros in its first block, a damaged one hardly ever only text with line ends.
 
@@ -46,43 +84,34 @@ def table_in(head: bytes) -> str | None:
     return None
 
 
-def refuse_tables(addresses: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse shards that are tables of captions.
+def refuse_unnamed_tables(addresses: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse local files that would be read as tars and hold tables or text.
 
-    Names are looked at everywhere, contents of local files alone, and of those that are named as
-    tars, of the first `MOST_LOOKED_INTO`.
+    Of those that are named as tars, the first `MOST_LOOKED_INTO` are looked into.
 
     Args:
-        addresses: Absolute paths and remote addresses.
+        addresses: Absolute paths and remote addresses, of what is read as tars.
         names: The last part of each.
 
     Raises:
         ConfigError: If any is; the text names each, and what to do.
     """
-    tables = [a for a, name in zip(addresses, names, strict=True) if is_table(name)]
-    if tables:
-        are = "is a table, no shard" if len(tables) == 1 else "are tables, no shards"
-        raise ConfigError(
-            f"{_listed(tables)} {are}: make shards of each with `memscan shards make TABLE --out "
-            f"FOLDER` and name that folder instead (Parquet is read as it lies, if no tar is named "
-            f"beside it); where tars lie beside tables, name *.tar"
-        )
     local = [(a, n) for a, n in zip(addresses, names, strict=True) if "://" not in a]
     odd = (a for a, name in local if not name.lower().endswith(TARS))
     tars = (a for a, name in local if name.lower().endswith(TARS))
     looked_into = ((a, table_in(_head(a))) for a in (*odd, *islice(tars, MOST_LOOKED_INTO)))
     found = [(address, kind) for address, kind in looked_into if kind is not None]
     if found:
-        are = "is no shard, it holds" if len(found) == 1 else "are no shards, they hold"
+        are = "is no tar, it holds" if len(found) == 1 else "are no tars, they hold"
         kinds = " or ".join(dict.fromkeys(kind for _, kind in found))
         raise ConfigError(
-            f"{_listed([address for address, _ in found])} {are} {kinds}: leave out what is no "
-            f"shard; give a table of captions the ending of one ({', '.join(TABLES)}), and make "
-            f"shards of it with `memscan shards make`"
+            f"{listed([address for address, _ in found])} {are} {kinds}: leave out what holds no "
+            f"captions; a table of captions is read as it lies if its name ends in one of "
+            f"{', '.join(TABLES)}"
         )
 
 
-def _listed(addresses: Sequence[str]) -> str:
+def listed(addresses: Sequence[str]) -> str:
     """Return addresses for a person, the first of many."""
     more = len(addresses) - MOST_LISTED
     return ", ".join(addresses[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")

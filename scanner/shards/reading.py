@@ -1,28 +1,59 @@
 """WebDataset shards: which there are, what chunks they hold, and the captions of a chunk."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
-from pathlib import Path
-from typing import BinaryIO, cast
 
-from scanner.errors import ShardError
+from scanner.errors import ConfigError, ShardError
 from scanner.records import Caption, Reject, RejectReason
-from scanner.retry import with_retries
-from scanner.shards.addresses import expand, file_name, scheme, store
-from scanner.shards.byte_sources import ByteSource, FileSource, InflateSource
-from scanner.shards.columns import is_parquet
+from scanner.shards.addresses import file_name
+from scanner.shards.columns import ColumnError, caption_problem, kind_of
+from scanner.shards.expansion import expand
+from scanner.shards.kinds import Kind
+from scanner.shards.layout import counts
 from scanner.shards.samples import Fragment, fragments, item
-from scanner.shards.shard import Chunk, Shard, ShardIndex, check_unchanged, opening, stat
+from scanner.shards.shard import Chunk, Shard, ShardIndex, stat
+from scanner.shards.streams import opened_bytes
 from scanner.shards.tar import Tar
 
 __all__ = [
-    "Chunk", "Shard", "ShardIndex", "expand", "image", "images", "index", "pictures", "read",
-    "stat",
+    "Chunk", "Shard", "ShardIndex", "described", "expand", "image", "images", "index", "pictures",
+    "read", "rows_of", "stat",
 ]  # fmt: skip
 
 SAMPLES_PER_SHARD = 1_000_000
+
+
+def described(addresses: Sequence[str]) -> str:
+    """Return a line for a person: how many shards of which kinds, and the columns of the first.
+
+    Of each kind but tars the first shard is opened; one that cannot be read is left to the scan.
+
+    Raises:
+        ConfigError: If such a shard has not the columns, or none that is clearly the captions.
+    """
+    firsts = dict[Kind, str]()
+    for address in addresses:
+        firsts.setdefault(kind_of(address), address)
+    firsts.pop(Kind.TAR, None)
+    parts = [f"reading {counts(addresses)}"]
+    for address in firsts.values():
+        with suppress(ShardError):
+            parts.append(f"{file_name(address)}: {_columns(address)}")
+    return "; ".join(parts)
+
+
+def _columns(address: str) -> str:
+    from scanner.shards.table_shards import opened
+
+    try:
+        with opened(stat(address)) as table:
+            if not table.found.caption:
+                raise ConfigError(f"{address} {caption_problem(table.names, table.likely)}")
+            return table.says()
+    except ColumnError as error:
+        raise ConfigError(str(error)) from error
 
 
 def index(shard: Shard, chunk_size: int) -> ShardIndex:
@@ -42,7 +73,7 @@ def index(shard: Shard, chunk_size: int) -> ShardIndex:
     """
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
-    if is_parquet(shard.url):
+    if kind_of(shard.url) is not Kind.TAR:
         from scanner.shards.table_shards import index_table  # takes pyarrow, which tars need not
 
         return index_table(shard, chunk_size)
@@ -54,7 +85,7 @@ def _index_tar(shard: Shard, chunk_size: int) -> ShardIndex:
     marked: list[list[tuple[int, RejectReason, str]]] = []
     seen: set[bytes] = set()
     samples, fields, problem = 0, None, None
-    with _opened(shard) as source:
+    with opened_bytes(shard) as source:
         tar = Tar(source)
         for fragment in fragments(tar, frozenset()):
             if samples == SAMPLES_PER_SHARD:
@@ -94,15 +125,14 @@ def read(chunk: Chunk, *, images: bool, captions: bool = True) -> Iterator[Capti
     load = frozenset(
         {"json"} | ({"image"} if images else set()) | ({"text"} if captions else set())
     )
-    if is_parquet(url):
+    if kind_of(url) is not Kind.TAR:
         from scanner.shards.table_shards import opened
 
         with opened(chunk.shard) as table:
-            stop = chunk.offset + chunk.samples
-            yield from table.read(chunk.offset, stop, marked, images=images, captions=captions)
+            yield from table.read(chunk, marked, images=images, captions=captions)
         return
     samples = 0
-    with _opened(chunk.shard) as source:
+    with opened_bytes(chunk.shard) as source:
         source.skip(chunk.offset)
         for fragment in islice(fragments(Tar(source), load), chunk.samples):
             mark = marked.get(samples)
@@ -125,14 +155,14 @@ def pictures(chunk: Chunk, keys: Mapping[int, str]) -> Iterator[tuple[int, bytes
     Raises:
         ShardError: If the shard cannot be read or is no longer as it was indexed.
     """
-    if is_parquet(chunk.shard.url):
+    if kind_of(chunk.shard.url) is not Kind.TAR:
         from scanner.shards.table_shards import opened
 
         with opened(chunk.shard) as table:
-            for row, content in table.pictures([chunk.offset + position for position in keys]):
-                yield row - chunk.offset, content
+            for row, content in table.pictures([chunk.row + position for position in keys]):
+                yield row - chunk.row, content
         return
-    with _opened(chunk.shard) as source:
+    with opened_bytes(chunk.shard) as source:
         source.skip(chunk.offset)
         found = fragments(Tar(source), frozenset({"image"}), set(keys.values()))
         for position, fragment in enumerate(islice(found, max(keys, default=-1) + 1)):
@@ -146,10 +176,10 @@ def image(url: str, key: str) -> bytes | None:
 
     For a picture or two: it reads the shard up to that sample.
     """
-    if is_parquet(url):
+    if kind_of(url) is not Kind.TAR:
         return dict(images(url, [key])).get(key)
     try:
-        with _opened(stat(url)) as source:
+        with opened_bytes(stat(url)) as source:
             for fragment in fragments(Tar(source), frozenset({"image"}), {key}):
                 if fragment.key == key:
                     part = fragment.parts.get("image")
@@ -167,12 +197,12 @@ def images(url: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
     """
     wanted = set(keys)
     try:
-        if is_parquet(url):
+        if kind_of(url) is not Kind.TAR:
             from scanner.shards.table_shards import images_of_table
 
             yield from images_of_table(url, wanted)
             return
-        with _opened(stat(url)) as source:
+        with opened_bytes(stat(url)) as source:
             for fragment in fragments(Tar(source), frozenset({"image"}), wanted) if wanted else ():
                 if fragment.key not in wanted:
                     continue
@@ -184,6 +214,22 @@ def images(url: str, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
                     return
     except ShardError:
         return
+
+
+def rows_of(url: str, keys: Collection[str]) -> dict[str, int]:
+    """Return the rows of a table, counted from 0, in which the samples with these keys stand.
+
+    Of tars and folders, of a table that cannot be read, and of keys that are not there: none.
+    """
+    if not keys or kind_of(url) in (Kind.TAR, Kind.FOLDER):
+        return {}
+    from scanner.shards.table_shards import opened
+
+    try:
+        with opened(stat(url)) as table:
+            return {key: row for row, key in table.rows_of(keys).items()}
+    except (ShardError, ConfigError):
+        return {}
 
 
 def _mark(
@@ -201,34 +247,3 @@ def _mark(
             "its key, the name up to the first dot, came before in this shard",
         )
     return None
-
-
-@contextmanager
-def _opened(shard: Shard) -> Iterator[ByteSource]:
-    """Open a shard that still is as it was found."""
-    source = _file(shard)
-    try:
-        is_compressed = file_name(shard.url).lower().endswith((".gz", ".tgz"))
-        yield InflateSource(source) if is_compressed else source
-    finally:
-        source.close()
-
-
-def _file(shard: Shard) -> FileSource:
-    if scheme(shard.url) is None:
-        check_unchanged(shard)
-        try:
-            return FileSource(Path(shard.url).open("rb"), shard.size, shard.url)
-        except OSError as error:
-            raise ShardError(f"{shard.url} cannot be opened: {error}") from error
-    files, path = store(shard.url)
-    is_web = scheme(shard.url) in ("http", "https")
-
-    def opens(seeks: bool) -> BinaryIO:
-        check_unchanged(shard)
-        options = {"block_size": 0} if is_web and not seeks else {}
-        return cast(BinaryIO, files.open(path, "rb", **options))
-
-    with opening(shard.url):
-        file = with_retries(lambda: opens(True))
-    return FileSource(file, shard.size, shard.url, opens)

@@ -18,8 +18,8 @@ JSON_BYTES = 1 << 20
 IMAGE_BYTES = 64 << 20
 MEMBERS_PER_SAMPLE = 64
 
-_LIMITS = {"text": CAPTION_BYTES, "json": JSON_BYTES, "image": IMAGE_BYTES}
-_ALLOWED = {  # extension -> what it holds, and which one counts if a sample has several
+LIMITS = {"text": CAPTION_BYTES, "json": JSON_BYTES, "image": IMAGE_BYTES}
+ALLOWED = {  # extension -> what it holds, and which one counts if a sample has several
     "txt": ("text", 0),
     "text": ("text", 1),
     "caption": ("text", 2),
@@ -42,8 +42,18 @@ class RejectError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One allow-listed member, in its sample."""
+class Part:
+    """One member in its sample.
+
+    Attributes:
+        key: Of the sample.
+        extension: Behind the key, in small letters.
+        kind: ``text``, ``json`` or ``image``; ``""`` for what is not on the allow-list.
+        rank: Which one counts if a sample has several of a kind: the smallest.
+        name: As the archive or folder has it.
+        content: If it was loaded.
+        odd: Why it cannot be read, as a reason of a reject; ``""`` for a regular file.
+    """
 
     key: str
     extension: str
@@ -74,7 +84,7 @@ class Fragment:
     key: str
     start: int
     extensions: set[str] = field(default_factory=set)
-    parts: dict[str, _Part] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
     oversized: tuple[str, int, str] | None = None
     odd: tuple[str, str, str] | None = None
     rivals: tuple[str, str] | None = None
@@ -83,16 +93,16 @@ class Fragment:
     @property
     def allowed(self) -> frozenset[str]:
         """The extensions on the allow-list."""
-        return frozenset(e for e in self.extensions if e.rpartition(".")[2] in _ALLOWED)
+        return frozenset(e for e in self.extensions if e.rpartition(".")[2] in ALLOWED)
 
-    def add(self, part: _Part, size: int) -> None:
+    def add(self, part: Part, size: int) -> None:
         """Take in the next member."""
         self.extensions.add(part.extension)
         if part.odd and (self.odd is None or not self.odd[2]):
             self.odd = (part.odd, part.name, part.kind)
         if not part.kind or part.odd:
             return
-        if size > _LIMITS[part.kind]:
+        if size > LIMITS[part.kind]:
             self.oversized = self.oversized or (part.name, size, part.kind)
         other = self.parts.get(part.kind)
         if other is None or part.rank < other.rank:
@@ -120,7 +130,7 @@ def fragments(
 
     def wants(name: str, size: int) -> bool:
         part = _part(name)
-        if part is None or part.kind not in load or size > _LIMITS[part.kind]:
+        if part is None or part.kind not in load or size > LIMITS[part.kind]:
             return False
         return (keys is None or part.key in keys) and _is_best(part, current)
 
@@ -136,7 +146,7 @@ def fragments(
     yield from _remaining(current, tar)
 
 
-def _is_best(part: _Part, current: Fragment | None) -> bool:
+def _is_best(part: Part, current: Fragment | None) -> bool:
     """Return whether a part begins a fragment, or beats what the current one has of its kind."""
     if current is None or not _continues(current, part):
         return True
@@ -144,7 +154,7 @@ def _is_best(part: _Part, current: Fragment | None) -> bool:
     return other is None or part.rank < other.rank
 
 
-def _continues(fragment: Fragment, part: _Part) -> bool:
+def _continues(fragment: Fragment, part: Part) -> bool:
     return (
         fragment.key == part.key
         and part.extension not in fragment.extensions
@@ -165,7 +175,7 @@ def _remaining(current: Fragment | None, tar: Tar) -> Iterator[Fragment]:
         yield Fragment(part.key, cut.start, {part.extension}, is_half=True)
 
 
-def _part(name: str, content: bytes | None = None, odd: str = "") -> _Part | None:
+def _part(name: str, content: bytes | None = None, odd: str = "") -> Part | None:
     """Return a member's place in its sample; null if it has no key and belongs to none."""
     if _META.match(name) or name.rpartition("/")[2].startswith("."):
         return None
@@ -174,8 +184,8 @@ def _part(name: str, content: bytes | None = None, odd: str = "") -> _Part | Non
         return None
     extension = extension.lower()
     folders, _, last = extension.rpartition(".")
-    kind, rank = _ALLOWED.get(last, ("", 0))
-    return _Part(key, extension, kind, rank + _NESTED * bool(folders), name, content, odd)
+    kind, rank = ALLOWED.get(last, ("", 0))
+    return Part(key, extension, kind, rank + _NESTED * bool(folders), name, content, odd)
 
 
 @cache
@@ -214,7 +224,7 @@ def item(
 
 
 def _caption(fragment: Fragment) -> str:
-    _check_members(fragment, _LIMITS)
+    _check_members(fragment, LIMITS)
     if fragment.rivals:
         one, other = map(shown, fragment.rivals)
         raise RejectError(
@@ -256,7 +266,7 @@ def _check_members(fragment: Fragment, kinds: Collection[str]) -> None:
     name, size, kind = fragment.oversized
     raise RejectError(
         RejectReason.CAPTION_TOO_LONG if kind == "text" else RejectReason.MEMBER_TOO_LARGE,
-        f"member {shown(name)} has {size} bytes, more than {_LIMITS[kind]}",
+        f"member {shown(name)} has {size} bytes, more than {LIMITS[kind]}",
     )
 
 
@@ -282,7 +292,7 @@ def checked(text: str) -> str:
     return text
 
 
-def _decoded(part: _Part) -> str:
+def _decoded(part: Part) -> str:
     try:
         return (part.content or b"").decode()
     except UnicodeDecodeError as error:
@@ -291,7 +301,7 @@ def _decoded(part: _Part) -> str:
         ) from error
 
 
-def _parsed(part: _Part) -> dict[str, object]:
+def _parsed(part: Part) -> dict[str, object]:
     text = _decoded(part).removeprefix("\ufeff")
     try:
         content = json.loads(text)

@@ -13,7 +13,8 @@ from scanner.errors import ConfigError, ShardError
 from scanner.records import RejectReason
 from scanner.retry import explain, with_retries
 from scanner.shards.addresses import file_name, scheme, store
-from scanner.shards.columns import bare
+from scanner.shards.columns import bare, kind_of
+from scanner.shards.kinds import Kind
 from scanner.signed import named
 
 _STEM_CHARACTERS = 60
@@ -47,10 +48,12 @@ class Chunk:
     Attributes:
         shard: Where they are.
         number: Counts the shard's chunks from 0.
-        offset: Byte at which the first sample begins, after decompression; of a table, its row.
+        offset: Byte at which the first sample begins, after decompression; of a Parquet table or
+            a folder, its row.
         samples: How many there are.
         marked: Samples that only the whole shard shows to be unfit: position in the chunk,
             reason and detail.
+        row: Of a table or folder, the first sample's number in the shard; 0 of a tar.
     """
 
     shard: Shard
@@ -58,6 +61,7 @@ class Chunk:
     offset: int
     samples: int
     marked: tuple[tuple[int, RejectReason, str], ...] = ()
+    row: int = 0
 
     @property
     def name(self) -> str:
@@ -93,6 +97,10 @@ def stat(url: str) -> Shard:
     """
     url = named(url)
     try:
+        if kind_of(url) is Kind.FOLDER:
+            from scanner.shards.listing import listed
+
+            return listed(url).shard_of(url)
         if scheme(url) is None:
             return _local_shard(url, Path(bare(url)).stat())
         files, path = store(url)
@@ -102,7 +110,10 @@ def stat(url: str) -> Shard:
     except Exception as error:  # every store has errors of its own
         raise ShardError(f"{url} cannot be read: {explain(error)}") from error
     size = facts.get("size")
-    tags = (facts.get(k) for k in ("ETag", "etag", "generation", "Content-MD5", "Last-Modified"))
+    tags = (
+        facts.get(k)
+        for k in ("ETag", "etag", "generation", "Content-MD5", "Last-Modified", "blob_id")
+    )
     return Shard(url, -1 if size is None else int(size), str(next(filter(None, tags), "")))
 
 

@@ -4,10 +4,8 @@ A row is a sample. Nothing is copied, and only the columns that are needed are r
 few rows at a time.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -15,37 +13,35 @@ import pyarrow.parquet as pq
 
 from scanner.errors import ShardError
 from scanner.records import Caption, Reject, RejectReason
-from scanner.shards.columns import CAPTIONS, IMAGES, KEYS, URLS, Columns
-from scanner.shards.samples import IMAGE_BYTES, RejectError, checked
+from scanner.retry import explain
+from scanner.shards.columns import (
+    IMAGES,
+    KEYS,
+    URLS,
+    ColumnError,
+    Columns,
+    caption_problem,
+    captions_among,
+)  # fmt: skip
+from scanner.shards.rows import (
+    MOST_ROWS,
+    Found,
+    Keys,
+    TableIndex,
+    encoded,
+    marks,
+    repeats,
+    row_key,
+    sample,
+)  # fmt: skip
+from scanner.shards.samples import IMAGE_BYTES
+from scanner.shards.shard import Chunk
 
-MOST_ROWS = 100_000_000
 _ROWS, _ROWS_WITH_IMAGES = 8192, 16
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, NotImplementedError)
 """What pyarrow raises over a file that is no sound Parquet."""
 
 _BYTES = (pa.binary(), pa.large_binary())
-
-Mark = tuple[int, RejectReason, str]
-"""Position in a chunk, reason and detail of a sample that only the whole table shows unfit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Columns as a table has them; ``""`` for what it lacks."""
-
-    caption: str
-    key: str
-    image: str
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class TableIndex:
-    """Rows of a table, and the marked of each of its chunks."""
-
-    rows: int
-    marked: list[tuple[Mark, ...]]
-    problem: str | None
 
 
 class Table:
@@ -70,18 +66,27 @@ class Table:
                 self.parquet.metadata.row_group(n).num_rows
                 for n in range(self.parquet.metadata.num_row_groups)
             ]
+        self.names = tuple(self.schema.names)
+        self.likely = (
+            [columns.caption] if columns.caption else captions_among(self.names, in_order=True)
+        )
+        caption = self.likely[0] if len(self.likely) == 1 else ""
         self.found = Found(
-            self._named(columns.caption, CAPTIONS, "caption"),
+            self._named(caption, (), "caption"),
             self._named(columns.key, KEYS, "key"),
             self._named(columns.image, [n for n in IMAGES if self._holds_images(n)], "image"),
             self._named("", URLS, "url"),
         )
         if columns.image and not self._holds_images(columns.image):
             kind = self.schema.field(columns.image).type
-            raise ShardError(
+            raise ColumnError(
                 f"{url}: the column {columns.image} is {kind}, not encoded images: bytes, or a "
                 f"struct with a field bytes"
             )
+
+    def says(self) -> str:
+        """Return for a person what is read as captions, keys and images."""
+        return self.found.says()
 
     def index(self, chunk_size: int) -> TableIndex:
         """Return how many rows there are, and which keys came before."""
@@ -90,44 +95,32 @@ class Table:
         if not self.rows:
             return TableIndex(0, [], "is a table without rows")
         if not self.found.caption:
-            columns = ", ".join(self.schema.names[:20])
-            problem = (
-                f"has no column {', '.join(CAPTIONS)}: name one of {columns} with --caption-column"
-            )
-            return TableIndex(0, [], problem)
-        marked: list[list[Mark]] = [[] for _ in range(-(-self.rows // chunk_size))]
-        seen = set[bytes]()
+            return TableIndex(0, [], caption_problem(self.names, self.likely))
+        keys = Keys()
         for row, (value,) in self._values([self.found.key], 0, self.rows) if self.found.key else ():
-            digest = hashlib.blake2b(_key(value, row).encode(), digest_size=16).digest()
-            if digest in seen:
-                mark = (
-                    row % chunk_size,
-                    RejectReason.DUPLICATE_KEY,
-                    "its key came before in this table",
-                )
-                marked[row // chunk_size].append(mark)
-            seen.add(digest)
-        return TableIndex(self.rows, [tuple(each) for each in marked], None)
+            keys.add(row_key(value, row))
+        found = repeats(keys) if self.found.key else []
+        return TableIndex(self.rows, marks(self.rows, chunk_size, found), None)
 
     def read(
-        self, start: int, stop: int, marked: Mapping[int, tuple[RejectReason, str]], *,
+        self, chunk: Chunk, marked: Mapping[int, tuple[RejectReason, str]], *,
         images: bool, captions: bool,
     ) -> Iterator[Caption | Reject]:  # fmt: skip
-        """Yield the samples of rows ``start`` to ``stop``.
+        """Yield the samples of a chunk.
 
         Args:
-            start: The first row.
-            stop: The row behind the last.
-            marked: Reason and detail of rejects, by position from ``start``.
+            chunk: Of `index`.
+            marked: Reason and detail of rejects, by position in the chunk.
             images: Whether to load images.
             captions: Whether samples have captions, and need one.
         """
         found = self.found
         names = [found.caption if captions else "", found.key, found.url]
         names.append(found.image if images else "")
-        for row, (text, key, url, image) in self._values(names, start, stop):
-            yield self._sample(
-                _key(key, row), text if captions else "", url, _content(image),
+        start, stop = chunk.offset, chunk.offset + chunk.samples
+        for row, (text, key, address, image) in self._values(names, start, stop):
+            yield sample(
+                self.url, row_key(key, row), text if captions else "", address, encoded(image),
                 marked.get(row - start), captions=captions,
             )  # fmt: skip
 
@@ -136,9 +129,15 @@ class Table:
         if not self.found.image or not rows:
             return
         for row, (image,) in self._values([self.found.image], min(rows), max(rows) + 1):
-            content = _content(image) if row in rows else None
+            content = encoded(image) if row in rows else None
             if content is not None and len(content) <= IMAGE_BYTES:
                 yield row, content
+
+    def images(self, keys: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield key and encoded image of the samples that are wanted."""
+        rows = self.rows_of(keys)
+        for row, content in self.pictures(rows):
+            yield rows[row], content
 
     def rows_of(self, keys: Collection[str]) -> dict[int, str]:
         """Return the rows that samples with these keys stand in: the first of each key."""
@@ -147,30 +146,12 @@ class Table:
             numbers = {int(key): key for key in left if key.isdecimal()}
             return {row: key for row, key in numbers.items() if row < self.rows}
         for row, (value,) in self._values([self.found.key], 0, self.rows):
-            if (key := _key(value, row)) in left:
+            if (key := row_key(value, row)) in left:
                 left.discard(key)
                 rows[row] = key
             if not left:
                 break
         return rows
-
-    def _sample(
-        self, key: str, text: Any, url: Any, image: bytes | None,
-        mark: tuple[RejectReason, str] | None, *, captions: bool,
-    ) -> Caption | Reject:  # fmt: skip
-        try:
-            said = _text(text) if captions else ""
-            if image is not None and len(image) > IMAGE_BYTES:
-                raise RejectError(
-                    RejectReason.MEMBER_TOO_LARGE,
-                    f"its image has {len(image)} bytes, more than {IMAGE_BYTES}",
-                )
-        except RejectError as refused:
-            return Reject(self.url, key, *(mark or (refused.reason, refused.detail)))
-        caption = Caption(self.url, key, said, _url(url), image)
-        if mark:
-            return Reject(self.url, key, *mark, caption_sha256=caption.sha256)
-        return caption
 
     def _values(
         self, names: Sequence[str], start: int, stop: int
@@ -214,7 +195,7 @@ class Table:
 
     def _named(self, wanted: str, usual: Sequence[str], what: str) -> str:
         if wanted and wanted not in self.schema.names:
-            raise ShardError(
+            raise ColumnError(
                 f"{self.url} has no column {wanted!r} of {what}s, only "
                 f"{', '.join(self.schema.names[:20])}"
             )
@@ -227,6 +208,8 @@ class Table:
         except _BROKEN as error:
             line = str(error).partition("\n")[0]
             raise ShardError(f"{self.url} is no Parquet that can be read: {line}") from error
+        except Exception as error:  # every store has errors of its own
+            raise ShardError(f"{self.url} cannot be read: {explain(error)}") from error
 
 
 def _listed(column: pa.Array) -> list[Any]:
@@ -243,31 +226,3 @@ def _decoded(value: bytes | None) -> str | bytes | None:
         return value if value is None else value.decode()
     except UnicodeDecodeError:
         return value
-
-
-def _key(value: Any, row: int) -> str:
-    """Return what a sample is called: what its key column holds, or the number of its row."""
-    if isinstance(value, bytes):
-        value = value.decode(errors="backslashreplace")
-    return f"{row:09d}" if value is None or value == "" else str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        raise RejectError(RejectReason.NOT_UTF8, "its caption is no valid UTF-8")
-    if not isinstance(value, str):
-        what = "nothing" if value is None else f"a {type(value).__name__}"
-        raise RejectError(RejectReason.NO_CAPTION, f"its caption column holds {what}, no text")
-    return checked(value)
-
-
-def _url(value: Any) -> str | None:
-    try:
-        return checked(value) if isinstance(value, str) and value else None
-    except RejectError:
-        return None
-
-
-def _content(value: Any) -> bytes | None:
-    found = value.get("bytes") if isinstance(value, dict) else value
-    return found if isinstance(found, bytes) and found else None

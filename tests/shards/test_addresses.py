@@ -5,7 +5,7 @@ import pytest
 
 from scanner.errors import ConfigError
 from scanner.shards import addresses
-from scanner.shards.addresses import expand
+from scanner.shards.expansion import expand
 
 
 @pytest.fixture
@@ -85,6 +85,8 @@ def test_a_list_names_one_a_line(corpus: Path) -> None:
     ("pattern", "message"),
     [
         ("missing.tar", "missing.tar does not exist"),
+        ("~nobody-at-all/a.tar", "names a home folder that is not there"),
+        ("~nobody-at-all#split=x", "names a home folder that is not there"),
         ("{1..3}.tar", "3.tar does not exist"),
         ("no-*.tar", "no-.* matches no file"),
         ("empty", "the folder empty holds no"),

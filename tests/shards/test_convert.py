@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.errors import ConfigError, ShardError
-from scanner.shards import addresses, convert, reading
+from scanner.shards import convert, reading
 from scanner.shards.conversion import Conversion, LeftOut
 from scanner.shards.convert import make
 
@@ -29,7 +29,7 @@ def made(tmp_path, *inputs, **settings):
 
 
 def samples(folder):
-    for url in addresses.expand([str(folder)]):
+    for url in reading.expand([str(folder)]):
         for chunk in reading.index(reading.stat(url), 256).chunks:
             yield from reading.read(chunk, images=True)
 

@@ -18,7 +18,7 @@ from scanner import pictures
 from scanner.errors import ConfigError, ResultsError, ShardError
 from scanner.records import Caption, Reject
 from scanner.results.folder import Results
-from scanner.shards import addresses, reading
+from scanner.shards import reading
 from scanner.statistics import calibration
 
 SOUND = {"model": "m", "score_fingerprint": "s", "null_scores": [1.0, 2.0], "pixel_thresholds": {},
@@ -154,7 +154,7 @@ def test_a_commit_record_of_any_content_is_refused_or_lists_files(
      "PIPE:id", " pipe:id", "ssh://host/a.tar", "data:,x", "filecache::s3://b/a.tar"],
 )  # fmt: skip
 def test_addresses_that_run_or_chain_something_are_refused(address: str) -> None:
-    for door in (lambda: addresses.expand([address]), lambda: reading.stat(address)):
+    for door in (lambda: reading.expand([address]), lambda: reading.stat(address)):
         with pytest.raises((ConfigError, ShardError)):
             door()
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from scanner.errors import ConfigError, ShardError
 from scanner.records import Caption, Reject, caption_hash
-from scanner.shards import addresses, byte_sources, tar
+from scanner.shards import byte_sources, expansion, tar
 from scanner.shards import reading as shards
 from scanner.shards import samples as limits
 from scanner.shards.reading import Chunk, Shard, ShardIndex
@@ -309,7 +309,7 @@ def test_large_members_are_passed_not_loaded(
 ) -> None:
     members = [("a.txt", b"x"), ("a.jpg", b"y" * 3000), ("a.bin", b"z" * 5000), ("b.txt", b"b")]
     url = write(tmp_path / "a.tar", tar_bytes(members))
-    monkeypatch.setitem(limits._LIMITS, "image", 2000)
+    monkeypatch.setitem(limits.LIMITS, "image", 2000)
     asked: list[int] = []
     reads = byte_sources.FileSource.read
     monkeypatch.setattr(
@@ -590,7 +590,7 @@ def test_shards_are_read_from_a_web_server(server: str, tmp_path: Path) -> None:
 def test_a_shell_command_is_refused_at_every_door(tmp_path: Path) -> None:
     url = f"pipe:touch {tmp_path}/ran"
     with pytest.raises(ConfigError, match=r"shards are opened from local paths"):
-        addresses.expand([url])
+        expansion.expand([url])
     with pytest.raises(ConfigError):
         shards.stat(url)
     with pytest.raises(ConfigError):
