@@ -686,7 +686,11 @@ def listed(shards: Sequence[str], asked: Mapping[str, Any]) -> tuple[str, ...]:
     from scanner.cli import progress
     from scanner.shards import reading
 
-    found = tuple(reading.expand(shards, columns_of(asked), progress.note))
+    notes = list[str]()
+    with progress.waiting("listing shards"):
+        found = tuple(reading.expand(shards, columns_of(asked), notes.append))
+    for text in notes:
+        progress.note(text)
     said = reading.described(found)
     is_plain = said == f"reading {len(found):,} tar" + "s" * (len(found) > 1)
     if not is_plain or any(Path(each).is_dir() for each in shards):

@@ -287,8 +287,7 @@ def job_of(
         **_scores(asked),
         screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
-    with progress.waiting("listing shards"):
-        listed = options.listed(shards, asked)
+    listed = options.listed(shards, asked)
     from scanner.engine.job import Job  # takes seconds, which a slip should not cost
 
     calibration, of_images = (None if path is None else str(path.absolute()) for path in paths)
