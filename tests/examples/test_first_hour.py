@@ -58,9 +58,7 @@ def run(commands, folder, **environment):
 
 
 def test_the_extras_that_are_installed_exist():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (asked,) = re.findall(r"'\.\[(.*)\]'", INSTALL)
     assert set(asked.split(",")) <= set(project["optional-dependencies"])
 
