@@ -6,9 +6,8 @@ loaded, as text, JSON or opaque image bytes; nothing here decodes an image or ex
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 
 from scanner.records import Caption, Reject, RejectReason
 from scanner.shards.tar import Member, Tar, shown
@@ -30,6 +29,11 @@ ALLOWED = {  # extension -> what it holds, and which one counts if a sample has 
     "webp": ("image", 3),
 }
 _NESTED = 10
+_SAMPLE = re.compile(r"(?P<key>(?:.*/)?[^.]+)\.(?P<extension>[^/]*)")
+"""A member's key and extension, as WebDataset splits them: at the first dot of the file's name.
+
+Its own function for it takes a second to import, with torch.
+"""
 _META = re.compile(r"__[^/]*__($|/)")
 
 
@@ -179,20 +183,13 @@ def _part(name: str, content: bytes | None = None, odd: str = "") -> Part | None
     """Return a member's place in its sample; null if it has no key and belongs to none."""
     if _META.match(name) or name.rpartition("/")[2].startswith("."):
         return None
-    key, extension = _base_plus_ext()(name)
-    if not key or not extension:
+    split = _SAMPLE.fullmatch(name)
+    if split is None or not split["extension"]:
         return None
-    extension = extension.lower()
+    key, extension = split["key"], split["extension"].lower()
     folders, _, last = extension.rpartition(".")
     kind, rank = ALLOWED.get(last, ("", 0))
     return Part(key, extension, kind, rank + _NESTED * bool(folders), name, content, odd)
-
-
-@cache
-def _base_plus_ext() -> Callable[[str], tuple[str | None, str | None]]:
-    from webdataset.tariterators import base_plus_ext  # imports torch: only when a tar is read
-
-    return base_plus_ext
 
 
 def item(

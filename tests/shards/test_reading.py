@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import webdataset
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from webdataset.tariterators import base_plus_ext
 
 from scanner.errors import ConfigError, ShardError
 from scanner.records import Caption, Reject, caption_hash
@@ -608,3 +609,12 @@ def test_one_image_can_be_had_by_key_and_a_missing_one_is_none(tmp_path):
     assert shards.image(str(path), "bare") is None
     assert shards.image(str(path), "other") is None
     assert shards.image(str(tmp_path / "missing.tar"), "k3") is None
+
+
+@given(st.text("ab./\n é", max_size=12))
+@example("a.b/c.d.txt")
+@example("a/.hidden")
+def test_names_are_split_as_webdataset_splits_them(name):
+    split = limits._SAMPLE.fullmatch(name)
+    ours = (None, None) if split is None else (split["key"], split["extension"])
+    assert ours == base_plus_ext(name)
