@@ -14,6 +14,8 @@ from scanner.parsing import object_from_json
 
 OFF = "off"
 """Name of the base as a baseline: the same model with nothing laid over it."""
+SAVED = "pytorch_lora_weights.safetensors"
+"""What diffusers calls a LoRA's file."""
 PROMPT = "prompt:"
 """Beginning of a baseline that is the model itself under another caption."""
 _LARGEST_HEADER = 100 << 20
@@ -72,8 +74,9 @@ class Lora:
     def parsed(cls, text: str) -> "Lora":
         """Return what ``FILE`` or ``FILE:SCALE`` names.
 
-        What is no path that exists, nor absolute, nor begins with ``.`` or ``~`` may be of the
-        hub: ``ID``, ``ID@REVISION``, or either with ``/FILE.safetensors`` behind it.
+        Of a folder the file is taken that diffusers saves into one. What is no path that exists,
+        nor absolute, nor begins with ``.`` or ``~`` may be of the hub: ``ID``, ``ID@REVISION``, or
+        either with ``/FILE.safetensors`` behind it.
 
         Raises:
             ConfigError: If the scale is no finite number.
@@ -85,7 +88,10 @@ class Lora:
             number = math.nan
         if not math.isfinite(number):
             raise ConfigError(f"--lora {text}: a scale must be a finite number, got {scale!r}")
-        return cls(path if is_of_hub(path) else str(Path(path).expanduser().absolute()), number)
+        if is_of_hub(path):
+            return cls(path, number)
+        here = Path(path).expanduser().absolute()
+        return cls(str(here / SAVED if here.is_dir() else here), number)
 
 
 @dataclass(frozen=True, slots=True)
