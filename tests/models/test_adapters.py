@@ -190,16 +190,16 @@ def test_what_is_no_file_is_refused_in_a_line(sdxl, tmp_path):
         Lora.parsed("a.safetensors:nan")
     assert Lora.parsed("/a/b:c.safetensors") == Lora("/a/b:c.safetensors", 1.0)
     assert Lora.parsed("/a.safetensors:-0.5") == Lora("/a.safetensors", -0.5)
+    with pytest.raises(ConfigError, match="names a file twice"):
+        overlay.overlay(["a.safetensors", "a.safetensors:2"])
+    with pytest.raises(ConfigError, match="off is the base of --lora or --weights"):
+        job(sdxl, baselines=("off",))
 
 
 def test_of_a_folder_the_file_is_taken_that_diffusers_saves(tmp_path):
     assert Lora.parsed(f"{tmp_path}:0.5") == Lora(
         f"{tmp_path}/pytorch_lora_weights.safetensors", 0.5
     )
-    with pytest.raises(ConfigError, match="names a file twice"):
-        overlay.overlay(["a.safetensors", "a.safetensors:2"])
-    with pytest.raises(ConfigError, match="off is the base of --lora or --weights"):
-        job(sdxl, baselines=("off",))
     with pytest.raises(ConfigError, match="need a diffusers pipeline under them"):
         refuse(job("gaussian", lora=("/a.safetensors",)))
 
