@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, SD3Transformer2DModel
+from diffusers import AutoencoderKL, ConfigMixin, SD3Transformer2DModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -100,4 +100,7 @@ def _train_stage(
 
 
 def _part(kind: type, folder: Path) -> nn.Module:
-    return kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    part = kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    if isinstance(part, ConfigMixin):
+        part.register_to_config(_name_or_path="")  # else where it lies here is saved with it
+    return part

@@ -1,5 +1,7 @@
 """The testbed's transformer trains, resumes, and is what a scan loads. A few steps."""
 
+import json
+
 import pytest
 import torch
 from small_training import few_pictures
@@ -122,3 +124,8 @@ def test_steps_of_another_family_are_refused(tmp_path):
     options = ["testbed", "train", "--out", str(tmp_path), "--family", "dit", "--vae-steps", "3"]
     done = CliRunner().invoke(app, options)
     assert "--vae-steps is of --family unet" in str(done.exception)
+
+
+def test_no_shipped_configuration_names_a_place():
+    for file in WEIGHTS.rglob("*.json"):
+        assert json.loads(file.read_text()).get("_name_or_path", "") == "", file
