@@ -3,7 +3,7 @@
 One command, meant for less than five minutes on one GPU; nothing is downloaded::
 
     python benchmarks/gpu.py --out gpu                            # the GPU that torch sees
-    python benchmarks/gpu.py --out gpu --toy --device cpu         # a minute on a core, tiny networks
+    python benchmarks/gpu.py --out gpu --toy --device cpu         # a minute on a core, tiny
 
 1. *Checks*: scores, maps and masks of both shipped models against the CPU's in float32. A number
    beyond its tolerance is a FAIL, and the exit code is 1.
@@ -25,12 +25,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from gpu_bench import Bench
 from gpu_checks import Spoil, allowed, check
 from gpu_memory import force_shortage
 from gpu_networks import toy_subjects, true_subjects
 from gpu_peaks import peak_of
 from gpu_report import Report, device_name, environment
-from gpu_speed import Bench
 
 PARTS = ("checks", "memory", "speed")
 
@@ -67,14 +67,16 @@ def main(argv: Sequence[str] | None = None, spoil: Spoil | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     asked = parser().parse_args(given)
     start = time.perf_counter()
-    device = _device(asked.device, toy=asked.toy)
+    parts = asked.only or PARTS
+    device = _device(asked.device, is_large="speed" in parts and not asked.toy)
+    if asked.toy and device.type == "cpu":
+        torch.set_num_threads(1)  # threads that share such small work wait for one another
     report = Report(
         asked.out, environment(device, shlex.join(["python", "benchmarks/gpu.py", *given]))
     )
     peak = _peak(report, device, asked.peak_tflops)
     report.environment["tolerances"] = "; ".join(allowed())
     report.write()
-    parts = asked.only or PARTS
     steps, captions = (4, asked.captions or 4) if asked.toy else (20, asked.captions or 16)
     if "checks" in parts:
         check(report, device, captions, steps, 4, spoil)
@@ -94,20 +96,23 @@ def main(argv: Sequence[str] | None = None, spoil: Spoil | None = None) -> int:
     return int(report.failures > 0)
 
 
-def _device(name: str, *, toy: bool) -> torch.device:
+def _device(name: str, *, is_large: bool) -> torch.device:
     """Return the device.
 
     Raises:
         SystemExit: If it is not there, or true sizes are asked of a CPU.
     """
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SystemExit(f"--device must be cuda, cuda:N or cpu, got {name!r}") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit(
             "torch sees no CUDA device: install a CUDA build of torch, or try the program itself "
             "with --device cpu --toy"
         )
-    if device.type != "cuda" and not toy:
-        raise SystemExit(f"true sizes are for a GPU: add --toy for {name}")
+    if device.type != "cuda" and is_large:
+        raise SystemExit(f"networks of true sizes are for a GPU: add --toy for {name}")
     return device
 
 

@@ -49,14 +49,14 @@ class Subject:
         real: Its configuration.
         dtype: Precision.
         vae: The autoencoder's configuration beside what all have.
-        blocks: Layers of the network, and of them how many are built.
+        blocks: Of a stack of like blocks: how many there are, and how many are built.
     """
 
     name: str
     real: Real
     dtype: str
     vae: Mapping[str, Any]
-    blocks: tuple[int, int] = (1, 1)
+    blocks: tuple[int, int] = (0, 0)
 
     @property
     def channels(self) -> int:
@@ -66,16 +66,14 @@ class Subject:
     @property
     def shrinks(self) -> bool:
         """Whether it is a stack of like blocks, of which fewer tell the time of all."""
-        return LAYERS[1] in self.real.config
+        return self.blocks[0] > 0
 
     def shrunk(self, share: float) -> "Subject":
         """Return the same with this share of its blocks, at least one of each kind."""
         config = dict(self.real.config)
-        whole = sum(config[name] for name in LAYERS)
         config |= {name: max(1, int(share * config[name])) for name in LAYERS}
-        built = sum(config[name] for name in LAYERS)
-        first = self.blocks[0] if self.blocks[0] > 1 else whole
-        return replace(self, real=replace(self.real, config=config), blocks=(first, built))
+        left = sum(config[name] for name in LAYERS)
+        return replace(self, real=replace(self.real, config=config), blocks=(self.blocks[0], left))
 
 
 _KL = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32}
@@ -98,7 +96,7 @@ def true_subjects() -> list[Subject]:
                        "force_upcast": True},
         ),
         Subject(
-            name="FLUX.1 dev", real=REAL["FLUX.1 dev"], dtype="bfloat16",
+            name="FLUX.1 dev", real=REAL["FLUX.1 dev"], dtype="bfloat16", blocks=(57, 57),
             vae=_KL | {"sample_size": 1024, "latent_channels": 16, "scaling_factor": 0.3611,
                        "shift_factor": 0.1159},
         ),
@@ -144,7 +142,7 @@ def toy_subjects() -> list[Subject]:
             ),
         ),
         Subject(
-            name="toy of FLUX.1 dev", dtype="float32",
+            name="toy of FLUX.1 dev", dtype="float32", blocks=(4, 4),
             vae=_TINY_KL | {"sample_size": 64, "latent_channels": 16},
             real=replace(
                 three, config=flux, side=64, latent=(16, 64),

@@ -44,6 +44,7 @@ class Report:
         speed: Rows with those of `SPEED`.
         memory: Rows with those of `MEMORY`.
         notes: What was left out, and why.
+        errors: How many of the notes say of something that must not fail that it did.
         complete: Whether the run came to its end.
     """
 
@@ -53,6 +54,7 @@ class Report:
     speed: list[Row] = field(default_factory=list)
     memory: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    errors: int = 0
     complete: bool = False
 
     def add(self, part: str, row: Row) -> None:
@@ -63,16 +65,18 @@ class Report:
         print(f"{part}: " + ", ".join(shown), flush=True)
         self.write()
 
-    def note(self, text: str) -> None:
-        """Say what was left out, and write everything."""
+    def note(self, text: str, *, failed: bool = False) -> None:
+        """Say what was left out, or what failed, and write everything."""
         self.notes.append(text)
+        self.errors += failed
         print(f"note: {text}", flush=True)
         self.write()
 
     @property
     def failures(self) -> int:
-        """How many checks failed."""
-        return sum(row["verdict"] == "FAIL" for row in (*self.checks, *self.memory))
+        """How many checks and measurements failed."""
+        failed = sum(row["verdict"] == "FAIL" for row in (*self.checks, *self.memory))
+        return failed + self.errors
 
     def write(self) -> None:
         """Write both files anew, each at once, so that a kill leaves whole ones."""

@@ -1,29 +1,23 @@
 """Captions a second of networks of true sizes, where the time goes, and the share of the peak."""
 
-import gc
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from gpu_networks import AttentionKernels, Subject, built, fitting, free_bytes, operations
-from gpu_report import Report, Row
+from gpu_networks import Subject
+from gpu_report import Row
 from PIL import Image
 
 from scanner import pictures
-from scanner.errors import DeviceError
 from scanner.models.diffusion import Diffusion
 from scanner.records import Caption
 from scanner.scan import cost
-from scanner.scan.batches import is_out_of_memory
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 
-COMPILER_FAILED = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError,
-                   OSError, RuntimeError, TypeError, ValueError)  # fmt: skip
 MOST = 64
 """Captions in a measured batch."""
 _NUMBERS = itertools.count()
@@ -239,15 +233,9 @@ def row(
     parts = whole_seconds(found, full, layers)
     total = sum(parts.values())
     tflops = (full["forward"] * whole[0] + full["vjp"] * whole[1]) / total / 1e12
-    products, asked = (cost.probes_taken(s, of.channels) for s in (spec, setting.spec))
-    told = []
-    if spec.source != "image":
-        told.append(f"{spec.steps} of {setting.spec.steps} steps")
-    if setting.spec.localize == "all":
-        told.append(f"{products} of {asked} products")
-    if of.blocks[0] > of.blocks[1]:
-        told.append(f"{of.blocks[1]} of {of.blocks[0]} blocks")
-    extrapolated = (spec.steps, products) != (setting.spec.steps, asked) or layers > 1
+    counts = shares(of, spec, setting.spec)
+    extrapolated = any(done < asked for done, asked in counts.values())
+    told = [f"{done} of {asked} {name}" for name, (done, asked) in counts.items()]
     return {
         "model": of.name, "setting": setting.name, "mode": mode, "dtype": of.dtype,
         "batch": found.sizes.detect, "captions": found.captions, "seconds": found.seconds,
@@ -264,151 +252,20 @@ def row(
     }  # fmt: skip
 
 
+def shares(of: Subject, spec: ScanSpec, asked: ScanSpec) -> dict[str, tuple[int, int]]:
+    """Return how many steps, products and blocks were measured, and of how many."""
+    found = dict[str, tuple[int, int]]()
+    if spec.source != "image":
+        found["steps"] = spec.steps, asked.steps
+    if spec.localize == "all":
+        found["products"] = (
+            cost.probes_taken(spec, of.channels), cost.probes_taken(asked, of.channels),
+        )  # fmt: skip
+    if of.shrinks:
+        found["blocks"] = of.blocks[1], of.blocks[0]
+    return found
+
+
 def vars_of(size: Batch) -> dict[str, int]:
     """Return the batches of the stages by name."""
     return {"detect": size.detect, "localize": size.localize}
-
-
-class Bench:
-    """Measures subjects one after another, each within its part of the time that is left.
-
-    Args:
-        report: Gets a row for each measurement.
-        device: What is measured.
-        peak: Its peak in TFLOP/s, or null.
-        seconds: Of a measurement, at most.
-        deadline: Moment of `time.perf_counter` after which none is begun.
-        toy: Whether numbers are to be small.
-        compiles: Whether torch.compile is measured, too.
-    """
-
-    def __init__(
-        self, report: Report, device: torch.device, peak: float | None, seconds: float,
-        deadline: float, *, toy: bool, compiles: bool,
-    ) -> None:  # fmt: skip
-        self.report, self.device, self.peak = report, device, peak
-        self.seconds, self.deadline = seconds, deadline
-        self.toy, self.compiles = toy, compiles
-
-    def of_all(self, subjects: Sequence[Subject]) -> None:
-        """Measure subjects; say of one that does not fit that it does not."""
-        for number, of in enumerate(subjects):
-            left = self.deadline - time.perf_counter()
-            if left <= 0:
-                self.report.note(f"{of.name}: no time was left (--minutes)")
-                continue
-            ends = time.perf_counter() + left / (len(subjects) - number)
-            fits = fitting(of, free_bytes(self.device))
-            if fits is None:
-                self.report.note(f"{of.name}: its weights do not fit into the memory that is free")
-                continue
-            self._within_memory(of, fits, ends)
-            _release()
-
-    def _within_memory(self, whole: Subject, of: Subject, ends: float) -> None:
-        """Measure a subject; where memory runs out for one draw, with half of its blocks."""
-        while True:
-            try:
-                self._measure(whole, of, ends)
-            except (DeviceError, RuntimeError, MemoryError) as error:
-                if not isinstance(error, DeviceError) and not is_out_of_memory(error):
-                    self.report.note(f"{of.name}: {_line(error)}")
-                    return
-                said = _line(error)
-            else:
-                return
-            _release()
-            if not of.shrinks or of.blocks[1] == 2:
-                self.report.note(f"{of.name}: does not fit: {said}")
-                return
-            self.report.note(f"{of.name}: does not fit, so half of its blocks are taken: {said}")
-            of = of.shrunk(0.5)
-
-    def _measure(self, whole: Subject, of: Subject, ends: float) -> None:
-        counted = operations(whole)
-        layers = counted[0] / operations(of)[0]
-        denoiser = built(of, self.device)
-        asked = settings(of.channels, toy=self.toy)
-        modes = 2 if self.compiles else 1
-        self._note_attention(denoiser, of)
-        share = (ends - time.perf_counter()) / (len(asked) * modes + 1)
-        batch, first = found_batch(denoiser, 4 if self.toy else MOST, min(share, self.seconds))
-        self.report.add("memory", {
-            "what": f"batch that the scanner found: {of.name}", "verdict": "",
-            "found": f"{first.sizes.detect} to sample, {first.sizes.localize} for maps, memory "
-            f"ran out {first.shortages} times on the way; measured with {batch.detect} and "
-            f"{batch.localize}",
-        })  # fmt: skip
-        for mode in ("eager", "compiled")[:modes]:
-            if mode == "compiled":
-                compile_blocks(denoiser)
-            for setting in asked:
-                if mode == "compiled" and setting.batch == 1:
-                    continue  # another shape is compiled anew, which takes longer than it tells
-                left = ends - time.perf_counter()
-                if left <= 0:
-                    self.report.note(f"{of.name}, {setting.name}, {mode}: no time was left")
-                    continue
-                size = Batch(1, 1) if setting.batch == 1 else batch
-                seconds = min(self.seconds, max(share, 1.0))
-                self._try(
-                    mode, of, setting,
-                    lambda size=size, setting=setting, seconds=seconds, mode=mode: row(
-                        of, setting, mode, measured(denoiser, setting, size, seconds), counted,
-                        layers, self.peak,
-                    ),
-                )  # fmt: skip
-
-    def _try(self, mode: str, of: Subject, setting: Setting, measure: Callable[[], Row]) -> None:
-        """Add a measurement; what the compiler does not manage is a note."""
-        if mode == "eager":
-            self.report.add("speed", measure())
-            return
-        try:
-            self.report.add("speed", measure())
-        except COMPILER_FAILED as error:
-            self.report.note(
-                f"{of.name}, {setting.name}, torch.compile failed: {type(error).__name__}: "
-                f"{_line(error)}"
-            )
-
-    def _note_attention(self, denoiser: Diffusion, of: Subject) -> None:
-        """Record which attention kernels an evaluation with a graph takes."""
-        with AttentionKernels() as kernels, torch.enable_grad():
-            level = _level(denoiser)
-            x = torch.zeros((2, *denoiser.latent_shape), device=self.device, requires_grad=True)
-            denoiser.score(x, level, denoiser.encode(["a", "b"]))
-        self.report.environment[f"attention, {of.name}"] = str(kernels)
-        self.report.write()
-
-
-def compile_blocks(denoiser: Diffusion) -> None:
-    """Have the network's repeated blocks compiled when they are next run.
-
-    Products go back several times through one graph, which compiled blocks that give buffers
-    away refuse.
-    """
-    import torch._dynamo.config as dynamo
-    import torch._functorch.config as functorch
-
-    functorch.donated_buffer = False
-    for name in ("recompile_limit", "cache_size_limit"):  # newer and older torch
-        if hasattr(dynamo, name):
-            setattr(dynamo, name, 64)
-    denoiser.network.compile_repeated_blocks(dynamic=False)
-
-
-def _level(denoiser: Diffusion) -> tuple[float, float, float]:
-    schedule = denoiser.schedule(2)
-    return schedule.timesteps[1], schedule.alphas[1], schedule.sigmas[1]
-
-
-def _line(error: BaseException) -> str:
-    said = str(error).strip().splitlines()
-    return said[0][:300] if said else type(error).__name__
-
-
-def _release() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
