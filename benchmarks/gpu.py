@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--device", default="cuda", help="cuda, cuda:1 or, with --toy, cpu")
     found.add_argument("--toy", action="store_true", help="tiny networks and few captions")
     found.add_argument("--only", action="append", choices=PARTS, help="repeat; default all")
-    found.add_argument("--seconds", type=float, default=20, help="of a measurement (default 20)")
+    found.add_argument(
+        "--seconds", type=float, help="of a measurement, at most (default 20, toy 0.5)"
+    )
     found.add_argument(
         "--minutes", type=float, default=5, help="after which no measurement is begun (default 5)"
     )
@@ -84,8 +86,8 @@ def main(argv: Sequence[str] | None = None, spoil: Spoil | None = None) -> int:
         force_shortage(report, device, 24 if asked.toy else 64, 2 if asked.toy else 10)
     if "speed" in parts:
         bench = Bench(
-            report, device, peak, 0.5 if asked.toy else asked.seconds, start + 60 * asked.minutes,
-            toy=asked.toy, compiles=not asked.no_compile,
+            report, device, peak, asked.seconds or (0.5 if asked.toy else 20),
+            start + 60 * asked.minutes, toy=asked.toy, compiles=not asked.no_compile,
         )  # fmt: skip
         bench.of_all(toy_subjects() if asked.toy else true_subjects())
     report.environment["seconds"] = round(time.perf_counter() - start)
