@@ -115,7 +115,11 @@ def _device(name: str, *, is_large: bool) -> torch.device:
         )
     if device.type != "cuda" and is_large:
         raise SystemExit(f"networks of true sizes are for a GPU: add --toy for {name}")
-    return device
+    if device.type != "cuda":
+        return device
+    if device.index is not None:
+        torch.cuda.set_device(device)  # events are of the present device
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _peak(report: Report, device: torch.device, told: float | None) -> float | None:

@@ -1,8 +1,8 @@
 """Denoisers of true sizes with random weights, built on the device from their configurations.
 
 Numbers from such a network mean nothing, and take as long as true ones. Text encoders are left
-out: a caption's states are random numbers of the true shape, so that what a scan spends on them
-is not measured. The network, the autoencoder and everything else are what a scan runs.
+out: a caption's states are noise of the true shape, so that what a scan spends on them is not
+measured. The network, the autoencoder and everything else are what a scan runs.
 """
 
 import os
@@ -154,25 +154,26 @@ def toy_subjects() -> list[Subject]:
 
 
 class MadeStates(TextEncoders):
-    """Text encoders that give random states of the true shape, keyed by the caption.
+    """Text encoders that give states of the true shape: the same noise, scaled by the caption.
 
     Args:
         pipeline: The pipeline.
-        real: Its configuration.
+        of: The network.
     """
 
-    def __init__(self, pipeline: Any, real: Real) -> None:
-        super().__init__(pipeline, real.family)
-        self._shapes = {name: real.conditions[name] for name in STATES[real.family.encoder]}
+    def __init__(self, pipeline: Any, of: Subject) -> None:
+        super().__init__(pipeline, of.real.family)
+        dtype, source = getattr(torch, of.dtype), keyed_generator("states")
+        self._noise = {
+            name: torch.randn((1, *of.real.conditions[name]), generator=source).to(dtype)
+            for name in STATES[of.real.family.encoder]
+        }
 
     @contextmanager
     def _running(self, off: Sequence[Any]) -> Iterator[Callable[[str], Parts]]:
         def encode(caption: str) -> Parts:
-            source = keyed_generator(caption, "states")
-            return {
-                name: torch.randn((1, *shape), generator=source)
-                for name, shape in self._shapes.items()
-            }
+            scale = 0.5 + torch.rand(1, generator=keyed_generator(caption)).item()
+            return {name: noise * scale for name, noise in self._noise.items()}
 
         yield encode
 
@@ -192,7 +193,7 @@ def built(of: Subject, device: torch.device) -> Diffusion:
     pipeline = SimpleNamespace(vae=vae, scheduler=_scheduler(of.real))
     setattr(pipeline, of.real.family.network, network)
     denoiser = _adapter(pipeline, of.real, str(device))
-    denoiser.text = MadeStates(pipeline, of.real)
+    denoiser.text = MadeStates(pipeline, of)
     denoiser.text.placement = denoiser.placement
     return denoiser
 

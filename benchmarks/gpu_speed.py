@@ -18,7 +18,7 @@ from scanner.scan import cost
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 
-MOST = 64
+MOST = 32
 """Captions in a measured batch."""
 _NUMBERS = itertools.count()
 
