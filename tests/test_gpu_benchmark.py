@@ -139,6 +139,32 @@ def test_a_stack_that_does_not_fit_is_measured_with_fewer_blocks(modules, tmp_pa
     assert line["captions_per_second"] < 2 / ran.seconds
 
 
+def test_blocks_are_halved_until_a_draw_fits(modules, tmp_path, monkeypatch):
+    bench_of, networks = modules["gpu_bench"], modules["gpu_networks"]
+    built = networks.built
+
+    def too_large(of, device):
+        denoiser = built(of, device)
+        if of.blocks[1] > 2:  # the allocator's own error
+            denoiser.network.register_forward_pre_hook(lambda *_: torch.empty(2**50))
+        return denoiser
+
+    def settings_of(*arguments, **options):
+        return modules["gpu_speed"].settings(*arguments, **options)[2:]
+
+    monkeypatch.setattr(bench_of, "built", too_large)
+    monkeypatch.setattr(bench_of, "settings", settings_of)
+    report = modules["gpu_report"].Report(tmp_path, {})
+    ends = time.perf_counter() + 60
+    bench = bench_of.Bench(report, torch.device("cpu"), None, 0.05, ends, toy=True, compiles=False)
+    bench.of_all(networks.toy_subjects()[2:])
+    assert [row["measured"] for row in report.speed] == [
+        "extrapolated from 2 of 2 steps, 2 of 4 blocks", "extrapolated from 2 of 4 blocks",
+    ]  # fmt: skip
+    assert "half of its blocks are taken: " in report.notes[0]
+    assert report.failures == 0
+
+
 def test_a_scan_that_takes_too_long_is_shortened_and_told_as_a_whole(modules):
     speed, networks = modules["gpu_speed"], modules["gpu_networks"]
     denoiser = networks.built(networks.toy_subjects()[0], torch.device("cpu"))
