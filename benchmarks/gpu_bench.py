@@ -8,9 +8,9 @@ import torch
 from gpu_networks import AttentionKernels, Subject, built, fitting, free_bytes, operations
 from gpu_report import Report, Row
 from gpu_speed import MOST, Batch, Setting, found_batch, measured, row, settings
+from torch import Tensor
 
 from scanner.errors import DeviceError
-from scanner.models.base import Level
 from scanner.models.diffusion import Diffusion
 from scanner.scan.batches import is_out_of_memory
 
@@ -101,10 +101,17 @@ class Bench:
         of, batch = self._ran[whole.name]
         try:
             denoiser = built(of, self.device)
+            eager = _scores(denoiser, 2 * batch.detect)
             compile_blocks(denoiser)
+            apart = (_scores(denoiser, 2 * batch.detect) - eager).norm() / eager.norm()
+            self.report.environment[f"compiled beside eager, {of.name}"] = (
+                f"scores differ by {apart.item():.1e} of their norm"
+            )
             self._settings("compiled", whole, of, denoiser, batch, ends)
         except FAILED as error:
             self.report.note(f"{of.name}: torch.compile failed: {_line(error)}")
+        finally:
+            torch.compiler.reset()  # what it compiled keeps the network in memory
 
     def _settings(
         self, mode: str, whole: Subject, of: Subject, denoiser: Diffusion, batch: Batch, ends: float
@@ -151,10 +158,8 @@ class Bench:
 
     def _note_attention(self, denoiser: Diffusion, of: Subject) -> None:
         """Record which attention kernels an evaluation with a graph takes."""
-        with AttentionKernels() as kernels, torch.enable_grad():
-            level = _level(denoiser)
-            x = torch.zeros((2, *denoiser.latent_shape), device=self.device, requires_grad=True)
-            denoiser.score(x, level, denoiser.encode(["a", "b"]))
+        with AttentionKernels() as kernels:
+            _scores(denoiser, 2, has_graph=True)
         self.report.environment[f"attention, {of.name}"] = str(kernels)
         self.report.write()
 
@@ -175,9 +180,14 @@ def compile_blocks(denoiser: Diffusion) -> None:
     denoiser.network.compile_repeated_blocks(dynamic=False)
 
 
-def _level(denoiser: Diffusion) -> Level:
-    schedule = denoiser.schedule(2)
-    return schedule.timesteps[1], schedule.alphas[1], schedule.sigmas[1]
+def _scores(denoiser: Diffusion, samples: int, *, has_graph: bool = False) -> Tensor:
+    """Return scores at noise, always the same, ``(samples, C, H, W)``."""
+    schedule, shape = denoiser.schedule(2), (samples, *denoiser.latent_shape)
+    level = schedule.timesteps[1], schedule.alphas[1], schedule.sigmas[1]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(denoiser.device)
+    with torch.set_grad_enabled(has_graph):
+        x.requires_grad_(has_graph)
+        return denoiser.score(x, level, denoiser.encode(["a"] * samples)).detach()
 
 
 def _is_short(error: BaseException) -> bool:

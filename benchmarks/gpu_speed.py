@@ -248,7 +248,7 @@ def row(
         "memory": found.memory / 2**30 if found.memory else None,
         "batches": vars_of(found.sizes), "shortages": found.shortages,
         "evaluations": dict(full), "extrapolated": extrapolated,
-        "measured": ("extrapolated from " if extrapolated else "") + ", ".join(told),
+        "measured": ("extrapolated from " if extrapolated else "") + (", ".join(told) or "whole"),
     }  # fmt: skip
 
 
