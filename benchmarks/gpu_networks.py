@@ -1,7 +1,7 @@
 """Denoisers of true sizes with random weights, built on the device from their configurations.
 
-Numbers from such a network mean nothing, and take as long as true ones. Text encoders are left
-out: a caption's states are noise of the true shape, so that what a scan spends on them is not
+Numbers from such a network mean nothing, and should take as long as true ones. Text encoders are
+left out: a caption's states are noise of the true shape, so that what a scan spends on them is not
 measured. The network, the autoencoder and everything else are what a scan runs.
 """
 
