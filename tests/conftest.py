@@ -156,7 +156,7 @@ SLOW_FILES = {
     "results/test_lease.py", "scan/test_batches.py",
     "serve/test_application.py", "serve/test_in_a_browser.py", "shards/test_flaky.py",
     "shards/test_hostile.py", "shards/test_slow.py", "test_examples.py", "test_golden.py",
-    "test_signed.py",
+    "test_gpu_benchmark.py", "test_signed.py",
 }  # fmt: skip
 """Files elsewhere that do, that wait, or that take long."""
 
