@@ -1,9 +1,9 @@
-"""A scan on a machine that has something else to do: threads that spin against threads that sleep.
+"""A scan on a machine that has something else to do: how long torch's waiting threads spin.
 
 torch's threads on a CPU meet at the end of every operation. GNU OpenMP lets those that come first
 spin for a while, which costs little on an idle machine and much where another program has a core.
-memscan asks for threads that sleep (OMP_WAIT_POLICY=PASSIVE). Scans of the shipped model alternate
-between the two, on the machine as it is and beside one process that never rests::
+memscan asks for a fifteenth of its usual count (GOMP_SPINCOUNT). Scans of the shipped model
+alternate, on the machine as it is and beside one process that never rests::
 
     python benchmarks/busy.py --out DIR
 
@@ -22,9 +22,12 @@ from statistics import median
 
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, make
 
-SPINNING = {"GOMP_SPINCOUNT": "300000"}
-"""GNU OpenMP's own default."""
-SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE"}
+WAYS = {
+    "GNU OpenMP's default": {"GOMP_SPINCOUNT": "300000"},
+    "memscan's": {},
+    "no spinning": {"GOMP_SPINCOUNT": "0"},
+}
+"""Environments by name."""
 
 
 def seconds(shard: Path, out: Path, captions: int, environment: dict[str, str]) -> float:
@@ -55,7 +58,7 @@ def main() -> None:
         hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
         try:
             for _ in range(asked.repeats):
-                for name, environment in (("spinning", SPINNING), ("sleeping", SLEEPING)):
+                for name, environment in WAYS.items():
                     spent = seconds(shard, asked.out / "results", asked.captions, environment)
                     found.setdefault(f"{name}, {load} busy", []).append(round(spent, 1))
         finally:

@@ -18,7 +18,8 @@ GAUSSIAN = "gaussian"
 """Name of the closed-form model that needs no weights."""
 
 # Threads of torch that wait must not keep the cores from those that work: docs/performance.md.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # both warn at import about what
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # text-to-image does not use
 
