@@ -274,7 +274,9 @@ def _writes(call):
         if any(k.arg == "fileobj" and ast.unparse(k.value) in STREAMS for k in call.keywords):
             return False
         texts = [value.value for value in given if isinstance(value, ast.Constant)]
-        return called == "os.open" or any(_is_writing_mode(text) for text in texts)
+        if called == "os.open":
+            return "O_RDONLY" not in ast.unparse(call.args[1])
+        return any(_is_writing_mode(text) for text in texts)
     if name in TAKE_A_STREAM:
         at = TAKE_A_STREAM[name]
         return len(call.args) <= at or ast.unparse(call.args[at]) not in STREAMS

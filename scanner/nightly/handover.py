@@ -60,7 +60,7 @@ def write_handover(
          "delta_s": f.delta_s, "copies": f.copies, "muted": None}
         for f in found
     ]  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     count = write_removal(con, rows, folder, redact=redact, groups=_copies(con, found))
     urls = _urls(folder)
     files.write(folder / URLS, "".join(f"{url}\n" for url in urls))

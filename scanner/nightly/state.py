@@ -24,6 +24,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from scanner import files
 from scanner.errors import ResultsError
 from scanner.matching.image_index import ImageIndex
 from scanner.nightly import audit_folders
@@ -118,7 +119,7 @@ class AuditState:
         with tempfile.TemporaryDirectory(prefix="memscan-audit-") as copy:
             for entry in self.store.entries(f"audits/{name}"):
                 file = entry.name.rpartition("/")[2]
-                (Path(copy) / file).write_bytes(self.content(name, file))
+                files.write(Path(copy) / file, self.content(name, file))
             yield Path(copy)
 
     def content(self, name: str, file: str) -> bytes:

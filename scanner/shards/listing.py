@@ -64,8 +64,8 @@ class Entry:
             ShardError: If it is no longer as it was listed.
             OSError: If it cannot be read.
         """
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        with os.fdopen(os.open(self.path, flags), "rb") as file:
+        opened = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(opened, "rb") as file:
             now = os.fstat(file.fileno())
             if (now.st_size, now.st_mtime_ns) != (self.size, self.changed):
                 raise ShardError(f"{self.path} changed since it was listed: scan the folder again")

@@ -35,12 +35,15 @@ WANT_FILES = {
     "scan none.tar --model none --out new --events {}": "--events",
     "calibrate none.tar --model none --events {}": "--events",
     "audit none.tar --model none --threshold 1 --state new --events {}": "--events",
+    "reproduce none.tar --model none --out new --events {}": "--events",
     "audit none.tar --model none --threshold 1 --state new --metrics-file {}": "--metrics-file",
 }
 WANT_FOLDERS = {
     "scan none.tar --model none --out {}": "--out",
     "eval none --truth none --figures {}": "--figures",
     "retrieve none --catalogue {}": "--catalogue",
+    "removal none --out {}": "--out",
+    "reproduce none.tar --model none --out {}": "--out",
     "shards make none --out {}": "--out",
     "testbed make --out {}": "--out",
     "testbed train --out {}": "--out",
