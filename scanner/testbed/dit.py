@@ -100,7 +100,7 @@ def _train_stage(
 
 
 def _part(kind: type, folder: Path) -> nn.Module:
-    part = kind.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+    part = kind.from_pretrained(folder, torch_dtype=torch.float32)
     if isinstance(part, ConfigMixin):
         part.register_to_config(_name_or_path="")  # else where it lies here is saved with it
-    return part
+    return part.eval().requires_grad_(False)
