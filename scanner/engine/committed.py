@@ -32,12 +32,13 @@ def identities(
         return None
     found, left = dict[str, str](), limit
     for url, shard_id in _now(urls):
-        is_whole = shard_id in finished.get(url, ())
-        if not shard_id or not (is_whole or commit_index.first(shard_id) == left):
+        first = commit_index.first(shard_id)
+        fills = left is not None and first == left
+        if not (shard_id in finished.get(url, ()) or fills):
             return None
         found[url] = shard_id
         if left is not None:
-            left -= commit_index.first(shard_id) or 0
+            left -= first or 0
             if left <= 0:
                 break
     return found

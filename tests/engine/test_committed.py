@@ -79,6 +79,21 @@ def test_a_changed_shard_is_scanned(shards, tmp_path):
     assert (done.chunks_done, done.samples) == (2, 13)
 
 
+def test_a_gap_in_a_shard_that_changed_is_scanned(shards, tmp_path):
+    """Whole in its first form, and in its second without its first chunk: no sample is lost."""
+    job = job_of(shards[:1], tmp_path / "r")
+    done = here(job)
+    write_shard(shards[0], [f"second form {n}" for n in range(6)])
+    here(job)
+    shard_id = committed.reading.stat(str(shards[0])).id
+    (lost,) = (tmp_path / "r" / "commits" / done.run).glob(f"*-{shard_id}-00000.json")
+    lost.unlink()
+    told = []
+    again = here(job, told.append)
+    assert any(event.kind == "worker" for event in told)
+    assert again.chunks_done == 1
+
+
 def test_a_shard_that_is_gone_is_missing_as_ever(shards, tmp_path):
     here(job_of(shards, tmp_path / "r"))
     job = job_of(shards, tmp_path / "r")
