@@ -23,6 +23,21 @@ _LONGEST = 500
 _STATUS = {FAILED: "FAILED", INTERRUPTED: "KILLED"}
 
 
+class Pace:
+    """Says when the counts of an event are due to be logged: now and then, and at the end."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def is_due(self, event: "Event") -> bool:
+        """Return whether an event's counts are due; if so, the next ones are due later."""
+        now = time.monotonic()
+        if event.kind != "end" and now - self._last < SECONDS_BETWEEN_METRICS:
+            return False
+        self._last = now
+        return True
+
+
 class MlflowRun:
     """Logs to where ``MLFLOW_TRACKING_URI`` says; a `Callback`.
 
@@ -40,7 +55,7 @@ class MlflowRun:
             ) from error
         self._mlflow: Any = mlflow
         self._run: Any = None
-        self._logged = 0.0
+        self._pace = Pace()
 
     def started(self, start: Start) -> None:
         """Begin a run and log what decides the numbers."""
@@ -51,12 +66,8 @@ class MlflowRun:
 
     def progress(self, event: "Event") -> None:
         """Log counts, now and then."""
-        now = time.monotonic()
-        is_due = event.kind == "end" or now - self._logged >= SECONDS_BETWEEN_METRICS
-        if self._run is None or not is_due:
-            return
-        self._logged = now
-        self._mlflow.log_metrics(counts(event), step=event.samples_done)
+        if self._run is not None and self._pace.is_due(event):
+            self._mlflow.log_metrics(counts(event), step=event.samples_done)
 
     def finished(self, outcome: Outcome, folder: Path | None) -> None:
         """Log what came of it, and end the run."""

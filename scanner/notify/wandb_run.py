@@ -1,12 +1,11 @@
 """A run of Weights & Biases: settings as config, counts as history, an audit as an artifact."""
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanner.errors import ConfigError
-from scanner.notify.mlflow_run import SECONDS_BETWEEN_METRICS, counts, kept, parameters, totals
+from scanner.notify.mlflow_run import Pace, counts, kept, parameters, totals
 from scanner.notify.outcome import Outcome, Start
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class WandbRun:
             ) from error
         self._wandb: Any = wandb
         self._run: Any = None
-        self._logged = 0.0
+        self._pace = Pace()
 
     def started(self, start: Start) -> None:
         """Begin a run and log what decides the numbers."""
@@ -47,12 +46,8 @@ class WandbRun:
 
     def progress(self, event: "Event") -> None:
         """Log counts, now and then."""
-        now = time.monotonic()
-        is_due = event.kind == "end" or now - self._logged >= SECONDS_BETWEEN_METRICS
-        if self._run is None or not is_due:
-            return
-        self._logged = now
-        self._run.log(counts(event))
+        if self._run is not None and self._pace.is_due(event):
+            self._run.log(counts(event))
 
     def finished(self, outcome: Outcome, folder: Path | None) -> None:
         """Log what came of it, and end the run."""
