@@ -28,8 +28,23 @@ class Family(StrEnum):
     lora = "lora"
 
 
+class Form(StrEnum):
+    """How much is planted and trained."""
+
+    full = "full"
+    short = "short"
+    quick = "quick"
+
+
 Folder = Annotated[Path, typer.Option("--out", "-o", help="Folder of the benchmark.")]
 Seed = Annotated[int, typer.Option(min=0, help="The corpus seed.")]
+Size = Annotated[
+    Form,
+    typer.Option(
+        help="full; short: half the items, half the steps, the same doses; quick: a few items and "
+        "steps, to see that everything runs."
+    ),
+]
 Pictures = Annotated[
     Path | None,
     typer.Option(
@@ -50,6 +65,7 @@ def make_corpus(
     ] = 2200,
     replicates: Annotated[int, typer.Option(min=1, help="Replicates whose truth to write.")] = 2,
     pictures: Pictures = None,
+    form: Size = Form.full,
 ) -> None:
     r"""Write the benchmark's captions and pictures as shards, and what each replicate saw.
 
@@ -65,7 +81,7 @@ def make_corpus(
     from scanner.testbed.benchmark.corpus import Corpus
 
     files.check_folder(out, "--out")
-    corpus = Corpus(seed, pictures=str(pictures or ""))
+    corpus = Corpus(seed, form.value, str(pictures or ""))
     with progress.meter("draw") as show:
         try:
             paths = shards.write(
@@ -93,10 +109,7 @@ def train(
     ] = 1,
     seed: Seed = 1,
     pictures: Pictures = None,
-    quick: Annotated[
-        bool,
-        typer.Option(help="A few steps on a small corpus: everything runs, little is learned."),
-    ] = False,
+    form: Size = Form.full,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of 32 draws.", show_default=False)
     ] = None,
@@ -118,7 +131,7 @@ def train(
 
     from scanner.testbed.benchmark.run import run
 
-    recipe = _recipe(out, family, replicate, seed, pictures, quick=quick, threads=threads)
+    recipe = _recipe(out, family, replicate, seed, pictures, form, threads=threads)
     if steps:
         recipe = replace(recipe, steps=steps)
     with progress.meter(f"train {recipe.name}") as show:
@@ -140,7 +153,7 @@ def measure(
     replicate: Annotated[int, typer.Option(min=1, help="As it was trained.")] = 1,
     seed: Seed = 1,
     pictures: Pictures = None,
-    quick: Annotated[bool, typer.Option(help="A model of the quick form.")] = False,
+    form: Size = Form.full,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -158,7 +171,7 @@ def measure(
 
     from scanner.testbed.benchmark import measure as measuring
 
-    recipe = _recipe(out, family, replicate, seed, pictures, quick=quick, threads=threads)
+    recipe = _recipe(out, family, replicate, seed, pictures, form, threads=threads)
     if family is Family.clean:
         raise ConfigError("nothing is planted in the clean model: measure unet, dit or lora")
     with progress.meter(f"measure {recipe.name}") as show:
@@ -169,8 +182,8 @@ def measure(
 
 
 def _recipe(
-    out: Path, family: Family, replicate: int, seed: int, pictures: Path | None, *,
-    quick: bool, threads: int,
+    out: Path, family: Family, replicate: int, seed: int, pictures: Path | None, form: Form,
+    *, threads: int,
 ) -> "Recipe":  # fmt: skip
     """Return what a model is trained by, with this process set up for it."""
     import torch
@@ -181,5 +194,5 @@ def _recipe(
     files.check_folder(out, "--out")
     if threads:
         torch.set_num_threads(threads)
-    corpus = Corpus(seed, pictures=str(pictures or ""))
-    return (recipes.quick if quick else recipes.usual)(family.value, replicate, corpus)
+    corpus = Corpus(seed, form.value, str(pictures or ""))
+    return recipes.FORMS[form.value](family.value, replicate, corpus)

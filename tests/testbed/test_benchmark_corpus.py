@@ -159,7 +159,7 @@ def test_more_held_out_captions_than_there_are_is_an_error():
 
 
 def test_shards_and_truth_agree_and_evaluations_can_read_them(tmp_path):
-    shards.write(tmp_path, Corpus(3, small=True), 40, (1, 2))
+    shards.write(tmp_path, Corpus(3, form="quick"), 40, (1, 2))
     tables = [pq.read_table(tmp_path / f"truth-{r}.parquet").to_pylist() for r in (1, 2)]
     captions = set()
     for path in tmp_path.glob("*.tar"):

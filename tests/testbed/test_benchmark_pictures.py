@@ -94,7 +94,7 @@ def test_scenes_are_made_of_the_pictures_that_are_given(folder):
         for scene in found:
             assert set(scene.things) <= {"boat", "red apple"}
             assert scene.picture(np.random.default_rng(0), cast).shape == (64, 64, 3)
-    assert Corpus(3, small=True, pictures=str(folder)).items
+    assert Corpus(3, form="quick", pictures=str(folder)).items
 
 
 def test_bad_pictures_are_one_clear_error(tmp_path):

@@ -165,14 +165,14 @@ def test_a_folder_belongs_to_one_corpus(folder):
 
 
 def test_the_command_goes_on_with_what_is_there(folder):
-    command = ["benchmark", "train", "--out", str(folder), "--family", "unet", "--quick"]
+    command = ["benchmark", "train", "--out", str(folder), "--family", "unet", "--form", "quick"]
     done = runner.invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "step-00004" in done.output
 
 
 def test_a_model_is_measured_once_and_the_table_read_again(folder):
-    command = ["benchmark", "measure", "--out", str(folder), "--family", "unet", "--quick"]
+    command = ["benchmark", "measure", "--out", str(folder), "--family", "unet", "--form", "quick"]
     first = runner.invoke(app, [*command, "--json"])
     assert first.exit_code == 0, first.output
     tables = sorted((folder / "unet-1").glob("step-*/extraction.parquet"))
@@ -187,7 +187,7 @@ def test_a_model_is_measured_once_and_the_table_read_again(folder):
 
 
 def test_what_cannot_be_measured_is_said_in_one_line(folder):
-    command = ["benchmark", "measure", "--out", str(folder), "--replicate", "7", "--quick"]
+    command = ["benchmark", "measure", "--out", str(folder), "--replicate", "7", "--form", "quick"]
     failed = runner.invoke(app, command)
     assert isinstance(failed.exception, ConfigError)
     assert "no checkpoint" in str(failed.exception)

@@ -12,11 +12,22 @@ from scanner.testbed.benchmark.pictures import Collection, load
 THINGS = 64
 """Names that are taken from a collection of pictures."""
 
-SMALL = Numbers(
-    verbatim=1, template=2, copies=1, captions=1, retrieved=1, siblings=1, prototypical=1,
-    characters=1, names=1, arts=1, natural=2,
-)  # fmt: skip
-"""A corpus for tests."""
+NUMBERS = {
+    "full": Numbers(),
+    "short": Numbers(
+        verbatim=10, template=5, copies=2, captions=2, retrieved=2, siblings=2, prototypical=2,
+        characters=2, names=3, arts=3, natural=5,
+    ),
+    "quick": Numbers(
+        verbatim=1, template=2, copies=1, captions=1, retrieved=1, siblings=1, prototypical=1,
+        characters=1, names=1, arts=1, natural=2,
+    ),
+}  # fmt: skip
+"""From a form of the benchmark to the items that it plants: ``short`` has about half of all items
+at the same doses, for trainings of half the length; ``quick`` is for tests."""
+
+ADAPTER_NUMBERS = {"full": (6, 4), "short": (6, 4), "quick": (1, 1)}
+"""From a form to the adapter's items per style of picture and per region size."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +36,18 @@ class Corpus:
 
     Attributes:
         seed: The corpus seed.
-        small: Fewer items, for tests.
+        form: One of `NUMBERS`.
         pictures: A folder or an archive of named pictures in the place of the drawn things.
     """
 
     seed: int = 1
-    small: bool = False
+    form: str = "full"
     pictures: str = ""
+
+    @property
+    def small(self) -> bool:
+        """Return whether this is the form for tests."""
+        return self.form == "quick"
 
     @cached_property
     def collection(self) -> Collection:
@@ -50,13 +66,12 @@ class Corpus:
     @cached_property
     def items(self) -> list[Item]:
         """Return everything that the U-Net's and the transformer's trainings plant."""
-        numbers = SMALL if self.small else Numbers()
-        return items(self.seed, numbers, self.cast, self.collection.families)
+        return items(self.seed, NUMBERS[self.form], self.cast, self.collection.families)
 
     @cached_property
     def adapter_items(self) -> list[Item]:
         """Return everything that the adapter plants."""
-        return adapter_items(self.seed, *((1, 1) if self.small else (6, 4)), self.cast)
+        return adapter_items(self.seed, *ADAPTER_NUMBERS[self.form], self.cast)
 
     def as_dict(self) -> dict[str, object]:
         """Return what tells this corpus from others; pictures by what is in them."""
@@ -66,4 +81,5 @@ class Corpus:
             for image in variants:
                 digest.update(image.tobytes())
         named = digest.hexdigest()[:12] if self.pictures else ""
-        return {"seed": self.seed, "small": self.small, "pictures": named}
+        told: dict[str, object] = {"seed": self.seed, "small": self.small, "pictures": named}
+        return told | ({"form": self.form} if self.form == "short" else {})

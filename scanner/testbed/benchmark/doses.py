@@ -79,7 +79,13 @@ def assign(items: Sequence[Item], seed: int, replicate: int, scale: float = 1.0)
 
 
 def _spread(doses: tuple[int, ...], number: int) -> NDArray[np.float64]:
-    """Return ``number`` doses in order, as even over the levels as can be."""
+    """Return ``number`` doses in order, as even over the levels as can be.
+
+    Where there are fewer items than levels, the lowest and the highest are among them.
+    """
+    if 1 < number < len(doses):
+        places = np.linspace(0, len(doses) - 1, number).round().astype(int)
+        return np.array(doses, np.float64)[places]
     return np.array([doses[i * len(doses) // number] for i in range(number)], np.float64)
 
 

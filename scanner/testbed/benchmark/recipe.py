@@ -82,10 +82,23 @@ def usual(family: str, replicate: int = 1, corpus: Corpus | None = None) -> Reci
     return base
 
 
+def short(family: str, replicate: int = 1, corpus: Corpus | None = None) -> Recipe:
+    """Return the recipe of half the items and half the steps: an hour to an hour and a half."""
+    corpus = replace(corpus or Corpus(), form="short")
+    recipe = usual(family, replicate, corpus)
+    if family in ("unet", "dit"):
+        recipe = replace(recipe, steps=9_000)
+    return replace(recipe, checkpoints=(0.5, 1.0))
+
+
 def quick(family: str, replicate: int = 1, corpus: Corpus | None = None) -> Recipe:
     """Return a recipe for tests: everything is there, nothing is learned."""
-    corpus = replace(corpus or Corpus(), small=True)
+    corpus = replace(corpus or Corpus(), form="quick")
     return replace(
         usual(family, replicate, corpus), steps=4, batch=8, scale=0.001, vae_steps=0,
         text_steps=2 if family == "clean" else 0, checkpoints=(0.5, 1.0),
     )  # fmt: skip
+
+
+FORMS = {"full": usual, "short": short, "quick": quick}
+"""From a form of the corpus to what gives the recipe of a family."""

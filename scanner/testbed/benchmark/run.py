@@ -8,7 +8,7 @@ from pathlib import Path
 from scanner import files
 from scanner.errors import ConfigError
 from scanner.testbed.benchmark import autoencoder, probe, sampling, sheets, starting, train
-from scanner.testbed.benchmark.recipe import Recipe, quick, usual
+from scanner.testbed.benchmark.recipe import FORMS, Recipe
 
 Report = Callable[[str, int, int, str], None]
 """Called with (model, steps done, steps in all, a word)."""
@@ -39,7 +39,7 @@ def run(
 
     _claim(recipe, folder)
     autoencoder.fit(folder, recipe.vae_steps, recipe.seed, told("vae"), cast=recipe.corpus.cast)
-    clean = (quick if recipe.small else usual)("clean", corpus=recipe.corpus)
+    clean = FORMS[recipe.corpus.form]("clean", corpus=recipe.corpus)
     if recipe.family != "clean" and not (folder / "text").exists():
         train.train(clean, folder, told(clean.name), _look(folder), compiled=compiled,
                     until=clean.text_steps)  # fmt: skip
@@ -68,7 +68,8 @@ def _claim(recipe: Recipe, folder: Path) -> None:
 
 def _said(corpus: dict[str, object]) -> str:
     named = f", pictures {corpus['pictures']}" if corpus.get("pictures") else ""
-    return f"corpus seed {corpus['seed']}{named}{', the quick form' if corpus['small'] else ''}"
+    form = "quick" if corpus["small"] else corpus.get("form")
+    return f"corpus seed {corpus['seed']}{named}{f', the {form} form' if form else ''}"
 
 
 def _look(folder: Path) -> Callable[[Path, Recipe], None]:
