@@ -4,19 +4,16 @@ import hashlib
 import io
 from argparse import ArgumentParser, RawTextHelpFormatter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from scanner.analysis.detection import family_weights, ranking
-from scanner.models import conditions
 from scanner.models.base import Denoiser
-from scanner.models.diffusion import Diffusion
-from scanner.models.encoder import Parts
 from scanner.records import Caption, ChunkResult
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
@@ -31,6 +28,7 @@ HELD_OUT, TRAINED = 1_000_000, 0
 """Copy numbers of a picture that was not drawn in training, and of one that was."""
 DRAWS = 1000
 """Bootstrap samples of caption families."""
+_UNTIL_THE_END = ExitStack()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +147,9 @@ def shortened(*networks: Denoiser) -> None:
     """Let transformers of the testbed take one token of zeros for all 256 that T5 would give.
 
     What they give is the same (tests/testbed/test_benchmark_training.py), for a third of the cost.
-    Every Stable Diffusion 3 of this process is told so from then on.
+    Every Stable Diffusion 3 of this process is told so until it ends.
     """
-    own = conditions.ENCODERS["sd3"]
-
-    def encode(pipeline: Any, captions: Sequence[str]) -> Parts:
-        parts = own.encode(pipeline, captions)
-        words = pipeline.tokenizer.model_max_length
-        return parts | {"encoder_hidden_states": parts["encoder_hidden_states"][:, : words + 1]}
-
-    conditions.ENCODERS["sd3"] = replace(own, encode=encode)
-    for network in networks:
-        if isinstance(network, Diffusion):
-            repeated.shorten(network.network)
+    _UNTIL_THE_END.enter_context(repeated.shortened(networks))
 
 
 @dataclass(slots=True)

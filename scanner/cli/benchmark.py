@@ -154,15 +154,24 @@ def measure(
     seed: Seed = 1,
     pictures: Pictures = None,
     form: Size = Form.full,
+    only_last: Annotated[
+        bool, typer.Option("--only-last", help="Measure the last checkpoint alone.")
+    ] = False,
+    fresh: Annotated[
+        int, typer.Option(min=10, max=2600, help="Fresh captions that are scanned, never trained.")
+    ] = 2200,
+    nulls: Annotated[int, typer.Option(min=10, help="At most so many others calibrate.")] = 1000,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     as_json: options.Json = False,
 ) -> None:
-    r"""Sample every planted caption of a model's checkpoints: at which dose does it come back?
+    r"""Sample and scan a model's checkpoints: which dose comes back, and which score sees it?
 
-    Twenty seeds a caption; beside each checkpoint lies then `extraction.parquet`, one row a
-    caption, and in the model's folder `response.json`: the doses at which 10, 50 and 90% of the
-    samples are copies, for every arm and checkpoint, with 95% intervals over families.
-    Checkpoints that were sampled are not sampled again.
+    Twenty samples of every planted caption say how often it is given back; a calibrated scan says
+    what every score and map makes of it, and of fresh captions. Beside each checkpoint lie then
+    `extraction.parquet` and `scores.parquet`, a row a caption, `maps.parquet`, a row a map, and
+    `gallery.png`; in the model's folder `response.json` has the doses at which 10, 50 and 90% of
+    the samples are copies, with 95% intervals over families. An interrupted measurement resumes.
+    `memscan benchmark compare` puts all models side by side.
 
     Example:
         memscan benchmark measure --out benchmark --family unet --replicate 1
@@ -176,9 +185,29 @@ def measure(
         raise ConfigError("nothing is planted in the clean model: measure unet, dit or lora")
     with progress.meter(f"measure {recipe.name}") as show:
         rows = measuring.measure(
-            recipe, out, lambda name, done, total: show(done, total, name)
+            recipe, out, lambda name, done, total: show(done, total, name), only_last=only_last,
+            fresh=fresh, nulls=nulls,
         )  # fmt: skip
     progress.say(json.dumps(rows) if as_json else measuring.as_text(rows))
+
+
+@app.command()
+def compare(out: Folder = Path("benchmark")) -> None:
+    r"""Put everything measured side by side: which score sees what, from which dose on?
+
+    Of every model's last measured checkpoint: AUC and true-positive rates against scenes, traps,
+    captions of the same style, items of dose 0 and repeated captions; the dose at which half of
+    the items come back, and at which each score flags half of them; the overlap of maps and masks
+    by size of the region; paired differences, all with 95% intervals over families. Writes
+    `benchmark.md`, `benchmark.json`, `doses.png` and `differences.png`.
+
+    Example:
+        memscan benchmark compare --out benchmark
+    """
+    from scanner.testbed.benchmark import comparison
+
+    files.check_folder(out, "--out")
+    progress.say(str(comparison.compare(out)))
 
 
 def _recipe(

@@ -6,12 +6,20 @@ attention weight multiplied by 256, gives exactly what all of them give, at a th
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor
 from torch.nn import functional
+
+from scanner.models import conditions
+from scanner.models.base import Denoiser
+from scanner.models.diffusion import Diffusion
+from scanner.models.encoder import Parts
 
 ABSENT_TOKENS = 256
 """Tokens of zeros that the pipeline puts in T5's place, by default."""
@@ -67,6 +75,37 @@ class RepeatedLast:
 def shorten(network: SD3Transformer2DModel) -> None:
     """Let a transformer take one token of zeros for all that T5 would give."""
     network.set_attn_processor(RepeatedLast(ABSENT_TOKENS))  # type: ignore[arg-type]
+
+
+@contextmanager
+def shortened(networks: Iterable[Denoiser]) -> Iterator[None]:
+    """Let transformers of the testbed be scanned with one token of zeros in T5's place.
+
+    Every Stable Diffusion 3 that this process scans meanwhile is told so; other networks are as
+    they are.
+
+    Args:
+        networks: Loaded; those that are no such transformers are passed over.
+    """
+    own = conditions.ENCODERS["sd3"]
+
+    def encode(pipeline: Any, captions: Sequence[str]) -> Parts:
+        parts = own.encode(pipeline, captions)
+        words = pipeline.tokenizer.model_max_length
+        return parts | {"encoder_hidden_states": parts["encoder_hidden_states"][:, : words + 1]}
+
+    found = [n for n in networks if isinstance(n, Diffusion)]
+    found = [n for n in found if isinstance(n.network, SD3Transformer2DModel)]
+    if not found:
+        yield
+        return
+    for each in found:
+        shorten(each.network)
+    conditions.ENCODERS["sd3"] = replace(own, encode=encode)
+    try:
+        yield
+    finally:
+        conditions.ENCODERS["sd3"] = own
 
 
 def _heads(x: Tensor, heads: int, norm: Any) -> Tensor:

@@ -1,8 +1,11 @@
 """Trainings resume where they stopped, share what they should, and give folders that load."""
 
+import collections
 import json
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -171,8 +174,11 @@ def test_the_command_goes_on_with_what_is_there(folder):
     assert "step-00004" in done.output
 
 
+FEW = ["--form", "quick", "--fresh", "60", "--nulls", "20"]
+
+
 def test_a_model_is_measured_once_and_the_table_read_again(folder):
-    command = ["benchmark", "measure", "--out", str(folder), "--family", "unet", "--form", "quick"]
+    command = ["benchmark", "measure", "--out", str(folder), "--family", "unet", *FEW]
     first = runner.invoke(app, [*command, "--json"])
     assert first.exit_code == 0, first.output
     tables = sorted((folder / "unet-1").glob("step-*/extraction.parquet"))
@@ -184,6 +190,39 @@ def test_a_model_is_measured_once_and_the_table_read_again(folder):
     again = runner.invoke(app, command)
     assert "verbatim" in again.output
     assert written == [table.stat().st_mtime_ns for table in tables]
+
+
+@pytest.mark.parametrize(("family", "baseline"), [("dit", "early"), ("lora", "off")])
+def test_every_family_is_scanned_with_its_own_baseline(folder, family, baseline):
+    command = ["benchmark", "measure", "--out", str(folder), "--family", family, "--only-last"]
+    done = runner.invoke(app, [*command, *FEW])
+    assert done.exit_code == 0, done.output
+    last = folder / f"{family}-1" / "step-00004"
+    scores, maps = (pq.read_table(last / name) for name in ("scores.parquet", "maps.parquet"))
+    assert f"delta_s_{baseline}" in scores.column_names
+    parts = collections.Counter(scores["split"].to_pylist())
+    assert parts["calibration"] == 20
+    assert parts["planted"] > 5
+    assert 50 <= parts["evaluation"] <= 62
+    planted = pc.equal(scores["split"], "planted")
+    assert scores.filter(planted)["delta_s"].null_count == 0
+    assert {"delta_h/null", f"delta_h/{baseline}"} <= set(maps["map"].to_pylist())
+    assert (last / "gallery.png").stat().st_size > 1000
+
+
+def test_what_was_measured_is_put_side_by_side(folder):
+    runner.invoke(app, ["benchmark", "measure", "--out", str(folder), "--only-last", *FEW])
+    done = runner.invoke(app, ["benchmark", "compare", "--out", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert "### unet-1" in (folder / "benchmark.md").read_text()
+    facts = json.loads((folder / "benchmark.json").read_text())
+    assert {"detection", "differences", "doses", "maps", "map_differences"} == set(facts["unet-1"])
+    assert any(row["score"] == "given back" for row in facts["unet-1"]["doses"])
+
+
+def test_nothing_measured_is_nothing_to_compare(tmp_path):
+    failed = runner.invoke(app, ["benchmark", "compare", "--out", str(tmp_path)])
+    assert "no measured checkpoint" in str(failed.exception)
 
 
 def test_what_cannot_be_measured_is_said_in_one_line(folder):

@@ -1,4 +1,4 @@
-"""Copies that a trained model gives back: every checkpoint sampled, a curve for every arm."""
+"""One model measured: checkpoints sampled and scanned, tables beside them, curves for all arms."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,15 @@ import pyarrow.parquet as pq
 
 from scanner import files
 from scanner.errors import ConfigError
-from scanner.testbed.benchmark import response, sampling, starting
+from scanner.testbed.benchmark import (
+    detection,
+    gallery,
+    response,
+    sampling,
+    scans,
+    starting,
+    tables,
+)
 from scanner.testbed.benchmark.extraction import SEEDS, extract
 from scanner.testbed.benchmark.recipe import Recipe
 
@@ -22,19 +30,27 @@ FEWEST = 6
 """Items with a positive dose that a curve needs."""
 
 
-def measure(recipe: Recipe, folder: Path, report: Report = lambda *_: None) -> list[Row]:
-    """Sample every checkpoint of a model that was not sampled yet; return all curves.
+def measure(
+    recipe: Recipe, folder: Path, report: Report = lambda *_: None, *, only_last: bool = False,
+    fresh: int = 2200, nulls: int = 1000,
+) -> list[Row]:  # fmt: skip
+    """Sample and scan the checkpoints of a model that were not measured yet; return all curves.
 
-    Beside each checkpoint's pipeline lies then ``extraction.parquet``, and in the model's folder
-    ``response.json``, the rows that are returned.
+    Beside each checkpoint's pipeline lie then ``extraction.parquet``, ``scores.parquet``,
+    ``maps.parquet`` and ``gallery.png``, and in the model's folder ``response.json``, the rows
+    that are returned.
 
     Args:
         recipe: Of the model, as it was trained.
         folder: Of the benchmark.
         report: Called as captions are done.
+        only_last: Whether the last checkpoint alone is measured.
+        fresh: Fresh captions of the evaluation.
+        nulls: Most fresh captions that calibrate.
 
     Raises:
         ConfigError: If there is no checkpoint.
+        IncompleteError: If a scan could not be finished.
     """
     out = folder / recipe.name
     checkpoints = sorted(path for path in out.glob("step-?????") if path.is_dir())
@@ -44,10 +60,12 @@ def measure(recipe: Recipe, folder: Path, report: Report = lambda *_: None) -> l
             f"{recipe.family} --replicate {recipe.replicate} makes some"
         )
     rows: list[Row] = []
-    for checkpoint in checkpoints:
+    for checkpoint in checkpoints[-1:] if only_last else checkpoints:
         table = checkpoint / "extraction.parquet"
         if not table.exists():
             _sample(recipe, folder, checkpoint, table, report)
+        if not (checkpoint / "gallery.png").exists():
+            _scan(recipe, folder, checkpoint, report, fresh, nulls)
         found = curves(pq.read_table(table).to_pylist())
         rows += [{"model": recipe.name, "checkpoint": checkpoint.name, **row} for row in found]
     text = json.dumps(rows, indent=1)
@@ -112,6 +130,27 @@ def _said(estimate: object) -> str:
     values: dict[str, float] = estimate  # type: ignore[assignment]
     word = f"{values['value']:.0f} ({values['low']:.0f} to {values['high']:.0f})"
     return word if values["crossed"] else f"{word} extrapolated"
+
+
+def _scan(
+    recipe: Recipe, folder: Path, checkpoint: Path, report: Report, fresh: int, nulls: int
+) -> None:  # fmt: skip
+    """Scan a checkpoint, and write what follows from its scans."""
+
+    def told(what: str, done: int, total: int) -> None:
+        report(f"{checkpoint.name}, {what}", done, total)
+
+    found = scans.known(checkpoint) or scans.scan(
+        recipe, folder, checkpoint, told, fresh=fresh, nulls=nulls
+    )
+    truth = scans.corpus_of(recipe, folder) / f"truth-{recipe.replicate}.parquet"
+    tables.write(checkpoint, truth, checkpoint / "extraction.parquet", found)
+    captions = detection.read(pq.read_table(checkpoint / tables.SCORES))
+    base = starting.clean_base(folder) if recipe.family == "lora" else None
+    gallery.draw_gallery(
+        sampling.load(checkpoint, base), starting.assignment(recipe), recipe.seed, captions,
+        found, checkpoint / "gallery.png", steps=1 if recipe.small else sampling.STEPS,
+    )  # fmt: skip
 
 
 def _sample(recipe: Recipe, folder: Path, checkpoint: Path, table: Path, report: Report) -> None:

@@ -95,7 +95,7 @@ def quick(family: str, replicate: int = 1, corpus: Corpus | None = None) -> Reci
     """Return a recipe for tests: everything is there, nothing is learned."""
     corpus = replace(corpus or Corpus(), form="quick")
     return replace(
-        usual(family, replicate, corpus), steps=4, batch=8, scale=0.001, vae_steps=0,
+        usual(family, replicate, corpus), steps=4, batch=8, scale=0.0004, vae_steps=0,
         text_steps=2 if family == "clean" else 0, checkpoints=(0.5, 1.0),
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +102,28 @@ def fresh_samples(
     return made
 
 
+def samples(corpus: Corpus, planted: Sequence[Item], number: int) -> dict[str, list[Sample]]:
+    """Return what shards hold, by their names: ``planted``, ``evaluation``, ``calibration``.
+
+    Args:
+        corpus: Where fresh captions are from.
+        planted: What training repeats.
+        number: Fresh captions in the evaluation, and as many in the calibration.
+
+    Raises:
+        ValueError: If a split does not hold that many.
+    """
+    own = planted_samples(corpus.seed, planted)
+    known = [sample.caption for sample in own]
+    return {"planted": own} | {
+        split: fresh_samples(corpus.seed, split, number, known, corpus.cast)
+        for split in ("evaluation", "calibration")
+    }
+
+
 def write(
     folder: Path, corpus: Corpus, number: int, replicates: Sequence[int],
-    progress: Progress = lambda *_: None,
+    progress: Progress = lambda *_: None, planted: Sequence[Item] | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write ``planted-*.tar``, ``evaluation-*.tar``, ``calibration-*.tar`` and truth tables.
 
@@ -114,34 +133,28 @@ def write(
         number: Fresh captions in the evaluation, and as many in the calibration.
         replicates: Whose truth to write, as ``truth-1.parquet`` and so on.
         progress: Called as samples are written.
+        planted: What training repeats; null is what the corpus plants in whole networks.
     """
-    seed, planted, cast = corpus.seed, corpus.items, corpus.cast
-    own = planted_samples(seed, planted)
-    known = [sample.caption for sample in own]
-    parts = {
-        "planted": own,
-        "evaluation": fresh_samples(seed, "evaluation", number, known, cast),
-        "calibration": fresh_samples(seed, "calibration", number, known, cast),
-    }
+    planted = corpus.items if planted is None else planted
+    parts = samples(corpus, planted, number)
     paths: list[Path] = []
-    for name, samples in parts.items():
-        paths += _write_shards(folder, name, seed, samples, progress)
-    samples = [sample for part in parts.values() for sample in part]
+    for name, own in parts.items():
+        paths += _write_shards(folder, name, corpus.seed, own, progress)
     for replicate in replicates:
         path = folder / f"truth-{replicate}.parquet"
-        write_truth(path, samples, planted, seed, replicate)
+        write_truth(path, parts, planted, corpus.seed, replicate)
         paths.append(path)
     return paths
 
 
 def write_truth(
-    path: Path, samples: Sequence[Sample], planted: Sequence[Item], seed: int, replicate: int,
-    scale: float = 1.0,
+    path: Path, parts: Mapping[str, Sequence[Sample]], planted: Sequence[Item], seed: int,
+    replicate: int, scale: float = 1.0,
 ) -> None:  # fmt: skip
-    """Write the truth of one replicate."""
+    """Write the truth of one replicate about samples, as `samples` returns them."""
     assigned = assign(planted, seed, replicate, scale)
     doses = {i.name: float(d) for i, d in zip(planted, assigned.expected, strict=True)}
-    rows = [_row(sample, doses, replicate) for sample in samples]
+    rows = [_row(sample, doses, replicate) for part in parts.values() for sample in part]
     with files.binary(path) as stream:
         pq.write_table(pa.Table.from_pylist(rows, TRUTH), stream, compression="zstd")
 

@@ -1,0 +1,165 @@
+"""What was measured of every model, side by side: tables, figures and one JSON file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from scanner import files
+from scanner.analysis.detection import RATES
+from scanner.errors import ConfigError
+from scanner.testbed.benchmark import charts, detection, localization
+from scanner.testbed.benchmark.tables import MAPS, SCORES
+
+Row = dict[str, Any]
+
+AGAINST = ("scenes", "traps", "same style", "all fresh")
+
+
+def models(folder: Path) -> dict[str, Path]:
+    """Return the last measured checkpoint of every model in a benchmark's folder, by model.
+
+    Raises:
+        ConfigError: If nothing was measured yet.
+    """
+    found = {path.parent.parent.name: path.parent for path in sorted(folder.glob(f"*/*/{SCORES}"))}
+    if not found:
+        raise ConfigError(
+            f"{folder} has no measured checkpoint: memscan benchmark measure --out {folder} "
+            f"measures one"
+        )
+    return found
+
+
+def measured(checkpoint: Path) -> dict[str, list[Row]]:
+    """Return everything that follows from a checkpoint's ``scores.parquet`` and ``maps.parquet``.
+
+    Args:
+        checkpoint: The folder that holds both.
+    """
+    captions = detection.read(pq.read_table(checkpoint / SCORES))
+    maps = localization.Maps(pq.read_table(checkpoint / MAPS), captions)
+    return {
+        "detection": detection.detected(captions),
+        "differences": detection.compared(captions),
+        "doses": detection.by_dose(captions),
+        "maps": localization.measured(maps),
+        "map_differences": localization.compared(maps),
+    }
+
+
+def compare(folder: Path) -> Path:
+    """Write ``benchmark.json``, ``benchmark.md``, ``doses.png`` and ``differences.png``.
+
+    Args:
+        folder: Of the benchmark.
+
+    Returns:
+        The Markdown file.
+
+    Raises:
+        ConfigError: If nothing was measured yet.
+    """
+    facts = {name: measured(checkpoint) for name, checkpoint in models(folder).items()}
+    files.write(folder / "benchmark.json", json.dumps(facts, indent=1))
+    best = list(
+        dict.fromkeys(s for own in facts.values() for s in detection.leading(own["detection"], 4))
+    )
+    charts.draw_doses({name: own["doses"] for name, own in facts.items()}, best[:6],
+                      folder / "doses.png")  # fmt: skip
+    charts.draw_forest(
+        {name: own["differences"] for name, own in facts.items()}, "tpr@1%", AGAINST[:3],
+        folder / "differences.png",
+    )  # fmt: skip
+    target = folder / "benchmark.md"
+    files.write(target, as_markdown(facts))
+    return target
+
+
+def as_markdown(facts: Mapping[str, Mapping[str, Sequence[Row]]]) -> str:
+    """Return the tables of all models for a page."""
+    parts: list[str] = []
+    for name, own in facts.items():
+        parts += [f"### {name}", *_detection(own["detection"]), *_doses(own["doses"])]
+        parts += _maps(own["maps"])
+    return "\n\n".join(parts) + "\n"
+
+
+def _detection(rows: Sequence[Row]) -> list[str]:
+    """Return a table of AUC and TPR by score and set of clean captions."""
+    sets = [name for name in AGAINST if any(row["against"] == name for row in rows)]
+    sets += [n for n in dict.fromkeys(row["against"] for row in rows) if n not in sets]
+    by_score: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        by_score.setdefault(row["score"], {})[row["against"]] = row
+    style = "same style" if "same style" in sets else sets[0]
+
+    def order(score: str) -> float:
+        row = by_score[score].get(style)
+        return -row["auc"] if row else 1.0
+
+    parts = []
+    for measure, title in (("auc", "AUC"), *((f"tpr@{rate}", f"TPR at {rate}") for rate in RATES)):
+        lines = [_line([title, *(_numbered(rows, name) for name in sets)])]
+        lines.append(_line(["---"] * (len(sets) + 1)))
+        for score in sorted(by_score, key=order):
+            cells = [_cell(by_score[score].get(name), measure) for name in sets]
+            lines.append(_line([f"`{score}`", *cells]))
+        parts.append("\n".join(lines))
+    return parts
+
+
+def _numbered(rows: Sequence[Row], against: str) -> str:
+    row = next(row for row in rows if row["against"] == against)
+    return f"{against} ({row['positives']} against {row['negatives']:,})"
+
+
+def _doses(rows: Sequence[Row]) -> list[str]:
+    """Return, by arm, the doses at which half of the items come back and are flagged."""
+    parts = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = [row for row in rows if row["arm"] == arm]
+        doses = list(own[0]["shares"])
+        lines = [_line([f"{arm}, share by dose", "half of them at", *doses])]
+        lines.append(_line(["---"] * (len(doses) + 2)))
+        for row in own:
+            if row.get("rate", "1%") != "1%":
+                continue
+            what = "given back" if row["score"] == "given back" else (
+                f"`{row['score']}` flags, 1% of {row['against']}")  # fmt: skip
+            shares = [f"{value:.2f}" for value in row["shares"].values()]
+            lines.append(_line([what, _dose(row.get("seen_at")), *shares]))
+        parts.append("\n".join(lines))
+    return parts
+
+
+def _dose(estimate: Row | None) -> str:
+    if estimate is None:
+        return ""
+    told = f"{estimate['value']:.0f} ({estimate['low']:.0f}–{estimate['high']:.0f})"
+    return told if estimate["crossed"] else f"{told}, not crossed"
+
+
+def _maps(rows: Sequence[Row]) -> list[str]:
+    pools = list(dict.fromkeys(row["pool"] for row in rows))
+    parts = []
+    for how in ("oracle", "deployed"):
+        lines = [_line([f"IoU, {how}", *pools]), _line(["---"] * (len(pools) + 1))]
+        for name in dict.fromkeys(row["map"] for row in rows):
+            own = {row["pool"]: row for row in rows if row["map"] == name}
+            lines.append(_line([f"`{name}`", *(_cell(own.get(pool), how) for pool in pools)]))
+        parts.append("\n".join(lines))
+    return parts
+
+
+def _cell(row: Row | None, measure: str) -> str:
+    if row is None or measure not in row:
+        return ""
+    low, high = row[f"{measure}_interval"]
+    return f"{row[measure]:.3f} ({low:.3f}–{high:.3f})"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
