@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from scanner.errors import ConfigError
 from scanner.methods import Method, Need, registry
@@ -26,6 +28,23 @@ FPR, PIXEL_FPR = 0.01, 0.01
 """Default false-positive rates, of captions and of a mask's pixels."""
 TIMESTEP = 61
 """Default timestep to which images are noised; docs/measurements.md compares others."""
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "paper": {
+            "steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "probes": 16,
+            "probe_design": "rademacher", "map_back": 0,
+        },
+        "balanced": {"steps": 20, "probe_design": "structured"},
+        "fast": {"steps": 5, "probe_design": "structured"},
+    }
+)  # fmt: skip
+"""From a preset to its settings, under the names of `ScanSpec`.
+
+``paper`` is Kim & Lee's: 50 steps, guidance 7.5, 16 products of Hutchinson's estimator for each
+branch. The others take the products between channels and neighbours, as many as the model's
+latents need, after fewer steps; with 5 the score ``wen_5`` still exists. What they cost and find:
+docs/measurements.md.
+"""
 SOURCES = ("generated", "image", "auto")
 """Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
 

@@ -20,6 +20,7 @@ from scanner.spec import (
     GUIDANCE_SCALE,
     LOCALIZE,
     OFFLOADS,
+    PRESETS,
     PROBE_DESIGNS,
     SOURCES,
     STEPS,
@@ -455,7 +456,20 @@ MOST_PROBES = 100_000
 """More would be more than a latent has entries."""
 
 
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings that belong together, in place of those that are not typed: `paper` as "
+        "published, `balanced` and `fast` after fewer steps.",
+        show_default=False,
+        rich_help_panel=OF_SCORES,
+        **one_of(tuple(PRESETS)),
+    ),
+]
+
+
 def scoring(
+    preset: Preset = None,
     revision: Revision = None,
     baseline: Baseline = None,
     lora: Lora = None,

@@ -152,6 +152,7 @@ def calibrate(
 
     work = _work_folder(out)
     check_events(asked["events"])
+    asked |= settings.of_preset(context, asked["preset"])
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
@@ -270,8 +271,10 @@ def job_of(
         is_asked=must_flag or asked["fpr"] is not None or fdr is not None,
         decides=threshold is None,
     )
+    preset = settings.of_preset(context, asked.get("preset"))
     if paths[0] is not None:
         asked |= _settings_of(context, asked, nulls)
+    asked |= preset
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)

@@ -11,6 +11,7 @@ import typer
 
 from scanner.cli import progress
 from scanner.errors import ConfigError
+from scanner.spec import PRESETS
 
 if TYPE_CHECKING:
     from scanner.statistics.calibration import Calibration
@@ -71,6 +72,19 @@ def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, 
     if "probes" in found:
         found["probes"] = str(found["probes"])
     return {name: value for name, value in found.items() if _is_untyped(context, name)}
+
+
+def of_preset(context: typer.Context, name: str | None) -> dict[str, Any]:
+    """Return a preset's settings for options that neither a person nor a file gave.
+
+    Args:
+        context: The command's context, which knows where each value comes from.
+        name: Of `scanner.spec.PRESETS`; null gives nothing.
+    """
+    found = dict(PRESETS[name]) if name else {}
+    if "probes" in found:
+        found["probes"] = str(found["probes"])
+    return {option: value for option, value in found.items() if _is_untyped(context, option)}
 
 
 def differing(context: typer.Context, values: Mapping[str, Any]) -> str:

@@ -98,6 +98,33 @@ def test_an_option_that_repeats_is_one_word_or_a_list_in_the_file(here, value):
         plan()
 
 
+@pytest.mark.parametrize(
+    ("preset", "same"),
+    [
+        ("paper", ("--steps", "50", "--guidance-scale", "7.5", "--probes", "16",
+                   "--probe-design", "rademacher")),
+        ("balanced", ("--steps", "20")),
+        ("fast", ("--steps", "5")),
+    ],
+)  # fmt: skip
+def test_a_preset_is_the_settings_that_it_stands_for(here, preset, same):
+    found = plan("--out", "r", "--preset", preset)[0]
+    assert found["run"] == plan("--out", "r", *same)[0]["run"]
+    assert found["run"] != plan("--out", "r")[0]["run"]
+
+
+def test_what_is_typed_or_in_a_file_beats_a_preset(here):
+    fast = plan("--out", "r", "--preset", "fast", "--steps", "7")[0]["run"]
+    assert fast == plan("--out", "r", "--steps", "7")[0]["run"]
+    (here / "memscan.toml").write_text("steps = 7\n")
+    assert plan("--out", "r", "--preset", "fast")[0]["run"] == fast
+
+
+def test_a_preset_beats_a_calibration_which_then_is_refused_if_it_differs(here):
+    with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 5\)"):
+        plan("--calibration", "c.json", "--out", "r", "--preset", "fast")
+
+
 def test_a_file_beats_a_calibration(here):
     (here / "memscan.toml").write_text("steps = 50\n")
     with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 50\)"):

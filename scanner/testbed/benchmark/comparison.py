@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from scanner import files
 from scanner.analysis.detection import RATES
 from scanner.errors import ConfigError
-from scanner.testbed.benchmark import charts, detection, localization
+from scanner.report import dose_figures
+from scanner.testbed.benchmark import detection, localization
 from scanner.testbed.benchmark.tables import MAPS, SCORES
 
 Row = dict[str, Any]
@@ -67,9 +68,9 @@ def compare(folder: Path) -> Path:
     best = list(
         dict.fromkeys(s for own in facts.values() for s in detection.leading(own["detection"], 4))
     )
-    charts.draw_doses({name: own["doses"] for name, own in facts.items()}, best[:6],
+    dose_figures.draw_doses({name: own["doses"] for name, own in facts.items()}, best[:6],
                       folder / "doses.png")  # fmt: skip
-    charts.draw_forest(
+    dose_figures.draw_forest(
         {name: own["differences"] for name, own in facts.items()}, "tpr@1%", AGAINST[:3],
         folder / "differences.png",
     )  # fmt: skip

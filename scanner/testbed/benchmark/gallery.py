@@ -1,5 +1,6 @@
 """Planted items by dose as a picture: what was planted, what comes back, maps and masks."""
 
+import io
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from scanner.analysis.captions_and_maps import maps_of
 from scanner.analysis.query import connect
 from scanner.masks import from_heatmap, from_runs, resize
 from scanner.records import caption_hash
-from scanner.report.canvas import COLOUR_MAP
+from scanner.report.canvas import overlay
 from scanner.results.folder import Results
 from scanner.testbed.benchmark.detection import Captions
 from scanner.testbed.benchmark.doses import Doses
@@ -101,12 +102,8 @@ def _column(
 
 
 def _coloured(values: np.ndarray) -> Picture:
-    from matplotlib import colormaps
-
-    scaled = np.log1p(values)
-    scaled = scaled / max(float(scaled.max()), 1e-9)
-    colours = colormaps[COLOUR_MAP](scaled)[..., :3]
-    image = Image.fromarray((255 * colours).astype(np.uint8))
+    content = overlay(values, max(float(values.max()), 1e-9))
+    image = Image.open(io.BytesIO(content)).convert("RGB")
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.NEAREST))
 
 

@@ -106,7 +106,8 @@ def scan(
         own = replace(job("calibration", limit=nulls), results=str(out / "nulls"))
         calibration = out / "calibration.json"
         if not calibration.exists():
-            calibrate_shards(CalibrationRequest(job=own), run).save(calibration)
+            fitted = calibrate_shards(CalibrationRequest(job=own), run)
+            fitted.save(calibration)
         runs = {}
         for name, localize in (("planted", "all"), ("evaluation", "none")):
             asked = job(

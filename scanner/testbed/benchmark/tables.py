@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -106,7 +105,7 @@ def plain(name: str) -> str:
     return f"{head}early" if mark else name
 
 
-def _regions(con: duckdb.DuckDBPyConnection, truth: Path) -> dict[str, Any]:
+def _regions(con: Any, truth: Path) -> dict[str, Any]:
     rows = con.execute(
         f"SELECT caption_sha256, mask, height, width FROM read_parquet({quoted(str(truth))}) "  # noqa: S608
         "WHERE mask IS NOT NULL"
@@ -114,9 +113,7 @@ def _regions(con: duckdb.DuckDBPyConnection, truth: Path) -> dict[str, Any]:
     return {sha: from_runs(runs, height, width) for sha, runs, height, width in rows}
 
 
-def _maps(
-    con: duckdb.DuckDBPyConnection, metric: str, baseline: str, regions: dict[str, Any]
-) -> list[dict[str, object]]:
+def _maps(con: Any, metric: str, baseline: str, regions: dict[str, Any]) -> list[dict[str, object]]:
     found = [row for row in maps_of(con, metric, baseline) if row[0] in regions]
     truths = [regions[row[0]] for row in found]
     if not found:
