@@ -1,7 +1,7 @@
 """Does a combination of scores find more than the best single one, on a model that it never saw?
 
     memscan benchmark measure --out benchmark --family unet --only-last
-    python benchmarks/combine.py benchmark/*/step-*/scores.parquet
+    python benchmarks/combine.py benchmark/*/measured/*/scores.parquet
 
 Scores of one trajectory are standardized by a model's own null captions: the logarithm, less its
 median, over its median deviation. Combinations are the mean of all standardized scores, of a few

@@ -167,7 +167,7 @@ def measure(
     r"""Sample and scan a model's checkpoints: which dose comes back, and which score sees it?
 
     Twenty samples of every planted caption say how often it is given back; a calibrated scan says
-    what every score and map makes of it, and of fresh captions. Beside each checkpoint lie then
+    what every score and map makes of it, and of fresh captions. In `OUT/unet-1/measured` lie then
     `extraction.parquet` and `scores.parquet`, a row a caption, `maps.parquet`, a row a map, and
     `gallery.png`; in the model's folder `response.json` has the doses at which 10, 50 and 90% of
     the samples are copies, with 95% intervals over families. An interrupted measurement resumes.

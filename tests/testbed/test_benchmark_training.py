@@ -181,7 +181,7 @@ def test_a_model_is_measured_once_and_the_table_read_again(folder):
     command = ["benchmark", "measure", "--out", str(folder), "--family", "unet", *FEW]
     first = runner.invoke(app, [*command, "--json"])
     assert first.exit_code == 0, first.output
-    tables = sorted((folder / "unet-1").glob("step-*/extraction.parquet"))
+    tables = sorted((folder / "unet-1" / "measured").glob("step-*/extraction.parquet"))
     assert len(tables) == 2
     written = [table.stat().st_mtime_ns for table in tables]
     rows = json.loads((folder / "unet-1" / "response.json").read_text())
@@ -197,7 +197,7 @@ def test_every_family_is_scanned_with_its_own_baseline(folder, family, baseline)
     command = ["benchmark", "measure", "--out", str(folder), "--family", family, "--only-last"]
     done = runner.invoke(app, [*command, *FEW])
     assert done.exit_code == 0, done.output
-    last = folder / f"{family}-1" / "step-00004"
+    last = folder / f"{family}-1" / "measured" / "step-00004"
     scores, maps = (pq.read_table(last / name) for name in ("scores.parquet", "maps.parquet"))
     assert f"delta_s_{baseline}" in scores.column_names
     parts = collections.Counter(scores["split"].to_pylist())

@@ -16,16 +16,19 @@ from scanner.testbed.benchmark.tables import MAPS, SCORES
 
 Row = dict[str, Any]
 
+SHOWN = 8
+"""Scores of which a page has the table by dose; the JSON file has all."""
 AGAINST = ("scenes", "traps", "same style", "all fresh")
 
 
 def models(folder: Path) -> dict[str, Path]:
-    """Return the last measured checkpoint of every model in a benchmark's folder, by model.
+    """Return what was measured of every model's last measured checkpoint, a folder each.
 
     Raises:
         ConfigError: If nothing was measured yet.
     """
-    found = {path.parent.parent.name: path.parent for path in sorted(folder.glob(f"*/*/{SCORES}"))}
+    paths = sorted(folder.glob(f"*/measured/*/{SCORES}"))
+    found = {path.parents[2].name: path.parent for path in paths}
     if not found:
         raise ConfigError(
             f"{folder} has no measured checkpoint: memscan benchmark measure --out {folder} "
@@ -34,14 +37,14 @@ def models(folder: Path) -> dict[str, Path]:
     return found
 
 
-def measured(checkpoint: Path) -> dict[str, list[Row]]:
-    """Return everything that follows from a checkpoint's ``scores.parquet`` and ``maps.parquet``.
+def measured(folder: Path) -> dict[str, list[Row]]:
+    """Return everything that follows from ``scores.parquet`` and ``maps.parquet``.
 
     Args:
-        checkpoint: The folder that holds both.
+        folder: The folder that holds both.
     """
-    captions = detection.read(pq.read_table(checkpoint / SCORES))
-    maps = localization.Maps(pq.read_table(checkpoint / MAPS), captions)
+    captions = detection.read(pq.read_table(folder / SCORES))
+    maps = localization.Maps(pq.read_table(folder / MAPS), captions)
     return {
         "detection": detection.detected(captions),
         "differences": detection.compared(captions),
@@ -54,6 +57,8 @@ def measured(checkpoint: Path) -> dict[str, list[Row]]:
 def compare(folder: Path) -> Path:
     """Write ``benchmark.json``, ``benchmark.md``, ``doses.png`` and ``differences.png``.
 
+    The last is left out where no model gives anything back.
+
     Args:
         folder: Of the benchmark.
 
@@ -63,17 +68,17 @@ def compare(folder: Path) -> Path:
     Raises:
         ConfigError: If nothing was measured yet.
     """
-    facts = {name: measured(checkpoint) for name, checkpoint in models(folder).items()}
+    facts = {name: measured(own) for name, own in models(folder).items()}
     files.write(folder / "benchmark.json", json.dumps(facts, indent=1))
     best = list(
         dict.fromkeys(s for own in facts.values() for s in detection.leading(own["detection"], 4))
     )
     dose_figures.draw_doses({name: own["doses"] for name, own in facts.items()}, best[:6],
                       folder / "doses.png")  # fmt: skip
-    dose_figures.draw_forest(
-        {name: own["differences"] for name, own in facts.items()}, "tpr@1%", AGAINST[:3],
-        folder / "differences.png",
-    )  # fmt: skip
+    differences = {name: own["differences"] for name, own in facts.items() if own["differences"]}
+    if differences:
+        target = folder / "differences.png"
+        dose_figures.draw_forest(differences, "tpr@1%", AGAINST[:3], target)
     target = folder / "benchmark.md"
     files.write(target, as_markdown(facts))
     return target
@@ -83,13 +88,17 @@ def as_markdown(facts: Mapping[str, Mapping[str, Sequence[Row]]]) -> str:
     """Return the tables of all models for a page."""
     parts: list[str] = []
     for name, own in facts.items():
-        parts += [f"### {name}", *_detection(own["detection"]), *_doses(own["doses"])]
+        parts += [f"### {name}", *_detection(own["detection"])]
+        best = ["given back", *detection.leading(own["detection"], SHOWN)]
+        parts += _doses([row for row in own["doses"] if row["score"] in best])
         parts += _maps(own["maps"])
     return "\n\n".join(parts) + "\n"
 
 
 def _detection(rows: Sequence[Row]) -> list[str]:
     """Return a table of AUC and TPR by score and set of clean captions."""
+    if not rows:
+        return [f"Fewer than {detection.FEWEST} captions are given back: nothing to detect."]
     sets = [name for name in AGAINST if any(row["against"] == name for row in rows)]
     sets += [n for n in dict.fromkeys(row["against"] for row in rows) if n not in sets]
     by_score: dict[str, dict[str, Row]] = {}

@@ -90,14 +90,14 @@ def read(table: pa.Table) -> Captions:
 
 
 def opponents(captions: Captions) -> dict[str, Bools]:
-    """Return the sets of clean captions of the evaluation, by name.
+    """Return the sets of clean captions, by name; those that calibrate are as fresh as the others.
 
     ``scenes`` are what the published sets of clean captions are like. ``same style`` are captions
     worded as planted ones are, and never trained. ``dose 0`` are items that another replicate
     plants. ``repeated`` captions were trained as often as planted ones, with a new picture every
     time.
     """
-    kind, is_fresh = captions.about["kind"], captions.about["split"] == "evaluation"
+    kind, is_fresh = captions.about["kind"], captions.about["role"] == "fresh"
     sets = {
         "all fresh": is_fresh,
         "scenes": is_fresh & np.isin(kind, ("single", "pair", "three")),
@@ -164,9 +164,8 @@ def by_dose(captions: Captions) -> list[Row]:
         rows.append({"arm": arm, "score": "given back", **_response(captions, own, None)})
         for score, values in captions.scores.items():
             for against in ("all fresh", "same style"):
-                clean = sets.get(against)
-                usable = own & np.isfinite(values)
-                if clean is None or not usable.any():
+                clean, usable = sets.get(against), own & np.isfinite(values)
+                if clean is None or not usable.any() or not np.isfinite(values[clean]).any():
                     continue
                 for rate, share in RATES.items():
                     hit = values > threshold(values[clean & np.isfinite(values)], share)

@@ -103,7 +103,7 @@ def _column(
 
 def _coloured(values: np.ndarray) -> Picture:
     content = overlay(values, max(float(values.max()), 1e-9))
-    image = Image.open(io.BytesIO(content)).convert("RGB")
+    image = Image.open(io.BytesIO(content)).convert("RGBA").convert("RGB")
     return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.NEAREST))
 
 

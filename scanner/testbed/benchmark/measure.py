@@ -36,9 +36,9 @@ def measure(
 ) -> list[Row]:  # fmt: skip
     """Sample and scan the checkpoints of a model that were not measured yet; return all curves.
 
-    Beside each checkpoint's pipeline lie then ``extraction.parquet``, ``scores.parquet``,
-    ``maps.parquet`` and ``gallery.png``, and in the model's folder ``response.json``, the rows
-    that are returned.
+    In the model's folder lie then ``measured/step-00000`` for each checkpoint, with
+    ``extraction.parquet``, ``scores.parquet``, ``maps.parquet`` and ``gallery.png``, and
+    ``response.json``, the rows that are returned.
 
     Args:
         recipe: Of the model, as it was trained.
@@ -61,10 +61,11 @@ def measure(
         )
     rows: list[Row] = []
     for checkpoint in checkpoints[-1:] if only_last else checkpoints:
-        table = checkpoint / "extraction.parquet"
+        own = scans.measured(checkpoint)
+        table = own / "extraction.parquet"
         if not table.exists():
             _sample(recipe, folder, checkpoint, table, report)
-        if not (checkpoint / "gallery.png").exists():
+        if not (own / "gallery.png").exists():
             _scan(recipe, folder, checkpoint, report, fresh, nulls)
         found = curves(pq.read_table(table).to_pylist())
         rows += [{"model": recipe.name, "checkpoint": checkpoint.name, **row} for row in found]
@@ -144,12 +145,13 @@ def _scan(
         recipe, folder, checkpoint, told, fresh=fresh, nulls=nulls
     )
     truth = scans.corpus_of(recipe, folder) / f"truth-{recipe.replicate}.parquet"
-    tables.write(checkpoint, truth, checkpoint / "extraction.parquet", found)
-    captions = detection.read(pq.read_table(checkpoint / tables.SCORES))
+    own = scans.measured(checkpoint)
+    tables.write(own, truth, own / "extraction.parquet", found)
+    captions = detection.read(pq.read_table(own / tables.SCORES))
     base = starting.clean_base(folder) if recipe.family == "lora" else None
     gallery.draw_gallery(
         sampling.load(checkpoint, base), starting.assignment(recipe), recipe.seed, captions,
-        found, checkpoint / "gallery.png", steps=1 if recipe.small else sampling.STEPS,
+        found, own / "gallery.png", steps=1 if recipe.small else sampling.STEPS,
     )  # fmt: skip
 
 

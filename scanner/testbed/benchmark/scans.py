@@ -54,9 +54,9 @@ def spec_of(model: Model, *, small: bool) -> ScanSpec:
         )
     ]  # fmt: skip
     return ScanSpec(
-        seeds=(0,), steps=2 if small else sampling.STEPS, guidance_scale=sampling.GUIDANCE,
+        seeds=(0,), steps=5 if small else sampling.STEPS, guidance_scale=sampling.GUIDANCE,
         probes=2 if small else PROBES, localize="all", store_image=False,
-        detectors=tuple(sorted(chosen[0] - {"wen_5"} if small else chosen[0])),
+        detectors=tuple(sorted(chosen[0])),
         maps=tuple(sorted(chosen[1])),
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ def scan(
     """
     corpus = _corpus(recipe, folder, fresh)
     model, baselines = _model(recipe, folder, checkpoint)
-    out = checkpoint / "scan"
+    out = measured(checkpoint) / "scan"
     with _all_at_once(model, baselines) as loaded:
         spec = spec_of(model, small=recipe.small)
 
@@ -121,9 +121,17 @@ def scan(
     return Scans(out / "results", out / "nulls", runs)
 
 
+def measured(checkpoint: Path) -> Path:
+    """Return the folder of what was measured of a checkpoint.
+
+    It is not in the checkpoint's own folder, all of whose settings are in the model's fingerprint.
+    """
+    return checkpoint.parent / "measured" / checkpoint.name
+
+
 def known(checkpoint: Path) -> Scans | None:
     """Return the scans of a checkpoint that were finished before; null if they were not."""
-    out = checkpoint / "scan"
+    out = measured(checkpoint) / "scan"
     if not (out / "runs.json").exists():
         return None
     runs = json.loads((out / "runs.json").read_text(encoding="utf-8"))

@@ -47,11 +47,11 @@ captions' maps of this kind, as published.
 """
 
 
-def write(checkpoint: Path, truth: Path, extraction: Path, found: scans.Scans) -> None:
-    """Write ``scores.parquet`` and ``maps.parquet`` beside a checkpoint.
+def write(out: Path, truth: Path, extraction: Path, found: scans.Scans) -> None:
+    """Write ``scores.parquet`` and ``maps.parquet``.
 
     Args:
-        checkpoint: Its folder.
+        out: Where to.
         truth: A truth table, of `shards.TRUTH`.
         extraction: What was sampled, of `extraction.TABLE`.
         found: Its scans.
@@ -60,7 +60,9 @@ def write(checkpoint: Path, truth: Path, extraction: Path, found: scans.Scans) -
     for split, run in found.runs.items():
         parts.append(_scores(found.results, run, truth, extraction, split))
     joined = pa.concat_tables(parts, promote_options="default")
-    with closing(connect(Results(str(found.results)), runs=[found.runs["planted"]])) as con:
+    with closing(
+        connect(Results(str(found.results)), runs=[found.runs["planted"]], also=[truth])
+    ) as con:
         regions = _regions(con, truth)
         pieces = [
             row
@@ -68,7 +70,7 @@ def write(checkpoint: Path, truth: Path, extraction: Path, found: scans.Scans) -
             for row in _maps(con, metric, baseline, regions)
         ]
     for name, table in ((SCORES, joined), (MAPS, pa.Table.from_pylist(pieces, MAP_ROW))):
-        with files.binary(checkpoint / name) as stream:
+        with files.binary(out / name) as stream:
             pq.write_table(table, stream, compression="zstd")
 
 
@@ -84,7 +86,7 @@ def _scores(
             for place, name in enumerate(names, 2)
         }
         con.register("own_scores", pa.table(own))
-        return con.execute(
+        return con.sql(
             f"SELECT '{split}' AS split, t.caption_sha256, t.caption, t.item, t.arm, t.kind, "  # noqa: S608
             "t.family, t.role, t.region, t.dose, e.copies, e.seeds, e.clique, e.error, e.floor, "
             f"s.* EXCLUDE (caption_sha256) FROM read_parquet({quoted(str(truth))}) AS t "
