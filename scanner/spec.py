@@ -13,6 +13,8 @@ from scanner.methods import Method, Need, registry
 from scanner.methods.declaration import existing
 from scanner.methods.registry import DEFAULT_MAPS, MAPS
 
+CONSENSUS, CONSENSUS_OF = "consensus", ("delta_s", "wen", "wen_5")
+"""The score on which several agree (`scanner.statistics.consensus`), and which they are."""
 LOCALIZE = ("flagged", "all", "none")
 PROBE_DESIGNS = ("structured", "rademacher")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -78,7 +80,8 @@ class ScanSpec:
         threshold: A caption is flagged above this score (below, where low is suspicious); null
             leaves it to the calibration.
         flag_by: The score that flags: ``delta_s``, a detector that every scored caption has (it is
-            then among ``detectors``), or ``delta_s_NAME`` of a baseline.
+            then among ``detectors``), ``delta_s_NAME`` of a baseline, or ``consensus`` of several
+            (then these are).
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
         mask_share: A pixel is in the mask above this share of its map's own level, 0 to 1, as in
             `scanner.masks.region`, whatever a calibration says; null leaves it to the calibration.
@@ -158,16 +161,20 @@ class ScanSpec:
         self._check_screen()
 
     def _take_flag(self) -> None:
-        """Put the detector that flags among the detectors.
+        """Put the detectors that flag among the detectors.
 
         Raises:
             ConfigError: If there is no such score.
         """
         if self.flag_by == "delta_s" or self.flag_baseline is not None:
             return
+        if self.flag_by == CONSENSUS:
+            beside = tuple(name for name in CONSENSUS_OF if name != "delta_s")
+            object.__setattr__(self, "detectors", (*self.detectors, *beside))
+            return
         if self.flag_by not in registry.detector_names():
             raise ConfigError(
-                f"flag_by must be delta_s, delta_s_NAME of a baseline, or among "
+                f"flag_by must be delta_s, delta_s_NAME of a baseline, {CONSENSUS}, or among "
                 f"{', '.join(registry.detector_names())}, got {self.flag_by!r}"
             )
         object.__setattr__(self, "detectors", (*self.detectors, self.flag_by))

@@ -2,9 +2,9 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -17,8 +17,9 @@ from scanner.masks import from_heatmap, mean_filtered, to_heatmap
 from scanner.methods import registry
 from scanner.results.folder import Results
 from scanner.results.run_file import RunFile
-from scanner.spec import PIXEL_FPR, ScanSpec
+from scanner.spec import CONSENSUS, CONSENSUS_OF, PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import MASK_SHARE, Calibration, NullScores, Screen, SnapBack
+from scanner.statistics.consensus import Consensus
 from scanner.statistics.families import families
 from scanner.statistics.intervals import allowed, needed, positives_needed, recall_bound
 
@@ -114,10 +115,14 @@ def fit(
             kept = sorted(set(members)) if one_per_family else range(captions)
             nulls = [nulls[place] for place in kept]
         beside = dict[str, NullScores]()
-        for name in others:
+        known, consensus = {"delta_s": nulls}, None
+        for name in (name for name in others if name != CONSENSUS):
             own = _null_scores(con, run, at_images=at_images, score=name)
-            own = [own[place] for place in kept]
+            known[name] = own = [own[place] for place in kept]
             beside[name] = NullScores(tuple(sorted(n.score for n in own)), _by_seed(own))
+        if CONSENSUS in others:
+            consensus, own = _consensus(known)
+            beside[CONSENSUS] = NullScores(tuple(sorted(n.score for n in own)), _by_seed(own))
         increments = con.execute(STEPS).fetchall()
         thresholds = _pixel_thresholds(con, pixel_fpr)
     snaps = [null.snap_back for null in nulls if null.snap_back is not None]
@@ -136,6 +141,7 @@ def fit(
         snap_back=SnapBack(tuple(sorted(snaps))) if spec.source == "image" and snaps else None,
         families=number,
         others=beside,
+        consensus=consensus,
     )
 
 
@@ -174,6 +180,24 @@ def _null_scores(
             f"{unscored} of them without; calibrate on a scan without a screen"
         )
     return nulls
+
+
+def _consensus(known: Mapping[str, Sequence[_Null]]) -> tuple[Consensus, list[_Null]]:
+    """Return the scales of a consensus, and the null captions with theirs.
+
+    Args:
+        known: From each of `CONSENSUS_OF` to the null captions, in one order.
+    """
+    members = [known[name] for name in CONSENSUS_OF]
+    scales = Consensus.of({n: [null.score for null in known[n]] for n in CONSENSUS_OF})
+    found = list[_Null]()
+    for each in zip(*members, strict=True):
+        by_seed = [
+            scales.least(dict(zip(CONSENSUS_OF, scores, strict=True)))
+            for scores in zip(*(null.by_seed for null in each), strict=True)
+        ]
+        found.append(replace(each[0], score=float(np.mean(by_seed)), by_seed=by_seed))
+    return scales, found
 
 
 def _by_seed(nulls: Sequence[_Null]) -> dict[int, tuple[float, ...]]:

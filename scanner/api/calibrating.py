@@ -24,7 +24,7 @@ from scanner.methods import registry
 from scanner.methods.declaration import existing
 from scanner.results.folder import Results
 from scanner.shards import reading
-from scanner.spec import PIXEL_FPR, ScanSpec
+from scanner.spec import CONSENSUS, PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import Calibration
 
 ALL_SCREENED = 1e30
@@ -84,9 +84,10 @@ def null_spec(spec: ScanSpec, *, with_screen: bool = False) -> ScanSpec:
     """
     # The lengths of the steps cost nothing, and only null trajectories say what is usual.
     detectors = ("increment", *(("wen_first",) if with_screen else ()))
+    flag_by = "delta_s" if spec.flag_by == CONSENSUS else spec.flag_by
     return replace(
-        spec, localize="all", store_image=False, threshold=None, pixel_threshold=None,
-        mask_share=None, screen=None,
+        spec, flag_by=flag_by, localize="all", store_image=False, threshold=None,
+        pixel_threshold=None, mask_share=None, screen=None,
         detectors=(*existing(map(registry.detector, detectors), spec.source), *spec.detectors),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from scanner.methods.registry import DEFAULT_MAPS, MAPS
 from scanner.models import located, located_baseline
 from scanner.shards.columns import Columns
 from scanner.spec import (
+    CONSENSUS,
     DEVICES,
     DTYPES,
     FPR,
@@ -408,7 +409,8 @@ FlagBy = Annotated[
     str,
     typer.Option(
         help="The score that flags: `delta_s`, a name of --detectors, or `delta_s_NAME` against a "
-        "--baseline. A calibration has null scores of those that it was made with.",
+        "--baseline, or `consensus`: the least of delta_s, wen and wen_5 beside their null scores. "
+        "A calibration has null scores of those that it was made with.",
         rich_help_panel=OF_FLAGS,
     ),
 ]
@@ -645,6 +647,19 @@ def batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--batch-size must be auto or a positive number, got {text!r}")
     return int(text)
+
+
+def refuse_consensus_alone(flag_by: str, *, is_calibrated: bool) -> None:
+    """Refuse to flag by a consensus without a calibration, which it is a comparison with.
+
+    Raises:
+        ConfigError: If so.
+    """
+    if flag_by == CONSENSUS and not is_calibrated:
+        raise ConfigError(
+            f"--flag-by {CONSENSUS} compares scores with those of null captions: give a "
+            f"--calibration that was made with --flag-by {CONSENSUS}"
+        )
 
 
 def probes(text: str) -> int:

@@ -276,6 +276,7 @@ def job_of(
         asked |= _settings_of(context, asked, nulls)
     asked |= preset
     _note_without_effect(asked)
+    options.refuse_consensus_alone(asked["flag_by"], is_calibrated=paths[0] is not None)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
     known = None if paths[0] is None else nulls[0].screen

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner.scan.state import mean
-from scanner.spec import ScanSpec
+from scanner.spec import CONSENSUS, ScanSpec
 from scanner.statistics.calibration import Calibration
 
 MEANS = ("delta_h", "delta_s", "curvature")
@@ -35,7 +35,8 @@ def extra_columns(
     if spec.flag_baseline is not None and spec.flag_by not in named:
         named += (spec.flag_by,)
     increments = ("increment_z",) if _compares_increments(spec, calibration) else ()
-    return named + spec.detectors + increments
+    consensus = (CONSENSUS,) if spec.flag_by == CONSENSUS else ()
+    return named + spec.detectors + increments + consensus
 
 
 def increment_column(

@@ -8,6 +8,7 @@ from scanner.activity import IMAGES, SAMPLING
 from scanner.scan.batches import is_out_of_memory, release
 from scanner.scan.columns import increment_column
 from scanner.scan.failures import draw_does_not_fit
+from scanner.scan.flag_score import consensus_column
 from scanner.scan.networks import Networks
 from scanner.scan.runner import StageRunner
 from scanner.scan.sources import by_source
@@ -83,16 +84,18 @@ class DetectionRunner(StageRunner):
                 increments = [tuple(own) for own in path.tolist()]
         spec = self.contexts.of(draws[0]).spec
         null = self.contexts.sampled_calibration
+        each = [{n: values[i] for n, values in scores.items()} for i in range(len(draws))]
         return [
             DrawState(
                 draw, {name: m[i] for name, m in maps.items()},
-                {name: values[i] for name, values in scores.items()}
-                | increment_column(spec, null, increments[i]),
+                own
+                | increment_column(spec, null, increments[i])
+                | consensus_column(spec, mean(maps["delta_s", "null"][i]), own, null),
                 Latents(seen.point[i], seen.final[i], clean[i]), chunk.cost,
                 increments=increments[i],
                 screen=chunk.first[draw].norm if draw in chunk.first else None,
             )
-            for i, draw in enumerate(draws)
+            for i, (draw, own) in enumerate(zip(draws, each, strict=True))
         ]  # fmt: skip
 
     def _evaluated(self, networks: Networks, draws: list[Draw], chunk: ChunkState) -> Detection:

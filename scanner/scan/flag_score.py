@@ -1,22 +1,63 @@
-"""The score that flags a caption: Δs, a detector, or Δs against a baseline."""
+"""The score that flags a caption: Δs, a detector, Δs against a baseline, or a consensus."""
 
 from collections.abc import Mapping, Sequence
 
+from scanner.errors import ConfigError
 from scanner.methods import registry
-from scanner.spec import ScanSpec
+from scanner.spec import CONSENSUS, ScanSpec
+from scanner.statistics.calibration import Calibration
+from scanner.statistics.consensus import Consensus
 
 
-def flag_score(spec: ScanSpec, delta_s: float, extra: Mapping[str, float]) -> float:
+def flag_score(
+    spec: ScanSpec, delta_s: float, extra: Mapping[str, float], null: Calibration | None
+) -> float:
     """Return the score of a draw that flags, high where it is suspicious.
 
     Args:
         spec: Says which score it is.
         delta_s: The draw's Δs against the unconditional branch.
         extra: Its further scores by column.
+        null: The calibration, which a consensus is a comparison with.
     """
     if spec.flag_by == "delta_s":
         return delta_s
+    if spec.flag_by == CONSENSUS:
+        return _scales(null).least({"delta_s": delta_s, **extra})
     return registry.sign(spec.flag_by) * extra[spec.flag_by]
+
+
+def consensus_column(
+    spec: ScanSpec, delta_s: float, extra: Mapping[str, float], null: Calibration | None
+) -> dict[str, float]:
+    """Return the column of a draw that holds its consensus; empty where none flags."""
+    if spec.flag_by != CONSENSUS:
+        return {}
+    return {CONSENSUS: flag_score(spec, delta_s, extra, null)}
+
+
+def refuse_consensus_alone(spec: ScanSpec, *, is_calibrated: bool) -> None:
+    """Refuse to flag by a consensus without a calibration, which it is a comparison with.
+
+    Raises:
+        ConfigError: If so.
+    """
+    if spec.flag_by == CONSENSUS and not is_calibrated:
+        raise ConfigError(
+            "a consensus compares a caption's scores with those of null captions: give a "
+            "calibration that was made with flag-by consensus"
+        )
+
+
+def _scales(null: Calibration | None) -> Consensus:
+    """Return the scales of a calibration that was checked to have some.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if null is None or null.consensus is None:
+        raise ValueError("a consensus needs a calibration with its scales")
+    return null.consensus
 
 
 def no_such_baseline(score: str, baselines: Sequence[str]) -> str:

@@ -69,7 +69,7 @@ class Rows:
                 delta_s=item.delta_s, screen=item.screen,
                 p_value=verdict.p_value, p_kind=verdict.p_kind,
                 seed_p_value=null and null.seed_p_value(
-                    item.draw.seed, flag_score(self._spec, item.delta_s, item.extra)
+                    item.draw.seed, flag_score(self._spec, item.delta_s, item.extra, null)
                 ),
                 flagged=verdict.flagged, extra=item.extra | dict(mean_columns(item.maps)),
                 increments=item.increments,

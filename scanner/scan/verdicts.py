@@ -9,9 +9,9 @@ from scanner.methods import registry
 from scanner.records import Caption, ScoreRow
 from scanner.scan.columns import increment_column
 from scanner.scan.contexts import SourceContexts
-from scanner.scan.flag_score import flag_score
+from scanner.scan.flag_score import consensus_column, flag_score
 from scanner.scan.state import CaptionVerdict, DrawState
-from scanner.spec import ScanSpec
+from scanner.spec import CONSENSUS, ScanSpec
 from scanner.statistics.calibration import Calibration
 
 
@@ -29,7 +29,7 @@ class Verdicts:
     def of_draws(self, items: list[DrawState]) -> CaptionVerdict:
         """Return the verdict on a caption from its detected draws."""
         null = self._contexts.of(items[0].draw).calibration
-        scores = [flag_score(self._spec, item.delta_s, item.extra) for item in items]
+        scores = [flag_score(self._spec, item.delta_s, item.extra, null) for item in items]
         snaps = [item.extra["snap_back"] for item in items if item.at_image]
         return CaptionVerdict(*self._p_value_and_flag(scores, null, snaps), draws=items)
 
@@ -74,10 +74,12 @@ class Verdicts:
                 return self.of_screened(own[0].caption, norms)
         if not self._have_all_scores(own):
             return None
-        scores = [
-            flag_score(self._spec, row.delta_s, row.extra) for row in own if row.delta_s is not None
-        ]
         null = self._contexts.sampled_calibration
+        scores = [
+            flag_score(self._spec, row.delta_s, row.extra, null)
+            for row in own
+            if row.delta_s is not None
+        ]
         verdict = CaptionVerdict(*self._p_value_and_flag(scores, null))
         if self.is_to_localize(verdict):
             return None
@@ -106,16 +108,17 @@ class Verdicts:
             row, stage="detect", screen=row.screen if self._spec.screen is not None else None,
             p_value=verdict.p_value, p_kind=verdict.p_kind, flagged=verdict.flagged,
             seed_p_value=None if null is None or row.delta_s is None
-            else null.seed_p_value(row.seed, flag_score(self._spec, row.delta_s, row.extra)),
+            else null.seed_p_value(row.seed, flag_score(self._spec, row.delta_s, row.extra, null)),
             extra={n: row.extra[n] for n in sorted(columns)}
-            | increment_column(self._spec, null, row.increments),
+            | increment_column(self._spec, null, row.increments)
+            | consensus_column(self._spec, row.delta_s or 0.0, row.extra, null),
             increments=row.increments if "increment" in columns else None,
         )  # fmt: skip
 
     def _detection_columns(self) -> set[str]:
         """Return the scores beside delta_s that every scored caption has, localized or not."""
         early = set(self._spec.detectors) - set(self._spec.late)
-        return early | ({self._spec.flag_by} - {"delta_s"})
+        return early | ({self._spec.flag_by} - {"delta_s", CONSENSUS})
 
     def _p_value_and_flag(
         self, scores: Sequence[float], null: Calibration | None, snaps: Sequence[float] = ()

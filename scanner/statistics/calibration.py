@@ -25,6 +25,7 @@ from scanner import files
 from scanner.errors import ConfigError
 from scanner.parsing import from_json
 from scanner.spec import ScanSpec
+from scanner.statistics.consensus import Consensus
 from scanner.statistics.intervals import recall_bound
 
 SCHEMA_VERSION = 3
@@ -149,6 +150,7 @@ class Calibration:
             and where images are scored without captions.
         others: Null scores by score, of those that were asked for beside Δs: a detector, or
             ``delta_s_NAME`` of a baseline.
+        consensus: Scales of the scores that agree, where they were asked for; null elsewhere.
         tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under
             which runs used it. Else empty.
     """
@@ -168,6 +170,7 @@ class Calibration:
     snap_back: SnapBack | None = None
     families: int | None = None
     others: dict[str, NullScores] = field(default_factory=dict[str, NullScores])
+    consensus: Consensus | None = None
     tail_fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -231,7 +234,8 @@ class Calibration:
         decided["tail"] = tail
         if self.snap_back is not None:
             decided["snap_back"]["tail"] = snap_back_tail
-        for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back", "others"):
+        for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back", "others",
+                     "consensus"):  # fmt: skip
             if not decided[name]:  # so that old files keep their names
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
@@ -424,6 +428,7 @@ def _calibration(content: dict[str, Any]) -> Calibration:
             )
             for name, own in content.get("others", {}).items()
         },
+        consensus=_consensus(content.get("consensus")),
         tail_fingerprint=str(content.get("tail_fingerprint", "")),
     )
     snap_back: dict[str, Any] = content.get("snap_back") or {}
@@ -435,6 +440,13 @@ def _calibration(content: dict[str, Any]) -> Calibration:
 
 def _seed_scores(content: dict[str, Any]) -> dict[int, tuple[float, ...]]:
     return {int(seed): tuple(float(x) for x in scores) for seed, scores in content.items()}
+
+
+def _consensus(content: dict[str, Any] | None) -> Consensus | None:
+    if content is None:
+        return None
+    middles, deviations = (tuple(map(float, content[k])) for k in ("middles", "deviations"))
+    return Consensus(middles, deviations)
 
 
 def _snap_back(content: dict[str, Any]) -> SnapBack:

@@ -125,6 +125,13 @@ def test_a_preset_beats_a_calibration_which_then_is_refused_if_it_differs(here):
         plan("--calibration", "c.json", "--out", "r", "--preset", "fast")
 
 
+def test_a_consensus_is_refused_without_a_calibration_that_has_one(here):
+    with pytest.raises(ConfigError, match="give a --calibration that was made with --flag-by con"):
+        plan("--out", "r", "--flag-by", "consensus")
+    with pytest.raises(ConfigError, match="no null scores of consensus"):
+        plan("--out", "r", "--flag-by", "consensus", "--calibration", "c.json")
+
+
 def test_a_file_beats_a_calibration(here):
     (here / "memscan.toml").write_text("steps = 50\n")
     with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 50\)"):

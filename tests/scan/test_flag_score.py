@@ -66,7 +66,7 @@ def test_a_low_score_flags_where_low_is_suspicious(monkeypatch):
     assert {row.caption.key for row in rows if row.flagged} == {
         key for key, value in mean.items() if value < middle
     }
-    assert flag_score(spec, 1.0, {"wen": 3.0}) == -3.0
+    assert flag_score(spec, 1.0, {"wen": 3.0}, None) == -3.0
 
 
 def test_a_baselines_delta_s_flags_before_anything_is_localized():
