@@ -163,7 +163,7 @@ def calibrate(
         results=str(work.absolute()),
         spec=null_spec(spec, with_screen=bool(positives)),
         batch_size=options.batch_size(asked["batch_size"]),
-        chunk_size=asked["chunk_size"],
+        chunk_size=options.chunk_size(asked["chunk_size"]),
         limit=asked["limit"],
         **_of_model(asked),
     )
@@ -301,7 +301,7 @@ def job_of(
         image_calibration=of_images,
         images=asked.get("evidence", False) and asked["source"] != "image",
         batch_size=options.batch_size(asked["batch_size"]),
-        chunk_size=asked["chunk_size"],
+        chunk_size=options.chunk_size(asked["chunk_size"]),
         limit=asked["limit"],
         **_of_model(asked),
     )

@@ -105,6 +105,7 @@ class Results:
         self.store = stores.opened(root)
         self.root = self.store.root
         self._packed = dict[str, dict[str, dict[str, RowRange]]]()
+        self._run_files = dict[str, tuple[bytes, RunFile]]()
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
@@ -146,14 +147,19 @@ class Results:
         if content is None:
             known = ", ".join(self.runs()) or "none"
             raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
+        if (kept := self._run_files.get(run)) is not None and kept[0] == content:
+            return kept[1]  # of a run of many shards, megabytes that a command reads several times
         advice = "restore it, or scan into a new folder"
         record = manifest.decoded(content, self.store.address(name), (), advice)
         try:
-            return RunFile.of(record)
+            found = RunFile.of(record)
         except ValueError as error:
             raise ResultsError(
                 f"{self.store.address(name)} is damaged ({error}): {advice}"
             ) from error
+        if len(content) > manifest.LONG:
+            self._run_files[run] = content, found
+        return found
 
     def verified_run(self, run: str, commits: Mapping[str, CommitFile]) -> RunFile:
         """Return a run's record, its status held against the commits: see `coverage.status`.
@@ -170,6 +176,14 @@ class Results:
             return record
         status = coverage.status(record.content, commits)
         return replace(record, status=status, content={**record.content, "status": status})
+
+    def has_run(self, run: str) -> bool:
+        """Return whether a run has a record.
+
+        Raises:
+            ResultsError: If the store cannot be read.
+        """
+        return self.store.entry(f"runs/{checked_name(run)}.json") is not None
 
     def runs(self) -> list[str]:
         """Return the runs that have a record, the one started last at the end.
@@ -196,13 +210,31 @@ class Results:
         complete = [run for run in known if self.run_file(run).status == "complete"]
         return (complete or known)[-1]
 
-    def history(self, run: str) -> History:
+    def history(self, run: str, known: History | None = None) -> History:
         """Return what was packed of a run.
+
+        Args:
+            run: The run.
+            known: What it was a while ago; only what was added since is read.
 
         Raises:
             ResultsError: If an entry of it is damaged.
         """
-        return manifest.history(self.store, run)
+        return manifest.history(self.store, run, known)
+
+    def agreed_chunk_size(self, run: str, size: int) -> int:
+        """Return the samples per chunk that all scans of a run keep to; propose one if none is set.
+
+        Of several processes that propose at once, all return what one of them proposed.
+
+        Raises:
+            ResultsError: If the store cannot be read or written to, or an entry is damaged.
+        """
+        history = self.history(run)
+        while history.chunk_size is None:
+            manifest.append(self.store, run, history.length, {"chunk_size": size})
+            history = self.history(run, history)
+        return history.chunk_size
 
     def commits(self, run: str) -> dict[str, CommitFile]:
         """Return a run's commit records by chunk name, in order of name.
@@ -212,13 +244,17 @@ class Results:
         """
         return self.read_committed(run).records
 
-    def read_committed(self, run: str) -> Committed:
+    def read_committed(self, run: str, known: History | None = None) -> Committed:
         """Return a run's commit records, and how they were packed.
+
+        Args:
+            run: The run.
+            known: How they were packed a while ago; only what was added since is read.
 
         Raises:
             ResultsError: If a record is damaged.
         """
-        history = self.history(run)
+        history = self.history(run, known)
         return Committed(history, self._commits(run, history))
 
     def committed(self, run: str) -> list[str]:
@@ -411,19 +447,38 @@ class Results:
         if self.store.entry(name) is not None:
             return False
         files = {table: self._publish(run, chunk_name, t) for table, t in content.items()}
+        if self.commit_files(run, chunk_name, files, counts=accounts, facts=facts):
+            return True
+        if (winner := self.read_commit(run, chunk_name)) is not None:
+            self._discard_but(winner, files)
+        return False
+
+    def commit_files(
+        self, run: str, chunk_name: str, files: Mapping[str, DataFile], *,
+        counts: Mapping[str, int], facts: Mapping[str, object],
+    ) -> bool:  # fmt: skip
+        """Create the record that makes a chunk's files count; False if the chunk has one.
+
+        Args:
+            run: The run.
+            chunk_name: The chunk.
+            files: The files that hold its rows, by table; they are there.
+            counts: How its samples are accounted for.
+            facts: Further content of the record.
+
+        Raises:
+            ResultsError: If the store cannot be written to.
+        """
         record = {
             **facts,
             "schema_version": SCHEMA_VERSION,
             "run": run,
             "chunk": chunk_name,
             "files": {table: file.as_json() for table, file in files.items()},
-            "counts": accounts,
+            "counts": dict(counts),
         }
-        if self.store.create(name, encoded(record)):
-            return True
-        if (winner := self.read_commit(run, chunk_name)) is not None:
-            self._discard_but(winner, files)
-        return False
+        name = f"commits/{checked_name(run)}/{checked_name(chunk_name)}.json"
+        return self.store.create(name, encoded(record))
 
     def _publish(self, run: str, chunk_name: str, table: pa.Table) -> DataFile:
         kind = table.schema.metadata[b"table"].decode()
