@@ -302,11 +302,11 @@ def packed(results: Results, run: str) -> int:
     known = results.read_committed(run)
     history = known.history
     units = compact._units_to_pack(known, compact.TARGET_BYTES)
-    chosen, size, done = list[Any](), 0, 0
+    chosen, size, chunks, done = list[Any](), 0, 0, 0
     for position, unit in enumerate(units):
         chosen.append(unit)
         size += unit.bytes
-        chunks = sum(len(each.records) for each in chosen)
+        chunks += len(unit.records)
         is_full = size >= compact.TARGET_BYTES or chunks >= compact.MOST_CHUNKS
         if not is_full and position < len(units) - 1:
             continue
@@ -320,7 +320,7 @@ def packed(results: Results, run: str) -> int:
             pack = manifest.Pack(-1, commits, files, replaces)
             _, history = compact._add_to_history(results, run, pack, history)
             done += len(commits)
-        chosen, size = [], 0
+        chosen, size, chunks = [], 0, 0
     return done
 
 

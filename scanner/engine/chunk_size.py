@@ -1,5 +1,7 @@
 """Samples of a chunk, chosen by what a commit costs and what a death may cost. Knows no Ray."""
 
+from math import ceil
+
 from scanner.engine.job import CHUNK_SIZE, Job
 
 SECONDS = 60.0
@@ -28,10 +30,10 @@ def chosen(job: Job, sample_seconds: float) -> int:
     """
     if sample_seconds <= 0:
         return CHUNK_SIZE
-    few_records = len(job.shards) * SHARD_SAMPLES / RECORDS
+    few_records = SHARD_SAMPLES / max(1, RECORDS // len(job.shards))
     most = max(1, int(min(MOST_SECONDS / sample_seconds, SHARD_SAMPLES)))
-    size = min(int(max(SECONDS / sample_seconds, few_records)), most)
+    size = min(ceil(max(SECONDS / sample_seconds, few_records)), most)
     if job.spec.source != "generated" or job.spec.localize == "all":
         size = min(size, MOST_IMAGES)
     batch = min(job.batch_size or USUAL_BATCH, most)
-    return max(size // batch, 1) * batch
+    return ceil(size / batch) * batch

@@ -50,14 +50,17 @@ class Packer:
         Args:
             is_last: Whether nothing more will be committed, so that all of a long run is packed.
         """
+        problem = None
         if self._ref is not None:
-            return self._answer() if self._runtime.ready([self._ref], 0) else None
+            if not self._runtime.ready([self._ref], 0):
+                return None
+            problem = self._answer()
         least = max(LEAST_CHUNKS, LARGEST_SHARE * self._chunks)
         if is_last and self._chunks >= LEAST_CHUNKS:
             least = 1
         if self._packs and self._loose >= least:
             self._ref, self._loose = self._runtime.submit(pack, self._results, self._run), 0
-        return None
+        return problem
 
     def stop(self) -> None:
         """Stop what is being packed; what is in no pack yet stays where it is."""

@@ -20,10 +20,12 @@ def job(shards=1, **changes):
 
 @pytest.mark.parametrize(("seconds", "shards", "changes", "size"), [
     (0.0, 1, {}, 256),  # nobody knows
-    (1.0, 1, {"batch_size": None}, 48),  # a minute, in whole batches
-    (1.0, 1, {"batch_size": 7}, 56),
+    (1.0, 1, {"batch_size": None}, 64),  # a minute, in whole batches
+    (1.0, 1, {"batch_size": 7}, 63),
     (0.0001, 1, {"batch_size": 16}, 10_000),  # no more than a shard has
     (0.06, 10, {"batch_size": 1}, 1000),
+    (0.01, 100_000, {"batch_size": 1}, 6000),
+    (0.05, 100_000, {"batch_size": 1}, 5000),  # two commits a shard
     (0.06, 200_000, {"batch_size": 1}, 10_000),  # ten minutes: a commit per shard
     (1.0, 200_000, {"batch_size": 1}, 600),  # no more than ten minutes
     (100.0, 1, {"batch_size": 16}, 6),  # a batch that takes longer is cut
