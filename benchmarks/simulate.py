@@ -101,7 +101,7 @@ class Simulation:
             spec=ScanSpec(), chunk_size=chunk_size, batch_size=32,
         )  # fmt: skip
         self.runtimes, self.events = list[SimulatedRuntime](), Counter[str]()
-        self.chunk_size, self.done = 0, 0
+        self.chunk_size, self.done, self.chunks = 0, 0, 0
 
     def head(self, dies: float = float("inf")) -> dict[str, float]:
         """Run a head until all is committed or it dies; return what it took.
@@ -129,11 +129,16 @@ class Simulation:
         except KeyboardInterrupt:
             pass
         self.chunk_size, self.done = record.chunk_size or 0, record.summary.samples
+        self.chunks = record.summary.chunks_done
         whole = time.process_time() - begun - runtime.outside
         return {"ready": ready, "seconds": whole, "turns": lease.turns}
 
     def _note(self, event: Any) -> None:
         self.events[event.kind] += 1
+        if event.kind == "chunk" and self.events["chunk"] % 10_000 == 0:
+            seconds, days = time.process_time(), self.clock.now / 86400
+            text = f"{self.events['chunk']} chunks, day {days:.2f}, {seconds:.0f} s of this process"
+            print(text, file=sys.stderr, flush=True)
 
     def problems(self) -> Iterator[str]:
         """Yield what is lost or done twice, by the commits."""
@@ -192,16 +197,18 @@ def simulated(options: argparse.Namespace, captions: int) -> dict[str, Any]:
             gc.collect()
             second = simulation.head()
             requests, mib = simulation.bucket.requests.copy(), _mib()
+            third = simulation.head()
             if problems := list(simulation.problems()):
                 raise SystemExit("\n".join(problems[:20]))
-            return _row(simulation, first, second, requests, mib)
+            return _row(simulation, first, second, third, requests, mib)
 
 
 def _row(
     simulation: Simulation, first: dict[str, float], second: dict[str, float],
-    requests: Counter[str], mib: float,
+    third: dict[str, float], requests: Counter[str], mib: float,
 ) -> dict[str, Any]:  # fmt: skip
     records, history = simulation.results.commits(RUN), simulation.results.history(RUN)
+    assert simulation.chunks == 0, "a head that had nothing to do did something"
     spent = [runtime.spent for runtime in simulation.runtimes]
     lost = sum(each.lost for each in spent)
     hours = lost + sum(each.scanning + each.loading for each in spent)
@@ -214,7 +221,7 @@ def _row(
         "objects": history.length + len(records) - len(history.commits()),
         "days": round(simulation.clock.now / 86400, 2), "head": round(seconds, 1),
         "decisions": round(decisions / seconds), "mib": round(mib),
-        "resume": round(second["ready"], 1),
+        "resume": round(third["seconds"], 1), "resume_half": round(second["ready"], 1),
         "requests": round(asked / len(simulation.samples), 1),
         "deaths": sum(each.deaths for each in spent), "lost": round(lost, 1),
         "share": f"{lost / hours:.2%}", "faults": {n: requests[n] for n in ("429", "503", "lost")},

@@ -8,8 +8,8 @@ SECONDS = 60.0
 """Time of a device that a chunk is worth, and a crash may cost, at least."""
 MOST_SECONDS = 600.0
 """The same at most, where a run would have too many commits otherwise."""
-RECORDS = 200_000
-"""Commits that a run is to have at most."""
+RECORDS = 100_000
+"""Commits that a run is to have at most, or one for every shard."""
 SHARD_SAMPLES = 10_000
 """Samples that a shard is taken to have before any is counted; a chunk never has more."""
 MOST_IMAGES = CHUNK_SIZE

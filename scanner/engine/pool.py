@@ -118,7 +118,7 @@ class Pool:
         self._stall_seconds = stall_seconds if runtime.can_kill else math.inf
         self._in_flight = 0
         self._actors: list[_Actor] = []
-        self._owners = dict[Ref, _Actor]()
+        self._owners, self._opening = dict[Ref, _Actor](), dict[Ref, _Actor]()
         self._losses_at_opening, self._last_asked, self._last_looked = 0, -math.inf, -math.inf
 
     @property
@@ -134,7 +134,7 @@ class Pool:
     @property
     def ready(self) -> int:
         """Actors that have their model."""
-        return sum(a.opening is None for a in self._actors)
+        return len(self._actors) - len(self._opening)
 
     def grow(self, outstanding: int) -> None:
         """Start actors until there is one for every outstanding task, or all there may be."""
@@ -142,7 +142,7 @@ class Pool:
             handle = self._start()
             actor = _Actor(handle, opening := self._runtime.open(handle), time.monotonic())
             self._actors.append(actor)
-            self._owners[opening] = actor
+            self._owners[opening] = self._opening[opening] = actor
 
     def hand_out(self, queue: Queue) -> None:
         """Give tasks to the open actors, evenly, until each has enough or none is left.
@@ -173,8 +173,8 @@ class Pool:
     def _most_each(self, waiting: int) -> int:
         """Return how many tasks an actor may have: half its share of what is left, or two."""
         now = time.monotonic()
-        actors = sum(a.opening is None or now - a.since < COMING_SECONDS for a in self._actors)
-        outstanding, actors = waiting + self.in_flight, max(1, actors)
+        coming = sum(now - actor.since < COMING_SECONDS for actor in self._opening.values())
+        outstanding, actors = waiting + self.in_flight, max(1, self.ready + coming)
         return min(IN_FLIGHT, ceil(outstanding / actors), max(2, ceil(outstanding / actors / 2)))
 
     def events(self, ready: Set[Ref]) -> Iterator[PoolEvent]:
@@ -239,6 +239,7 @@ class Pool:
             self._runtime.kill(actor.handle)
         self._actors.clear()
         self._owners.clear()
+        self._opening.clear()
         self._in_flight = 0
 
     def _opening_events(self, actor: _Actor, opening: Ref) -> Iterator[PoolEvent]:
@@ -254,7 +255,7 @@ class Pool:
             yield self._lost_at_opening(actor, answer.text, answer.text)
             return
         self._check_gpu(answer)
-        self._owners.pop(opening)
+        del self._owners[opening], self._opening[opening]
         actor.opening, self._losses_at_opening = None, 0
         actor.number = len(self.facts)
         self.facts.append(answer)
@@ -263,8 +264,9 @@ class Pool:
         yield ActorReady(answer)
 
     def _check_gpu(self, new: ActorInfo) -> None:
-        there = [self.facts[a.number] for a in self._actors if a.opening is None]
-        for other in there if self._runtime.one_gpu_each and new.gpu else ():
+        if not (self._runtime.one_gpu_each and new.gpu):
+            return
+        for other in [self.facts[a.number] for a in self._actors if a.opening is None]:
             if other.gpu == new.gpu:
                 raise ConfigError(
                     f"every actor must have a GPU of its own, but {other.name} and {new.name} both "
@@ -329,7 +331,7 @@ class Pool:
         for ref, _ in actor.flight:
             self._forget(ref)
         if actor.opening is not None:
-            self._owners.pop(actor.opening)
+            del self._owners[actor.opening], self._opening[actor.opening]
         self._runtime.kill(actor.handle)
         return ActorLost(tuple(task for _, task in actor.flight), reason, blames, actor.name)
 

@@ -24,9 +24,9 @@ def job(shards=1, **changes):
     (1.0, 1, {"batch_size": 7}, 63),
     (0.0001, 1, {"batch_size": 16}, 10_000),  # no more than a shard has
     (0.06, 10, {"batch_size": 1}, 1000),
-    (0.01, 100_000, {"batch_size": 1}, 6000),
-    (0.05, 100_000, {"batch_size": 1}, 5000),  # two commits a shard
-    (0.06, 200_000, {"batch_size": 1}, 10_000),  # ten minutes: a commit per shard
+    (0.01, 50_000, {"batch_size": 1}, 6000),
+    (0.05, 50_000, {"batch_size": 1}, 5000),  # two commits a shard
+    (0.05, 200_000, {"batch_size": 1}, 10_000),  # one
     (1.0, 200_000, {"batch_size": 1}, 600),  # no more than ten minutes
     (100.0, 1, {"batch_size": 16}, 6),  # a batch that takes longer is cut
     (9999.0, 1, {"batch_size": 16}, 1),
