@@ -343,5 +343,3 @@ def packed(results: Results, run: str, before: History | None) -> tuple[int, His
             done += len(commits)
         chosen, size, chunks = [], 0, 0
     return done, history
-
-

@@ -13,7 +13,6 @@ from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay, prompt_of
 from scanner.scan.flag_score import no_such_baseline
 from scanner.spec import DEVICES, OFFLOADS, ScanSpec
 
-
 CHUNK_SIZE = 256
 """Samples per commit where nothing else is asked for or known."""
 

@@ -21,11 +21,10 @@ from scanner.engine.plan import CommitIndex, Plan
 from scanner.errors import ClusterError, ConfigError
 from scanner.models.device import local_device
 from scanner.models.limits import limits
-from scanner.scan import speed
 from scanner.planning.caption_hashes import REJECTED, DistinctCounter, ShardHashes, hash_captions
-from scanner.scan.speed import Speed
 from scanner.results.folder import Results
-from scanner.scan import cost
+from scanner.scan import cost, speed
+from scanner.scan.speed import Speed
 from scanner.shards.download_logs import failed_downloads
 from scanner.spec import ScanSpec
 from scanner.statistics import calibration
@@ -218,7 +217,8 @@ def _hash_here(
     """Yield every shard's hashes in order, counted in this process."""
     for url in urls:
         known = frozenset(finished.get(url, ()))
-        yield url, hash_captions(url, job.chunk_size or CHUNK_SIZE, known, captions=job.spec.captions)
+        size = job.chunk_size or CHUNK_SIZE
+        yield url, hash_captions(url, size, known, captions=job.spec.captions)
 
 
 def _hash_shards(

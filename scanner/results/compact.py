@@ -295,9 +295,7 @@ def _compare(results: Results, pack: Pack, units: list[_Group]) -> None:
                     )
 
 
-def _add_to_history(
-    results: Results, run: str, pack: Pack, known: History
-) -> tuple[Pack, History]:
+def _add_to_history(results: Results, run: str, pack: Pack, known: History) -> tuple[Pack, History]:
     """Add a pack to the run's history, of which an earlier state is known.
 
     Raises:
