@@ -146,6 +146,8 @@ class ScanLoop:
     def _pack_the_rest(self, lease: Lease) -> None:
         """Pack what a long run still has in small files."""
         self._pack(is_last=True)
+        if self._packer.refs:
+            self._report.emit(PHASE, "packing small files into large ones")
         while self._packer.refs:
             lease.check()
             self._runtime.check()

@@ -399,17 +399,18 @@ class Results:
     def chunk_rows(self, run: str, chunk: str, hashes: Collection[str]) -> list[dict[str, Any]]:
         """Return the score rows of some captions of a chunk; none if it is not committed.
 
-        Where the chunk's rows lie is remembered, and looked up anew if they are not there.
+        They are read from the chunk's own file while that is there: the history of the packs of
+        a long run is more than an actor should have in memory for a row. After that, where the
+        chunk's rows lie is remembered, and looked up anew if they are not there.
 
         Raises:
             ResultsError: If they cannot be read.
         """
         wanted = pc.field("caption_sha256").isin(list(hashes))
         try:
-            found = self._score_rows(run, chunk)
+            found = self._own_score_rows(run, chunk)
         except ResultsError:
-            self._packed.pop(run, None)
-            found = self._score_rows(run, chunk)
+            found = self._packed_score_rows(run, chunk)
         return [] if found is None else found.filter(wanted).to_pylist()
 
     def commit(
@@ -509,14 +510,28 @@ class Results:
         names = [e.name.rpartition("/")[2] for e in entries if e.name.endswith(".json")]
         return [stem(name) for name in names if not name.startswith(".")]
 
-    def _score_rows(self, run: str, chunk: str) -> pa.Table | None:
+    def _own_score_rows(self, run: str, chunk: str) -> pa.Table | None:
+        """Return the score rows of a chunk from the file that was committed.
+
+        Raises:
+            ResultsError: If it is not there any more, or the chunk has no commit record.
+        """
+        if (record := self.read_commit(run, chunk)) is None:
+            raise ResultsError(f"{chunk} has no commit record")
+        file = record.files.get("scores")
+        return None if file is None else self.read_rows(file.path)
+
+    def _packed_score_rows(self, run: str, chunk: str) -> pa.Table | None:
+        try:
+            return self._score_rows_in_pack(run, chunk)
+        except ResultsError:
+            self._packed.pop(run, None)
+            return self._score_rows_in_pack(run, chunk)
+
+    def _score_rows_in_pack(self, run: str, chunk: str) -> pa.Table | None:
         if run not in self._packed:
             self._packed[run] = self.history(run).row_ranges()
-        places = self._packed[run].get(chunk)
-        if places is None:
-            record = self.read_commit(run, chunk)
-            places = {} if record is None else own_ranges(record)
-        if (place := places.get("scores")) is None:
+        if (place := self._packed[run].get(chunk, {}).get("scores")) is None:
             return None
         return self.read_rows(place.file.path, place.start, place.stop)
 
