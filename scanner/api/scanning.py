@@ -34,7 +34,7 @@ def scan_shards(
     actors: int | None = None, offload: str = "none", gpus_per_actor: int = 1,
     fdr: float | None = None,
     evidence: bool = True, source: str = "generated", captions: bool = True,
-    batch_size: int | None = None, chunk_size: int = 256, limit: int | None = None,
+    batch_size: int | None = None, chunk_size: int | None = 256, limit: int | None = None,
     progress: bool | None = None, **settings: Unpack[ScoreSettings],
 ) -> Summary:  # fmt: skip
     """Score every caption of a corpus into a results folder; called again, it goes on.
@@ -61,7 +61,7 @@ def scan_shards(
         source: ``generated``, or ``image`` to score samples at their own images.
         captions: Whether images are scored under their captions.
         batch_size: Draws at a time; null finds out what memory allows.
-        chunk_size: Samples per commit.
+        chunk_size: Samples per commit; null takes a minute's worth of a new run's device.
         limit: Scan so many samples at most.
         progress: Whether to show how far it is; null shows it to people.
         **settings: Of `ScoreSettings`; ``localize`` is ``flagged`` unless it is given.

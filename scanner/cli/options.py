@@ -222,10 +222,11 @@ Batch = Annotated[
     ),
 ]
 ChunkSize = Annotated[
-    int,
+    str,
     typer.Option(
-        min=1,
-        help="Samples per commit: what a crash can cost. A run keeps what it was begun with.",
+        "--chunk-size",
+        help="Samples per commit, what a crash can cost: a number, or `auto`: a device's minute, "
+        "up to ten in a run of very many shards. A run keeps what it was begun with.",
         rich_help_panel=OF_DEVICES,
     ),
 ]
@@ -528,7 +529,7 @@ def running(
     address: Address = None,
     local: Local = False,
     batch_size: Batch = "auto",
-    chunk_size: ChunkSize = 256,
+    chunk_size: ChunkSize = "256",
     limit: Limit = None,
     events: Events = None,
 ) -> None:
@@ -642,10 +643,23 @@ def batch_size(text: str) -> int | None:
     Raises:
         ConfigError: If it is neither a positive number nor ``auto``.
     """
+    return _number_or_auto("--batch-size", text)
+
+
+def chunk_size(text: str) -> int | None:
+    """Return the samples per commit that were asked for; null for ``auto``.
+
+    Raises:
+        ConfigError: If it is neither a positive number nor ``auto``.
+    """
+    return _number_or_auto("--chunk-size", text)
+
+
+def _number_or_auto(option: str, text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"--batch-size must be auto or a positive number, got {text!r}")
+        raise ConfigError(f"{option} must be auto or a positive number, got {text!r}")
     return int(text)
 
 

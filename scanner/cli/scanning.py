@@ -164,7 +164,7 @@ def calibrate(
         results=str(work.absolute()),
         spec=null_spec(spec, with_screen=bool(positives)),
         batch_size=options.batch_size(asked["batch_size"]),
-        chunk_size=asked["chunk_size"],
+        chunk_size=options.chunk_size(asked["chunk_size"]),
         limit=asked["limit"],
         **_of_model(asked),
     )
@@ -305,7 +305,7 @@ def job_of(
         image_calibration=of_images,
         images=asked.get("evidence", False) and asked["source"] != "image",
         batch_size=options.batch_size(asked["batch_size"]),
-        chunk_size=asked["chunk_size"],
+        chunk_size=options.chunk_size(asked["chunk_size"]),
         limit=asked["limit"],
         **_of_model(asked),
     )

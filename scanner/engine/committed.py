@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from typing import Any
 
 from scanner.engine.job import Event
@@ -13,6 +14,8 @@ from scanner.shards import reading
 
 THREADS = 32
 """Shards that are looked at at a time: each is one request where it lies in a bucket."""
+LOOKED_AT_TOGETHER = 64
+"""Shards that a thread is handed at once: handing over takes longer than a look at a local file."""
 
 
 def identities(
@@ -30,21 +33,33 @@ def identities(
     finished = commit_index.finished()
     if limit is None and not all(url in finished for url in urls):
         return None
-    found, left = dict[str, str](), limit
-    for url, shard_id in _now(urls):
-        first = commit_index.first(shard_id)
-        fills = left is not None and first == left
-        if not (shard_id in finished.get(url, ()) or fills):
+    if limit is not None:
+        return _first_identities(urls, commit_index, limit)
+    found = dict[str, str]()
+    for url, shard_id in _now(urls, THREADS * LOOKED_AT_TOGETHER):
+        if shard_id not in finished.get(url, ()):
             return None
         found[url] = shard_id
-        if left is not None:
-            left -= first or 0
-            if left <= 0:
-                break
     return found
 
 
-def _now(urls: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _first_identities(
+    urls: Sequence[str], commit_index: CommitIndex, limit: int
+) -> dict[str, str] | None:
+    """Return the identities of the shards with the first samples, null if one is not committed."""
+    finished, found, left = commit_index.finished(), dict[str, str](), limit
+    for url, shard_id in _now(urls, THREADS):
+        first = commit_index.first(shard_id)
+        if not (shard_id in finished.get(url, ()) or first == left):
+            return None
+        found[url] = shard_id
+        left -= first or 0
+        if left <= 0:
+            break
+    return found
+
+
+def _now(urls: Sequence[str], together: int) -> Iterator[tuple[str, str]]:
     """Yield every address with the identity of its shard, ``""`` if it cannot be looked at."""
 
     def look(url: str) -> str:
@@ -53,10 +68,16 @@ def _now(urls: Sequence[str]) -> Iterator[tuple[str, str]]:
         except (ScannerError, OSError):
             return ""  # the scan itself says what is wrong
 
+    def look_at(some: Sequence[str]) -> list[tuple[str, str]]:
+        return [(url, look(url)) for url in some]
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(urls), THREADS):
-            some = urls[start : start + THREADS]
-            yield from zip(some, pool.map(look, some), strict=True)
+        for start in range(0, len(urls), together):
+            some = urls[start : start + together]
+            each = ceil(len(some) / THREADS)
+            parts = [some[at : at + each] for at in range(0, len(some), each)]
+            for part in pool.map(look_at, parts):
+                yield from part
 
 
 class CommittedRuntime:

@@ -9,13 +9,14 @@ from functools import partial
 
 from scanner.engine.committed import CommittedRuntime, identities
 from scanner.engine.identity import identify
-from scanner.engine.job import PHASE, Event, Job, Resources, Summary
+from scanner.engine.job import CHUNK_SIZE, PHASE, Event, Job, Resources, Summary
 from scanner.engine.loop import STALL_SECONDS, ScanLoop
+from scanner.engine.packing import Packer
 from scanner.engine.plan import CommitIndex
 from scanner.engine.record import RunRecord
 from scanner.engine.runtime import Runtime, WorkerSetup
 from scanner.engine.worker import ScannerFactory, build_scanner
-from scanner.results.folder import Results
+from scanner.results.folder import Committed, Results
 from scanner.results.lease import Lease
 from scanner.results.score_cache import runs_like
 from scanner.text import counted
@@ -64,25 +65,32 @@ def scan(
         Lease(results.store, f"leases/{run}", f"scan of run {run}", told=told) as lease,
     ):
         record = RunRecord.begin(results, run, who.job, who.model, who.calibration)
-        commits = results.commits(run)
-        record.add_commits(commits.values())
-        commit_index, phase = CommitIndex(commits), partial(told, kind=PHASE)
+        committed = results.read_committed(run)
+        record.add_commits(committed.records.values())
+        commit_index, phase = CommitIndex(committed.records), partial(told, kind=PHASE)
         # Twice: Ray may take long to start, and then has a handler of its own.
         with (
             record,
             _runtime(who.job, resources, commit_index, phase) as runtime,
             _interruptible(),
         ):
-            job = replace(who.job, chunk_size=record.chunk_size)
+            job = replace(who.job, chunk_size=record.chunk_size or _known_size(committed))
             reusable = tuple[str, ...]()
             if job.spec.source == "generated":
                 reusable = tuple(runs_like(results, who.run, record.identity))
             if resources.gpus_per_actor > 1:
                 build = partial(build, gpus=resources.gpus_per_actor)
             setup = WorkerSetup(job, who.run, build, who.model, reusable)
-            loop = ScanLoop(setup, commit_index, resources, runtime, results, record)
+            packer = Packer(runtime, job.results, who.run, committed)
+            loop = ScanLoop(setup, commit_index, resources, runtime, results, record, packer)
             loop.run(lease, progress, stall_seconds)
     return record.summary
+
+
+def _known_size(committed: Committed) -> int | None:
+    """Return the samples per chunk of a run whose record does not say them; null if it is new."""
+    is_new = not committed.records
+    return committed.history.chunk_size or (None if is_new else CHUNK_SIZE)
 
 
 def _runtime(

@@ -25,7 +25,7 @@ class _IndexingTask:
     url: str
     ref: Ref
     attempt: int = 1
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=lambda: time.monotonic())
     is_told: bool = False
 
     @property
@@ -35,6 +35,9 @@ class _IndexingTask:
 
 class ShardIndexer:
     """Counts shards, a few at a time.
+
+    Attributes:
+        chunk_size: Samples per chunk of the shards that are counted from now on.
 
     Args:
         runtime: Where they are counted.
@@ -50,7 +53,7 @@ class ShardIndexer:
         finished: Mapping[str, Set[str]], *, in_order: bool = True,
     ) -> None:  # fmt: skip
         self._runtime, self._in_order = runtime, in_order
-        self._urls, self._chunk_size, self._finished = deque(urls), chunk_size, finished
+        self._urls, self.chunk_size, self._finished = deque(urls), chunk_size, finished
         self._running: list[_IndexingTask] = []
 
     @property
@@ -90,7 +93,8 @@ class ShardIndexer:
     def late(self) -> Iterator[str]:
         """Yield the address of each shard that takes long to count, once."""
         for count in self._running:
-            if not count.is_told and count.seconds > LATE_SECONDS:
+            is_late = not count.is_told and count.seconds > LATE_SECONDS
+            if is_late and not self._runtime.ready([count.ref], 0):  # or it waits to be planned
                 count.is_told = True
                 yield count.url
 
@@ -113,7 +117,8 @@ class ShardIndexer:
 
     def _restart_stalled(self) -> None:
         for count in self._running:
-            if count.seconds > COUNT_SECONDS and count.attempt < COUNT_ATTEMPTS:
+            is_slow = count.seconds > COUNT_SECONDS and count.attempt < COUNT_ATTEMPTS
+            if is_slow and not self._runtime.ready([count.ref], 0):
                 self._runtime.cancel(count.ref)
                 count.ref, count.since = self._start_counting(count.url), time.monotonic()
                 count.attempt += 1
@@ -125,7 +130,7 @@ class ShardIndexer:
 
     def _start_counting(self, url: str) -> Ref:
         finished = frozenset(self._finished.get(url, ()))
-        return self._runtime.submit(index_shard, url, self._chunk_size, finished)
+        return self._runtime.submit(index_shard, url, self.chunk_size, finished)
 
     def _answer_of(self, ref: Ref) -> ShardIndex | str | Failure:
         try:

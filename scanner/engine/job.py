@@ -13,6 +13,9 @@ from scanner.models.overlay import NOTHING_OFF, OFF, Overlay, overlay, prompt_of
 from scanner.scan.flag_score import no_such_baseline
 from scanner.spec import DEVICES, OFFLOADS, ScanSpec
 
+CHUNK_SIZE = 256
+"""Samples per commit where nothing else is asked for or known."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -30,7 +33,8 @@ class Job:
             with ``calibration`` where the source is ``auto``, else null.
         images: Whether training images are read for evidence.
         batch_size: Draws at a time on a device; null finds out what it can take.
-        chunk_size: Samples per commit. A run keeps the size that it was begun with.
+        chunk_size: Samples per commit; null finds out from the speed of a device. A run keeps the
+            size that it was begun with.
         limit: At most this many samples, the first in shard order; null takes all.
         lora: Adapters over the model, each as `scanner.models.overlay.Lora.parsed` takes it.
         weights: A file with another network's weights, in place of the model's, or null.
@@ -48,7 +52,7 @@ class Job:
     image_calibration: str | None = None
     images: bool = False
     batch_size: int | None = None
-    chunk_size: int = 256
+    chunk_size: int | None = CHUNK_SIZE
     limit: int | None = None
     lora: tuple[str, ...] = ()
     weights: str | None = None

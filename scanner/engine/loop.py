@@ -6,10 +6,13 @@ Knows no Ray: a `scanner.engine.runtime.Runtime` makes the calls.
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from scanner.engine import chunk_size
 from scanner.engine.failures import Failure
 from scanner.engine.indexing import LATE_SECONDS, ShardIndexer
-from scanner.engine.job import PHASE, Event, Resources
+from scanner.engine.job import CHUNK_SIZE, PHASE, Event, Resources
+from scanner.engine.packing import Packer
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.engine.pool import DIED, GONE, ActorLost, ActorReady, Pool, PoolEvent, TaskReturned
 from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Queue, Task
@@ -22,6 +25,8 @@ from scanner.results.folder import Results
 from scanner.results.lease import Lease
 from scanner.shards.reading import ShardIndex
 
+MOST_WAITING = 20_000
+"""Tasks that wait for an actor before no further shard is planned."""
 STALL_SECONDS = 1800.0
 """A task that runs longer is taken away from its actor and tried elsewhere."""
 
@@ -36,14 +41,15 @@ class ScanLoop:
         runtime: Where the workers run.
         results: Where rows are committed.
         record: The run's record.
+        packer: Makes few files of the many that are committed.
     """
 
     def __init__(
         self, setup: WorkerSetup, commit_index: CommitIndex, resources: Resources,
-        runtime: Runtime, results: Results, record: RunRecord,
+        runtime: Runtime, results: Results, record: RunRecord, packer: Packer,
     ) -> None:  # fmt: skip
         self._setup, self._runtime, self._results, self._record = setup, runtime, results, record
-        job = setup.job
+        self._packer, job = packer, setup.job
         self._queue = Queue()
         self._plan = Plan(commit_index, job.limit, resources.most_samples)
         hours = math.inf if resources.hours is None else resources.hours
@@ -51,8 +57,9 @@ class ScanLoop:
         self._urls = tuple(dict.fromkeys(job.shards))
         in_order = job.limit is not None or resources.most_samples is not None
         self._indexer = ShardIndexer(
-            runtime, self._urls, job.chunk_size, commit_index.finished(), in_order=in_order
-        )
+            runtime, self._urls, job.chunk_size or CHUNK_SIZE, commit_index.finished(),
+            in_order=in_order,
+        )  # fmt: skip
         self._failed_in_row = 0
 
     def run(
@@ -73,10 +80,15 @@ class ScanLoop:
         )
         self._report.emit(PHASE, "counting shards and loading the model")
         try:
+            self._settle_chunk_size(pool, lease)
             self._loop(pool, lease)
+            pool.close()
+            self._pack_the_rest(lease)
         finally:
+            self._report.note_actors()
             pool.close()
             self._indexer.stop()
+            self._packer.stop()
         self._report.emit("end", f"{self._report.summary.samples} samples committed")
 
     def _loop(self, pool: Pool, lease: Lease) -> None:
@@ -89,19 +101,71 @@ class ScanLoop:
                 return
             pool.grow(outstanding)
             pool.hand_out(self._queue)
-            ready = self._runtime.ready(pool.refs + self._indexer.refs, 1.0)
-            for happening in pool.events(ready):
-                self._note(happening)
-                self._report.note_actors()
-            for busy in pool.activities():
-                self._report.activity(busy)
-            pool.stop_stalled()
+            self._turn(pool)
+            self._pack()
+
+    def _settle_chunk_size(self, pool: Pool, lease: Lease) -> None:
+        """Have the first actor say how fast it is, where that decides how many samples a chunk has.
+
+        What is decided stands in the run's history and record before any chunk is handed out.
+        """
+        while self._setup.job.chunk_size is None and self._runtime.size:
+            lease.check()
+            self._runtime.check()
+            pool.grow(len(self._urls))
+            self._turn(pool)
+            if pool.facts:
+                job = self._setup.job
+                size = chunk_size.chosen(job, pool.facts[0].sample_seconds)
+                size = self._results.agreed_chunk_size(self._setup.run, size)
+                lease.check()
+                self._record.keep_chunk_size(size)
+                self._setup = replace(self._setup, job=replace(job, chunk_size=size))
+                self._indexer.chunk_size = size
+                self._report.emit(PHASE, f"{size} samples a chunk")
+
+    def _turn(self, pool: Pool) -> None:
+        """Wait for something to happen, and note what did."""
+        refs = pool.refs + self._packer.refs
+        ready = self._runtime.ready(refs + (self._indexer.refs if self._has_room else []), 1.0)
+        for happening in pool.events(ready):
+            self._note(happening)
+        for busy in pool.activities():
+            self._report.activity(busy)
+        pool.stop_stalled()
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether further shards are planned: what waits for an actor takes memory."""
+        return len(self._queue) < MOST_WAITING
+
+    def _pack(self, *, is_last: bool = False) -> None:
+        if problem := self._packer.step(is_last=is_last):
+            self._report.emit("problem", problem)
+
+    def _pack_the_rest(self, lease: Lease) -> None:
+        """Pack what a long run still has in small files."""
+        self._pack(is_last=True)
+        if self._packer.refs:
+            self._report.emit(PHASE, "packing small files into large ones")
+        while self._packer.refs:
+            lease.check()
+            self._runtime.check()
+            self._runtime.ready(self._packer.refs, 1.0)
+            self._pack(is_last=True)
 
     def _take_shards(self) -> None:
-        """Plan the shards that are counted, as far as limit and time go."""
+        """Plan the shards that are counted, as far as limit, time and memory go."""
+        if self._has_room:
+            self._plan_shards()
+        if time.monotonic() > self._deadline:
+            self._indexer.stop()
+            self._queue.clear()
+
+    def _plan_shards(self) -> None:
         for url, answer in self._indexer.answers():
             self._add_shard(url, answer)
-            if self._plan.is_full:
+            if self._plan.is_full or not self._has_room:
                 break
         for url in self._indexer.late():
             text = f"{url} is still being counted after {LATE_SECONDS:g} s"
@@ -109,9 +173,6 @@ class ScanLoop:
         if self._plan.is_full:
             self._indexer.stop()
             self._report.shards_total = self._report.shards_counted
-        if time.monotonic() > self._deadline:
-            self._indexer.stop()
-            self._queue.clear()
 
     def _add_shard(self, url: str, answer: ShardIndex | str | Failure) -> None:
         skipped = len(self._plan.skipped)
@@ -152,6 +213,7 @@ class ScanLoop:
         self._report.spent(counts)
         self._queue.succeeded(task)
         if not task.trial:
+            self._packer.add_commit()
             self._report.committed(task.unit, counts.facts(), actor)
 
     def _refused(self, task: Task, failure: Failure) -> None:
@@ -178,6 +240,7 @@ class ScanLoop:
                 left.append(task)
             else:
                 self._queue.succeeded(task)
+                self._packer.add_commit()
                 self._report.committed(task.unit, record.content, lost.actor)
         left = [task for task in left if not self._queue.is_over(task)]
         if lost.blames and len(left) == 1 == len(lost.tasks):

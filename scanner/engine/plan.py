@@ -54,6 +54,7 @@ class CommitIndex:
     def __init__(self, commits: Mapping[str, CommitFile]) -> None:
         self._by_chunk = defaultdict[tuple[str, int], list[Placed]](list)
         self._by_shard = defaultdict[str, list[Placed]](list)
+        self._finished: dict[str, set[str]] | None = None
         for record in commits.values():
             if (place := record.place) is not None:
                 self._by_chunk[place.shard_id, place.number].append((place, record))
@@ -86,12 +87,17 @@ class CommitIndex:
 
     def finished(self) -> dict[str, set[str]]:
         """Return the identities of the shards that are committed whole, by address."""
-        whole: dict[str, set[str]] = defaultdict(set)
+        if self._finished is None:
+            self._finished = self._whole()
+        return self._finished
+
+    def _whole(self) -> dict[str, set[str]]:
+        whole = dict[str, set[str]]()
         for shard_id, commits in self._by_shard.items():
             samples = {place.number: place.chunk_samples for place, _ in commits}
             done, first = _samples(commits), commits[0][0]
             if len(samples) == first.shard_chunks and done == sum(samples.values()):
-                whole[first.shard].add(shard_id)
+                whole.setdefault(first.shard, set()).add(shard_id)
         return whole
 
 

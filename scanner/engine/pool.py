@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -24,6 +25,8 @@ DIED, UNREACHABLE, NODE_DIED = GONE = (
 )  # fmt: skip
 """Ray reports one and the same death by any of these, depending on timing."""
 ACTIVITY_SECONDS = 1.0
+STALL_LOOK_SECONDS = 0.5
+"""Between two looks for tasks that run too long."""
 MOST_ASKED = 8
 """Actors that are asked what they are at: more than that nobody reads."""
 START_SECONDS = 1800.0
@@ -113,30 +116,33 @@ class Pool:
         self.efforts: list[ActorUsage] = []
         self._runtime, self._start, self._size = runtime, start, runtime.size
         self._stall_seconds = stall_seconds if runtime.can_kill else math.inf
+        self._in_flight = 0
         self._actors: list[_Actor] = []
-        self._losses_at_opening, self._last_asked = 0, -math.inf
+        self._owners, self._opening = dict[Ref, _Actor](), dict[Ref, _Actor]()
+        self._losses_at_opening, self._last_asked, self._last_looked = 0, -math.inf, -math.inf
 
     @property
     def refs(self) -> list[Ref]:
         """References that are waited for."""
-        opening = [a.opening for a in self._actors if a.opening is not None]
-        return opening + [ref for a in self._actors for ref, _ in a.flight]
+        return list(self._owners)
 
     @property
     def in_flight(self) -> int:
         """Tasks that actors have."""
-        return sum(len(a.flight) for a in self._actors)
+        return self._in_flight
 
     @property
     def ready(self) -> int:
         """Actors that have their model."""
-        return sum(a.opening is None for a in self._actors)
+        return len(self._actors) - len(self._opening)
 
     def grow(self, outstanding: int) -> None:
         """Start actors until there is one for every outstanding task, or all there may be."""
         while len(self._actors) < min(self._size, outstanding):
             handle = self._start()
-            self._actors.append(_Actor(handle, self._runtime.open(handle), time.monotonic()))
+            actor = _Actor(handle, opening := self._runtime.open(handle), time.monotonic())
+            self._actors.append(actor)
+            self._owners[opening] = self._opening[opening] = actor
 
     def hand_out(self, queue: Queue) -> None:
         """Give tasks to the open actors, evenly, until each has enough or none is left.
@@ -147,12 +153,16 @@ class Pool:
         For every task that must be alone, the actor with the least to do gets nothing more
         until it has nothing at all, and then that.
         """
-        free = sorted((a for a in self._actors if a.is_free), key=lambda a: len(a.flight))
+        if not len(queue):
+            return
+        most = self._most_each(len(queue))
+        free = [a for a in self._actors if len(a.flight) < most and a.is_free]
+        free.sort(key=lambda a: len(a.flight))
         draining, others = free[: queue.apart], free[queue.apart :]
         for actor in draining:
             if not actor.flight and (task := queue.take()) is not None:
                 self._send(actor, task)
-        for depth in range(1, self._most_each(len(queue)) + 1):
+        for depth in range(1, most + 1):
             for actor in others:
                 if len(actor.flight) >= depth:
                     continue
@@ -163,8 +173,8 @@ class Pool:
     def _most_each(self, waiting: int) -> int:
         """Return how many tasks an actor may have: half its share of what is left, or two."""
         now = time.monotonic()
-        actors = sum(a.opening is None or now - a.since < COMING_SECONDS for a in self._actors)
-        outstanding, actors = waiting + self.in_flight, max(1, actors)
+        coming = sum(now - actor.since < COMING_SECONDS for actor in self._opening.values())
+        outstanding, actors = waiting + self.in_flight, max(1, self.ready + coming)
         return min(IN_FLIGHT, ceil(outstanding / actors), max(2, ceil(outstanding / actors / 2)))
 
     def events(self, ready: Set[Ref]) -> Iterator[PoolEvent]:
@@ -175,7 +185,8 @@ class Pool:
                 have a GPU each share one; the text says why.
             ClusterError: If actors die at opening again and again, or no device is large enough.
         """
-        for actor in list(self._actors):
+        touched = {self._owners[ref] for ref in ready if ref in self._owners}
+        for actor in [each for each in self._actors if each in touched]:
             if actor.opening is not None and actor.opening in ready:
                 yield from self._opening_events(actor, actor.opening)
             yield from self._answer_events(actor, ready)
@@ -185,7 +196,7 @@ class Pool:
         now, asks = time.monotonic(), False
         if now - self._last_asked >= ACTIVITY_SECONDS:
             self._last_asked, asks = now, True
-        for actor in [a for a in self._actors if a.flight][:MOST_ASKED]:
+        for actor in list(islice((a for a in self._actors if a.flight), MOST_ASKED)):
             if actor.asked is not None and self._runtime.ready([actor.asked], 0):
                 yield from self._activity(actor, actor.asked)
                 actor.asked = None
@@ -206,6 +217,9 @@ class Pool:
             ClusterError: If for as long no actor could even be opened.
         """
         now = time.monotonic()
+        if now - self._last_looked < STALL_LOOK_SECONDS:
+            return
+        self._last_looked = now
         for actor in self._actors:
             late = now - actor.since > self._stall_seconds and not actor.death_reason
             if late and actor.flight:
@@ -224,6 +238,9 @@ class Pool:
         for actor in self._actors:
             self._runtime.kill(actor.handle)
         self._actors.clear()
+        self._owners.clear()
+        self._opening.clear()
+        self._in_flight = 0
 
     def _opening_events(self, actor: _Actor, opening: Ref) -> Iterator[PoolEvent]:
         try:
@@ -238,6 +255,7 @@ class Pool:
             yield self._lost_at_opening(actor, answer.text, answer.text)
             return
         self._check_gpu(answer)
+        del self._owners[opening], self._opening[opening]
         actor.opening, self._losses_at_opening = None, 0
         actor.number = len(self.facts)
         self.facts.append(answer)
@@ -246,8 +264,9 @@ class Pool:
         yield ActorReady(answer)
 
     def _check_gpu(self, new: ActorInfo) -> None:
-        there = [self.facts[a.number] for a in self._actors if a.opening is None]
-        for other in there if self._runtime.one_gpu_each and new.gpu else ():
+        if not (self._runtime.one_gpu_each and new.gpu):
+            return
+        for other in [self.facts[a.number] for a in self._actors if a.opening is None]:
             if other.gpu == new.gpu:
                 raise ConfigError(
                     f"every actor must have a GPU of its own, but {other.name} and {new.name} both "
@@ -267,7 +286,10 @@ class Pool:
     def _send(self, actor: _Actor, task: Task) -> None:
         if not actor.flight:
             actor.since = time.monotonic()
-        actor.flight.append((self._runtime.scan(actor.handle, task), task))
+        ref = self._runtime.scan(actor.handle, task)
+        actor.flight.append((ref, task))
+        self._owners[ref] = actor
+        self._in_flight += 1
 
     def _answer_events(self, actor: _Actor, ready: Set[Ref]) -> Iterator[PoolEvent]:
         """Yield the answers of an actor; its death last, so that what it answered counts.
@@ -283,6 +305,7 @@ class Pool:
                 died = actor.death_reason or lost.reason
                 continue
             actor.flight.remove((ref, task))
+            self._forget(ref)
             actor.since = time.monotonic()
             if isinstance(answer, Failure):
                 usable = usable and answer.usable
@@ -305,5 +328,13 @@ class Pool:
 
     def _remove(self, actor: _Actor, reason: str, *, blames: bool = True) -> ActorLost:
         self._actors.remove(actor)
+        for ref, _ in actor.flight:
+            self._forget(ref)
+        if actor.opening is not None:
+            del self._owners[actor.opening], self._opening[actor.opening]
         self._runtime.kill(actor.handle)
         return ActorLost(tuple(task for _, task in actor.flight), reason, blames, actor.name)
+
+    def _forget(self, ref: Ref) -> None:
+        del self._owners[ref]
+        self._in_flight -= 1

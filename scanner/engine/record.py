@@ -31,7 +31,8 @@ class RunRecord:
     Attributes:
         summary: What the scan fills in.
         actors: Every actor that was opened, and how it spent its time.
-        chunk_size: Samples per chunk: the run's own, if it was begun with another.
+        chunk_size: Samples per chunk: the run's own, if it was begun with another; null if that
+            is still to be found out.
         identity: Fingerprints of what decides the rows.
     """
 
@@ -39,7 +40,7 @@ class RunRecord:
         self, results: Results, summary: Summary, content: dict[str, Any], identity: Identity
     ) -> None:
         self.summary, self.actors = summary, list[tuple[ActorInfo, ActorUsage]]()
-        self.chunk_size: int = content["config"]["chunk_size"]
+        self.chunk_size: int | None = content["config"].get("chunk_size")
         self.identity = identity
         self._results, self._content = results, content
         self._committed = coverage.recorded(content) or {}
@@ -62,11 +63,12 @@ class RunRecord:
         Raises:
             ResultsError: If the results folder cannot be used.
         """
-        is_there = results.exists() and run in results.runs()
-        before = results.run_file(run) if is_there else RunFile()
+        before = results.run_file(run) if results.has_run(run) else RunFile()
         config = asdict(job)
         spec = config.pop("spec")
         config["chunk_size"] = before.chunk_size or job.chunk_size
+        if config["chunk_size"] is None:
+            del config["chunk_size"]
         identity = Identity(
             model=model, spec=job.spec.fingerprint(), scores=job.spec.score_fingerprint(),
             calibration=calibration, packages=registry.packages(job.spec.detectors),
@@ -89,6 +91,15 @@ class RunRecord:
     def add_commit(self, place: ShardRange) -> None:
         """Note more samples that are committed."""
         coverage.add(self._committed, place)
+
+    def keep_chunk_size(self, size: int) -> None:
+        """Write down how many samples a chunk of the run has, before any is committed.
+
+        Raises:
+            ResultsError: If the record cannot be written.
+        """
+        self.chunk_size = self._content["config"]["chunk_size"] = size
+        self._write()
 
     def __enter__(self) -> Self:
         self._write()

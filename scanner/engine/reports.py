@@ -17,6 +17,8 @@ class ActorInfo:
         seconds: Time to load the model.
         gpu: What no other GPU is called: its UUID, or the machine, Ray's node and its number of
             it; ``""`` where none was asked for.
+        sample_seconds: About how long its device takes for a sample; 0 if nobody wanted to know,
+            or it could not be measured.
     """
 
     pid: int
@@ -25,6 +27,7 @@ class ActorInfo:
     threads: int
     seconds: float
     gpu: str = ""
+    sample_seconds: float = 0.0
 
     @property
     def name(self) -> str:

@@ -143,7 +143,20 @@ class Worker:
             self._compute.close(0)
         name, gpu = name_and_gpu(self._device)
         seconds = time.perf_counter() - start
-        return ActorInfo(os.getpid(), platform.node(), name, self._threads, seconds, gpu)
+        pace = self._sample_seconds(self._scanner) if self._job.chunk_size is None else 0.0
+        return ActorInfo(os.getpid(), platform.node(), name, self._threads, seconds, gpu, pace)
+
+    def _sample_seconds(self, scanner: "Scanner") -> float:
+        """Return about how long a sample takes; 0 if that cannot be measured, which harms nobody.
+
+        What ails the device will show in the scan itself.
+        """
+        from scanner.scan.speed import sample_seconds
+
+        try:
+            return sample_seconds(scanner.network, self._job.spec)
+        except Exception:  # noqa: BLE001 - an estimate, of whatever model
+            return 0.0
 
     def _scan(self, task: Task) -> ChunkReport:
         if self._scanner is None or self._compute is None:

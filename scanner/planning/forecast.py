@@ -16,16 +16,15 @@ import numpy as np
 
 from scanner import models
 from scanner.engine.identity import identify, refuse, resolved
-from scanner.engine.job import Job
+from scanner.engine.job import CHUNK_SIZE, Job
 from scanner.engine.plan import CommitIndex, Plan
 from scanner.errors import ClusterError, ConfigError
 from scanner.models.device import local_device
 from scanner.models.limits import limits
-from scanner.planning import speed
 from scanner.planning.caption_hashes import REJECTED, DistinctCounter, ShardHashes, hash_captions
-from scanner.planning.speed import Speed
 from scanner.results.folder import Results
-from scanner.scan import cost
+from scanner.scan import cost, speed
+from scanner.scan.speed import Speed
 from scanner.shards.download_logs import failed_downloads
 from scanner.spec import ScanSpec
 from scanner.statistics import calibration
@@ -135,8 +134,7 @@ def forecast(
     if job.results:
         results = Results(job.results)
         if results.exists() and done.run in results.runs():
-            kept = results.run_file(done.run).chunk_size or job.chunk_size
-            job = replace(job, chunk_size=kept)
+            job = replace(job, chunk_size=results.run_file(done.run).chunk_size or job.chunk_size)
             commit_index = CommitIndex(results.commits(done.run))
     _count(done, job, commit_index, progress, local=local)
     done.failed_downloads, done.downloads = failed_downloads(job.shards)
@@ -219,7 +217,8 @@ def _hash_here(
     """Yield every shard's hashes in order, counted in this process."""
     for url in urls:
         known = frozenset(finished.get(url, ()))
-        yield url, hash_captions(url, job.chunk_size, known, captions=job.spec.captions)
+        size = job.chunk_size or CHUNK_SIZE
+        yield url, hash_captions(url, size, known, captions=job.spec.captions)
 
 
 def _hash_shards(
@@ -238,7 +237,7 @@ def _hash_shards(
                 url = left.popleft()
                 known = frozenset(finished.get(url, ()))
                 look = partial(hash_captions, captions=job.spec.captions)
-                running.append((url, pool.submit(look, url, job.chunk_size, known)))
+                running.append((url, pool.submit(look, url, job.chunk_size or CHUNK_SIZE, known)))
             url, future = running.popleft()
             try:
                 yield url, future.result()

@@ -84,6 +84,11 @@ class Counts:
     flagged: int
 
 
+_COUNTS = tuple(each.name for each in fields(Counts))
+_PLACE_NUMBERS = ("number", "chunk_samples", "start", "stop", "shard_chunks")
+_FILE = re.compile(r"[^/\\]+\.parquet")
+
+
 @dataclass(frozen=True, slots=True)
 class CommitFile:
     """A commit record.
@@ -117,7 +122,7 @@ class CommitFile:
             run=run,
             chunk=chunk,
             files=listed_files(content, run),
-            counts=Counts(**{each.name: _value(counts, each.name, int) for each in fields(Counts)}),
+            counts=Counts(*(_value(counts, name, int) for name in _COUNTS)),
             place=_place(content),
             content=content,
         )
@@ -137,7 +142,8 @@ def listed_files(content: Mapping[str, Any], run: str) -> dict[str, DataFile]:
         except ValueError as error:
             raise ValueError(f"files.{error}") from error
         path = _value(file, "path", str)
-        if not re.fullmatch(rf"{table}/run={re.escape(run)}/[^/\\]+\.parquet", path):
+        folder = f"{table}/run={run}/"
+        if not path.startswith(folder) or not _FILE.fullmatch(path, len(folder)):
             raise ValueError(f"files.{table} is no file of its run's table")
         rows, size = _value(file, "rows", int), _value(file, "bytes", int)
         found[table] = DataFile(path, rows, _value(file, "sha256", str), size)
@@ -147,11 +153,10 @@ def listed_files(content: Mapping[str, Any], run: str) -> dict[str, DataFile]:
 def _place(content: Mapping[str, Any]) -> ShardRange | None:
     if "shard_id" not in content:
         return None
-    texts = {name: _value(content, name, str) for name in ("shard", "shard_id")}
-    names = ("number", "chunk_samples", "start", "stop", "shard_chunks")
-    numbers = {name: _value(content, name, int) for name in names}
+    shard, shard_id = _value(content, "shard", str), _value(content, "shard_id", str)
+    numbers = [_value(content, name, int) for name in _PLACE_NUMBERS]
     problem = content.get("problem")
-    return ShardRange(**texts, **numbers, problem=None if problem is None else str(problem))
+    return ShardRange(shard, shard_id, *numbers, None if problem is None else str(problem))
 
 
 def _value(content: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -25,12 +25,17 @@ import pyarrow.parquet as pq
 from scanner.errors import ConfigError, ResultsError
 from scanner.results import manifest
 from scanner.results.commit_file import CommitFile, DataFile
-from scanner.results.folder import Results
-from scanner.results.manifest import Pack
+from scanner.results.folder import Committed, Results
+from scanner.results.manifest import History, Pack
 from scanner.results.tables import MASKS, REJECTS, SCORES, TABLES, scores_schema
 
 TARGET_BYTES = 256 * 2**20
 """Size of a packed file; its making takes about four times as much memory."""
+FULL_CHUNKS = 2000
+"""Chunks of which a pack, however small its files, does not grow any more: its entry in the history
+has the record of each, and one that grew again and again would be written, and read, as often."""
+MOST_CHUNKS = 4 * FULL_CHUNKS
+"""Chunks of a pack, at most: an entry of some megabytes."""
 GROUP_ROWS = 8192
 """Rows of a row group: what a look-up of one caption reads."""
 GROUP_BYTES = 32 * 2**20
@@ -107,22 +112,24 @@ def compact(
         ConfigError: If another process packs the same chunks.
         ResultsError: If a file is damaged, or the store cannot be read or written to.
     """
-    done, units = Compaction(run), _units_to_pack(results, run, target)
-    done.files_before = _files_of_queries(results, run)
+    known = results.read_committed(run)
+    done, history, units = Compaction(run), known.history, _units_to_pack(known, target)
+    done.files_before = _files_of_queries(results, run, known)
     total = sum(len(unit.records) for unit in units)
     left = _with_contents(results, units)
     while True:
-        pack = _make_pack(results, run, left, target)
+        pack = _make_pack(results, run, left, target, history)
         if pack is None:
             break
-        made, of = pack
+        made, of, history = pack
         done.packs += 1
         done.chunks += len(made.commits)
         done.rows += sum(file.rows for file in made.files.values())
         done.bytes_before += sum(unit.bytes for unit in of)
         done.bytes_after += sum(file.bytes for file in made.files.values())
         meter(done.chunks, total, f"{done.packs} packs")
-    done.files_after = _files_of_queries(results, run)
+    known = results.read_committed(run, history)
+    done.files_after = _files_of_queries(results, run, known)
     return done
 
 
@@ -168,25 +175,24 @@ def note_old(results: Results, done: Compaction) -> None:
                 done.old_bytes += entry.size
 
 
-def _units_to_pack(results: Results, run: str, target: int) -> list[_Group]:
+def _units_to_pack(known: Committed, target: int) -> list[_Group]:
     """Return what is to be packed, in order of chunks: single chunks, and packs half as large."""
-    history = results.history(run)
-    packed = history.commits()
+    packed = known.history.commits()
     units = [
         _Group(record.files, (record,))
-        for chunk, record in results.commits(run).items()
+        for chunk, record in known.records.items()
         if chunk not in packed
     ]
     units += [
         _Group(pack.files, tuple(pack.commits.values()), pack.number)
-        for pack in history.effective()
-        if pack.bytes < target / 2
+        for pack in known.history.effective()
+        if pack.bytes < target / 2 and len(pack.commits) < FULL_CHUNKS
     ]
     return sorted(units, key=lambda unit: unit.records[0].chunk)
 
 
-def _files_of_queries(results: Results, run: str) -> int:
-    return sum(map(len, results.parts([run]).values()))
+def _files_of_queries(results: Results, run: str, known: Committed) -> int:
+    return sum(map(len, results.parts([run], known={run: known}).values()))
 
 
 def _with_contents(results: Results, units: Iterable[_Group]) -> Iterator[tuple[_Group, Contents]]:
@@ -223,21 +229,25 @@ def _content(results: Results, file: DataFile) -> bytes:
 
 
 def _make_pack(
-    results: Results, run: str, left: Iterator[tuple[_Group, Contents]], target: int
-) -> tuple[Pack, list[_Group]] | None:
+    results: Results, run: str, left: Iterator[tuple[_Group, Contents]], target: int,
+    history: History,
+) -> tuple[Pack, list[_Group], History] | None:  # fmt: skip
     """Make one pack of what is left; null if that is nothing, or a single unit.
+
+    Returns it with what it is made of, and the history that it is a part of.
 
     Raises:
         ConfigError: If another process packed the same chunks.
     """
-    writers, units = dict[str, _Writer](), list[_Group]()
+    writers, units, chunks = dict[str, _Writer](), list[_Group](), 0
     for unit, contents in left:
         units.append(unit)
+        chunks += len(unit.records)
         for table, rows in (pair for chunk in _tables(unit, contents) for pair in chunk.items()):
             if table not in writers:
                 writers[table] = _Writer(_schema(table, rows))
             writers[table].add(rows)
-        if max(writer.bytes for writer in writers.values()) >= target:
+        if chunks >= MOST_CHUNKS or max(w.bytes for w in writers.values()) >= target:
             break
     if len(units) < 2:
         return None
@@ -247,7 +257,8 @@ def _make_pack(
     pack = Pack(-1, commits, files, replaces)
     try:
         _compare(results, pack, units)
-        return _add_to_history(results, run, pack), units
+        entered, history = _add_to_history(results, run, pack, history)
+        return entered, units, history
     except ConfigError:
         for file in files.values():
             results.store.remove(file.path)
@@ -284,8 +295,8 @@ def _compare(results: Results, pack: Pack, units: list[_Group]) -> None:
                     )
 
 
-def _add_to_history(results: Results, run: str, pack: Pack) -> Pack:
-    """Add a pack to the run's history.
+def _add_to_history(results: Results, run: str, pack: Pack, known: History) -> tuple[Pack, History]:
+    """Add a pack to the run's history, of which an earlier state is known.
 
     Raises:
         ConfigError: If its chunks were packed by another process.
@@ -295,12 +306,13 @@ def _add_to_history(results: Results, run: str, pack: Pack) -> Pack:
         "files": {table: file.as_json() for table, file in pack.files.items()},
         "replaces": list(pack.replaces),
     }
-    while (history := results.history(run)).takes(pack):
-        if manifest.append(results.store, run, history.length, entry):
+    while (known := results.history(run, known)).takes(pack):
+        if manifest.append(results.store, run, known.length, entry):
             break
-    for entered in results.history(run).effective():
+    known = results.history(run, known)
+    for entered in known.effective():
         if entered.files == pack.files:
-            return entered
+            return entered, known
     raise ConfigError(
         f"another process packed chunks of run {run} at the same time: nothing is lost; run "
         f"compact again when it is done"

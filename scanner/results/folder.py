@@ -105,6 +105,7 @@ class Results:
         self.store = stores.opened(root)
         self.root = self.store.root
         self._packed = dict[str, dict[str, dict[str, RowRange]]]()
+        self._run_files = dict[str, tuple[bytes, RunFile]]()
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
@@ -146,14 +147,19 @@ class Results:
         if content is None:
             known = ", ".join(self.runs()) or "none"
             raise ResultsError(f"{self.root} has no run {run}; it has: {known}")
+        if (kept := self._run_files.get(run)) is not None and kept[0] == content:
+            return kept[1]  # of a run of many shards, megabytes that a command reads several times
         advice = "restore it, or scan into a new folder"
         record = manifest.decoded(content, self.store.address(name), (), advice)
         try:
-            return RunFile.of(record)
+            found = RunFile.of(record)
         except ValueError as error:
             raise ResultsError(
                 f"{self.store.address(name)} is damaged ({error}): {advice}"
             ) from error
+        if len(content) > manifest.LONG:
+            self._run_files[run] = content, found
+        return found
 
     def verified_run(self, run: str, commits: Mapping[str, CommitFile]) -> RunFile:
         """Return a run's record, its status held against the commits: see `coverage.status`.
@@ -170,6 +176,14 @@ class Results:
             return record
         status = coverage.status(record.content, commits)
         return replace(record, status=status, content={**record.content, "status": status})
+
+    def has_run(self, run: str) -> bool:
+        """Return whether a run has a record.
+
+        Raises:
+            ResultsError: If the store cannot be read.
+        """
+        return self.store.entry(f"runs/{checked_name(run)}.json") is not None
 
     def runs(self) -> list[str]:
         """Return the runs that have a record, the one started last at the end.
@@ -196,13 +210,31 @@ class Results:
         complete = [run for run in known if self.run_file(run).status == "complete"]
         return (complete or known)[-1]
 
-    def history(self, run: str) -> History:
+    def history(self, run: str, known: History | None = None) -> History:
         """Return what was packed of a run.
+
+        Args:
+            run: The run.
+            known: What it was a while ago; only what was added since is read.
 
         Raises:
             ResultsError: If an entry of it is damaged.
         """
-        return manifest.history(self.store, run)
+        return manifest.history(self.store, run, known)
+
+    def agreed_chunk_size(self, run: str, size: int) -> int:
+        """Return the samples per chunk that all scans of a run keep to; propose one if none is set.
+
+        Of several processes that propose at once, all return what one of them proposed.
+
+        Raises:
+            ResultsError: If the store cannot be read or written to, or an entry is damaged.
+        """
+        history = self.history(run)
+        while history.chunk_size is None:
+            manifest.append(self.store, run, history.length, {"chunk_size": size})
+            history = self.history(run, history)
+        return history.chunk_size
 
     def commits(self, run: str) -> dict[str, CommitFile]:
         """Return a run's commit records by chunk name, in order of name.
@@ -212,13 +244,17 @@ class Results:
         """
         return self.read_committed(run).records
 
-    def read_committed(self, run: str) -> Committed:
+    def read_committed(self, run: str, known: History | None = None) -> Committed:
         """Return a run's commit records, and how they were packed.
+
+        Args:
+            run: The run.
+            known: How they were packed a while ago; only what was added since is read.
 
         Raises:
             ResultsError: If a record is damaged.
         """
-        history = self.history(run)
+        history = self.history(run, known)
         return Committed(history, self._commits(run, history))
 
     def committed(self, run: str) -> list[str]:
@@ -363,17 +399,18 @@ class Results:
     def chunk_rows(self, run: str, chunk: str, hashes: Collection[str]) -> list[dict[str, Any]]:
         """Return the score rows of some captions of a chunk; none if it is not committed.
 
-        Where the chunk's rows lie is remembered, and looked up anew if they are not there.
+        They are read from the chunk's own file while that is there: the history of the packs of
+        a long run is more than an actor should have in memory for a row. After that, where the
+        chunk's rows lie is remembered, and looked up anew if they are not there.
 
         Raises:
             ResultsError: If they cannot be read.
         """
         wanted = pc.field("caption_sha256").isin(list(hashes))
         try:
-            found = self._score_rows(run, chunk)
+            found = self._own_score_rows(run, chunk)
         except ResultsError:
-            self._packed.pop(run, None)
-            found = self._score_rows(run, chunk)
+            found = self._packed_score_rows(run, chunk)
         return [] if found is None else found.filter(wanted).to_pylist()
 
     def commit(
@@ -411,19 +448,38 @@ class Results:
         if self.store.entry(name) is not None:
             return False
         files = {table: self._publish(run, chunk_name, t) for table, t in content.items()}
+        if self.commit_files(run, chunk_name, files, counts=accounts, facts=facts):
+            return True
+        if (winner := self.read_commit(run, chunk_name)) is not None:
+            self._discard_but(winner, files)
+        return False
+
+    def commit_files(
+        self, run: str, chunk_name: str, files: Mapping[str, DataFile], *,
+        counts: Mapping[str, int], facts: Mapping[str, object],
+    ) -> bool:  # fmt: skip
+        """Create the record that makes a chunk's files count; False if the chunk has one.
+
+        Args:
+            run: The run.
+            chunk_name: The chunk.
+            files: The files that hold its rows, by table; they are there.
+            counts: How its samples are accounted for.
+            facts: Further content of the record.
+
+        Raises:
+            ResultsError: If the store cannot be written to.
+        """
         record = {
             **facts,
             "schema_version": SCHEMA_VERSION,
             "run": run,
             "chunk": chunk_name,
             "files": {table: file.as_json() for table, file in files.items()},
-            "counts": accounts,
+            "counts": dict(counts),
         }
-        if self.store.create(name, encoded(record)):
-            return True
-        if (winner := self.read_commit(run, chunk_name)) is not None:
-            self._discard_but(winner, files)
-        return False
+        name = f"commits/{checked_name(run)}/{checked_name(chunk_name)}.json"
+        return self.store.create(name, encoded(record))
 
     def _publish(self, run: str, chunk_name: str, table: pa.Table) -> DataFile:
         kind = table.schema.metadata[b"table"].decode()
@@ -454,14 +510,28 @@ class Results:
         names = [e.name.rpartition("/")[2] for e in entries if e.name.endswith(".json")]
         return [stem(name) for name in names if not name.startswith(".")]
 
-    def _score_rows(self, run: str, chunk: str) -> pa.Table | None:
+    def _own_score_rows(self, run: str, chunk: str) -> pa.Table | None:
+        """Return the score rows of a chunk from the file that was committed.
+
+        Raises:
+            ResultsError: If it is not there any more, or the chunk has no commit record.
+        """
+        if (record := self.read_commit(run, chunk)) is None:
+            raise ResultsError(f"{chunk} has no commit record")
+        file = record.files.get("scores")
+        return None if file is None else self.read_rows(file.path)
+
+    def _packed_score_rows(self, run: str, chunk: str) -> pa.Table | None:
+        try:
+            return self._score_rows_in_pack(run, chunk)
+        except ResultsError:
+            self._packed.pop(run, None)
+            return self._score_rows_in_pack(run, chunk)
+
+    def _score_rows_in_pack(self, run: str, chunk: str) -> pa.Table | None:
         if run not in self._packed:
             self._packed[run] = self.history(run).row_ranges()
-        places = self._packed[run].get(chunk)
-        if places is None:
-            record = self.read_commit(run, chunk)
-            places = {} if record is None else own_ranges(record)
-        if (place := places.get("scores")) is None:
+        if (place := self._packed[run].get(chunk, {}).get("scores")) is None:
             return None
         return self.read_rows(place.file.path, place.start, place.stop)
 

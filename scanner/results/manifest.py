@@ -2,7 +2,8 @@
 
 Packing is a history of numbered entries, each created exclusively, so that all readers and
 writers agree on it. An entry packs chunks (their rows lie in its files from then on), retires
-packs (the files that they replace may be removed) or dissolves packs (these files count again).
+packs (the files that they replace may be removed), dissolves packs (these files count again), or
+says how many samples a chunk has, where a scan found that out: the first that does holds.
 Only a pack in effect has rows for a reader; every chunk is in one at most.
 """
 
@@ -15,10 +16,13 @@ from typing import Any
 from scanner.errors import ConfigError, ResultsError
 from scanner.parsing import from_json
 from scanner.results.commit_file import CommitFile, DataFile, listed_files
+from scanner.results.run_file import LARGEST
 from scanner.results.stores import Store
 from scanner.results.tables import SCHEMA_VERSION
 
 MEND = "memscan verify --repair sets it aside"
+LONG = 2**20
+"""Characters of a record from which on nobody reads it line by line."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMIT_KEYS = ("schema_version", "run", "chunk", "files", "counts")
@@ -84,11 +88,13 @@ class Entry:
         pack: The pack that it adds, if any.
         ends: Numbers of the packs that are out of effect from here on.
         retires: Numbers of the packs whose replaced files may be removed.
+        chunk_size: Samples per chunk that somebody proposes for the run, or null.
     """
 
     pack: Pack | None
     ends: tuple[int, ...]
     retires: tuple[int, ...]
+    chunk_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +106,14 @@ class History:
         packs: Every pack there ever was, by number.
         in_effect: Those that have rows for a reader.
         retired: Packs whose replaced files may be gone.
+        chunk_size: Samples per chunk that was proposed first, and so holds; null if none was.
     """
 
     length: int
     packs: Mapping[int, Pack]
     in_effect: tuple[int, ...]
     retired: frozenset[int]
+    chunk_size: int | None = None
 
     def effective(self) -> list[Pack]:
         """Return the packs in effect."""
@@ -129,30 +137,39 @@ class History:
 
     def takes(self, pack: Pack) -> bool:
         """Return whether a pack may be the next entry: its chunks are nobody else's."""
-        others = set(self.in_effect) - set(pack.replaces)
-        taken = {chunk for number in others for chunk in self.packs[number].commits}
-        return set(pack.replaces) <= set(self.in_effect) and not taken & set(pack.commits)
+        others, own = set(self.in_effect) - set(pack.replaces), pack.commits.keys()
+        is_free = all(own.isdisjoint(self.packs[number].commits) for number in others)
+        return is_free and set(pack.replaces) <= set(self.in_effect)
 
 
-def history(store: Store, run: str) -> History:
+def history(store: Store, run: str, known: History | None = None) -> History:
     """Return the history of a run's packs.
+
+    Args:
+        store: Where the run is.
+        run: The run.
+        known: The history as it was a while ago; only what was added since is read.
 
     Raises:
         ResultsError: If an entry is damaged.
     """
-    packs, effective, retired = dict[int, Pack](), dict[int, None](), set[int]()
-    names = entry_names(store, run)
-    for number, (name, content) in enumerate(store.read_all(names)):
+    known = known or History(0, {}, (), frozenset())
+    packs, effective = dict(known.packs), dict.fromkeys(known.in_effect)
+    retired, names = set(known.retired), entry_names(store, run)
+    chunk_size = known.chunk_size
+    for number, (name, content) in enumerate(store.read_all(names[known.length :]), known.length):
         entry = read_entry(store, run, name, content)
         if name != entry_name(run, number):
             raise ResultsError(f"{store.address(entry_name(run, number))} is missing: {MEND}")
         for gone in entry.ends:
             effective.pop(gone, None)
         retired |= set(entry.retires)
+        chunk_size = chunk_size or entry.chunk_size
         if entry.pack is not None:
             packs[number] = entry.pack
             effective[number] = None
-    return History(len(names), packs, tuple(effective), frozenset(retired & set(effective)))
+    retired &= set(effective)
+    return History(len(names), packs, tuple(effective), frozenset(retired), chunk_size)
 
 
 def entry_names(store: Store, run: str) -> list[str]:
@@ -184,7 +201,10 @@ def _entry(found: Mapping[str, Any], run: str, number: int) -> Entry:
         tuple(map(int, found.get(name, ()))) for name in ("replaces", "dissolves", "retires")
     )
     if "files" not in found:
-        return Entry(None, dissolves, retires)
+        size = found.get("chunk_size")
+        if size is not None and not (type(size) is int and 0 < size < LARGEST):
+            raise ValueError("chunk_size is out of its range")
+        return Entry(None, dissolves, retires, size)
     if "replaces" not in found or not isinstance(found.get("commits"), dict):
         raise ValueError("commits or replaces is missing")
     commits = {name: CommitFile.of(record) for name, record in found["commits"].items()}
@@ -269,7 +289,10 @@ def checked_name(name: str) -> str:
 
 
 def encoded(record: Mapping[str, object]) -> bytes:
-    """Return a record as JSON that a person can read."""
+    """Return a record as JSON that a person can read, or a program where it is long."""
+    short = json.dumps(record, separators=(",", ":"), allow_nan=False)
+    if len(short) > LONG:  # indented, it would take ten times as long to write
+        return short.encode()
     return json.dumps(record, indent=2, allow_nan=False).encode()
 
 

@@ -156,10 +156,16 @@ class LocalStore:
 
     def entries(self, folder: str) -> list[Entry]:
         """Return every file below a folder, in order of name; of no folder, none."""
-        found: list[Entry] = []
+        found, pending = list[Entry](), [folder]
         with self._reading():
-            for path, _, names in os.walk(self._root / folder):
-                found += [e for n in names if (e := self._entry(Path(path, n))) is not None]
+            while pending:
+                within = pending.pop()
+                for each in self._scanned(within):
+                    name = f"{within}/{each.name}" if within else each.name
+                    if each.is_dir(follow_symlinks=False):
+                        pending.append(name)
+                    elif not each.is_dir() and (status := _status(each)) is not None:
+                        found.append(Entry(name, status.st_size, status.st_mtime))
         return sorted(found, key=lambda entry: entry.name)
 
     def entry(self, name: str) -> Entry | None:
@@ -171,7 +177,8 @@ class LocalStore:
         """Return a file's content, null if there is none."""
         with self._reading():
             try:
-                return (self._root / name).read_bytes()
+                with open(f"{self.root}/{name}", "rb") as stream:  # noqa: PTH123 - half the time
+                    return stream.read()
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -201,6 +208,13 @@ class LocalStore:
         with self._writing():
             (self._root / name).unlink(missing_ok=True)
 
+    def _scanned(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return list(entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def _entry(self, path: Path) -> Entry | None:
         try:
             status = path.stat()
@@ -227,6 +241,14 @@ class LocalStore:
                     f"again; what was committed stays"
                 ) from error
             raise ResultsError(f"{self.root} cannot be written to: {cause}") from error
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return a file's status, null if it is gone."""
+    try:
+        return entry.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 class ObjectStore:

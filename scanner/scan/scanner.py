@@ -86,7 +86,7 @@ class Scanner:
         registry.refuse_network(spec.computed, denoiser.has, "this model")
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
         accounting = Accounting(denoiser.device)
-        self.spec, self._picture_size = spec, denoiser.picture_size
+        self.spec, self.network, self._picture_size = spec, denoiser, denoiser.picture_size
         self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
         self.stopped, self.activity = accounting.stopped, accounting.activity

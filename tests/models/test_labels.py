@@ -19,9 +19,9 @@ from scanner.models import describe
 from scanner.models.labels import Labels
 from scanner.models.latents import Pixels
 from scanner.models.limits import limits
-from scanner.planning import speed
 from scanner.records import Caption
 from scanner.results.folder import Results
+from scanner.scan import speed
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 
