@@ -25,6 +25,8 @@ from scanner import files
 from scanner.errors import ConfigError
 from scanner.parsing import from_json
 from scanner.spec import ScanSpec
+from scanner.statistics import corpus as corpora
+from scanner.statistics.corpus import CorpusNulls
 from scanner.statistics.intervals import recall_bound
 
 SCHEMA_VERSION = 3
@@ -151,6 +153,8 @@ class Calibration:
             ``delta_s_NAME`` of a baseline.
         tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under
             which runs used it. Else empty.
+        corpus: Where the null scores are of a corpus, of which a share may be memorized:
+            `scanner.statistics.corpus`. Null where they are of captions that were given as nulls.
     """
 
     model: str
@@ -169,6 +173,7 @@ class Calibration:
     families: int | None = None
     others: dict[str, NullScores] = field(default_factory=dict[str, NullScores])
     tail_fingerprint: str = ""
+    corpus: CorpusNulls | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -217,6 +222,16 @@ class Calibration:
         """Number of independent null scores: one per family, where families are known."""
         return min(len(self.null_scores), self.families or len(self.null_scores))
 
+    @property
+    def nulls(self) -> str:
+        """What the null scores are of, in words, where that is a corpus; else empty."""
+        return "" if self.corpus is None else str(self.corpus)
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether masks have a floor from null maps; a corpus of which few have maps has none."""
+        return self.corpus is None or bool(self.pixel_thresholds)
+
     def fingerprint(self) -> str:
         """Twelve hex digits of everything that decides a number; the date does not."""
         return self.digest(None, None)
@@ -231,7 +246,9 @@ class Calibration:
         decided["tail"] = tail
         if self.snap_back is not None:
             decided["snap_back"]["tail"] = snap_back_tail
-        for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back", "others"):
+        decided["corpus"] = None if self.corpus is None else self.corpus.deciding()
+        for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back", "others",
+                     "corpus"):  # fmt: skip
             if not decided[name]:  # so that old files keep their names
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
@@ -353,6 +370,7 @@ class Calibration:
             OutputError: If it cannot be written; a calibration that was there is as it was.
         """
         content = {"schema_version": SCHEMA_VERSION, "conformal_from": self.min_p, **asdict(self)}
+        content |= {"nulls": self.nulls} if self.corpus is not None else {}
         files.write(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -425,6 +443,7 @@ def _calibration(content: dict[str, Any]) -> Calibration:
             for name, own in content.get("others", {}).items()
         },
         tail_fingerprint=str(content.get("tail_fingerprint", "")),
+        corpus=corpora.read(content.get("corpus")),
     )
     snap_back: dict[str, Any] = content.get("snap_back") or {}
     tails: tuple[object, object] = content.get("tail"), snap_back.get("tail")
