@@ -108,7 +108,7 @@ def power(
     return list(_grouped(list(positives.values()), rates))
 
 
-def _grouped(positives: Sequence[_Positive], rates: Sequence[float]) -> "list[Power]":
+def _grouped(positives: Sequence[_Positive], rates: Sequence[float]) -> list[Power]:
     """Return the rows of the table: all, then by kind, dose and whether they are given back."""
     groups: Mapping[str, Callable[[_Positive], Any]] = {
         "all": lambda _: "", "kind": lambda p: p.kind, "dose": lambda p: p.dose,
@@ -116,8 +116,8 @@ def _grouped(positives: Sequence[_Positive], rates: Sequence[float]) -> "list[Po
     }  # fmt: skip
     rows = list[Power]()
     for group, value in groups.items():
-        values = {value(positive) for positive in positives} - {None}
-        for one in sorted(values):
+        values: set[Any] = {value(positive) for positive in positives}
+        for one in sorted(values - {None}):
             members = [positive for positive in positives if value(positive) == one]
             rows.append(
                 Power(group, _named(one), {rate: _flagged(members, rate) for rate in rates})

@@ -102,12 +102,13 @@ def _supported(
 ) -> dict[str, Any]:
     """Return what a calibration supports at rates and shares of memorized captions."""
     from scanner.cli.error_rates import own_rate
-    from scanner.statistics.rates import least_fdr
+    from scanner.statistics.rates import least_fdr, off_by
 
-    rows = []
+    rows = list[dict[str, float | None]]()
     for rate in asked:
-        own = own_rate(fitted, rate)
-        rows.append({"rate": rate, "low": own and own[0], "high": own and own[1]})
+        low, high = own_rate(fitted, rate) or (None, None)
+        factor = off_by(rate, (low, high)) if low and high else None
+        rows.append({"rate": rate, "low": low, "high": high, "off_by": factor})
     is_fdr = fitted.corpus is None or bool(fitted.corpus.copies)
     return {
         "null_captions": fitted.captions,
@@ -157,7 +158,7 @@ def _text(found: dict[str, Any], within: float, path: Path | None) -> Iterator[s
     yield (
         f"{path}: {own['null_captions']:,} null captions{families}; nulls: {own['nulls']}; the "
         f"smallest p-value is {own['smallest_p']:.3g}\n"
-    ) + aligned(["rate", "its own rate, 95%"], map(_own, own["rates"]))
+    ) + aligned(["rate", "its own rate, 95%", "off by a factor of"], map(_own, own["rates"]))
     yield (
         "The smallest false-discovery rate, where a share is memorized and has that p\n"
         + aligned(
@@ -176,9 +177,10 @@ def _needed(row: "Needed") -> list[object]:
 
 def _own(row: dict[str, Any]) -> list[object]:
     if row["high"] is None:
-        return [f"{row['rate']:g}", "too few null captions"]
+        return [f"{row['rate']:g}", "too few null captions", ""]
     low = f"{row['low']:.3g} to " if row["low"] else "at most "
-    return [f"{row['rate']:g}", f"{low}{row['high']:.3g}"]
+    factor = "" if row["off_by"] is None else f"{row['off_by']:.3g} at most"
+    return [f"{row['rate']:g}", f"{low}{row['high']:.3g}", factor]
 
 
 def _or_none(rate: float | None) -> str:

@@ -166,7 +166,10 @@ def test_one_corpus_own_rate_is_as_often_below_its_bound_as_is_said():
 
 
 def test_words_say_what_holds():
-    usual, trimmed = CorpusNulls(0.01, "r", 5000, 50), CorpusNulls(0.01, "r", 5000, 50, trimmed=True)
+    usual, trimmed = (
+        CorpusNulls(0.01, "r", 5000, 50),
+        CorpusNulls(0.01, "r", 5000, 50, trimmed=True),
+    )
     said = corpus.lines(usual)
     assert said[0] == "nulls: corpus, contamination <= 1%; run r"
     assert "if at most 50 of 5,000 captions are memorized" in said[1]
