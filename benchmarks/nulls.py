@@ -211,8 +211,8 @@ def measured(
 
 def synthetic(rate: float, number: int, repetitions: int, seed: int) -> Iterator[dict[str, object]]:
     """Yield a row for each case."""
-    for name, case in CASES.items():
-        rng = np.random.default_rng(seed)
+    for place, (name, case) in enumerate(CASES.items()):
+        rng = np.random.default_rng([seed, place])
         yield measured(name, lambda c=case, r=rng: drawn(c, number, rate, r), repetitions)
 
 
@@ -246,8 +246,8 @@ def real(folder: Path, rate: float, repetitions: int, seed: int) -> Iterator[dic
     the same 3000 captions, so standard errors are of the drawing alone.
     """
     common, planted, others = _scores(folder)
-    for name, (each, share) in OTHERS.items():
-        rng = np.random.default_rng(seed)
+    for place, (name, (each, share)) in enumerate(OTHERS.items()):
+        rng = np.random.default_rng([seed, place])
 
         def once(rng=rng, each=each, share=share):  # noqa: ANN001, ANN202
             own, aside, more = np.split(rng.permutation(common), 3)
