@@ -38,7 +38,7 @@ from scanner.results.folder import Results
 from scanner.shards import reading
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
-from scanner.statistics.corpus import from_corpus
+from scanner.statistics.contamination import from_corpus
 from scanner.testbed import WEIGHTS
 
 FORMS = ("held-out", "one per family", "corpus", "corpus, new", "trimmed", "mirrored")

@@ -1,6 +1,6 @@
 """A calibration from the scan of a corpus, most of which is not memorized.
 
-What it promises is in `scanner.statistics.corpus`.
+What it promises is in `scanner.statistics.contamination`.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from scanner.errors import ConfigError
 from scanner.results.folder import Results
 from scanner.spec import PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import Calibration
-from scanner.statistics.corpus import check_contamination, from_corpus
+from scanner.statistics.contamination import check_contamination, from_corpus
 
 MOST = 100_000
 """Captions taken of a larger corpus: p-values down to 0.00001, and a file of 2 MB a score."""

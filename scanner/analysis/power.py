@@ -15,7 +15,7 @@ from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.results.folder import Results
 from scanner.statistics.calibration import Calibration
-from scanner.statistics.rates import Share
+from scanner.statistics.rate_planning import Share
 
 SCORES = """
 SELECT caption_sha256, avg({score}), {snap_back} FROM scores

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scanner.cli import progress
 from scanner.errors import ConfigError
-from scanner.statistics import corpus as corpora
+from scanner.statistics import contamination
 from scanner.statistics.intervals import needed, positives_needed, realized
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ RATES = (0.05, 0.01, 0.001, 0.0001)
 
 def lines(fitted: "Calibration") -> list[str]:
     """Return what a user can rely on, a line each."""
-    found = corpora.lines(fitted.corpus) if fitted.corpus else _given(fitted)
+    found = contamination.lines(fitted.corpus) if fitted.corpus else _given(fitted)
     if fitted.screen is not None:
         found += _screen(fitted.screen)
     return [*found, *(_rate(fitted, rate) for rate in RATES)]
@@ -97,7 +97,7 @@ def own_rate(fitted: "Calibration", rate: float) -> tuple[float, float] | None:
     if own is None or any(map(math.isinf, levels)):
         return None
     if fitted.corpus is not None:
-        return 0.0, corpora.realized(fitted.corpus, rate) or own[1]
+        return 0.0, contamination.realized(fitted.corpus, rate) or own[1]
     return own if snaps is None else (0.0, own[1])
 
 

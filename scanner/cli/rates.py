@@ -17,7 +17,7 @@ from scanner.text import aligned
 if TYPE_CHECKING:
     from scanner.analysis.power import Power
     from scanner.statistics.calibration import Calibration
-    from scanner.statistics.rates import Needed, Share
+    from scanner.statistics.rate_planning import Needed, Share
 
 SHARES = (0.1, 0.01, 0.001, 0.0001)
 """Of memorized captions in a corpus."""
@@ -74,7 +74,7 @@ def rates(
     Example:
         memscan rates calibration.json --fpr 0.01 --within 1.5
     """
-    from scanner.statistics import rates as planning
+    from scanner.statistics import rate_planning as planning
 
     asked = tuple(fpr or RATES)
     if (positives is None) != (truth is None):
@@ -102,7 +102,7 @@ def _supported(
 ) -> dict[str, Any]:
     """Return what a calibration supports at rates and shares of memorized captions."""
     from scanner.cli.error_rates import own_rate
-    from scanner.statistics.rates import least_fdr, off_by
+    from scanner.statistics.rate_planning import least_fdr, off_by
 
     rows = list[dict[str, float | None]]()
     for rate in asked:

@@ -66,7 +66,7 @@ def recalibrate(
         memscan recalibrate results --contamination 0.01 --out calibration.json
     """
     from scanner.analysis.corpus_nulls import fit_corpus
-    from scanner.statistics.corpus import check_contamination
+    from scanner.statistics.contamination import check_contamination
 
     check_contamination(contamination)
     files.check_file(out, "--out")

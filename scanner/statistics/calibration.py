@@ -25,8 +25,8 @@ from scanner import files
 from scanner.errors import ConfigError
 from scanner.parsing import from_json
 from scanner.spec import ScanSpec
-from scanner.statistics import corpus as corpora
-from scanner.statistics.corpus import CorpusNulls
+from scanner.statistics import contamination
+from scanner.statistics.contamination import CorpusNulls
 from scanner.statistics.intervals import recall_bound
 
 SCHEMA_VERSION = 3
@@ -154,7 +154,7 @@ class Calibration:
         tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under
             which runs used it. Else empty.
         corpus: Where the null scores are of a corpus, of which a share may be memorized:
-            `scanner.statistics.corpus`. Null where they are of captions that were given as nulls.
+            `scanner.statistics.contamination`. Null where captions were given as nulls.
     """
 
     model: str
@@ -443,7 +443,7 @@ def _calibration(content: dict[str, Any]) -> Calibration:
             for name, own in content.get("others", {}).items()
         },
         tail_fingerprint=str(content.get("tail_fingerprint", "")),
-        corpus=corpora.read(content.get("corpus")),
+        corpus=contamination.read(content.get("corpus")),
     )
     snap_back: dict[str, Any] = content.get("snap_back") or {}
     tails: tuple[object, object] = content.get("tail"), snap_back.get("tail")

@@ -11,7 +11,7 @@ from test_fdr import memscan
 
 from scanner import cli
 from scanner.statistics.calibration import Calibration
-from scanner.statistics.corpus import from_corpus
+from scanner.statistics.contamination import from_corpus
 from scanner.statistics.intervals import realized
 
 NULLS = Calibration(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scanner.errors import ConfigError
-from scanner.statistics import rates
+from scanner.statistics import rate_planning as rates
 from scanner.statistics.calibration import benjamini_hochberg
 from scanner.statistics.intervals import realized
 

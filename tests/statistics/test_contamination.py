@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scanner.errors import ConfigError
-from scanner.statistics import corpus
+from scanner.statistics import contamination
 from scanner.statistics.calibration import (
     Calibration,
     NullScores,
@@ -17,7 +17,7 @@ from scanner.statistics.calibration import (
     benjamini_hochberg,
     load,
 )
-from scanner.statistics.corpus import CorpusNulls, from_corpus, most_memorized
+from scanner.statistics.contamination import CorpusNulls, from_corpus, most_memorized
 
 BULK = 9
 
@@ -60,7 +60,7 @@ def worst_excess(allowed: int, *, trim: bool) -> tuple[float, float]:
 
 @pytest.mark.parametrize("allowed", [0, 1, 2, 3])
 def test_no_rate_is_exceeded_wherever_memorized_scores_lie(allowed, monkeypatch):
-    monkeypatch.setattr(corpus, "MOST_CONTAMINATION", 0.5)
+    monkeypatch.setattr(contamination, "MOST_CONTAMINATION", 0.5)
     inside, outside = worst_excess(allowed, trim=False)
     assert inside <= 1e-9
     assert outside <= 1e-9
@@ -68,7 +68,7 @@ def test_no_rate_is_exceeded_wherever_memorized_scores_lie(allowed, monkeypatch)
 
 @pytest.mark.parametrize("allowed", [1, 2, 3])
 def test_trimmed_rates_are_exceeded_by_what_is_stated_and_by_no_more(allowed, monkeypatch):
-    monkeypatch.setattr(corpus, "MOST_CONTAMINATION", 0.5)
+    monkeypatch.setattr(contamination, "MOST_CONTAMINATION", 0.5)
     inside, outside = worst_excess(allowed, trim=True)
     most = allowed / (BULK - allowed + 1)  # of the corpus without a memorized caption
     assert inside <= most + 1e-9
@@ -159,7 +159,7 @@ def test_one_corpus_own_rate_is_as_often_below_its_bound_as_is_said():
         for _ in range(400):
             c = from_corpus(calibration(rng.random(500)), 0.02, run="r", trim=trim)
             assert c.corpus is not None
-            bound = corpus.realized(c.corpus, 0.05) or 0.0
+            bound = contamination.realized(c.corpus, 0.05) or 0.0
             own.append(1 - c.threshold(0.05))
         assert np.mean(np.array(own) <= bound) >= 0.96
         assert max(own) > 0.75 * bound
@@ -170,13 +170,13 @@ def test_words_say_what_holds():
         CorpusNulls(0.01, "r", 5000, 50),
         CorpusNulls(0.01, "r", 5000, 50, trimmed=True),
     )
-    said = corpus.lines(usual)
+    said = contamination.lines(usual)
     assert said[0] == "nulls: corpus, contamination <= 1%; run r"
     assert "if at most 50 of 5,000 captions are memorized" in said[1]
     assert "--fdr flags none" in said[2]
-    assert "needs the copies" in corpus.lines(replace(usual, copies=4))[2]
-    assert "up to 0.0101 higher" in corpus.lines(trimmed)[1]
-    assert corpus.promise(usual, 0.01).at_most == 0.01
-    assert corpus.promise(trimmed, 0.01).at_most == pytest.approx(0.01 + 50 / 4951)
-    assert corpus.realized(usual, 0.0001) is None
+    assert "needs the copies" in contamination.lines(replace(usual, copies=4))[2]
+    assert "up to 0.0101 higher" in contamination.lines(trimmed)[1]
+    assert contamination.promise(usual, 0.01).at_most == 0.01
+    assert contamination.promise(trimmed, 0.01).at_most == pytest.approx(0.01 + 50 / 4951)
+    assert contamination.realized(usual, 0.0001) is None
     assert most_memorized(0.01, 99) == 0
