@@ -108,7 +108,10 @@ def _supported(
     for rate in asked:
         low, high = own_rate(fitted, rate) or (None, None)
         factor = off_by(rate, (low, high)) if low and high else None
-        rows.append({"rate": rate, "low": low, "high": high, "off_by": factor})
+        rows.append(
+            {"rate": rate, "on_average": _promised(fitted, rate) if high else None,
+             "low": low, "high": high, "off_by": factor}
+        )  # fmt: skip
     is_fdr = fitted.corpus is None or bool(fitted.corpus.copies)
     return {
         "null_captions": fitted.captions,
@@ -122,6 +125,13 @@ def _supported(
             for one in shares
         ],
     }
+
+
+def _promised(fitted: "Calibration", rate: float) -> float | None:
+    """Return what a nominal rate is at most on average over calibrations."""
+    from scanner.statistics.contamination import promise
+
+    return rate if fitted.corpus is None else promise(fitted.corpus, rate).at_most
 
 
 def _power(
@@ -158,7 +168,9 @@ def _text(found: dict[str, Any], within: float, path: Path | None) -> Iterator[s
     yield (
         f"{path}: {own['null_captions']:,} null captions{families}; nulls: {own['nulls']}; the "
         f"smallest p-value is {own['smallest_p']:.3g}\n"
-    ) + aligned(["rate", "its own rate, 95%", "off by a factor of"], map(_own, own["rates"]))
+    ) + aligned(
+        ["rate", "on average", "its own rate, 95%", "off by a factor of"], map(_own, own["rates"])
+    )
     yield (
         "The smallest false-discovery rate, where a share is memorized and has that p\n"
         + aligned(
@@ -177,10 +189,11 @@ def _needed(row: "Needed") -> list[object]:
 
 def _own(row: dict[str, Any]) -> list[object]:
     if row["high"] is None:
-        return [f"{row['rate']:g}", "too few null captions", ""]
+        return [f"{row['rate']:g}", "", "too few null captions", ""]
     low = f"{row['low']:.3g} to " if row["low"] else "at most "
     factor = "" if row["off_by"] is None else f"{row['off_by']:.3g} at most"
-    return [f"{row['rate']:g}", f"{low}{row['high']:.3g}", factor]
+    average = f"at most {row['on_average']:.3g}"
+    return [f"{row['rate']:g}", average, f"{low}{row['high']:.3g}", factor]
 
 
 def _or_none(rate: float | None) -> str:

@@ -60,6 +60,11 @@ def test_a_corpus_supports_no_false_discovery_rate_over_itself(tmp_path, monkeyp
         assert own["false_discovery_rates"] == [{"share": 0.02, "smallest": pytest.approx(least)
                                                  if least else None}]  # fmt: skip
         assert own["rates"][1]["low"] == 0
+        assert own["rates"][1]["on_average"] == 0.01
+    from_corpus(NULLS, 0.01, run="r", trim=True).save(tmp_path / "trimmed.json")
+    _, said = memscan(monkeypatch, capsys, "rates", tmp_path / "trimmed.json", "--json")
+    own = json.loads(said)["calibration"]
+    assert own["rates"][1]["on_average"] == pytest.approx(0.01 + 9 / 991)
 
 
 def test_power_is_a_table_by_kind(make, tmp_path, monkeypatch, capsys):
