@@ -9,10 +9,11 @@ from typing import Any
 import duckdb
 
 from scanner.analysis.fit import model_of, spec_of
-from scanner.analysis.query import connect, quoted
+from scanner.analysis.query import brief, connect, quoted
 from scanner.analysis.truth import truths
 from scanner.errors import ConfigError
 from scanner.methods import registry
+from scanner.records import caption_hash
 from scanner.results.folder import Results
 from scanner.statistics.calibration import Calibration
 from scanner.statistics.rate_planning import Share
@@ -62,7 +63,8 @@ class _Positive:
 
 def power(
     results: Results, run: str, truth: str | Path, calibration: Calibration,
-    rates: Sequence[float], *, shards: Collection[str] | None = None,
+    rates: Sequence[float], *, extraction: str | Path | None = None,
+    shards: Collection[str] | None = None,
 ) -> list[Power]:  # fmt: skip
     """Return which share of a run's memorized captions a calibration flags, with intervals.
 
@@ -77,20 +79,26 @@ def power(
         truth: Parquet as `scanner.analysis.truth.truths` reads it; `OPTIONAL` columns are used.
         calibration: Of the run's model and settings.
         rates: False-positive rates.
+        extraction: What was sampled, as ``memscan benchmark measure`` writes it: Parquet
+            with ``caption``, ``copies`` and ``seeds``; null takes them from the truth table.
         shards: Identities of the shards whose rows count; null for all that the run has.
 
     Raises:
-        ConfigError: If the truth cannot be read or has no memorized caption of the run, or the
-            calibration is of another model or other settings.
+        ConfigError: If the truth or what was sampled cannot be read, the truth has no memorized
+            caption of the run, or the calibration is of another model or other settings.
         ResultsError: If the results cannot be read.
     """
     record = results.run_file(run)
     spec = spec_of(record, run)
     calibration.check(model_of(record, run), spec)
     own = calibration.of_score(spec.flag_by)
-    with closing(connect(results, runs=[run], also=[truth], shards=shards)) as con:
+    also = [truth] if extraction is None else [truth, extraction]
+    with closing(connect(results, runs=[run], also=also, shards=shards)) as con:
         known = {sha: each for sha, each in truths(con, truth).items() if each.memorized}
         more = _optional(con, truth)
+        if extraction is not None:
+            sampled = _sampled(con, extraction)
+            more = {sha: (own[0], *sampled.get(sha, (None, None))) for sha, own in more.items()}
         p_values = _p_values(con, own, spec.flag_by, at_images=spec.source == "image")
     positives = dict[str, _Positive]()
     for sha in sorted(known.keys() & p_values.keys()):
@@ -163,3 +171,23 @@ def _optional(
         f"SELECT caption_sha256, {', '.join(columns)} FROM {table}"  # noqa: S608
     ).fetchall()
     return {str(sha): tuple(more) for sha, *more in rows}
+
+
+def _sampled(
+    con: duckdb.DuckDBPyConnection, extraction: str | Path
+) -> dict[str, tuple[int | None, int | None]]:
+    """Return copies and samples by the hash of the caption.
+
+    Raises:
+        ConfigError: If the table has no such columns.
+    """
+    try:
+        rows = con.execute(
+            "SELECT caption::VARCHAR, sum(copies)::BIGINT, sum(seeds)::BIGINT "  # noqa: S608
+            f"FROM read_parquet({quoted(str(extraction))}) GROUP BY 1"
+        ).fetchall()
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"{extraction} must be Parquet with caption, copies and seeds: {brief(error)}"
+        ) from error
+    return {caption_hash(caption): (copies, seeds) for caption, copies, seeds in rows}

@@ -61,6 +61,13 @@ def rates(
             show_default=False,
         ),
     ] = None,
+    extraction: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --truth: what `benchmark measure` sampled, for what comes back.",
+            show_default=False,
+        ),
+    ] = None,
     run: options.Run = None,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
@@ -69,7 +76,7 @@ def rates(
     Without a calibration: how many null captions (or families of near-identical ones) flag
     anything at a rate, and how many keep one calibration's own rate within a factor of it, with
     95%. With one: what it supports. With --positives and --truth: the share of these memorized
-    captions that it flags, by kind, and by dose if the truth table has it.
+    captions that it flags, by kind, and by dose and by what comes back if the tables have it.
 
     Example:
         memscan rates calibration.json --fpr 0.01 --within 1.5
@@ -90,7 +97,7 @@ def rates(
         fitted = load(calibration)
         found["calibration"] = _supported(fitted, asked, share or SHARES)
         if positives is not None and truth is not None:
-            found["power"] = _power(positives, run, truth, fitted, asked)
+            found["power"] = _power(positives, run, truth, extraction, fitted, asked)
     if as_json:
         progress.say(json.dumps(_plain(found)))
         return
@@ -135,13 +142,15 @@ def _promised(fitted: "Calibration", rate: float) -> float | None:
 
 
 def _power(
-    positives: str, run: list[str] | None, truth: Path, fitted: "Calibration",
-    asked: Sequence[float],
+    positives: str, run: list[str] | None, truth: Path, extraction: Path | None,
+    fitted: "Calibration", asked: Sequence[float],
 ) -> "list[Power]":  # fmt: skip
     from scanner.analysis.power import power
 
     chosen = selected_one(positives, run)
-    return power(chosen.store, chosen.run, truth, fitted, asked, shards=chosen.shards)
+    return power(
+        chosen.store, chosen.run, truth, fitted, asked, extraction=extraction, shards=chosen.shards
+    )
 
 
 def _plain(found: dict[str, Any]) -> dict[str, Any]:

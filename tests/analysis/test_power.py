@@ -74,6 +74,21 @@ def test_by_dose_and_by_what_came_back_where_the_truth_says_so(make, tmp_path):
     assert set(back) == {"no", "yes"}
 
 
+def test_what_came_back_may_lie_in_a_table_of_its_own(make, tmp_path):
+    results, truth = planted(make, tmp_path)
+    sampled = tmp_path / "extraction.parquet"
+    with duckdb.connect() as con:
+        con.execute(
+            "COPY (SELECT 'verbatim ' || n AS caption, 20 AS seeds, 5 * n AS copies "
+            f"FROM range(6) AS r(n)) TO '{sampled}' (FORMAT parquet)"
+        )
+    rows = power(results, "r1", truth, NULLS, [0.01], extraction=sampled)
+    back = {row.name: row.flagged[0.01].number for row in rows if row.group == "given back"}
+    assert back == {"no": 2, "yes": 4}
+    with pytest.raises(ConfigError, match="must be Parquet with caption, copies and seeds"):
+        power(results, "r1", truth, NULLS, [0.01], extraction=truth)
+
+
 def test_a_caption_without_a_score_is_not_flagged(make, tmp_path):
     results, truth = planted(make, tmp_path)
     before = power(results, "r1", truth, NULLS, [0.01])[0].flagged[0.01]
