@@ -31,10 +31,11 @@ WITH draws AS (
            list(s ORDER BY seed) AS own
     FROM draws GROUP BY ALL
 )
-SELECT max(caption), avg({score}), any_value(seeds), any_value(own), {snap_back}
+SELECT caption_sha256, max(caption), avg({score}), any_value(seeds), any_value(own), {snap_back}
 FROM scores JOIN seeds USING (caption_sha256)
 WHERE scores.image_sha256 IS NOT DISTINCT FROM seeds.image_sha256
 GROUP BY caption_sha256, scores.image_sha256 ORDER BY caption_sha256, scores.image_sha256
+{limit}
 """
 NUM_CODES = 1 << 16
 """Number of float16 codes: pixels of heatmaps are counted in an exact histogram over them."""
@@ -59,6 +60,7 @@ class _Null:
     """A null caption, beside one image where images are scored.
 
     Attributes:
+        sha256: Hash of the caption.
         caption: Its text.
         score: Mean score over seeds, high where it is suspicious; null where it was not scored.
         seeds: Its seeds, ascending.
@@ -66,6 +68,7 @@ class _Null:
         snap_back: Mean snap_back over seeds, in bits; null where no image was scored.
     """
 
+    sha256: str
     caption: str
     score: float
     seeds: list[int]
@@ -76,6 +79,7 @@ class _Null:
 def fit(
     results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False,
     shards: Collection[str] | None = None, others: Sequence[str] = (),
+    without: Collection[str] = (), most: int | None = None,
 ) -> Calibration:  # fmt: skip
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
@@ -95,6 +99,8 @@ def fit(
         one_per_family: Whether scores are of one caption per family of near-identical ones.
         shards: Identities of the shards whose captions count; null for all that the run has.
         others: Scores beside delta_s whose null scores are kept too: columns of the run.
+        without: Hashes of captions that do not count, though their maps do.
+        most: How many captions count at most: those with the smallest hashes.
 
     Raises:
         ConfigError: If the run has no scores, or not one for every caption, or a map with
@@ -103,21 +109,23 @@ def fit(
     if not 0 < pixel_fpr < 1:
         raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {pixel_fpr}")
     record = results.run_file(run)
-    model, spec = _model(record, run), _spec(record, run)
+    model, spec = model_of(record, run), spec_of(record, run)
     with closing(connect(results, runs=[run], shards=shards)) as con:
         at_images = spec.source == "image"
-        nulls = _null_scores(con, run, at_images=at_images)
-        captions, number = len(nulls), None
-        kept: Sequence[int] = range(captions)
+        limit = None if most is None else most + len(without)
+        nulls = _null_scores(con, run, at_images=at_images, most=limit)
+        kept: Sequence[int] = [i for i, null in enumerate(nulls) if null.sha256 not in without]
+        kept = kept[:most]
+        captions, number = len(kept), None
         if spec.captions:
-            members = families([null.caption for null in nulls])
-            number = len(set(members))
-            kept = sorted(set(members)) if one_per_family else range(captions)
-            nulls = [nulls[place] for place in kept]
+            leaders = sorted(set(families([nulls[place].caption for place in kept])))
+            number = len(leaders)
+            kept = [kept[place] for place in leaders] if one_per_family else kept
+        nulls = [nulls[place] for place in kept]
         beside = dict[str, NullScores]()
         known, consensus = {"delta_s": nulls}, None
         for name in (name for name in others if name != CONSENSUS):
-            own = _null_scores(con, run, at_images=at_images, score=name)
+            own = _null_scores(con, run, at_images=at_images, score=name, most=limit)
             known[name] = own = [own[place] for place in kept]
             beside[name] = NullScores(tuple(sorted(n.score for n in own)), _by_seed(own))
         if CONSENSUS in others:
@@ -162,16 +170,18 @@ def _pixel_thresholds(con: duckdb.DuckDBPyConnection, pixel_fpr: float) -> dict[
 
 
 def _null_scores(
-    con: duckdb.DuckDBPyConnection, run: str, *, at_images: bool, score: str = "delta_s"
-) -> list[_Null]:
-    """Return the null captions in the order of their hashes.
+    con: duckdb.DuckDBPyConnection, run: str, *, at_images: bool, score: str = "delta_s",
+    most: int | None = None,
+) -> list[_Null]:  # fmt: skip
+    """Return the null captions in the order of their hashes, the first of them or all.
 
     Raises:
         ConfigError: If there are none, or one of them has no such score.
     """
     column = f"{registry.sign(score)} * " + '"' + score.replace('"', '""') + '"'
     snap_back = "avg(CAST(snap_back AS DOUBLE))" if at_images else "NULL"
-    rows = con.execute(NULLS.format(snap_back=snap_back, score=column)).fetchall()
+    limit = "" if most is None else f"LIMIT {most}"
+    rows = con.execute(NULLS.format(snap_back=snap_back, score=column, limit=limit)).fetchall()
     nulls = [_Null(*row) for row in rows]
     unscored = sum(null.score is None for null in nulls)
     if not nulls or unscored:
@@ -315,13 +325,23 @@ def exceeded_by(counts: NDArray[np.int64], share: float) -> float:
     return float(np.sign(log) * np.expm1(np.abs(log)))
 
 
-def _model(record: RunFile, run: str) -> str:
+def model_of(record: RunFile, run: str) -> str:
+    """Return the fingerprint of the model of a run.
+
+    Raises:
+        ConfigError: If the record has none.
+    """
     if record.model is None:
         raise ConfigError(f"the record of run {run} names no model; scan again")
     return record.model
 
 
-def _spec(record: RunFile, run: str) -> ScanSpec:
+def spec_of(record: RunFile, run: str) -> ScanSpec:
+    """Return the settings of a run.
+
+    Raises:
+        ConfigError: If the record has none, or another version's.
+    """
     settings = record.spec
     if not settings:
         raise ConfigError(f"the record of run {run} has no spec; scan again")

@@ -20,6 +20,8 @@ from scanner.cli import (
     notifying,
     planning,
     progress,
+    rates,
+    recalibrating,
     removing,
     reports,
     reproducing,
@@ -80,6 +82,8 @@ app.command()(testbed.demo)
 app.command()(planning.plan)
 app.command()(scanning.scan)
 app.command()(scanning.calibrate)
+app.command()(recalibrating.recalibrate)
+app.command()(rates.rates)
 app.command()(results.query)
 app.command()(results.show)
 app.command("eval")(results.evaluate)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from scanner.cli import progress
 from scanner.errors import ConfigError
+from scanner.statistics import contamination
 from scanner.statistics.intervals import needed, positives_needed, realized
 
 if TYPE_CHECKING:
@@ -17,16 +18,20 @@ RATES = (0.05, 0.01, 0.001, 0.0001)
 
 def lines(fitted: "Calibration") -> list[str]:
     """Return what a user can rely on, a line each."""
-    number = len(fitted.null_scores)
-    found = [
-        f"p-values are {fitted.min_p:.2g} or more, 1 / (n + 1) for {number:,} null captions; they "
-        "hold on average over calibrations, and only for captions of the same kinds in the same "
-        "shares"
-    ]
-    found += _families(fitted)
+    found = contamination.lines(fitted.corpus) if fitted.corpus else _given(fitted)
     if fitted.screen is not None:
         found += _screen(fitted.screen)
     return [*found, *(_rate(fitted, rate) for rate in RATES)]
+
+
+def _given(fitted: "Calibration") -> list[str]:
+    """Return what holds where captions were given as nulls."""
+    return [
+        f"p-values are {fitted.min_p:.2g} or more, 1 / (n + 1) for {len(fitted.null_scores):,} "
+        "null captions; they hold on average over calibrations, and only for captions of the same "
+        "kinds in the same shares",
+        *_families(fitted),
+    ]
 
 
 def _families(fitted: "Calibration") -> Iterator[str]:
@@ -70,15 +75,30 @@ def _screen(screen: "Screen") -> Iterator[str]:
 
 def _rate(fitted: "Calibration", rate: float) -> str:
     said, number = f"false-positive rate {rate:g}: ", _null_scores(fitted)
-    own = realized(rate, number)
-    level, snaps = fitted.threshold(rate), fitted.snap_back
-    bits = None if snaps is None else snaps.threshold(rate)
-    if own is None or math.isinf(level) or (bits is not None and math.isinf(bits)):
+    own, level, snaps = own_rate(fitted, rate), fitted.threshold(rate), fitted.snap_back
+    if own is None:
         return f"{said}needs at least {needed(rate):,} null captions; these are {number:,}"
-    asks = f"Δs > {level:.4g}" + ("" if bits is None else f" and snap-back > {bits:.3g} bits")
-    between = f"between {own[0]:.2%} and {own[1]:.2%}" if bits is None else f"{own[1]:.2%} at most"
+    bits = "" if snaps is None else f" and snap-back > {snaps.threshold(rate):.3g} bits"
+    between = f"between {own[0]:.2%} and {own[1]:.2%}" if own[0] else f"{own[1]:.2%} at most"
     of = "" if fitted.independent == number else ", for captions of the same families"
-    return f"{said}{asks}; this calibration's own rate is {between} (95%{of})"
+    of = "" if fitted.corpus is not None else of
+    return f"{said}Δs > {level:.4g}{bits}; this calibration's own rate is {between} (95%{of})"
+
+
+def own_rate(fitted: "Calibration", rate: float) -> tuple[float, float] | None:
+    """Return between what this one calibration's own false-positive rate lies, with 95%.
+
+    Returns:
+        Both ends, the lower one 0 where it is not known; null if nothing can be flagged.
+    """
+    own = realized(rate, _null_scores(fitted))
+    snaps = fitted.snap_back
+    levels = [fitted.threshold(rate), *([] if snaps is None else [snaps.threshold(rate)])]
+    if own is None or any(map(math.isinf, levels)):
+        return None
+    if fitted.corpus is not None:
+        return 0.0, contamination.realized(fitted.corpus, rate) or own[1]
+    return own if snaps is None else (0.0, own[1])
 
 
 def _families_of(number: int) -> str:
@@ -121,9 +141,20 @@ def check(
                 f"{path}: its tail model is ignored, it promised too much; p-values are "
                 f"{fitted.min_p:.2g} or more, and runs have another name than before"
             )
+        if fitted.corpus is not None:
+            progress.note(f"{path}: nulls: {fitted.corpus}" + _without_effect(fitted, option))
         if decides:
             _check_rate(fitted, path, rate, option, is_asked=is_asked)
     return read
+
+
+def _without_effect(fitted: "Calibration", option: str) -> str:
+    """Return what to say of a false-discovery rate over the corpus that the nulls are of."""
+    if option != "--fdr" or fitted.corpus is None or fitted.corpus.copies:
+        return ""
+    if fitted.corpus.trimmed:
+        return "; a false-discovery rate over that corpus gives the assumption back: take --fpr"
+    return "; a false-discovery rate flags nothing in that corpus: take --fpr"
 
 
 def _check_rate(

@@ -131,6 +131,7 @@ def audit(
             coverages=[n.coverage for n in nights if n.coverage is not None],
             partial=done.budget if done.missing else "",
             coverage=budgets.coverage(state, listing, found.figures) if done.budget else {},
+            nulls=request.page.calibration.nulls if request.page.calibration else "",
             policy=request.policy.as_json(), command=request.command,
             started=started.isoformat(timespec="seconds"), seconds=time.monotonic() - begun,
         )  # fmt: skip

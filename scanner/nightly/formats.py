@@ -176,6 +176,8 @@ def as_markdown(night: NightReport, *, redact: bool) -> str:
         + f"; {night.scanned} samples scanned tonight, {figures.get('captions', 0)} captions "
         "in all" + (f", {screened} of them dropped by the screen" if screened else ""),
     ]
+    if night.nulls:
+        lines.append(f"- nulls: {_code(night.nulls)}")
     if night.scope():
         lines.append(f"- {night.scope()}")
     if night.coverages:

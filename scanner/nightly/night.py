@@ -73,6 +73,7 @@ class NightReport:
         coverages: Share of the captions scanned, 0 to 1, in those of them that had a budget.
         partial: The budget that left something for later nights, in words, or ``""``.
         coverage: With a budget, distinct ``captions`` of the corpus and how many are ``scanned``.
+        nulls: What the calibration's null scores are of, where that is a corpus; else ``""``.
         policy: What alarms: the least ``severity``, the states that do, and the rule of each level.
         command: What was typed.
         started: ISO 8601.
@@ -94,6 +95,7 @@ class NightReport:
     coverages: list[float] = field(default_factory=list)
     partial: str = ""
     coverage: dict[str, int] = field(default_factory=dict)
+    nulls: str = ""
     policy: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     started: str = ""

@@ -135,7 +135,9 @@ def _calibration(identity: Identity, options: PageOptions) -> str:
         return said
     null = options.calibration
     lines = [f"{said}, {null.captions:,} null captions: p-values are {null.min_p:.2g} or more"]
-    if null.families is not None and null.families < null.captions:
+    if null.nulls:
+        lines.append(f"nulls: {null.nulls}")
+    elif null.families is not None and null.families < null.captions:
         lines.append(f"the null captions are {null.families:,} families of near-identical ones")
     if said == null.tail_fingerprint:
         lines.append("smaller ones are of a tail model that promised too much")

@@ -152,7 +152,9 @@ class Rows:
         if (null := self._contexts.of(item.draw).calibration) is None:
             return None, None
         floor = null.pixel_thresholds.get(f"{metric}/{self._baseline_label(baseline)}")
-        return (None, None) if floor is None else masks.region(values, floor, null.mask_share)
+        if floor is None and null.has_floor:
+            return None, None
+        return masks.region(values, floor or 0.0, null.mask_share)
 
     def _baseline_label(self, baseline: str) -> str:
         return self._reference if baseline == "null" else baseline

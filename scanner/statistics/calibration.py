@@ -25,7 +25,9 @@ from scanner import files
 from scanner.errors import ConfigError
 from scanner.parsing import from_json
 from scanner.spec import ScanSpec
+from scanner.statistics import contamination
 from scanner.statistics.consensus import Consensus
+from scanner.statistics.contamination import CorpusNulls
 from scanner.statistics.intervals import recall_bound
 
 SCHEMA_VERSION = 3
@@ -153,6 +155,8 @@ class Calibration:
         consensus: Scales of the scores that agree, where they were asked for; null elsewhere.
         tail_fingerprint: Of an old file with a tail model, which is ignored: the fingerprint under
             which runs used it. Else empty.
+        corpus: Where the null scores are of a corpus, of which a share may be memorized:
+            `scanner.statistics.contamination`. Null where captions were given as nulls.
     """
 
     model: str
@@ -172,6 +176,7 @@ class Calibration:
     others: dict[str, NullScores] = field(default_factory=dict[str, NullScores])
     consensus: Consensus | None = None
     tail_fingerprint: str = ""
+    corpus: CorpusNulls | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -220,6 +225,16 @@ class Calibration:
         """Number of independent null scores: one per family, where families are known."""
         return min(len(self.null_scores), self.families or len(self.null_scores))
 
+    @property
+    def nulls(self) -> str:
+        """What the null scores are of, in words, where that is a corpus; else empty."""
+        return "" if self.corpus is None else str(self.corpus)
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether masks have a floor from null maps; a corpus of which few have maps has none."""
+        return self.corpus is None or bool(self.pixel_thresholds)
+
     def fingerprint(self) -> str:
         """Twelve hex digits of everything that decides a number; the date does not."""
         return self.digest(None, None)
@@ -234,8 +249,9 @@ class Calibration:
         decided["tail"] = tail
         if self.snap_back is not None:
             decided["snap_back"]["tail"] = snap_back_tail
+        decided["corpus"] = None if self.corpus is None else self.corpus.deciding()
         for name in ("seed_scores", "tail", "mask_share", "increments", "snap_back", "others",
-                     "consensus"):  # fmt: skip
+                     "corpus", "consensus"):  # fmt: skip
             if not decided[name]:  # so that old files keep their names
                 del decided[name]
         canonical = json.dumps(decided, sort_keys=True)
@@ -357,6 +373,7 @@ class Calibration:
             OutputError: If it cannot be written; a calibration that was there is as it was.
         """
         content = {"schema_version": SCHEMA_VERSION, "conformal_from": self.min_p, **asdict(self)}
+        content |= {"nulls": self.nulls} if self.corpus is not None else {}
         files.write(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -430,6 +447,7 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         },
         consensus=_consensus(content.get("consensus")),
         tail_fingerprint=str(content.get("tail_fingerprint", "")),
+        corpus=contamination.read(content.get("corpus")),
     )
     snap_back: dict[str, Any] = content.get("snap_back") or {}
     tails: tuple[object, object] = content.get("tail"), snap_back.get("tail")

@@ -30,6 +30,7 @@ WANT_FILES = {
     "query none sql --out {}": "--out",
     "query none sql -f parquet --out {}": "--out",
     "export none --coco {}": "--coco",
+    "recalibrate none -c 0.01 --out {}": "--out",
     "choose none.tar --model none --truth none --out {}": "--out",
     "choose none.tar --model none --truth none --figure {}": "--figure",
     "scan none.tar --model none --out new --events {}": "--events",
