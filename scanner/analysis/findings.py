@@ -49,6 +49,8 @@ class Finding:
         pinned: How much of that image the model stores: ``whole``, ``region`` or ``none``.
         level: Level of evidence, one of `scanner.analysis.levels.LEVELS`; null of a finding of
             an earlier version.
+        extent: How much of the picture its mask says is copied: ``whole``, ``region`` or
+            ``none``; null without one.
         drawn: Pictures drawn again under fresh seeds; null where ``confirm`` did not draw.
         compared: Of these, compared with the sample's training image.
         given_back: Of these, copies of it, as a whole or in a region.
@@ -84,6 +86,7 @@ class Finding:
     snap_back: float | None = None
     pinned: str | None = None
     level: str | None = None
+    extent: str | None = None
     drawn: int | None = None
     compared: int | None = None
     given_back: int | None = None

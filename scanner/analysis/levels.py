@@ -7,6 +7,8 @@ suspicion is confirmed. More evidence of a copy never lowers a level.
 
 from typing import TYPE_CHECKING
 
+from scanner.masks import WINDOW_SHARE
+
 if TYPE_CHECKING:
     from scanner.analysis.findings import Finding
 
@@ -47,6 +49,21 @@ CASE level {" ".join(f"WHEN '{name}' THEN {i}" for i, name in enumerate(LEVELS))
 ELSE {LEVELS.index("suspected")} END
 """
 """0 for the worst."""
+
+
+EXTENTS = ("whole", "region", "none")
+WHOLE = 0.9
+"""Share of the picture from which on a mask is of the whole. The middle between the largest mask
+of a template (0.80) and the smallest of a verbatim copy (1.00) on the shipped U-Net."""
+NONE = WINDOW_SHARE**2
+"""Share below which it is of nothing: the smoothing window's own, below which a mask has no
+shape."""
+EXTENT_OF = f"""
+CREATE MACRO extent_of(area) AS
+CASE WHEN area >= {WHOLE} THEN 'whole' WHEN area >= {NONE} THEN 'region'
+WHEN area IS NOT NULL THEN 'none' END
+"""
+"""How much of the picture a mask says is copied; null without a mask."""
 
 
 def rank(level: str | None) -> int:
@@ -97,7 +114,10 @@ def drawn_again(
 
 
 def _extent(found: "Finding") -> str:
-    return "" if found.area is None else f"region {found.area:.0%}"
+    if found.area is None:
+        return ""
+    said = {"whole": "whole picture", "none": "no region"}
+    return said.get(found.extent or "", f"region {found.area:.0%}")
 
 
 def _snap(found: "Finding") -> str:

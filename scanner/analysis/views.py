@@ -1,6 +1,6 @@
 """The views that `scanner.analysis.query` makes of the tables, as SQL."""
 
-from scanner.analysis.levels import LEVEL_OF, LEVEL_RANK
+from scanner.analysis.levels import EXTENT_OF, LEVEL_OF, LEVEL_RANK
 
 MATCHES = ("verbatim", "template")
 """Copies that a comparison with the training image has shown, the worst first."""
@@ -59,7 +59,7 @@ SELECT f.run, f.caption, f.caption_sha256, f.image_sha256, f.occurrences, f.wors
        n.match AS nearest_match, n.mse AS nearest_mse, n.tiled_l2 AS nearest_tiled_l2,
        n.shard AS nearest_shard, n.key AS nearest_key,
        level_of(m.match, m.pinned, d.given_back, d.plain, d.rate_low, d.rate_high, d.agreeing,
-                d.agreeing_low) AS level,
+                d.agreeing_low) AS level, extent_of(m.area) AS extent,
        d.drawn, d.compared, d.given_back, d.plain, d.rate_low, d.rate_high, d.agreeing
 FROM flagged AS f
 LEFT JOIN counted AS c ON c.run = f.run AND c.caption_sha256 = f.caption_sha256
@@ -84,5 +84,5 @@ ORDER BY level_rank(f.level), match_rank(f.match), f.p_value NULLS LAST,
          m.key, m.seed, m.metric, m.baseline
 """
 
-VIEWS = (IDENTITY, MATCH_RANK, LEVEL_OF, LEVEL_RANK, CAPTIONS, FINDINGS, FINDING_MAPS)
+VIEWS = (IDENTITY, MATCH_RANK, LEVEL_OF, LEVEL_RANK, EXTENT_OF, CAPTIONS, FINDINGS, FINDING_MAPS)
 """In the order in which they are made; they need the tables."""

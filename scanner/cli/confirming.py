@@ -143,6 +143,20 @@ def check(job: "Job", seeds: int) -> None:
     redraw.refuse(job.spec, FIRST_SEED)
 
 
+def of_night(
+    results: "Results", run: str, asked: Mapping[str, Any], shards: "Collection[str]"
+) -> str:
+    """Draw an audit's findings again; return what is missing, or ``""``.
+
+    Args:
+        results: Of the state.
+        run: The run.
+        asked: The command's options.
+        shards: Identities of the shards whose rows count.
+    """
+    return _after(results, run, asked, shards).missing
+
+
 def after(job: "Job", summary: "Summary", asked: Mapping[str, Any]) -> Confirmed | None:
     """Draw a scan's findings again, if that was asked for.
 
@@ -153,14 +167,21 @@ def after(job: "Job", summary: "Summary", asked: Mapping[str, Any]) -> Confirmed
     """
     if not asked["confirm"]:
         return None
+    from scanner.results.folder import Results
+
+    return _after(Results(job.results), summary.run, asked, None)
+
+
+def _after(
+    results: "Results", run: str, asked: Mapping[str, Any], shards: "Collection[str] | None"
+) -> Confirmed:
     from scanner.cli import scanning
     from scanner.engine.job import Resources
-    from scanner.results.folder import Results
 
     resources = Resources(**{name: asked[name] for name in scanning.RESOURCES})
     return drawn_again(
-        Results(job.results), summary.run, resources, seeds=asked["confirm"],
-        most=asked["confirm_at_most"], events=asked["events"],
+        results, run, resources, seeds=asked["confirm"], most=asked["confirm_at_most"],
+        events=asked["events"], shards=shards,
     )  # fmt: skip
 
 

@@ -45,8 +45,11 @@ def _spec(settings: Mapping[str, Any]) -> ScanSpec:
     """Return a spec of what decides a draw; what is of scores alone is left out."""
     names = {each.name for each in fields(ScanSpec)}
     names -= {"detectors", "flag_by", "baseline", "threshold", "fdr", "screen", "localize"}
-    kept = {name: settings[name] for name in names if name in settings}
-    return ScanSpec(**{n: tuple(v) if isinstance(v, list) else v for n, v in kept.items()})
+    kept: dict[str, Any] = {name: settings[name] for name in names if name in settings}
+    for name in ("seeds", "maps"):
+        if name in kept:
+            kept[name] = tuple(kept[name])
+    return ScanSpec(**kept)
 
 
 def refuse(spec: ScanSpec, first_seed: int) -> None:

@@ -126,6 +126,8 @@ def load(path: str | Path) -> Policy:
         on = ["new", "worse"]
         [severity.critical]
         match = ["verbatim"]
+        [severity.high]
+        level = ["copied", "reproduced"]    # of findings that were drawn again
         [severity.medium]
         p_value = 0.0005
         [notify]
@@ -178,8 +180,8 @@ def _rule(path: str | Path, level: str, content: dict[str, Any]) -> Rule:
     if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
         raise ConfigError(f"policy {path}: {where}.copies must be at least 1, got {copies!r}")
     match = _words(path, f"{where}.match", content.get("match", []), (*MATCHES, "none"))
-    level = _words(path, f"{where}.level", content.get("level", []), KNOWN)
-    return Rule(match, p_value, copies, level)
+    known = _words(path, f"{where}.level", content.get("level", []), KNOWN)
+    return Rule(match, p_value, copies, known)
 
 
 def _is_number(value: object) -> bool:

@@ -159,6 +159,8 @@ FINDINGS = Table(
         ),
         Column("level", Kind.TEXT, "Level of evidence: copied, reproduced, stored, suspected or "
                "not confirmed"),
+        Column("extent", Kind.TEXT, "How much of the picture the mask says is copied: whole, "
+               "region or none", null=True),
         *(
             Column(c.name, c.kind, f"Of `confirmed`: {c.doc}", c.unit, null=True)
             for name in ("drawn", "compared", "given_back", "plain", "rate_low", "rate_high",
