@@ -22,8 +22,8 @@ RULES = {
     "stored": "no copy of its image was seen, but with 95% confidence at least half of all "
     "pictures are one and the same; or the image was scored, and its snap-back is above one bit in "
     "the whole or in the region",
-    "suspected": "flagged, and nothing above or below holds: not drawn again, too few draws, or "
-    "they say nothing",
+    "suspected": "flagged, and neither confirmed nor, as in the next row, refuted: not drawn "
+    "again, too few draws, or they are plain",
     "not confirmed": "drawn again: no picture gives its image back, no two are alike, and with 95% "
     "confidence less than half of all pictures would be the same",
 }
@@ -117,7 +117,8 @@ def _extent(found: "Finding") -> str:
     if found.area is None:
         return ""
     said = {"whole": "whole picture", "none": "no region"}
-    return said.get(found.extent or "", f"region {found.area:.0%}")
+    share = int(100 * found.area + 0.5)  # as the page's script rounds
+    return said.get(found.extent or "", f"region {share}%")
 
 
 def _snap(found: "Finding") -> str:

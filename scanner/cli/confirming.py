@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +54,8 @@ class Confirmed:
             return "nothing is flagged: nothing to draw again"
         told = ", ".join(f"{number} {level}" for level, number in self.levels.items())
         left = len(self.found) - drawn
-        more = f"; {left} not drawn (at most {self.most} are)" if left else ""
+        bound = f" (at most {self.most} are)" if len(self.found) > self.most else ""
+        more = f"; {left} not drawn{bound}" if left else ""
         return f"{drawn} of {len(self.found)} findings drawn again: {told}{more}"
 
     def as_json(self) -> dict[str, Any]:
@@ -228,8 +228,8 @@ def drawn_again(
     if pending := task.pending(chosen):
         missing = _draw(task, replace(job, shards=(task.write_shard(pending, reading.images),)),
                         resources, events)  # fmt: skip
-    task.record(chosen)
-    return Confirmed(run, _findings(task), most, missing)
+    task.record()
+    return Confirmed(run, task.findings(), most, missing)
 
 
 def _draw(task: Any, job: "Job", resources: "Resources", events: Path | None) -> str:
@@ -241,11 +241,3 @@ def _draw(task: Any, job: "Job", resources: "Resources", events: Path | None) ->
         task.remove_shards()
         return ""
     return summary.missing()
-
-
-def _findings(task: Any) -> "list[Finding]":
-    from scanner.analysis.findings import findings
-    from scanner.analysis.query import connect
-
-    with closing(connect(task.results, runs=[task.run], shards=task.shards)) as con:
-        return findings(con)

@@ -39,6 +39,7 @@ ImagesOf = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
 _PICTURES = """
 SELECT key, image, mask, height, width FROM masks WHERE image IS NOT NULL ORDER BY key, seed
 """
+_DONE = "SELECT key FROM scores UNION SELECT key FROM rejects"
 _SUFFIXES = {b"\x89PNG": "png", b"RIFF": "webp"}
 
 
@@ -68,18 +69,26 @@ class Task:
         """The results of the draws."""
         return Results(self.results.store.address(DRAWS))
 
+    def findings(self) -> list[Finding]:
+        """Return all findings of the run, worst first.
+
+        Raises:
+            ResultsError: If the results cannot be read.
+        """
+        with closing(connect(self.results, runs=[self.run], shards=self.shards)) as con:
+            return findings(con)
+
     def chosen(self) -> list[Finding]:
         """Return the findings to draw; an image without a caption has nothing to draw it by.
 
         Raises:
             ResultsError: If the results cannot be read.
         """
-        with closing(connect(self.results, runs=[self.run], shards=self.shards)) as con:
-            found = [finding for finding in findings(con) if finding.has_caption]
+        found = [finding for finding in self.findings() if finding.has_caption]
         return sorted(found, key=_by_score)[: self.most]
 
     def pending(self, chosen: Sequence[Finding]) -> list[Finding]:
-        """Return the findings that no committed draw is of.
+        """Return the findings that no commit of draws is of, scored or rejected.
 
         Raises:
             ResultsError: If the results of the draws cannot be read.
@@ -87,7 +96,7 @@ class Task:
         if not self._is_begun():
             return list(chosen)
         with closing(connect(self.drawn, runs=[self.draws])) as con:
-            done = {key for (key,) in con.execute("SELECT DISTINCT key FROM scores").fetchall()}
+            done = {key for (key,) in con.execute(_DONE).fetchall()}
         return [finding for finding in chosen if finding.identity not in done]
 
     def write_shard(self, pending: Sequence[Finding], images: ImagesOf) -> str:
@@ -110,8 +119,8 @@ class Task:
             if entry.name.rpartition("/")[2].startswith(f"{self.draws}-"):
                 store.remove(entry.name)
 
-    def record(self, chosen: Sequence[Finding]) -> int:
-        """Write what came of the draws as the table ``confirmed``; return of how many findings.
+    def record(self) -> int:
+        """Write what came of all draws as the table ``confirmed``; return of how many findings.
 
         Raises:
             ResultsError: If results cannot be read or written.
@@ -119,7 +128,7 @@ class Task:
         rows = list[dict[str, Any]]()
         if self._is_begun():
             with closing(connect(self.drawn, runs=[self.draws])) as con:
-                rows = list(rows_of(con, chosen, self.draws))
+                rows = list(rows_of(con, self.findings(), self.draws))
         self.results.write_confirmed(self.run, rows)
         return len(rows)
 
@@ -165,13 +174,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def rows_of(
-    con: duckdb.DuckDBPyConnection, chosen: Sequence[Finding], draws: str
+    con: duckdb.DuckDBPyConnection, found: Sequence[Finding], draws: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of ``confirmed``, without ``run``, of the findings that were drawn.
 
     Args:
         con: Views of the run of the draws.
-        chosen: The findings, by whose identities its samples are named.
+        found: Findings; samples of the draws are named by their identities.
         draws: That run.
     """
     counts = {one.key: one for one in reproduced(con)}
@@ -180,7 +189,7 @@ def rows_of(
     drawn: Mapping[str, tuple[int, int]] = {
         key: (first, number) for key, first, number in seeds.fetchall()
     }
-    for finding in chosen:
+    for finding in found:
         name = finding.identity
         if name in counts and name in drawn:
             yield {

@@ -29,6 +29,7 @@ def numbers(
         shards: How many the corpus has.
     """
     matches = Counter(finding.match for finding in every)
+    copied = sum(finding.level == LEVELS[0] for finding in every)
     is_audit = said.banner is not None
     whole = max(0, shards - len(record.incomplete))
     share = said.share if is_audit else (f"{whole:,} of {shards:,}", "shards scanned whole")
@@ -37,6 +38,7 @@ def numbers(
         ("findings" if is_audit else "captions flagged", f"{len(every):,}"),
         ("verbatim copies", f"{matches['verbatim']:,}"),
         ("template copies", f"{matches['template']:,}"),
+        *[("copied, drawn again", f"{copied:,}")] * any(finding.drawn for finding in every),
         *[("captions scored", f"{counts['captions']:,}")] * (not is_audit),
         *[(share[1], share[0])] * bool(share[1]),
     ]

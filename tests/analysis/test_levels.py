@@ -102,6 +102,7 @@ def test_a_sentence_says_what_was_seen_and_nothing_of_the_corpus():
              "rate_high": 0.988, "agreeing": 18}  # fmt: skip
     said = finding(**drawn, area=0.31, extent="region").known
     assert said == "given back in 18 of 20 draws (68% to 99%), region 31%, p 0.0001"
+    assert "region 63%" in finding(area=0.625, extent="region").known
     none = drawn | {"given_back": 0, "rate_low": 0.0, "rate_high": 0.168, "agreeing": 1}
     assert finding(**none, area=0.0, extent="none").known == (
         "given back in 0 of 20 draws (0% to 17%), no two draws are alike, no region, p 0.0001"

@@ -13,6 +13,7 @@ from scanner.analysis.findings import findings
 from scanner.analysis.query import connect
 from scanner.matching.confirmation import FIRST_SEED, Task, shard_of, told
 from scanner.matching.reproduced import Reproduced
+from scanner.records import Reject
 from scanner.results.folder import Results
 from scanner.statistics.intervals import clopper_pearson
 
@@ -57,7 +58,7 @@ def test_the_smallest_p_values_are_drawn_then_the_highest_scores(task):
 
 def test_the_choice_stays_when_levels_change(task):
     draw(task, ["second"], match="none")
-    task.record(task.chosen())
+    task.record()
     assert [finding.caption for finding in task.chosen()] == ["second", "first"]
 
 
@@ -92,7 +93,7 @@ def test_what_came_of_it_stands_beside_the_findings(task):
     with closing(connect(task.results, runs=["r1"])) as con:
         before = con.execute("SELECT * FROM scores ORDER BY ALL").fetchall()
     draw(task, ["second", "first"])
-    assert task.record(task.chosen()) == 2
+    assert task.record() == 2
     with closing(connect(task.results, runs=["r1"])) as con:
         found = {f.caption: f for f in findings(con)}
         rows = con.execute(
@@ -107,8 +108,21 @@ def test_what_came_of_it_stands_beside_the_findings(task):
     assert list(found) == ["second", "first", "third"]
 
 
+def test_a_smaller_bound_hides_nothing_that_was_drawn(task):
+    draw(task, ["second", "first"])
+    assert replace(task, most=1).record() == 2
+
+
+def test_what_could_not_be_drawn_is_not_tried_for_ever(task):
+    draw(task, ["second"])
+    first = task.pending(task.chosen())[0].identity
+    commit(task.drawn, "d1", [], rejects=[Reject("d.tar", first, "not_finite", "nan")], chunk="r")
+    assert task.pending(task.chosen()) == []
+    assert task.record() == 1
+
+
 def test_nothing_drawn_yet_is_an_empty_table(task):
-    assert task.record(task.chosen()) == 0
+    assert task.record() == 0
     with closing(connect(task.results, runs=["r1"])) as con:
         assert con.execute("SELECT count(*) FROM confirmed").fetchall() == [(0,)]
 
@@ -129,6 +143,6 @@ def test_without_an_image_the_upper_end_is_of_any_one_picture():
 
 def test_the_draws_do_not_disturb_the_results_around_them(task):
     draw(task, ["first"])
-    task.record(task.chosen())
+    task.record()
     assert Results(task.results.root).runs() == ["r1"]
     assert len(task.results.committed("r1")) == 1
