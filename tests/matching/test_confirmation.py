@@ -1,6 +1,7 @@
 """Findings drawn again: which, as what shard, and the rows that come of it."""
 
 import io
+import re
 import tarfile
 from contextlib import closing
 from dataclasses import replace
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from made_results import commit, jpeg, mask, record, score
 
+from scanner.analysis.evidence import gather
 from scanner.analysis.findings import findings
 from scanner.analysis.query import connect
 from scanner.matching.confirmation import FIRST_SEED, Task, shard_of, told
 from scanner.matching.reproduced import Reproduced
 from scanner.records import Reject
+from scanner.report.page import PageOptions, page
 from scanner.results.folder import Results
 from scanner.statistics.intervals import clopper_pearson
 
@@ -119,6 +122,19 @@ def test_what_could_not_be_drawn_is_not_tried_for_ever(task):
     commit(task.drawn, "d1", [], rejects=[Reject("d.tar", first, "not_finite", "nan")], chunk="r")
     assert task.pending(task.chosen()) == []
     assert task.record() == 1
+
+
+def test_the_page_and_the_panel_say_what_came_of_it(task):
+    draw(task, ["second"])
+    task.record()
+    html = page(task.results, "r1", PageOptions(redact=True))
+    assert re.search(r'"lv": ?"reproduced"', html)
+    assert "given back in 4 of 4 draws (40% to 100%)" in html
+    assert "<dt>copied, drawn again</dt><dd>0</dd>" in html
+    with closing(connect(task.results, runs=["r1"])) as con:
+        words = gather(con, "second", lambda shard, key: None).comparisons
+        assert gather(con, "third", lambda shard, key: None).comparisons == ()
+    assert words == ("drawn again: given back in 4 of 4 draws (40% to 100%)",)
 
 
 def test_nothing_drawn_yet_is_an_empty_table(task):
