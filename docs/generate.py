@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from types import ModuleType
 
+from scanner.analysis.levels import LEVELS, RULES
 from scanner.errors import ExitCode
 from scanner.methods import Detector, Map, Method, Need, registry
 from scanner.models.families import FAMILIES, REFUSED, Family
@@ -127,7 +128,14 @@ def views() -> str:
     return _table(["view", "a row is"], ([f"`{t.name}`", t.row] for t in VIEWS.values()))
 
 
+def levels() -> str:
+    """Return the table of levels of evidence."""
+    rows = ([f"`{name}`", RULES[name]] for name in LEVELS)
+    return _table(["level", "means, if no row above holds"], rows)
+
+
 TABLES = {
+    "levels": (ROOT / "docs" / "how-to" / "read-a-report.md", levels),
     "exit codes": (ROOT / "docs" / "exit-codes.md", exit_codes),
     "model families": (ROOT / "docs" / "models.md", model_families),
     "refused models": (ROOT / "docs" / "models.md", refused_models),

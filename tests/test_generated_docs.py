@@ -21,7 +21,7 @@ def generator():
 
 TABLES = (
     "exit codes", "reject reasons", "left out", "decisions", "command line", "model families",
-    "refused models", "detectors", "maps", "views", *(f"schema {v}" for v in VIEWS)
+    "refused models", "detectors", "maps", "views", "levels", *(f"schema {v}" for v in VIEWS)
 )  # fmt: skip
 
 

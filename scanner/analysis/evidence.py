@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scanner import pictures
+from scanner.analysis import levels
 from scanner.analysis.findings import message_of
 from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
@@ -124,7 +125,8 @@ def gather(
         caption=caption or "", caption_sha256=sha, shard=sample["shard"], key=sample["key"],
         seed=seed, delta_s=delta_s, p_value=p_value, flagged=flagged, training=training,
         generated=generated, maps=maps, mask=masks.get("delta_h", masks.get("delta_s")),
-        truth=truth, label=label, comparisons=words, nearest=nearest, at_image=scored is not None,
+        truth=truth, label=label, comparisons=(*words, *_again(con, sha, scored)),
+        nearest=nearest, at_image=scored is not None,
     )  # fmt: skip
 
 
@@ -160,6 +162,16 @@ def compared(
         if match in MATCHES and not is_own:
             return tuple(words), picture(images(shard, key))
     return tuple(words), None
+
+
+def _again(con: duckdb.DuckDBPyConnection, sha: str, image: str | None) -> list[str]:
+    """Return in words what came of drawing it again, if `confirm` did."""
+    rows = con.execute(
+        "SELECT drawn, compared, given_back, plain, coalesce(rate_low, 0), rate_high, agreeing "
+        "FROM confirmed WHERE caption_sha256 = $1 AND image_sha256 IS NOT DISTINCT FROM $2",
+        [sha, image],
+    ).fetchall()
+    return [f"drawn again: {levels.drawn_again(*row)}" for row in rows[:1]]
 
 
 def colour_scale(con: duckdb.DuckDBPyConnection, baseline: str = "null") -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import duckdb
 
+from scanner.analysis import levels
 from scanner.analysis.query import connect
 from scanner.analysis.views import MATCHES
 from scanner.records import identity_of
@@ -46,6 +47,17 @@ class Finding:
         image_sha256: Hash of the image that was scored; null where the caption was sampled.
         snap_back: By how many bits the caption brings that image nearer, mean over seeds.
         pinned: How much of that image the model stores: ``whole``, ``region`` or ``none``.
+        level: Level of evidence, one of `scanner.analysis.levels.LEVELS`; null of a finding of
+            an earlier version.
+        extent: How much of the picture its mask says is copied: ``whole``, ``region`` or
+            ``none``; null without one.
+        drawn: Pictures drawn again under fresh seeds; null where ``confirm`` did not draw.
+        compared: Of these, compared with the sample's training image.
+        given_back: Of these, copies of it, as a whole or in a region.
+        plain: Of these, as plain as the image, which two pictures may be by chance.
+        rate_low: Lower end of the 95% interval of how often it is given back.
+        rate_high: Upper end, the plain ones counted as copies.
+        agreeing: The largest number of draws that all are alike.
     """
 
     caption_sha256: str
@@ -73,6 +85,15 @@ class Finding:
     image_sha256: str | None = None
     snap_back: float | None = None
     pinned: str | None = None
+    level: str | None = None
+    extent: str | None = None
+    drawn: int | None = None
+    compared: int | None = None
+    given_back: int | None = None
+    plain: int | None = None
+    rate_low: float | None = None
+    rate_high: float | None = None
+    agreeing: int | None = None
 
     @property
     def identity(self) -> str:
@@ -97,10 +118,16 @@ class Finding:
         return MATCHES.index(self.match) if self.match in MATCHES else len(MATCHES)
 
     @property
-    def order(self) -> tuple[int, float, float, str]:
-        """Sort key, worst first: by match, then p-value, then score."""
+    def order(self) -> tuple[int, int, float, float, str]:
+        """Sort key, worst first: by level of evidence, then match, then p-value, then score."""
         p_value = 2.0 if self.p_value is None else self.p_value
-        return self.match_rank, p_value, -(self.delta_s or 0.0), self.identity
+        level = levels.rank(self.level)
+        return level, self.match_rank, p_value, -(self.delta_s or 0.0), self.identity
+
+    @property
+    def known(self) -> str:
+        """What is known of it, in one line without caption, key or address."""
+        return levels.sentence(self)
 
 
 def message_of(match: str, *, own: bool) -> str:

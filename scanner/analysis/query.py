@@ -55,7 +55,8 @@ def connect(
     Views: ``scores``, ``masks``, ``rejects``, ``runs`` (run, started, status, model, record as
     JSON, false-discovery rate and the p-value up to which it flags), ``captions`` (a row per
     distinct caption of a run, of its worst image where images are scored), ``retrieved`` (the
-    corpus's images nearest to a generated picture, where `retrieve` looked for them), ``findings``
+    corpus's images nearest to a generated picture, where `retrieve` looked for them),
+    ``confirmed`` (a row per finding that `confirm` drew again), ``findings``
     (a row per flagged caption, or flagged caption with one image where images are scored: with
     its strongest evidence and the nearest image, worst first) and ``finding_maps`` (a row per map
     of a finding).
@@ -82,6 +83,7 @@ def connect(
         for table, parts in results.parts(runs, shards=shards, known=committed).items()
     }
     files["retrieved"] = [(path, []) for path in results.retrieved(chosen)]
+    files["confirmed"] = [(path, []) for path in results.confirmed(chosen)]
     con = duckdb.connect(":memory:")
     try:
         if isinstance(results.store, ObjectStore):

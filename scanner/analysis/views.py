@@ -1,5 +1,7 @@
 """The views that `scanner.analysis.query` makes of the tables, as SQL."""
 
+from scanner.analysis.levels import EXTENT_OF, LEVEL_OF, LEVEL_RANK
+
 MATCHES = ("verbatim", "template")
 """Copies that a comparison with the training image has shown, the worst first."""
 MATCH_RANK = f"""
@@ -55,7 +57,10 @@ SELECT f.run, f.caption, f.caption_sha256, f.image_sha256, f.occurrences, f.wors
        coalesce(m.key, f.sample[2]) AS key, coalesce(c.maps, 0) AS maps,
        m.* EXCLUDE (run, shard, key, caption_sha256, image_sha256), n.own AS nearest_own,
        n.match AS nearest_match, n.mse AS nearest_mse, n.tiled_l2 AS nearest_tiled_l2,
-       n.shard AS nearest_shard, n.key AS nearest_key
+       n.shard AS nearest_shard, n.key AS nearest_key,
+       level_of(m.match, m.pinned, d.given_back, d.plain, d.rate_low, d.rate_high, d.agreeing,
+                d.agreeing_low) AS level, extent_of(m.area) AS extent,
+       d.drawn, d.compared, d.given_back, d.plain, d.rate_low, d.rate_high, d.agreeing
 FROM flagged AS f
 LEFT JOIN counted AS c ON c.run = f.run AND c.caption_sha256 = f.caption_sha256
   AND c.image_sha256 IS NOT DISTINCT FROM f.image_sha256
@@ -63,8 +68,10 @@ LEFT JOIN strongest AS m ON m.run = f.run AND m.caption_sha256 = f.caption_sha25
   AND m.image_sha256 IS NOT DISTINCT FROM f.image_sha256
 LEFT JOIN nearest AS n
   ON n.run = f.run AND n.caption_sha256 = f.caption_sha256 AND f.image_sha256 IS NULL
-ORDER BY match_rank(m.match), f.p_value NULLS LAST, f.delta_s DESC NULLS LAST, f.run,
-         f.caption_sha256, f.image_sha256
+LEFT JOIN confirmed AS d ON d.run = f.run AND d.caption_sha256 = f.caption_sha256
+  AND d.image_sha256 IS NOT DISTINCT FROM f.image_sha256
+ORDER BY level_rank(level), match_rank(m.match), f.p_value NULLS LAST,
+         f.delta_s DESC NULLS LAST, f.run, f.caption_sha256, f.image_sha256
 """
 FINDING_MAPS = """
 CREATE VIEW finding_maps AS
@@ -72,9 +79,10 @@ SELECT f.run, f.caption, f.caption_sha256, f.image_sha256, f.occurrences, f.wors
        f.p_value, f.p_kind, m.* EXCLUDE (run, caption_sha256, image_sha256)
 FROM findings AS f JOIN masks AS m ON m.run = f.run AND m.caption_sha256 = f.caption_sha256
   AND m.image_sha256 IS NOT DISTINCT FROM f.image_sha256
-ORDER BY match_rank(f.match), f.p_value NULLS LAST, f.delta_s DESC NULLS LAST, f.run,
-         f.caption_sha256, f.image_sha256, m.shard, m.key, m.seed, m.metric, m.baseline
+ORDER BY level_rank(f.level), match_rank(f.match), f.p_value NULLS LAST,
+         f.delta_s DESC NULLS LAST, f.run, f.caption_sha256, f.image_sha256, m.shard,
+         m.key, m.seed, m.metric, m.baseline
 """
 
-VIEWS = (IDENTITY, MATCH_RANK, CAPTIONS, FINDINGS, FINDING_MAPS)
+VIEWS = (IDENTITY, MATCH_RANK, LEVEL_OF, LEVEL_RANK, EXTENT_OF, CAPTIONS, FINDINGS, FINDING_MAPS)
 """In the order in which they are made; they need the tables."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 VIEWS = (
     "scores", "masks", "rejects", "runs", "captions", "findings", "finding_maps", "retrieved",
+    "confirmed",
 )  # fmt: skip
 """Names of the views: docs/results.md has their columns."""
 ALL = "all"
@@ -91,7 +92,7 @@ class OpenResults:
 
         Args:
             name: One of ``scores``, ``masks``, ``rejects``, ``runs``, ``captions``, ``findings``,
-                ``finding_maps`` and ``retrieved``.
+                ``finding_maps``, ``retrieved`` and ``confirmed``.
             run: Which runs.
 
         Raises:

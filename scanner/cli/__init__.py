@@ -14,6 +14,7 @@ from scanner.cli import (
     benchmark,
     checks,
     choosing,
+    confirming,
     inspecting,
     jobs,
     nightly,
@@ -88,6 +89,7 @@ app.command()(results.query)
 app.command()(results.show)
 app.command("eval")(results.evaluate)
 app.command()(reproducing.reproduce)
+app.command()(confirming.confirm)
 app.command()(choosing.choose)
 app.command()(results.runs)
 app.command()(results.verify)

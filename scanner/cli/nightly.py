@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scanner import files
-from scanner.cli import notifying, options, progress, reports, scanning
+from scanner.cli import confirming, notifying, options, progress, reports, scanning
 from scanner.cli.notices import Notices
 from scanner.errors import ConfigError, OutputError
 
@@ -44,7 +44,7 @@ MetricsFile = Annotated[
 
 @options.takes(
     options.columns, options.scoring, options.nulls, options.flagging, options.compared,
-    options.running, notifying.notices,
+    options.confirming, options.running, notifying.notices,
     without=("localize", "limit"),
 )  # fmt: skip
 def audit(
@@ -86,6 +86,7 @@ def audit(
     audit.pdf, summary.md, junit.xml, findings.sarif and removal lists (removal.csv,
     removal.parquet and, for people, removal-spreadsheet.csv). What is scored, and how, is chosen
     as for `memscan scan`: --source image scores samples at their own images.
+    --confirm draws what is flagged again; the policy's rules may ask for its level.
     --notify and --webhook tell people and programs; that they cannot be told changes no exit code.
 
     Exit codes: 0 clear, 1 new findings of the policy's severity, 2 cannot start (also while another
@@ -117,6 +118,7 @@ def audit(
     ):
         out = str(memory.results.root)
         job = scanning.job_of(context, shards=corpus, model=model, out=out, must_flag=True, **asked)
+        confirming.check(job, asked["confirm"])
         page = _page(job, image_cap, images=not no_images, redact=redact_captions)
         resources = _resources(asked, max_captions, max_hours)
         told.started(job)
@@ -155,7 +157,13 @@ def _night(
         copies=copies and asked["evidence"],
     )  # fmt: skip
     heard, far = _shown(shown, asked["events"])
-    return run_audit(memory, request, resources, told.hearing(heard), told=far)
+
+    def confirm(run: str, shards: frozenset[str]) -> str:
+        shown.close()
+        return confirming.of_night(memory.results, run, asked, shards)
+
+    more: dict[str, Any] = {"confirm": confirm} if asked["confirm"] else {}
+    return run_audit(memory, request, resources, told.hearing(heard), told=far, **more)
 
 
 def _page(job: "Job", image_cap: float, *, images: bool, redact: bool) -> "PageOptions":

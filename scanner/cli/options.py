@@ -453,6 +453,24 @@ Evidence = Annotated[
         rich_help_panel=OF_RUN,
     ),
 ]
+OF_CONFIRMING = "Drawn again"
+Confirm = Annotated[
+    int,
+    typer.Option(
+        min=0, max=1000, show_default=False, rich_help_panel=OF_CONFIRMING,
+        help="At the end, draw flagged captions so often under fresh seeds and compare with their "
+        "images, as `memscan confirm` does; default not at all.",
+    ),
+]  # fmt: skip
+AtMost = Annotated[
+    int,
+    typer.Option(
+        min=1, rich_help_panel=OF_CONFIRMING,
+        help="Draw so many flagged captions at most: those of the smallest p-values, then the "
+        "highest Δs.",
+    ),
+]  # fmt: skip
+MOST_CONFIRMED = 100
 MAPS_DEFAULT = "default"
 AUTO = "auto"
 MOST_PROBES = 100_000
@@ -538,6 +556,10 @@ def running(
 
 def compared(evidence: Evidence = True) -> None:
     """Declare the option of what is compared with the training images."""
+
+
+def confirming(confirm: Confirm = 0, confirm_at_most: AtMost = MOST_CONFIRMED) -> None:
+    """Declare the options of what is drawn again."""
 
 
 def takes(

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scanner import files
-from scanner.cli import error_rates, notifying, options, progress, settings
+from scanner.cli import confirming, error_rates, notifying, options, progress, settings
 from scanner.cli.notices import Notices
 from scanner.errors import ConfigError, IncompleteError
 from scanner.signed import redacted
@@ -19,6 +19,7 @@ from scanner.text import counted
 
 if TYPE_CHECKING:
     from scanner.analysis.fdr import FdrCutoff
+    from scanner.cli.confirming import Confirmed
     from scanner.engine.job import Job, Resources, Summary
     from scanner.statistics.calibration import Calibration, Screen
 
@@ -33,6 +34,7 @@ RESOURCES = ("actors", "device", "address", "local", "gpus_per_actor")
     options.nulls,
     options.flagging,
     options.compared,
+    options.confirming,
     options.running,
     notifying.notices,
 )
@@ -56,6 +58,7 @@ def scan(
     --screen drops captions after one step, as clean: see calibrate --screen-recall.
     With --fdr, captions that may pass are localized as the scan goes; which of them do is settled
     at its end over all captions of the run, and again whenever the run is extended.
+    --confirm draws what is flagged again, and says how often its image comes back.
     --notify and --webhook tell people and programs; that they cannot be told changes no exit code.
     Exit codes: 0 complete, 2 cannot start, 3 something is missing, 4 cluster lost, 130 interrupted.
 
@@ -67,9 +70,11 @@ def scan(
     told = Notices("scan", redacted(out), asked)
     with told.around():
         job = job_of(context, shards=shards, model=model, out=out, **asked)
+        confirming.check(job, asked["confirm"])
         summary, verdict = _scanned(job, asked, told)
+        drawn = confirming.after(job, summary, asked)
         told.scan(job, summary)
-    _report(summary, out, verdict, as_json=as_json)
+    _report(summary, out, verdict, drawn, as_json=as_json)
 
 
 def _scanned(
@@ -412,9 +417,13 @@ def run(
         return driver.scan(job, resources, heard if told is None else told.hearing(heard))
 
 
-def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_json: bool) -> None:
+def _report(
+    summary: "Summary", out: str, verdict: "FdrCutoff | None", drawn: "Confirmed | None", *,
+    as_json: bool,
+) -> None:  # fmt: skip
     if as_json:
-        settled = {} if verdict is None else {"verdict": verdict.as_json()}
+        settled: dict[str, Any] = {} if verdict is None else {"verdict": verdict.as_json()}
+        settled |= {} if drawn is None else {"confirmed": drawn.as_json()}
         progress.say(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))
     else:
         progress.say(
@@ -435,15 +444,24 @@ def _report(summary: "Summary", out: str, verdict: "FdrCutoff | None", *, as_jso
         if summary.time_shares:
             parts = ", ".join(f"{name} {part:.1%}" for name, part in summary.time_shares.items())
             progress.say(f"of their time: {parts}")
-        if verdict is not None:
-            passing = f"p ≤ {verdict.cutoff:.3g}" if verdict.flagged else "no p-value is low enough"
-            progress.say(
-                f"{verdict.flagged} of {verdict.captions} captions flagged at a false-discovery "
-                f"rate of {verdict.rate:g}: {passing}"
-            )
+        for line in _settled(verdict, drawn):
+            progress.say(line)
         progress.say(f"results in {out}\nthe page: memscan report {shlex.quote(out)}")
-    if not summary.is_complete:
-        raise IncompleteError(summary.missing())
+    missing = "" if summary.is_complete else summary.missing()
+    if missing or (drawn is not None and (missing := drawn.missing)):
+        raise IncompleteError(missing)
+
+
+def _settled(verdict: "FdrCutoff | None", drawn: "Confirmed | None") -> Iterator[str]:
+    """Yield what was settled at the end: a false-discovery rate, and what was drawn again."""
+    if verdict is not None:
+        passing = f"p ≤ {verdict.cutoff:.3g}" if verdict.flagged else "no p-value is low enough"
+        yield (
+            f"{verdict.flagged} of {verdict.captions} captions flagged at a false-discovery "
+            f"rate of {verdict.rate:g}: {passing}"
+        )
+    if drawn is not None:
+        yield drawn.answer()
 
 
 def _done_before(summary: "Summary") -> str:

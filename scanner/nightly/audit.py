@@ -35,6 +35,14 @@ Scan = Callable[..., Summary]
 
 Progress = Callable[[int, int, str], None]
 
+Confirm = Callable[[str, frozenset[str]], str]
+"""From a run and the identities of its shards that count to findings drawn again; returns what is
+missing, or ``""``."""
+
+
+def _nothing(_run: str, _shards: frozenset[str]) -> str:
+    return ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRequest:
@@ -77,6 +85,7 @@ def audit(
     scan: Scan = scan_on_ray,
     now: datetime | None = None,
     told: Progress = lambda done, total, word: None,
+    confirm: Confirm = _nothing,
 ) -> AuditResult:
     """Scan what is new, compare with the last audit, and write an audit's folder.
 
@@ -91,6 +100,7 @@ def audit(
         scan: The engine.
         now: The time that the audit is dated with.
         told: Told how far the look at the corpus' images is.
+        confirm: Draws the run's findings again, once it is scanned.
 
     Raises:
         ConfigError: If another audit is at work, or the scan cannot be served as asked.
@@ -111,12 +121,13 @@ def audit(
         done = _scan_what_is_new(
             state, request, resources, progress, scan, listing, before, who.run
         )
+        lacking = confirm(who.run, done.shards)
         view = RunView(results=state.results, run=who.run, shards=done.shards)
         changed = corpus.compared(listing, before)
         found = diff(
             _view_of(state, last), view, _with_reasons(state, last, listing, changed, done.left)
         )
-        incomplete = [*done.incomplete, *_unscored(found.figures)]
+        incomplete = [*done.incomplete, *_unscored(found.figures), *[lacking] * bool(lacking)]
         then, today = (last or {}).get("started", "")[:10], f"{started:%Y-%m-%d}"
         alerts = _judged(found, request.policy, state.mutes(), then, today)
         if request.copies:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from scanner.analysis.changes import change_json
+from scanner.analysis.findings import Finding
 from scanner.matching.copies import explain
 from scanner.nightly.night import Alert, NightReport
 from scanner.text import cut, printable, visible
@@ -217,8 +218,17 @@ def _finding_text(alert: Alert, *, redact: bool) -> str:
 
 
 def _numbers(alert: Alert) -> str:
-    found, parts = alert.change.finding, list[str]()
-    parts.append(f"{found.match} copy" if found.match in RULES else "score only")
+    found = alert.change.finding
+    parts = [f"{found.level}, {found.known}"] if found.drawn else _scored(found)
+    parts.append(f"{found.copies} {'copy' if found.copies == 1 else 'copies'} in the corpus")
+    if alert.images is not None:
+        parts.append(explain(alert.images))
+    return ", ".join(parts) + (f"; {alert.change.reason}" if alert.change.reason else "")
+
+
+def _scored(found: Finding) -> list[str]:
+    """Return what the scan says of a finding that was not drawn again."""
+    parts = [f"{found.match} copy" if found.match in RULES else "score only"]
     if found.snap_back is not None:
         parts.append(f"scored at its image, snap-back {found.snap_back:.2g} bits")
     if found.pinned is not None:
@@ -226,10 +236,7 @@ def _numbers(alert: Alert) -> str:
     if found.p_value is not None:
         tail = " (tail model)" if found.p_kind == "tail" else ""
         parts.append(f"p {found.p_value:.3g}{tail}")
-    parts.append(f"{found.copies} {'copy' if found.copies == 1 else 'copies'} in the corpus")
-    if alert.images is not None:
-        parts.append(explain(alert.images))
-    return ", ".join(parts) + (f"; {alert.change.reason}" if alert.change.reason else "")
+    return parts
 
 
 def _code(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from scanner.analysis.changes import STATES, Change
 from scanner.analysis.findings import Finding
+from scanner.analysis.levels import LEVELS as KNOWN
 from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
 
@@ -26,11 +27,13 @@ class Rule:
         match: Evidence that counts; empty for any.
         p_value: The most that the p-value may be; null for any.
         copies: The fewest samples that carry the caption.
+        level: Levels of evidence that count; empty for any.
     """
 
     match: tuple[str, ...] = ()
     p_value: float | None = None
     copies: int = 1
+    level: tuple[str, ...] = ()
 
     def holds(self, finding: Finding) -> bool:
         """Whether a finding meets every condition."""
@@ -38,7 +41,14 @@ class Rule:
             return False
         if self.p_value is not None and (finding.p_value is None or finding.p_value > self.p_value):
             return False
+        if self.level and finding.level not in self.level:
+            return False
         return finding.copies >= self.copies
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its conditions; levels, which came later, where it has any."""
+        own = asdict(self)
+        return own if self.level else {n: value for n, value in own.items() if n != "level"}
 
 
 DEFAULT_RULES = {
@@ -81,7 +91,7 @@ class Policy:
 
     def as_json(self) -> dict[str, Any]:
         """Return the least severity that alarms, the states that do, and every level's rule."""
-        rules = {level: asdict(self.rules[level]) for level in LEVELS if level in self.rules}
+        rules = {level: self.rules[level].as_json() for level in LEVELS if level in self.rules}
         return {"severity": self.least, "on": list(self.states), "rules": rules}
 
     def severity(self, finding: Finding) -> str:
@@ -116,6 +126,8 @@ def load(path: str | Path) -> Policy:
         on = ["new", "worse"]
         [severity.critical]
         match = ["verbatim"]
+        [severity.high]
+        level = ["copied", "reproduced"]    # of findings that were drawn again
         [severity.medium]
         p_value = 0.0005
         [notify]
@@ -161,14 +173,15 @@ def _notify(path: str | Path, content: dict[str, Any]) -> NotifyRule:
 
 def _rule(path: str | Path, level: str, content: dict[str, Any]) -> Rule:
     where = f"severity.{level}"
-    _known(path, f"{where}.", content, ("match", "p_value", "copies"))
+    _known(path, f"{where}.", content, ("match", "p_value", "copies", "level"))
     p_value, copies = content.get("p_value"), content.get("copies", 1)
     if p_value is not None and not (_is_number(p_value) and 0 < p_value <= 1):
         raise ConfigError(f"policy {path}: {where}.p_value must be in 0..1, got {p_value!r}")
     if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
         raise ConfigError(f"policy {path}: {where}.copies must be at least 1, got {copies!r}")
     match = _words(path, f"{where}.match", content.get("match", []), (*MATCHES, "none"))
-    return Rule(match, p_value, copies)
+    known = _words(path, f"{where}.level", content.get("level", []), KNOWN)
+    return Rule(match, p_value, copies, known)
 
 
 def _is_number(value: object) -> bool:
@@ -216,5 +229,6 @@ def in_words(policy: Mapping[str, Any]) -> str:
         asked = [" or ".join(rule["match"])] if rule["match"] else []
         asked += [f"p ≤ {rule['p_value']:g}"] if rule["p_value"] is not None else []
         asked += [f"{rule['copies']} copies or more"] if rule["copies"] > 1 else []
+        asked += [" or ".join(rule["level"])] if rule.get("level") else []
         rules.append(f"{level}: {' and '.join(asked) or 'any'}")
     return "; ".join([f"{states} findings{bound} alarm", *rules, f"{LEVELS[-1]}: the others"])

@@ -69,6 +69,8 @@ class Top:
         caption_sha256: Hash of the caption.
         image_sha256: Hash of the image that was scored, or null.
         caption: The caption, hostile text; null unless captions were asked for.
+        level: Level of evidence, of `scanner.analysis.levels.LEVELS`; null of an earlier version.
+        known: What is known of it, in words, where it was drawn again, else ``""``.
     """
 
     finding: str
@@ -82,6 +84,8 @@ class Top:
     caption_sha256: str
     image_sha256: str | None
     caption: str | None = None
+    level: str | None = None
+    known: str = ""
 
     @classmethod
     def of(
@@ -93,6 +97,7 @@ class Top:
             p_value=found.p_value, copies=found.copies, key=found.key,
             shard=redacted(found.shard), caption_sha256=found.caption_sha256,
             image_sha256=found.image_sha256, caption=found.caption if captions else None,
+            level=found.level, known=found.known if found.drawn else "",
         )  # fmt: skip
 
 

@@ -88,7 +88,8 @@ def line(top: Top) -> str:
     match = f"{top.match} copy" if top.match in ("verbatim", "template") else "score alone"
     p_value = "" if top.p_value is None else f", p {top.p_value:.3g}"
     copies = f"{top.copies} {'copy' if top.copies == 1 else 'copies'} in the corpus"
-    said = f"{top.severity}{state}: {match}{p_value}, {copies}, key {harmless(top.key, 60)}"
+    seen = f"{top.level}, {top.known}" if top.known else f"{match}{p_value}"
+    said = f"{top.severity}{state}: {seen}, {copies}, key {harmless(top.key, 60)}"
     caption = "" if top.caption is None else f", caption ({harmless(top.caption)})"
     return f"{said}, finding {top.finding[:12]}{caption}"
 

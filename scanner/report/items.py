@@ -77,7 +77,8 @@ def item(finding: Finding, mark: RowMark | None, url: str, *, redact: bool) -> d
         "d": _finite(finding.delta_s), "p": _finite(finding.p_value), "n": finding.copies,
         "s": printable(finding.shard), "k": printable(finding.key), "m": finding.match,
         "e": [_finite(x) for x in (finding.match_mse, finding.mse_inside, finding.mse_outside)],
-        "a": finding.area, "u": printable(url[:MOST_URL]), "h": site(url),
+        "a": finding.area, "lv": finding.level, "kn": finding.known,
+        "u": printable(url[:MOST_URL]), "h": site(url),
     }  # fmt: skip
     if rows := _evidence(finding):
         found["x"] = rows

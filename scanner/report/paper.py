@@ -203,6 +203,9 @@ def _finding(
     """Draw one finding: what it is, its caption, its pictures and its numbers."""
     mark = shown.remarks.marks.get(finding.identity)
     kind = [WORDS.get(finding.match or "", "by score alone")]
+    if finding.drawn:
+        often = f"{finding.given_back} of {finding.compared} draws" if finding.compared else ""
+        kind = [f"{finding.level} ({often})" if often else str(finding.level)]
     if mark is not None:
         alarm = ["ALARM"] * mark.alarms
         kind = [*alarm, mark.severity, mark.state, *["muted"] * bool(mark.muted), *kind]

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from scanner.analysis.changes import STATES
 from scanner.analysis.findings import Finding
+from scanner.analysis.levels import LEVELS
 from scanner.analysis.views import MATCHES
 from scanner.report.items import RowMark
 from scanner.report.options import MOST_GROUPED, MOST_SHARDS, PageOptions, Remarks
@@ -28,6 +29,7 @@ def numbers(
         shards: How many the corpus has.
     """
     matches = Counter(finding.match for finding in every)
+    copied = sum(finding.level == LEVELS[0] for finding in every)
     is_audit = said.banner is not None
     whole = max(0, shards - len(record.incomplete))
     share = said.share if is_audit else (f"{whole:,} of {shards:,}", "shards scanned whole")
@@ -36,6 +38,7 @@ def numbers(
         ("findings" if is_audit else "captions flagged", f"{len(every):,}"),
         ("verbatim copies", f"{matches['verbatim']:,}"),
         ("template copies", f"{matches['template']:,}"),
+        *[("copied, drawn again", f"{copied:,}")] * any(finding.drawn for finding in every),
         *[("captions scored", f"{counts['captions']:,}")] * (not is_audit),
         *[(share[1], share[0])] * bool(share[1]),
     ]
@@ -54,6 +57,7 @@ def more(
         ("captions scored", f"{counts['captions']:,}"),
         ("samples with them", f"{counts['samples']:,}"),
         ("by score alone", f"{alone:,}"),
+        *_levels(every),
         *_retrieved(every),
         *_stored(every),
         *[("screened off", f"{counts['screened']:,}")] * bool(counts["screened"]),
@@ -85,6 +89,14 @@ def date(moment: str) -> str:
         return moment
     zone = f" {found.tzname()}" if found.tzname() else ""
     return f"{found:%Y-%m-%d %H:%M}{zone}"
+
+
+def _levels(every: Sequence[Finding]) -> list[tuple[str, str]]:
+    """Return how many findings are of which level of evidence, where some were drawn again."""
+    if not any(finding.drawn for finding in every):
+        return []
+    counts = Counter(finding.level for finding in every)
+    return [(level, f"{counts[level]:,}") for level in LEVELS if counts[level]]
 
 
 def _retrieved(every: Sequence[Finding]) -> list[tuple[str, str]]:

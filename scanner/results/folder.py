@@ -34,6 +34,7 @@ from scanner.results.manifest import (
 )
 from scanner.results.run_file import RunFile
 from scanner.results.tables import (
+    CONFIRMED,
     MASKS,
     REJECTS,
     RETRIEVED,
@@ -332,18 +333,27 @@ class Results:
         Raises:
             ResultsError: If the store cannot be written to.
         """
-        own = [{"run": run, **row} for row in rows]
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(own, RETRIEVED), sink, compression="zstd")
-        self.store.put(_retrieved(run), sink.getvalue())
+        self._write_derived(run, rows, RETRIEVED)
+
+    def write_confirmed(self, run: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Write or replace what came of drawing a run's findings again, as one file.
+
+        Args:
+            run: The run.
+            rows: As `scanner.results.tables.CONFIRMED` names them, without ``run``.
+
+        Raises:
+            ResultsError: If the store cannot be written to.
+        """
+        self._write_derived(run, rows, CONFIRMED)
 
     def retrieved(self, runs: Sequence[str]) -> list[str]:
         """Return the files of what was retrieved for runs, of those that have one."""
-        return [
-            self.store.address(_retrieved(run))
-            for run in runs
-            if self.store.entry(_retrieved(run)) is not None
-        ]
+        return self._derived(runs, "retrieved")
+
+    def confirmed(self, runs: Sequence[str]) -> list[str]:
+        """Return the files of what was drawn again for runs, of those that have one."""
+        return self._derived(runs, "confirmed")
 
     def read(self, file: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of one of `files`.
@@ -481,6 +491,16 @@ class Results:
         name = f"commits/{checked_name(run)}/{checked_name(chunk_name)}.json"
         return self.store.create(name, encoded(record))
 
+    def _write_derived(self, run: str, rows: Sequence[dict[str, Any]], table: pa.Schema) -> None:
+        own = [{"run": run, **row} for row in rows]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(own, table), sink, compression="zstd")
+        self.store.put(derived(run, table.metadata[b"table"].decode()), sink.getvalue())
+
+    def _derived(self, runs: Sequence[str], table: str) -> list[str]:
+        names = [derived(run, table) for run in runs]
+        return [self.store.address(n) for n in names if self.store.entry(n) is not None]
+
     def _publish(self, run: str, chunk_name: str, table: pa.Table) -> DataFile:
         kind = table.schema.metadata[b"table"].decode()
         sink = pa.BufferOutputStream()
@@ -536,8 +556,14 @@ class Results:
         return self.read_rows(place.file.path, place.start, place.stop)
 
 
-def _retrieved(run: str) -> str:
-    return f"retrieved/{checked_name(run)}.parquet"
+def derived(run: str, table: str) -> str:
+    """Return the name of the file of a table that is derived of a run, beside its commits.
+
+    Args:
+        run: The run.
+        table: ``retrieved`` or ``confirmed``.
+    """
+    return f"{table}/{checked_name(run)}.parquet"
 
 
 def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:

@@ -67,6 +67,36 @@ RETRIEVED = Table(
     ),
 )  # fmt: skip
 """Table that `memscan retrieve` derives of a run; not part of any commit, made anew each time."""
+CONFIRMED = Table(
+    "confirmed", "a finding that `memscan confirm` drew again under fresh seeds",
+    (
+        Column("run", Kind.TEXT, "Run that flagged it"),
+        CAPTION_HASH, IMAGE_HASH,
+        Column("shard", Kind.TEXT, "Address of the shard of the sample that draws are compared "
+               "with"),
+        Column("key", Kind.TEXT, "That sample's key"),
+        Column("draws", Kind.TEXT, "Run of the draws, in the folder `draws` of the results"),
+        Column("first_seed", Kind.INT64, "Seed of the first draw; the others follow it"),
+        Column("drawn", Kind.INT64, "Pictures drawn", "pictures"),
+        Column("compared", Kind.INT64, "Of these, compared with the sample's training image; 0 if "
+               "it has none that can be read", "pictures"),
+        Column("given_back", Kind.INT64, "Of these, copies of it, as a whole or in a region",
+               "pictures"),
+        Column("verbatim", Kind.INT64, "Of these, copies of the whole", "pictures"),
+        Column("template", Kind.INT64, "Of these, copies of a region", "pictures"),
+        Column("plain", Kind.INT64, "Of those compared, as plain as the image, which two pictures "
+               "may be by chance", "pictures"),
+        Column("rate_low", Kind.FLOAT64, "Lower end of the 95% interval (Clopper-Pearson) of how "
+               "often it is given back; null where nothing was compared", "0 to 1", null=True),
+        Column("rate_high", Kind.FLOAT64, "Upper end, plain ones counted as copies; where nothing "
+               "was compared, of how often any one picture comes", "0 to 1"),
+        Column("agreeing", Kind.INT64, "The largest number of draws found that all are alike, in "
+               "each other's masks at least", "pictures"),
+        Column("agreeing_low", Kind.FLOAT64, "Lower end of the 95% interval of how often another "
+               "draw is like one of these", "0 to 1"),
+    ),
+)  # fmt: skip
+"""Table that `memscan confirm` derives of a run, beside its commits, made anew each time."""
 SNAP_BACK = Column(
     "snap_back", Kind.FLOAT64,
     "By how many bits the caption brings the image nearer; null where the caption was sampled",
@@ -127,6 +157,16 @@ FINDINGS = Table(
             for name in ("own", "match", "mse", "tiled_l2", "shard", "key")
             for c in RETRIEVED.columns if c.name == name
         ),
+        Column("level", Kind.TEXT, "Level of evidence: copied, reproduced, stored, suspected or "
+               "not confirmed"),
+        Column("extent", Kind.TEXT, "How much of the picture the mask says is copied: whole, "
+               "region or none", null=True),
+        *(
+            Column(c.name, c.kind, f"Of `confirmed`: {c.doc}", c.unit, null=True)
+            for name in ("drawn", "compared", "given_back", "plain", "rate_low", "rate_high",
+                         "agreeing")
+            for c in CONFIRMED.columns if c.name == name
+        ),
     ),
 )  # fmt: skip
 FINDING_MAPS = Table(
@@ -137,7 +177,7 @@ VIEWS: Mapping[str, Table] = {
     t.name: t
     for t in (
         Table(SCORES.name, SCORES.row, (*SCORES.columns, SNAP_BACK)), MASKS, REJECTS, RETRIEVED,
-        CAPTIONS, FINDINGS, FINDING_MAPS, RUNS,
+        CONFIRMED, CAPTIONS, FINDINGS, FINDING_MAPS, RUNS,
     )
 }  # fmt: skip
 """Views of `memscan query`."""

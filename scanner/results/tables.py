@@ -40,6 +40,7 @@ SCORE_COLUMNS: tuple[str, ...] = tuple(SCORES.names)
 MASKS = _arrow(schema.MASKS)
 REJECTS = _arrow(schema.REJECTS)
 RETRIEVED = _arrow(schema.RETRIEVED)
+CONFIRMED = _arrow(schema.CONFIRMED)
 
 
 def scores_schema(extra: Sequence[str]) -> pa.Schema:

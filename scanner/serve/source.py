@@ -11,7 +11,7 @@ import duckdb
 from scanner.analysis.query import connect
 from scanner.matching.copies import Copy, Group
 from scanner.nightly.state import AuditState
-from scanner.results.folder import Results
+from scanner.results.folder import Results, derived
 from scanner.results.manifest import entry_names
 from scanner.results.run_file import RunFile
 
@@ -145,7 +145,8 @@ class Source:
         """
         audit, record = self.audit(), self.results.run_file(run)
         verdict = None if record.verdict is None else record.verdict.chunks
-        kept = self.results.store.entry(f"retrieved/{run}.parquet")
+        store = self.results.store
+        kept = tuple(store.entry(derived(run, table)) for table in ("retrieved", "confirmed"))
         return (
             tuple(self.results.committed(run)),
             tuple(entry_names(self.results.store, run)), record.status, verdict, kept,

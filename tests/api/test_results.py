@@ -87,7 +87,7 @@ def test_runs_and_views_are_those_of_the_commands(place):
     assert opened.arrow("scores", run=runs[0].run).num_rows == 11
     assert opened.arrow("captions", run=[runs[0].run]).num_rows == 5
     assert opened.sql("SELECT count(*) AS n FROM masks").to_pylist()[0]["n"] > 0
-    for view in ("masks", "rejects", "runs", "findings", "finding_maps", "retrieved"):
+    for view in ("masks", "rejects", "runs", "findings", "finding_maps", "retrieved", "confirmed"):
         assert opened.arrow(view).num_columns > 1
 
 

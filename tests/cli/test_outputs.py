@@ -37,6 +37,7 @@ WANT_FILES = {
     "calibrate none.tar --model none --events {}": "--events",
     "audit none.tar --model none --threshold 1 --state new --events {}": "--events",
     "reproduce none.tar --model none --out new --events {}": "--events",
+    "confirm none --events {}": "--events",
     "audit none.tar --model none --threshold 1 --state new --metrics-file {}": "--metrics-file",
 }
 WANT_FOLDERS = {

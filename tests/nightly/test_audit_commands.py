@@ -11,6 +11,7 @@ from test_week import SETTINGS, clear, mem, null_file, week, write
 from scanner import cli
 from scanner.engine.cluster import cluster
 from scanner.nightly.audit import audit as run_audit
+from scanner.results.folder import Results
 
 __all__ = ["null_file", "week"]
 
@@ -65,6 +66,29 @@ def test_nights_end_with_the_right_code(tmp_path, monkeypatch, capsys, calibrati
 def test_nights_on_ray_end_with_the_right_code(tmp_path, monkeypatch, capsys, calibration):
     with cluster():
         nights(tmp_path, monkeypatch, capsys, calibration)
+
+
+def test_a_night_draws_its_findings_again_once(tmp_path, monkeypatch, capsys):
+    (tmp_path / "corpus").mkdir()
+    write(tmp_path / "corpus" / "a.tar", [mem("one"), *clear("x")])
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[severity.critical]\nlevel = ["stored"]\n')
+    words = ["audit", tmp_path / "corpus", "--model", "gaussian", "--state", tmp_path / "state",
+             "--threshold", 1000, "--local", "--device", "cpu", "--policy", policy, "--json",
+             "--confirm", 8]  # fmt: skip
+    for name, value in SETTINGS.items():
+        words += [f"--{name}", value]
+    code, said = memscan(monkeypatch, capsys, *words)
+    (alert,) = json.loads(said)["alerts"]
+    assert (code, alert["after"]["drawn"], alert["after"]["compared"]) == (1, 8, 0)
+    assert alert["severity"] == ("critical" if alert["after"]["level"] == "stored" else "low")
+    write(tmp_path / "corpus" / "b.tar", clear("y"))
+    draws = Results(tmp_path / "state" / "results" / "draws")
+    (run,) = draws.runs()
+    before = draws.run_file(run).updated
+    code, said = memscan(monkeypatch, capsys, *words)
+    assert (code, draws.run_file(run).updated) == (0, before)
+    assert json.loads(said)["alerts"][0]["after"]["drawn"] == 8
 
 
 def test_an_interrupted_audit_says_how_to_go_on(tmp_path, monkeypatch, capsys, null_file):

@@ -99,6 +99,18 @@ def test_long_lists_are_cut_and_say_so(monkeypatch):
     assert "- and 20 more" in many
 
 
+def test_what_was_drawn_again_is_said_in_every_file():
+    found = alert(1)
+    after = replace(found.change.after, level="not confirmed", drawn=20, compared=20, given_back=0,
+                    plain=0, rate_low=0.0, rate_high=0.168, agreeing=1)  # fmt: skip
+    told = night([replace(found, change=replace(found.change, after=after))])
+    said = "not confirmed, given back in 0 of 20 draws (0% to 17%), no two draws are alike"
+    assert said in as_markdown(told, redact=True)
+    assert said in as_junit(told, redact=True)
+    assert said in as_sarif(told, "1", redact=True)
+    assert as_record(told)["alerts"][0]["after"]["given_back"] == 0
+
+
 def test_junit_counts_what_it_holds():
     found = night([alert(1), alert(2, muted="known")], incomplete=["b.tar: cut"])
     suite = ET.fromstring(as_junit(found, redact=False))[0]

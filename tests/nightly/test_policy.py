@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from scanner.analysis.changes import Change
 from scanner.analysis.findings import Finding
 from scanner.errors import ConfigError
-from scanner.nightly.policy import NotifyRule, Policy, load
+from scanner.nightly.policy import NotifyRule, Policy, in_words, load
 
 
 def finding(match=None, p_value=0.5, copies=1):
@@ -38,6 +40,21 @@ def test_a_policy_file_replaces_what_it_names_and_keeps_the_rest(tmp_path):
     assert policy.severity(finding(p_value=0.05, copies=2)) == "low"
     assert policy.alarms(Change("worse", "", finding("verbatim"), finding("verbatim")))
     assert not policy.alarms(Change("new", "", None, finding()))
+
+
+def test_a_rule_may_ask_for_a_level_of_evidence(tmp_path):
+    file = tmp_path / "policy.toml"
+    file.write_text('[severity.critical]\nlevel = ["copied", "reproduced"]\np_value = 0.05\n')
+    policy = load(file)
+    assert policy.severity(replace(finding(p_value=0.05), level="copied")) == "critical"
+    assert policy.severity(replace(finding(p_value=0.06), level="copied")) == "low"
+    assert policy.severity(replace(finding(p_value=0.05), level="suspected")) == "low"
+    assert policy.as_json()["rules"]["critical"]["level"] == ("copied", "reproduced")
+    assert "level" not in policy.as_json()["rules"]["medium"]
+    assert "critical: p ≤ 0.05 and copied or reproduced" in in_words(policy.as_json())
+    file.write_text('[severity.critical]\nlevel = ["sure"]\n')
+    with pytest.raises(ConfigError, match="not confirmed"):
+        load(file)
 
 
 def test_a_policy_says_of_which_nights_people_are_told(tmp_path):

@@ -26,6 +26,14 @@ def test_a_message_says_what_happened_what_is_worst_and_where_it_is():
     ]
 
 
+def test_what_was_drawn_again_is_said_in_place_of_match_and_p_value():
+    drawn = top(1, "high", match="verbatim", level="copied", known="given back in 18 of 20 draws")
+    assert line(drawn).startswith(
+        "high, new: copied, given back in 18 of 20 draws, 1 copy in the corpus, key k1"
+    )
+    assert "suspected" not in line(top(1, level="suspected"))
+
+
 def test_a_link_takes_the_place_of_the_path():
     assert body(outcome(link="https://ci.example/report.html")).endswith(
         "\nReport: https://ci.example/report.html"

@@ -364,7 +364,7 @@ def test_a_reader_needs_no_mouse(sixty, window, tmp_path):
     window.click("#group")
     window.press("/")
     assert active(window, "id") == "q"
-    for _ in range(8):
+    for _ in range(9):
         window.press("Tab")
     assert active(window) == "caption 00 of a"
     assert (

@@ -4,8 +4,8 @@
   const SVG = "http://www.w3.org/2000/svg";
   const WORDS = { verbatim: "verbatim copy", template: "template copy", score: "score only" };
   const STATES = ["alarm", "new", "worse", "persisting", "better", "pending", "resolved", "muted"];
-  const LEVELS = ["critical", "high", "medium", "low"];
-  const FIELDS = ["q", "severity", "match", "site", "shard", "sort", "size"];
+  const LEVELS = ["critical", "high", "medium", "low", "copied", "reproduced", "stored", "suspected", "not confirmed"];
+  const FIELDS = ["q", "severity", "level", "match", "site", "shard", "sort", "size"];
   const byId = (id) => document.getElementById(id);
   const items = JSON.parse(byId("items").textContent);
   const gallery = byId("gallery"), detail = byId("detail");
@@ -133,6 +133,7 @@
     if (item.alarms) box.append(make("span", "badge alarm", "ALARM"));
     if (item.state) box.append(make("span", "badge " + item.state, item.state));
     if (item.severity) box.append(make("span", "badge " + item.severity, item.severity));
+    if (item.lv) box.append(make("span", "badge " + item.lv.replace(" ", "-"), item.lv));
     box.append(make("span", "badge " + evidence(item), WORDS[evidence(item)]));
     if (item.muted) box.append(make("span", "badge muted", "muted"));
     return box;
@@ -212,7 +213,7 @@
     caption.dir = "auto";
     caption.tabIndex = place === current ? 0 : -1;
     node.dataset.at = starts[place];
-    node.append(badges(item), caption, pictures(item), listed(brief(item)));
+    node.append(badges(item), caption, make("p", "known", item.kn), pictures(item), listed(brief(item)));
     if (own.length > 1) node.append(...family(own, starts[place]));
     return node;
   };
@@ -264,9 +265,9 @@
   };
   const filter = () => {
     const wanted = byId("q").value.trim().toLowerCase(), sort = byId("sort").value;
-    const [level, match, place, shard] = ["severity", "match", "site", "shard"].map((id) => byId(id).value);
+    const [level, known, match, place, shard] = ["severity", "level", "match", "site", "shard"].map((id) => byId(id).value);
     const found = items.filter((item) =>
-      (!state || isIn(item, state)) && (!level || item.severity === level) && (!match || evidence(item) === match) &&
+      (!state || isIn(item, state)) && (!level || item.severity === level) && (!known || item.lv === known) && (!match || evidence(item) === match) &&
       (!place || item.h === place) && (!shard || item.s === shard) && (!wanted || text(item).includes(wanted)));
     if (sort) found.sort(orders[sort]);
     gather(found);
@@ -367,7 +368,7 @@
     byId("d-next").disabled = place === shown.length - 1;
     const heading = byId("d-caption");
     heading.textContent = said(item);
-    const parts = [badges(item), pictures(item), listed(whole(item))];
+    const parts = [badges(item), make("p", "known", item.kn), pictures(item), listed(whole(item))];
     if (item.c !== null && item.l > item.c.length + 20) {
       parts.unshift(make("p", "hint", `The first ${many(item.c.length)} of ${many(item.l)} characters.`));
     }
@@ -392,6 +393,7 @@
   };
   items.forEach((item, place) => (item.at = place));
   choices("severity", (item) => item.severity, (name) => name);
+  choices("level", (item) => item.lv, (name) => name);
   choices("match", evidence, (name) => WORDS[name]);
   choices("site", (item) => item.h, (name) => name);
   choices("shard", (item) => item.s, (name) => name.split("/").pop());
