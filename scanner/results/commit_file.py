@@ -154,9 +154,10 @@ def _place(content: Mapping[str, Any]) -> ShardRange | None:
     if "shard_id" not in content:
         return None
     shard, shard_id = _value(content, "shard", str), _value(content, "shard_id", str)
-    numbers = [_value(content, name, int) for name in _PLACE_NUMBERS]
+    numbers = {name: int(_value(content, name, int)) for name in _PLACE_NUMBERS}
     problem = content.get("problem")
-    return ShardRange(shard, shard_id, *numbers, None if problem is None else str(problem))
+    problem = None if problem is None else str(problem)
+    return ShardRange(shard, shard_id, problem=problem, **numbers)
 
 
 def _value(content: Mapping[str, Any], name: str, kind: type) -> Any:
