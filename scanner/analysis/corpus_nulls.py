@@ -12,7 +12,7 @@ from scanner.analysis.query import connect
 from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
 from scanner.results.folder import Results
-from scanner.spec import PIXEL_FPR, ScanSpec
+from scanner.spec import CONSENSUS, CONSENSUS_OF, PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import Calibration
 from scanner.statistics.contamination import check_contamination, from_corpus
 
@@ -23,7 +23,7 @@ MOST = 100_000
 def fit_corpus(
     results: Results, run: str, contamination: float, *, trim: bool = False,
     without_copies: bool = False, shards: Collection[str] | None = None,
-    most: int = MOST, pixel_fpr: float = PIXEL_FPR,
+    most: int = MOST, pixel_fpr: float = PIXEL_FPR, consensus: bool = False,
 ) -> Calibration:  # fmt: skip
     """Fit a calibration on a run of which at most a share of the captions is memorized.
 
@@ -42,10 +42,11 @@ def fit_corpus(
         shards: Identities of the shards whose captions count; null for all that the run has.
         most: How many captions are taken at most: those with the smallest hashes.
         pixel_fpr: Share of the maps' pixels that may lie in a mask, 0 to 1.
+        consensus: Whether null scores of the consensus are kept too.
 
     Raises:
         ConfigError: If the share is out of its range, the run is of two sources or was screened,
-            or it has no captions left.
+            it has no captions left, or not the scores that a consensus is of.
         ResultsError: If the results cannot be read.
     """
     check_contamination(contamination)
@@ -63,17 +64,29 @@ def fit_corpus(
         raise ConfigError(f"run {run} has no scored captions that could be null captions")
     fitted = fit(
         results, run, pixel_fpr=pixel_fpr, one_per_family=spec.captions, shards=shards,
-        others=[name for name in _early(spec) if name in columns], without=without, most=most,
+        others=_scores(spec, columns, run, consensus=consensus), without=without, most=most,
     )  # fmt: skip
     found = from_corpus(fitted, contamination, run=run, trim=trim, copies=len(without))
     return found if spec.localize == "all" else replace(found, pixel_thresholds={})
 
 
-def _early(spec: ScanSpec) -> list[str]:
-    """Return the scores beside delta_s that a run of a spec has of all captions."""
-    flagging = [] if spec.flag_by == "delta_s" else [spec.flag_by]
+def _scores(spec: ScanSpec, columns: set[str], run: str, *, consensus: bool) -> list[str]:
+    """Return the scores beside delta_s that a run of a spec has of all captions.
+
+    Raises:
+        ConfigError: If a consensus is wanted and a score that it is of is missing.
+    """
+    flagging = [] if spec.flag_by in ("delta_s", CONSENSUS) else [spec.flag_by]
     early = [name for name in spec.detectors if name not in spec.late]
-    return list(dict.fromkeys([*early, *flagging]))
+    found = [name for name in dict.fromkeys([*early, *flagging]) if name in columns]
+    if not consensus and spec.flag_by != CONSENSUS:
+        return found
+    if missing := set(CONSENSUS_OF) - {"delta_s", *found}:
+        raise ConfigError(
+            f"a consensus needs {', '.join(sorted(missing))} of every caption, and run {run} has "
+            f"none: scan with --detectors {','.join(CONSENSUS_OF[1:])}"
+        )
+    return [*found, CONSENSUS]
 
 
 def _look(

@@ -15,13 +15,24 @@ from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.records import caption_hash
 from scanner.results.folder import Results
+from scanner.spec import CONSENSUS
 from scanner.statistics.calibration import Calibration
+from scanner.statistics.consensus import Consensus
 from scanner.statistics.rate_planning import Share
 
 SCORES = """
 SELECT caption_sha256, avg({score}), {snap_back} FROM scores
 GROUP BY caption_sha256, image_sha256 ORDER BY ALL
 """
+CONSENSUS_SCORES = """
+WITH draws AS (
+    SELECT caption_sha256, image_sha256, seed, any_value(delta_s) AS delta_s,
+           any_value(wen) AS wen, any_value(wen_5) AS wen_5 FROM scores GROUP BY ALL
+)
+SELECT caption_sha256, list({'delta_s': delta_s, 'wen': wen, 'wen_5': wen_5} ORDER BY seed)
+FROM draws GROUP BY caption_sha256, image_sha256 ORDER BY ALL
+"""
+"""A consensus is a comparison with this calibration, so a column of the run's own does not do."""
 OPTIONAL = {"dose": "DOUBLE", "copies": "BIGINT", "seeds": "BIGINT"}
 """Columns that a truth table may have beside `scanner.analysis.truth.TRUTH_COLUMNS`: how often
 training shows the item, and how many of a caption's so many samples are copies of it."""
@@ -147,6 +158,8 @@ def _p_values(
     con: duckdb.DuckDBPyConnection, calibration: Calibration, score: str, *, at_images: bool
 ) -> dict[str, float | None]:
     """Return every caption's p-value, of its worst image where images are scored."""
+    if calibration.consensus is not None and score == CONSENSUS:
+        return _by_consensus(con, calibration, calibration.consensus)
     column = f"{registry.sign(score)} * " + '"' + score.replace('"', '""') + '"'
     snap_back = "avg(CAST(snap_back AS DOUBLE))" if at_images else "NULL"
     found = dict[str, float | None]()
@@ -154,6 +167,18 @@ def _p_values(
         own = None if mean is None else calibration.p_value(mean, bits)
         before = found.get(sha)
         found[sha] = before if own is None else own if before is None else min(before, own)
+    return found
+
+
+def _by_consensus(
+    con: duckdb.DuckDBPyConnection, calibration: Calibration, scales: Consensus
+) -> dict[str, float | None]:
+    """Return every caption's p-value by what several scores agree on."""
+    found = dict[str, float | None]()
+    for sha, draws in con.execute(CONSENSUS_SCORES).fetchall():
+        whole = [draw for draw in draws if None not in draw.values()]
+        mean = sum(map(scales.least, whole)) / len(whole) if whole else None
+        found[sha] = None if mean is None else calibration.p_value(mean)
     return found
 
 

@@ -51,6 +51,14 @@ def recalibrate(
             help="Share of the pixels that a mask may contain, where every caption has maps."
         ),
     ] = PIXEL_FPR,
+    consensus: Annotated[
+        bool,
+        typer.Option(
+            "--consensus",
+            help="Also keep what scans need to --flag-by consensus; the scan must have had "
+            "--detectors wen,wen_5.",
+        ),
+    ] = False,
     run: options.Run = None,
     everything: options.Everything = False,
 ) -> None:
@@ -73,7 +81,7 @@ def recalibrate(
     chosen = selected_one(results, run, everything=everything)
     fitted = fit_corpus(
         chosen.store, chosen.run, contamination, trim=trim, without_copies=without_copies,
-        shards=chosen.shards, most=most, pixel_fpr=pixel_fpr,
+        shards=chosen.shards, most=most, pixel_fpr=pixel_fpr, consensus=consensus,
     )  # fmt: skip
     fitted.save(out)
     told = (

@@ -103,3 +103,24 @@ def test_a_screened_run_and_one_of_copies_alone_are_refused(make):
     commit(results, "r1", [score("dropped", None, stage="screen", extra={"wen": 0.0})], chunk="b-0")
     with pytest.raises(ConfigError, match="calibrate on a scan without a screen"):
         fit_corpus(results, "r1", 0.01)
+
+
+def test_a_consensus_has_null_scores_where_the_run_has_what_it_is_of(make):
+    results = make(runs=())
+    spec = replace(SPEC, detectors=("wen", "wen_5"))
+    results.write_run("r1", record() | {"spec": asdict(spec)})
+    rows = [
+        score(text, 1.0 + n, seed=seed, extra={"wen": 2.0 + n, "wen_5": 3.0 + n})
+        for n, text in enumerate(WORDS) for seed in (0, 1)
+    ]  # fmt: skip
+    commit(results, "r1", rows)
+    c = fit_corpus(results, "r1", 0.05, consensus=True)
+    assert c.consensus is not None
+    assert len(c.others["consensus"].null_scores) == 95
+    assert set(fit_corpus(results, "r1", 0.05).others) == {"wen", "wen_5"}
+
+
+def test_a_consensus_of_scores_that_were_not_taken_is_refused(make):
+    results = scanned(make, usual(), detectors=("wen",))
+    with pytest.raises(ConfigError, match="needs wen_5 of every caption, and run r1 has none"):
+        fit_corpus(results, "r1", 0.01, consensus=True)

@@ -1,6 +1,7 @@
 """The share of memorized captions that a calibration flags: by kind, dose and what came back."""
 
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 
 import duckdb
 import numpy as np
@@ -9,7 +10,8 @@ from made_results import MODEL, SPEC, commit, record, score, write_truth
 
 from scanner.analysis.power import power
 from scanner.errors import ConfigError
-from scanner.statistics.calibration import Calibration
+from scanner.statistics.calibration import Calibration, NullScores
+from scanner.statistics.consensus import Consensus
 from scanner.statistics.intervals import clopper_pearson
 
 NULLS = Calibration(
@@ -104,3 +106,24 @@ def test_another_models_calibration_and_another_corpus_truth_are_refused(make, t
     write_truth(truth, [("elsewhere", "verbatim", "v", REGION), ("null 1", "scene", "s", None)])
     with pytest.raises(ConfigError, match=r"of the 1 memorized captions of .* none is in run r1"):
         power(results, "r1", truth, NULLS, [0.01])
+
+
+def test_by_consensus_captions_are_compared_with_this_calibration(make, tmp_path):
+    """The run's own column is of the calibration that it was scanned with."""
+    results = make(runs=())
+    results.write_run("r1", record() | {"spec": asdict(replace(SPEC, flag_by="consensus"))})
+    rows = [
+        score(f"copy {n}", math.exp(n), seed=seed, extra={
+            "wen": math.exp(n + 1), "wen_5": math.exp(n + 2), "consensus": -99.0})
+        for n in range(8) for seed in (0, 1)
+    ]  # fmt: skip
+    commit(results, "r1", rows)
+    truth = tmp_path / "truth.parquet"
+    write_truth(truth, [(f"copy {n}", "verbatim", f"f{n}", REGION) for n in range(8)])
+    nulls = tuple(x / 25 for x in range(99))
+    own = replace(
+        NULLS, consensus=Consensus((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        others={"consensus": NullScores(nulls, {0: nulls, 1: nulls})},
+    )  # fmt: skip
+    every = power(results, "r1", truth, own, [0.01])[0].flagged[0.01]
+    assert (every.hits, every.number) == (4, 8)  # the least is n; the highest null is 3.92
