@@ -53,6 +53,7 @@ WANT_FOLDERS = {
     "benchmark make --out {}": "--out",
     "benchmark train --out {}": "--out",
     "benchmark measure --out {}": "--out",
+    "benchmark compare --out {}": "--out",
     "audit none.tar --model none --threshold 1 --state {}": "--state",
     "mute 00 --reason why --state {}": "--state",
 }
