@@ -9,7 +9,7 @@ caption, for `scan --confirm` to say what it makes of them; docs/evaluation.md h
 import argparse
 from pathlib import Path
 
-from webdataset import TarWriter
+from webdataset.writer import TarWriter
 
 from scanner.testbed import SHIPPED_SEED, corpus, make
 
