@@ -184,7 +184,7 @@ Group(words=(), captions=1, flagged=0))
         shared = Counter(word for words, _ in own for word in words)
         named = [w for w in shared if w != best and excess(w, shared, len(own)) >= 0.5]
         named.sort(key=lambda word: (-excess(word, shared, len(own)), word))
-        words = (best, *named)[:MOST_NAMED]
+        words = tuple("a number" if w.strip("0") == "" else w for w in (best, *named)[:MOST_NAMED])
         found.append(Group(words, len(own), sum(flagged for _, flagged in own)))
         left = [(words, flagged) for words, flagged in left if best not in words]
     found.sort(key=lambda group: -group.captions)

@@ -2,14 +2,12 @@
 
 The *surprise* of a caption is the mean over its words of ``-log(1 + d)``, where d is the number of
 other null captions with that word: high where its words are rare among them. Each null caption's
-own surprise is taken without itself (leave one out), so null captions and a scanned one are
-measured alike, and the rank of the scanned one among them is its p-value. If it is exchangeable
-with them, a share a of captions has a novelty of at most a.
-
-Left out, a null caption misses one neighbour that it would have beside the scanned one (the scanned
-one itself), so its surprise is never less than in the symmetric comparison of all n + 1. So the
-p-value is never less than the exact one of conformal prediction (Vovk et al. 2005). Ties are broken
-by the caption's hash.
+own surprise is taken without itself (leave one out), so there are n - 1 others; a scanned caption
+has n, and its d is taken times (n - 1) / n, which is what leaving one of them out comes to on
+average. So null captions and a scanned one are measured alike, and the rank of the scanned one
+among them is its p-value: if it is exchangeable with them, a share a of captions has a novelty of
+at most a. Exact conformal prediction (Vovk et al. 2005) would measure each null caption beside the
+scanned one, too, which changes one d in n. Ties are broken by the caption's hash.
 
 Of the null captions only hashes of words are kept, how many captions have each, and the surprises.
 The hashes are not secret: whoever guesses a word can see whether it is there.
@@ -99,7 +97,8 @@ class NullWords:
     def surprise(self, text: str) -> int:
         """Return how rare a caption's words are among the null captions, in millionths."""
         counts: dict[int, int] = vars(self)["_counts"]
-        return _surprise([1 + counts.get(word, 0) for word in word_hashes(text)])
+        share = (self.captions - 1) / self.captions
+        return _surprise([1 + share * counts.get(word, 0) for word in word_hashes(text)])
 
     def novelty(self, text: str) -> float:
         """Return the p-value of a caption: low where it is unlike the null captions.
@@ -120,7 +119,7 @@ class NullWords:
         return self.surprise(text) > vars(self)["_surprises"][-1]
 
 
-def _surprise(counts: Sequence[int]) -> int:
+def _surprise(counts: Sequence[float]) -> int:
     return round(-1e6 * math.fsum(map(math.log, counts)) / len(counts))
 
 
