@@ -28,7 +28,7 @@ from scanner.errors import ConfigError
 from scanner.statistics.novelty import word_hashes
 from scanner.statistics.packed import packed, unpacked
 
-LEAST = 50
+LEAST = 40
 """Null captions of a kind."""
 CHANCE = 0.05
 """Chance of a division where scores do not depend on words, at most."""
