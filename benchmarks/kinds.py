@@ -159,7 +159,7 @@ def _split_counts(kinds, texts, scores, nulls, shown):  # noqa: ANN001, ANN202
     counts = {
         (rate, among): {kind: [0, 0] for kind in [*shown, "planted"]}
         for rate in RATES for among in ("all", "kind")
-    }  # fmt: skip
+    } | {(UNLIKE, "unlike"): {kind: [0, 0] for kind in [*shown, "planted"]}}  # fmt: skip
     number, divided = 0, list[int]()
     for _ in range(SPLITS):
         own, tested = list[int](), list(np.flatnonzero(kinds == "planted"))
@@ -173,6 +173,7 @@ def _split_counts(kinds, texts, scores, nulls, shown):  # noqa: ANN001, ANN202
             p_values = {
                 "all": null.p_value(scores[i]),
                 "kind": null.kind_p_value("delta_s", scores[i], texts[i])[0],
+                "unlike": null.words.novelty(texts[i]) if null.words else 1.0,
             }
             for rate, among in counts:
                 cell = counts[rate, among][kinds[i]]
