@@ -170,7 +170,9 @@ class ScoreRow:
     )
     p_value: float | None = column("The caption's p-value over its seeds", "0 to 1", default=None)
     p_kind: str | None = column(
-        "Of the p-value: conformal, screen (1), or in old rows tail (a model)", default=None
+        "Of the p-value: conformal, kind (among null captions of the caption's kind), unlike (1, "
+        "of no kind of theirs), screen (1), or in old rows tail (a model)",
+        default=None,
     )
     seed_p_value: float | None = column(
         "Conformal p-value of this seed alone", "0 to 1", default=None
@@ -182,6 +184,10 @@ class ScoreRow:
     increments: tuple[float, ...] | None = column(
         "Length of each of the sampler's steps, where increment is asked for", "latent",
         default=None,
+    )  # fmt: skip
+    novelty: float | None = column(
+        "P-value of the caption's words among those of the null captions: small is unlike them",
+        "0 to 1", default=None,
     )  # fmt: skip
     extra: dict[str, float] = field(default_factory=dict[str, float])
 

@@ -17,6 +17,8 @@ CONSENSUS, CONSENSUS_OF = "consensus", ("delta_s", "wen", "wen_5")
 """The score on which several agree (`scanner.statistics.consensus`), and which they are."""
 LOCALIZE = ("flagged", "all", "none")
 PROBE_DESIGNS = ("structured", "rademacher")
+P_VALUES = ("all", "kind")
+"""What p-values are taken among: all null captions, or those of the caption's kind."""
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 OFFLOADS = ("none", "text", "all")
@@ -53,7 +55,7 @@ SOURCES = ("generated", "image", "auto")
 
 _SILENT: dict[str, object] = {
     "detectors": (), "maps": DEFAULT_MAPS, "fdr": None, "screen": None, "size": None,
-    "captions": True, "flag_by": "delta_s", "mask_share": None,
+    "captions": True, "flag_by": "delta_s", "mask_share": None, "p_values": "all",
 }  # fmt: skip
 """Fields that came later: at these values they are not in the name of a run."""
 
@@ -85,6 +87,8 @@ class ScanSpec:
         pixel_threshold: A pixel is in the mask above this; null leaves it to the calibration.
         mask_share: A pixel is in the mask above this share of its map's own level, 0 to 1, as in
             `scanner.masks.region`, whatever a calibration says; null leaves it to the calibration.
+        p_values: What p-values are taken among, of `P_VALUES`: ``all`` null captions, or those
+            of the caption's ``kind`` (`scanner.statistics.kinds`).
         fpr: Nominal false-positive rate at which a calibration's threshold is applied.
         screen: Sampled captions of which the first step's norm, mean over seeds, is below this (in
             noise) are dropped before the second step; null samples all.
@@ -123,6 +127,7 @@ class ScanSpec:
     size: int | None = None
     flag_by: str = "delta_s"
     mask_share: float | None = None
+    p_values: str = "all"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -147,6 +152,7 @@ class ScanSpec:
             ("dtype", self.dtype, DTYPES),
             ("probe_design", self.probe_design, PROBE_DESIGNS),
             ("source", self.source, SOURCES),
+            ("p_values", self.p_values, P_VALUES),
         ):
             if value not in allowed:
                 raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
@@ -282,6 +288,8 @@ class ScanSpec:
         Raises:
             ConfigError: If there would be nothing to score, or a method looks at the caption.
         """
+        if self.p_values == "kind":
+            raise ConfigError("p-values by kind are of captions: leave them out without captions")
         if self.source != "image":
             raise ConfigError(f"without captions only images can be scored, got {self.source}")
         for name in self._names(Need.CAPTION):

@@ -22,6 +22,8 @@ from scanner.statistics.calibration import MASK_SHARE, Calibration, NullScores, 
 from scanner.statistics.consensus import Consensus
 from scanner.statistics.families import families
 from scanner.statistics.intervals import allowed, needed, positives_needed, recall_bound
+from scanner.statistics.kinds import Kinds
+from scanner.statistics.novelty import NullWords
 
 NULLS = """
 WITH draws AS (
@@ -130,6 +132,7 @@ def fit(
             beside[name] = NullScores(tuple(sorted(n.score for n in own)), _by_seed(own))
         if CONSENSUS in others:
             consensus, own = _consensus(known)
+            known[CONSENSUS] = own
             beside[CONSENSUS] = NullScores(tuple(sorted(n.score for n in own)), _by_seed(own))
         increments = con.execute(STEPS).fetchall()
         thresholds = _pixel_thresholds(con, pixel_fpr)
@@ -150,7 +153,17 @@ def fit(
         families=number,
         others=beside,
         consensus=consensus,
+        words=NullWords.of([null.caption for null in nulls]) if spec.captions else None,
+        kinds=_kinds(known) if spec.captions else {},
     )
+
+
+def _kinds(by_score: Mapping[str, Sequence[_Null]]) -> dict[str, Kinds]:
+    """Return the kinds of null captions by score."""
+    return {
+        name: Kinds.of([null.caption for null in nulls], [null.score for null in nulls])
+        for name, nulls in by_score.items()
+    }
 
 
 def _pixel_thresholds(con: duckdb.DuckDBPyConnection, pixel_fpr: float) -> dict[str, float]:

@@ -21,12 +21,13 @@ SELECT run, caption_sha256, max(caption) AS caption,
        sum(occurrences)::BIGINT AS occurrences, max(seeds) AS seeds,
        max(worst) AS worst, max(delta_s) AS delta_s, min(p_value) AS p_value,
        arg_min(p_kind, p_value) AS p_kind, min(least_seed_p_value) AS least_seed_p_value,
-       bool_or(flagged) AS flagged, min(sample)[1] AS shard, min(sample)[2] AS key
+       bool_or(flagged) AS flagged, min(novelty) AS novelty, min(sample)[1] AS shard,
+       min(sample)[2] AS key
 FROM (SELECT run, caption_sha256, image_sha256, max(caption) AS caption,
              count(DISTINCT (shard, key)) AS occurrences, count(DISTINCT seed) AS seeds,
              max(delta_s) AS worst, avg(delta_s) AS delta_s, min(p_value) AS p_value,
              arg_min(p_kind, p_value) AS p_kind, min(seed_p_value) AS least_seed_p_value,
-             bool_or(flagged) AS flagged, min((shard, key)) AS sample
+             bool_or(flagged) AS flagged, min(novelty) AS novelty, min((shard, key)) AS sample
       FROM scores GROUP BY run, caption_sha256, image_sha256)
 GROUP BY run, caption_sha256
 """
@@ -36,7 +37,7 @@ WITH flagged AS (
     SELECT run, caption_sha256, image_sha256, max(caption) AS caption,
            count(DISTINCT (shard, key)) AS occurrences, max(delta_s) AS worst,
            avg(delta_s) AS delta_s, min(p_value) AS p_value, arg_min(p_kind, p_value) AS p_kind,
-           avg(snap_back) AS snap_back, min((shard, key)) AS sample
+           avg(snap_back) AS snap_back, min(novelty) AS novelty, min((shard, key)) AS sample
     FROM scores GROUP BY run, caption_sha256, image_sha256 HAVING bool_or(flagged)
 ), counted AS (
     SELECT run, caption_sha256, image_sha256, count(*) AS maps
@@ -53,7 +54,7 @@ WITH flagged AS (
     ) = 1
 )
 SELECT f.run, f.caption, f.caption_sha256, f.image_sha256, f.occurrences, f.worst, f.delta_s,
-       f.p_value, f.p_kind, f.snap_back, coalesce(m.shard, f.sample[1]) AS shard,
+       f.p_value, f.p_kind, f.snap_back, f.novelty, coalesce(m.shard, f.sample[1]) AS shard,
        coalesce(m.key, f.sample[2]) AS key, coalesce(c.maps, 0) AS maps,
        m.* EXCLUDE (run, shard, key, caption_sha256, image_sha256), n.own AS nearest_own,
        n.match AS nearest_match, n.mse AS nearest_mse, n.tiled_l2 AS nearest_tiled_l2,

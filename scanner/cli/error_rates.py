@@ -1,14 +1,15 @@
 """Error rates that a calibration supports: printed by ``calibrate``, checked before a scan."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scanner.cli import progress
 from scanner.errors import ConfigError
 from scanner.statistics import contamination
 from scanner.statistics.intervals import needed, positives_needed, realized
+from scanner.text import counted
 
 if TYPE_CHECKING:
     from scanner.statistics.calibration import Calibration, Screen
@@ -155,6 +156,34 @@ def _without_effect(fitted: "Calibration", option: str) -> str:
     if fitted.corpus.trimmed:
         return "; a false-discovery rate over that corpus gives the assumption back: take --fpr"
     return "; a false-discovery rate flags nothing in that corpus: take --fpr"
+
+
+def check_kinds(nulls: "Sequence[Calibration]", asked: Mapping[str, Any], rate: float) -> None:
+    """Say of how many null captions no p-value reaches a rate, where p-values are by kind.
+
+    Args:
+        nulls: The calibrations.
+        asked: The options.
+        rate: False-positive or false-discovery rate.
+
+    Raises:
+        ConfigError: If a calibration has no kinds.
+    """
+    score = asked["flag_by"]
+    for fitted in nulls if asked["p_values"] == "kind" else ():
+        fitted.check_kinds(score)
+        sizes = fitted.kinds[score].sizes
+        small = [size for size in sizes if size < needed(rate)]
+        said = (
+            f"p-values are among null captions of a caption's kind: {counted(len(sizes), 'kind')}"
+        )
+        if small:
+            said += (
+                f"; {len(small):,} of them, with {sum(small):,} of {sum(sizes):,} null captions, "
+                f"have fewer than the {needed(rate):,} that {rate:g} needs: nothing of these kinds "
+                "is flagged"
+            )
+        progress.note(f"{said}; captions unlike every null caption are never flagged")
 
 
 def _check_rate(

@@ -21,6 +21,7 @@ from scanner.spec import (
     GUIDANCE_SCALE,
     LOCALIZE,
     OFFLOADS,
+    P_VALUES,
     PRESETS,
     PROBE_DESIGNS,
     SOURCES,
@@ -345,6 +346,15 @@ RunOfFiles = Annotated[
 ]
 
 
+PValues = Annotated[
+    str,
+    typer.Option(
+        help="What p-values are taken among: all null captions, or those of the caption's kind, "
+        "which is told by its words.",
+        rich_help_panel=OF_FLAGS,
+        **one_of(P_VALUES),
+    ),
+]
 CalibrationFile = Annotated[
     Path | None,
     typer.Option(
@@ -533,6 +543,7 @@ def flagging(
     threshold: Threshold = None,
     pixel_threshold: PixelThreshold = None,
     mask_share: MaskShare = None,
+    p_values: PValues = "all",
     screen: UseScreen = False,
     screen_threshold: ScreenThreshold = None,
 ) -> None:

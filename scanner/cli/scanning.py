@@ -14,10 +14,11 @@ from scanner.cli import confirming, error_rates, notifying, options, progress, s
 from scanner.cli.notices import Notices
 from scanner.errors import ConfigError, IncompleteError
 from scanner.signed import redacted
-from scanner.spec import PIXEL_FPR, ScanSpec
+from scanner.spec import FPR, PIXEL_FPR, ScanSpec
 from scanner.text import counted
 
 if TYPE_CHECKING:
+    from scanner.analysis.drift import Drift
     from scanner.analysis.fdr import FdrCutoff
     from scanner.cli.confirming import Confirmed
     from scanner.engine.job import Job, Resources, Summary
@@ -74,7 +75,7 @@ def scan(
         summary, verdict = _scanned(job, asked, told)
         drawn = confirming.after(job, summary, asked)
         told.scan(job, summary)
-    _report(summary, out, verdict, drawn, as_json=as_json)
+    _report(summary, out, verdict, drawn, _drift(job, summary), as_json=as_json)
 
 
 def _scanned(
@@ -280,6 +281,7 @@ def job_of(
     if paths[0] is not None:
         asked |= _settings_of(context, asked, nulls)
     asked |= preset
+    error_rates.check_kinds(nulls, asked, fdr or fpr or FPR)
     _note_without_effect(asked)
     options.refuse_consensus_alone(asked["flag_by"], is_calibrated=paths[0] is not None)
     name = options.model_of(model, asked["revision"])
@@ -293,6 +295,7 @@ def job_of(
         mask_share=asked["mask_share"],
         fpr=fpr,
         fdr=fdr,
+        p_values=asked["p_values"],
         **_scores(asked),
         screen=_screen(known, asked["screen_threshold"], wanted=asked["screen"]),
     )
@@ -417,13 +420,26 @@ def run(
         return driver.scan(job, resources, heard if told is None else told.hearing(heard))
 
 
+def _drift(job: "Job", summary: "Summary") -> "Drift | str | None":
+    """Return how a scan's captions differ from the null captions, or why it cannot be told."""
+    if job.calibration is None or not job.spec.captions or not summary.scored:
+        return None
+    from scanner.analysis import drift
+    from scanner.results.folder import Results
+
+    return drift.of_run(Results(job.results), summary.run) or drift.UNKNOWN
+
+
 def _report(
-    summary: "Summary", out: str, verdict: "FdrCutoff | None", drawn: "Confirmed | None", *,
+    summary: "Summary", out: str, verdict: "FdrCutoff | None", drawn: "Confirmed | None",
+    drift: "Drift | str | None", *,
     as_json: bool,
 ) -> None:  # fmt: skip
     if as_json:
         settled: dict[str, Any] = {} if verdict is None else {"verdict": verdict.as_json()}
         settled |= {} if drawn is None else {"confirmed": drawn.as_json()}
+        if drift is not None:
+            settled["drift"] = drift if isinstance(drift, str) else drift.as_json()
         progress.say(json.dumps(asdict(summary) | {"complete": summary.is_complete} | settled))
     else:
         progress.say(
@@ -435,17 +451,10 @@ def _report(
             progress.say(f"{summary.screened} samples were dropped by the screen, after one step")
         if summary.recalled:
             progress.say(f"{summary.recalled} samples were copies of captions scored before")
-        if summary.actors:
-            shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
-            more = ", ..." if len(summary.actors) > 16 else ""
-            progress.say(
-                f"{counted(len(summary.actors), 'actor')}, time in the denoiser: {shares}{more}"
-            )
-        if summary.time_shares:
-            parts = ", ".join(f"{name} {part:.1%}" for name, part in summary.time_shares.items())
-            progress.say(f"of their time: {parts}")
+        _say_times(summary)
         for line in _settled(verdict, drawn):
             progress.say(line)
+        _say_drift(drift)
         progress.say(f"results in {out}\nthe page: memscan report {shlex.quote(out)}")
     missing = "" if summary.is_complete else summary.missing()
     if missing or (drawn is not None and (missing := drawn.missing)):
@@ -462,6 +471,26 @@ def _settled(verdict: "FdrCutoff | None", drawn: "Confirmed | None") -> Iterator
         )
     if drawn is not None:
         yield drawn.answer()
+
+
+def _say_times(summary: "Summary") -> None:
+    if summary.actors:
+        shares = ", ".join(f"{a['denoiser_share']:.0%}" for a in summary.actors[:16])
+        more = ", ..." if len(summary.actors) > 16 else ""
+        progress.say(
+            f"{counted(len(summary.actors), 'actor')}, time in the denoiser: {shares}{more}"
+        )
+    if summary.time_shares:
+        parts = ", ".join(f"{name} {part:.1%}" for name, part in summary.time_shares.items())
+        progress.say(f"of their time: {parts}")
+
+
+def _say_drift(drift: "Drift | str | None") -> None:
+    if isinstance(drift, str):
+        progress.say(drift)
+    elif drift is not None:
+        for line in drift.lines():
+            progress.say(line)
 
 
 def _done_before(summary: "Summary") -> str:

@@ -64,7 +64,9 @@ def scan(
         _interruptible(),
         Lease(results.store, f"leases/{run}", f"scan of run {run}", told=told) as lease,
     ):
-        record = RunRecord.begin(results, run, who.job, who.model, who.calibration)
+        record = RunRecord.begin(
+            results, run, who.job, who.model, who.calibration, who.null_captions
+        )
         committed = results.read_committed(run)
         record.add_commits(committed.records.values())
         commit_index, phase = CommitIndex(committed.records), partial(told, kind=PHASE)

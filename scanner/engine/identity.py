@@ -20,11 +20,13 @@ class RunIdentity:
         job: The job, its spec with the baselines' fingerprints; models of the hub at a commit.
         model: The model's fingerprint.
         calibration: The calibration's fingerprint, both joined by a plus sign, or ``""``.
+        null_captions: How many null captions there are whose words are known; null if none are.
     """
 
     job: Job
     model: str
     calibration: str
+    null_captions: int | None = None
 
     @property
     def run(self) -> str:
@@ -51,14 +53,17 @@ def identify(job: Job) -> RunIdentity:
     baseline = models.baselines_fingerprint(job.model, job.baselines, base)
     job = replace(job, spec=replace(job.spec, baseline=baseline))
     of = "generated" if job.spec.source == "auto" else job.spec.source
-    nulls = list[str]()
+    nulls, words = list[str](), None
     for path, source in ((job.calibration, of), (job.image_calibration, "image")):
         if path is not None:
             null = calibration.load(path)
             null.check(model, job.spec.only(source))
             null.of_score(job.spec.flag_by)
-            nulls.append(null.fingerprint())
-    return RunIdentity(job, model, "+".join(nulls))
+            if job.spec.p_values == "kind":
+                null.check_kinds(job.spec.flag_by)
+            nulls.append(null.fingerprint(job.spec.p_values))
+            words = words or (null.words and null.words.captions)
+    return RunIdentity(job, model, "+".join(nulls), words)
 
 
 def _at_commits(job: Job) -> Job:

@@ -49,8 +49,9 @@ class RunRecord:
 
     @classmethod
     def begin(
-        cls, results: Results, run: str, job: Job, model: str, calibration: str
-    ) -> "RunRecord":
+        cls, results: Results, run: str, job: Job, model: str, calibration: str,
+        null_captions: int | None = None,
+    ) -> "RunRecord":  # fmt: skip
         """Return a run's record, going on where an earlier scan of the same run left it.
 
         Args:
@@ -59,6 +60,7 @@ class RunRecord:
             job: What is scanned now.
             model: The model's fingerprint.
             calibration: The calibration's fingerprint, or ``""``.
+            null_captions: How many null captions the novelty of captions is among; null for none.
 
         Raises:
             ResultsError: If the results folder cannot be used.
@@ -79,6 +81,7 @@ class RunRecord:
             "config": config, "versions": _versions(),
             "started": before.started or _now(),
             "timings": {"total_seconds": before.total_seconds},
+            **({} if null_captions is None else {"null_captions": null_captions}),
             **{n: before.content[n] for n in (coverage.KEY,) if n in before.content},
         }  # fmt: skip
         return cls(results, Summary(run=run), content, identity)

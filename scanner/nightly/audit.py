@@ -10,6 +10,7 @@ from typing import Any
 
 from scanner.analysis.changes import Change, Diff, alerted
 from scanner.analysis.diff import PreviousNight, RunView, diff
+from scanner.analysis.drift import drift
 from scanner.engine import Event, Job, Resources, Summary
 from scanner.engine import scan as scan_on_ray
 from scanner.engine.identity import identify
@@ -133,11 +134,14 @@ def audit(
         if request.copies:
             alerts = _with_copies(alerts, state, view, listing, told)
         nights = state.history(NIGHTS)
+        with closing(view.open()) as con:
+            apart = drift(con, state.results.run_file(who.run))
         night = NightReport(
             name=state.next_name(started), previous=names[-1] if names else None, run=who.run,
             identity=who.names(), alerts=alerts,
             shards=changed, incomplete=list(dict.fromkeys(incomplete)),
             figures=found.figures, scanned=done.samples, causes=found.causes, cutoff=found.cutoff,
+            drift=apart,
             history=[earlier.new for earlier in nights],
             coverages=[n.coverage for n in nights if n.coverage is not None],
             partial=done.budget if done.missing else "",

@@ -87,6 +87,7 @@ class Folder:
     def _record(self) -> dict[str, Any]:
         record = as_record(self.night) | self.kept
         if self.options.redact:
+            record["drift"] = self.night.drift and self.night.drift.as_json(redact=True)
             for entry in record["alerts"]:
                 for side in ("before", "after"):
                     if entry[side]:

@@ -43,6 +43,7 @@ def as_record(night: NightReport) -> dict[str, Any]:
         "schema_version": SCHEMA, "status": night.status, "exit_code": night.exit_code,
         "banner": night.banner.as_json(), "counts": night.counts(),
         "severities": night.severities(), **own, "alerts": alerts,
+        "drift": None if night.drift is None else night.drift.as_json(),
     }  # fmt: skip
 
 
@@ -61,7 +62,8 @@ def as_sarif(night: NightReport, version: str, *, redact: bool) -> str:
             "toolExecutionNotifications": [
                 {"level": "error", "message": {"text": printable(text)}}
                 for text in night.incomplete[:MOST_ENTRIES]
-            ] + [{"level": "note", "message": {"text": night.scope()}}] * bool(night.partial),
+            ] + [{"level": "note", "message": {"text": night.scope()}}] * bool(night.partial)
+            + [{"level": "warning", "message": {"text": text}} for text in _drift(night)],
         }],
         "results": [_sarif_result(alert, redact=redact) for alert in shown],
         "properties": {"audit": night.name, "leftOut": len(night.alerts) - len(shown)},
@@ -188,12 +190,20 @@ def as_markdown(night: NightReport, *, redact: bool) -> str:
         lines.append(f"- **changed since {night.previous}: {', '.join(night.causes)}**")
     if night.history:
         lines.append(f"- new findings of the last nights: {', '.join(map(str, night.history))}")
+    if told := _drift(night, redact=redact):
+        lines.append(f"- **{told[0]}**")
+        lines += [f"  - {text}" for text in told[1:]]
     lines += _section("Alarms", [_line(a, redact=redact) for a in night.alarms])
     missing = [f"- {_code(text)}" for text in night.incomplete]
     lines += _section("Missing", missing)
     if night.command:
         lines += ["", f"Again: {_code(night.command)}"]
     return "\n".join(lines) + "\n"
+
+
+def _drift(night: NightReport, *, redact: bool = True) -> list[str]:
+    """Return a warning where the captions differ from the null captions."""
+    return [] if night.drift is None else night.drift.lines(redact=redact)
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scanner.analysis.changes import STATES, Change
+from scanner.analysis.drift import Drift
 from scanner.errors import ExitCode
 from scanner.matching.copies import Group
 from scanner.nightly.policy import LEVELS
@@ -76,6 +77,7 @@ class NightReport:
         nulls: What the calibration's null scores are of, where that is a corpus; else ``""``.
         policy: What alarms: the least ``severity``, the states that do, and the rule of each level.
         command: What was typed.
+        drift: How the captions differ from the null captions; null if it cannot be told.
         started: ISO 8601.
         seconds: Wall time.
     """
@@ -98,6 +100,7 @@ class NightReport:
     nulls: str = ""
     policy: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    drift: Drift | None = None
     started: str = ""
     seconds: float = 0.0
 

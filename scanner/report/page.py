@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from scanner.analysis.drift import Drift, drift
 from scanner.analysis.findings import Finding, cutoff_of, findings, totals
 from scanner.analysis.query import connect
 from scanner.report import items, particulars, templates
@@ -52,6 +53,7 @@ class Content:
         notes: What is missing or left out, in sentences.
         scores: How the scores spread; null if no caption has one.
         chances: How the p-values spread; null if no caption has one.
+        drift: How the captions differ from the null captions; null if it cannot be told.
         particulars: Rows of a table, name and text.
         stamps: What the page is filed by: fingerprints, run, exit code.
         found: The findings, worst first, then those that are resolved.
@@ -69,6 +71,7 @@ class Content:
     notes: list[str]
     scores: Histogram | None
     chances: PValues | None
+    drift: Drift | None
     particulars: Rows
     stamps: Rows
     found: list[Finding]
@@ -116,6 +119,7 @@ def content(
         found = found[:MOST_FINDINGS]
         scores, pictures = _scores(con, record, options, rate), _pictures(con, found, options)
         urls, chances = items.addresses(con, found), p_values(con)
+        apart = drift(con, record)
         places = said.corpus or _shards(con, record)
     kept = [*found, *said.gone[: MOST_FINDINGS - len(found)]]
     left_out = len(every) + len(said.gone) - len(kept)
@@ -130,8 +134,11 @@ def content(
                ("date", said.date or particulars.date(record.started) or "unknown")],
         numbers=particulars.numbers(counts, every, record, said, len(places)),
         more=particulars.more(counts, every, record, said.marks.values()),
-        notes=[*said.notes, *(note for note in told if note.partition(": ")[2] not in known)],
-        scores=scores, chances=chances, particulars=[*facts, *said.facts],
+        notes=[
+            *said.notes, *_unlike(apart, options),
+            *(note for note in told if note.partition(": ")[2] not in known),
+        ],
+        scores=scores, chances=chances, drift=apart, particulars=[*facts, *said.facts],
         stamps=[*particulars.stamps(record, run), *said.stamps],
         found=kept, families=_families(kept), urls=urls, pictures=pictures,
     )  # fmt: skip
@@ -162,6 +169,15 @@ def _item(shown: Content, place: int) -> dict[str, Any]:
     if family != place:
         own["f"] = family
     return own | items.copies(said.copies[name]) if name in said.copies else own
+
+
+def _unlike(apart: Drift | None, options: PageOptions) -> list[str]:
+    """Return what to say on top where the captions differ from the null captions."""
+    return [] if apart is None else [_sentence(t) for t in apart.lines(redact=options.redact)[:1]]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _families(found: Sequence[Finding]) -> list[int]:

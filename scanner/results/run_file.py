@@ -94,6 +94,8 @@ class RunFile:
         chunk_size: Samples per chunk; null if it is not recorded.
         total_seconds: Wall time of all its scans.
         verdict: Its false-discovery rate, once settled.
+        null_captions: How many null captions the novelty of its captions is among; null where its
+            calibration has no words of them, or there is none.
         content: The whole record.
     """
 
@@ -110,6 +112,7 @@ class RunFile:
     chunk_size: int | None = None
     total_seconds: float = 0.0
     verdict: FdrCutoff | None = None
+    null_captions: int | None = None
     content: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @classmethod
@@ -137,6 +140,7 @@ class RunFile:
             chunk_size=None if size is None else int(size),
             total_seconds=numbers["total_seconds"] or 0.0,
             verdict=_fdr_cutoff(parts["verdict"]),
+            null_captions=_null_captions(content),
             content=content,
         )
 
@@ -194,6 +198,13 @@ def _identity(part: Mapping[str, Any], content: Mapping[str, Any]) -> Identity:
     return Identity(
         **texts, packages=cast("dict[str, str]", packages) if isinstance(packages, dict) else {}
     )
+
+
+def _null_captions(content: Mapping[str, Any]) -> int | None:
+    number = _number("record", content, "null_captions")
+    if number is not None and number < 1:
+        raise ValueError("record.null_captions is no number of captions")
+    return None if number is None else int(number)
 
 
 def _fdr_cutoff(part: Mapping[str, Any] | None) -> FdrCutoff | None:

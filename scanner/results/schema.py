@@ -109,6 +109,7 @@ _WORST = Column(
 )
 _MEAN = Column("delta_s", Kind.FLOAT64, "The mean delta_s of its seeds", "score squared", null=True)
 _P_VALUE = Column("p_value", Kind.FLOAT64, "Its smallest p-value", "0 to 1", null=True)
+_NOVELTY = next(c for c in SCORES.columns if c.name == "novelty")
 _P_KIND = Column("p_kind", Kind.TEXT, "Where that p-value comes from, as in scores", null=True)
 _COPIES = Column("occurrences", Kind.INT64, "Samples that carry it", "samples")
 RUNS = Table(
@@ -136,6 +137,7 @@ CAPTIONS = Table(
         Column("least_seed_p_value", Kind.FLOAT64, "The smallest p-value of a seed alone",
                "0 to 1", null=True),
         Column("flagged", Kind.BOOL, "Whether it is flagged, under any image", null=True),
+        _NOVELTY,
         Column("shard", Kind.TEXT, "Address of the shard of its first sample"),
         Column("key", Kind.TEXT, "That sample's key"),
     ),
@@ -146,7 +148,7 @@ FINDINGS = Table(
     "findings", "a flagged caption (where images are scored, a flagged caption with one image), "
     "worst first; columns of `masks` are those of its strongest map, null without one",
     (
-        *_FOUND, SNAP_BACK,
+        *_FOUND, SNAP_BACK, _NOVELTY,
         Column("shard", Kind.TEXT, "Address of the shard of the sample with that map"),
         Column("key", Kind.TEXT, "That sample's key"),
         Column("maps", Kind.INT64, "Maps that masks has of it", "maps"),

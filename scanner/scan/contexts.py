@@ -53,6 +53,14 @@ class SourceContexts:
         """The calibration of sampled captions, if there is one."""
         return None if self.sampled is None else self.sampled.calibration
 
+    def novelty(self, text: str) -> float | None:
+        """Return how unlike the null captions a caption is; null where their words are unknown."""
+        for context in (self.sampled, self.image):
+            if context is not None and context.spec.captions and context.calibration is not None:
+                words = context.calibration.words
+                return None if words is None else words.novelty(text)
+        return None
+
 
 def contexts_of(
     denoiser: Denoiser, spec: ScanSpec, calibration: Calibration | None,

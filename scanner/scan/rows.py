@@ -59,8 +59,9 @@ class Rows:
 
     def scores(self, caption: Caption, verdict: CaptionVerdict) -> Iterator[ScoreRow]:
         """Yield a caption's score rows, one per seed."""
+        novelty = self._contexts.novelty(caption.text)
         for row in verdict.rows:
-            yield replace(row, caption=caption)
+            yield replace(row, caption=caption, novelty=novelty)
         for item in verdict.draws:
             null = self._contexts.of(item.draw).calibration
             yield ScoreRow(
@@ -72,7 +73,7 @@ class Rows:
                     item.draw.seed, flag_score(self._spec, item.delta_s, item.extra, null)
                 ),
                 flagged=verdict.flagged, extra=item.extra | dict(mean_columns(item.maps)),
-                increments=item.increments,
+                increments=item.increments, novelty=novelty,
             )  # fmt: skip
 
     def _maps_in_order(self, item: DrawState) -> list[tuple[str, str]]:

@@ -83,6 +83,9 @@ class Scanner:
         calibration, image_calibration = (
             one and one.of_score(spec.flag_by) for one in (calibration, image_calibration)
         )
+        for one in (calibration, image_calibration):
+            if one is not None and spec.p_values == "kind":
+                one.check_kinds(spec.flag_by)
         registry.refuse_network(spec.computed, denoiser.has, "this model")
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
         accounting = Accounting(denoiser.device)

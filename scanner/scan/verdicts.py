@@ -31,7 +31,8 @@ class Verdicts:
         null = self._contexts.of(items[0].draw).calibration
         scores = [flag_score(self._spec, item.delta_s, item.extra, null) for item in items]
         snaps = [item.extra["snap_back"] for item in items if item.at_image]
-        return CaptionVerdict(*self._p_value_and_flag(scores, null, snaps), draws=items)
+        judged = self._p_value_and_flag(items[0].draw.text, scores, null, snaps)
+        return CaptionVerdict(*judged, draws=items)
 
     def of_screened(self, caption: Caption, norms: Mapping[int, float]) -> CaptionVerdict:
         """Return the verdict on a caption that the screen drops: its p-value is 1.
@@ -80,7 +81,7 @@ class Verdicts:
             for row in own
             if row.delta_s is not None
         ]
-        verdict = CaptionVerdict(*self._p_value_and_flag(scores, null))
+        verdict = CaptionVerdict(*self._p_value_and_flag(own[0].caption.text, scores, null))
         if self.is_to_localize(verdict):
             return None
         verdict.rows = [self._judged_again(row, verdict) for row in own]
@@ -121,8 +122,9 @@ class Verdicts:
         return early | ({self._spec.flag_by} - {"delta_s", CONSENSUS})
 
     def _p_value_and_flag(
-        self, scores: Sequence[float], null: Calibration | None, snaps: Sequence[float] = ()
-    ) -> tuple[float | None, str | None, bool | None]:
+        self, text: str, scores: Sequence[float], null: Calibration | None,
+        snaps: Sequence[float] = (),
+    ) -> tuple[float | None, str | None, bool | None]:  # fmt: skip
         """Return p-value, its kind, and flag of a caption from its seeds' scores and snap-backs.
 
         Under a false-discovery rate the flag says whether the caption can still pass: no cut-off
@@ -134,6 +136,9 @@ class Verdicts:
             above = score > registry.sign(self._spec.flag_by) * self._spec.threshold
         if null is None:
             return None, None, above
-        p_value = null.p_value(score, float(np.mean(snaps)) if snaps else None)
+        snap_back = float(np.mean(snaps)) if snaps else None
+        p_value, kind = null.p_value(score, snap_back), "conformal"
+        if self._spec.p_values == "kind":
+            p_value, kind = null.kind_p_value(self._spec.flag_by, score, text, snap_back)
         flagged = p_value <= self._spec.candidate_rate if above is None else above
-        return p_value, "conformal", flagged
+        return p_value, kind, flagged

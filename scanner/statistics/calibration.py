@@ -29,14 +29,19 @@ from scanner.statistics import contamination
 from scanner.statistics.consensus import Consensus
 from scanner.statistics.contamination import CorpusNulls
 from scanner.statistics.intervals import recall_bound
+from scanner.statistics.kinds import Kinds
+from scanner.statistics.novelty import NullWords
 
 SCHEMA_VERSION = 3
 """2 had no share for masks, 1 no scores by seed and no settings; both are still read. Files may
 have a ``tail`` from before docs/decisions/0015: it is ignored."""
 MASK_SHARE = 0.3
 """Chosen on planted captions: docs/calibration.md."""
-_NOT_DECIDING = {"created", "captions", "settings", "screen", "families", "tail_fingerprint"}
-"""Fields that change no number of a scan; the threshold of a screen is in the scan's own spec."""
+_NOT_DECIDING = {
+    "created", "captions", "settings", "screen", "families", "tail_fingerprint", "words", "kinds",
+}  # fmt: skip
+"""Fields that change no verdict of a scan, but for kinds where a scan asks for them; the threshold
+of a screen is in the scan's own spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,10 @@ class Calibration:
             which runs used it. Else empty.
         corpus: Where the null scores are of a corpus, of which a share may be memorized:
             `scanner.statistics.contamination`. Null where captions were given as nulls.
+        words: Words of the null captions, which say what captions are unlike them; null in old
+            files and where there are no captions.
+        kinds: Kinds of null captions by score, for p-values among captions of one kind; empty in
+            old files and where there are no captions.
     """
 
     model: str
@@ -177,6 +186,8 @@ class Calibration:
     consensus: Consensus | None = None
     tail_fingerprint: str = ""
     corpus: CorpusNulls | None = None
+    words: NullWords | None = None
+    kinds: dict[str, Kinds] = field(default_factory=dict[str, Kinds])
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a calibration.
@@ -235,13 +246,24 @@ class Calibration:
         """Whether masks have a floor from null maps; a corpus of which few have maps has none."""
         return self.corpus is None or bool(self.pixel_thresholds)
 
-    def fingerprint(self) -> str:
-        """Twelve hex digits of everything that decides a number; the date does not."""
-        return self.digest(None, None)
+    def fingerprint(self, p_values: str = "all") -> str:
+        """Twelve hex digits of everything that decides a number; the date does not.
+
+        Args:
+            p_values: What p-values are taken among, of `scanner.spec.P_VALUES`.
+        """
+        own = self.digest(None, None)
+        if p_values == "all":
+            return own
+        kinds = {name: asdict(each) for name, each in sorted(self.kinds.items())}
+        words = None if self.words is None else asdict(self.words)
+        canonical = json.dumps([own, kinds, words], sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def named(self, fingerprint: str) -> bool:
         """Whether a run with this fingerprint was scanned with this calibration."""
-        return bool(fingerprint) and fingerprint in (self.fingerprint(), self.tail_fingerprint)
+        known = (self.fingerprint(), self.tail_fingerprint, self.fingerprint("kind"))
+        return bool(fingerprint) and fingerprint in known
 
     def digest(self, tail: object, snap_back_tail: object) -> str:
         """Return the fingerprint that the file has or had with these tails."""
@@ -274,6 +296,47 @@ class Calibration:
         if self.snap_back is None or snap_back is None:
             return p_value
         return max(p_value, self.snap_back.p_value(snap_back))
+
+    def kind_p_value(
+        self, score: str, value: float, text: str, snap_back: float | None = None
+    ) -> tuple[float, str]:
+        """Return the p-value among null captions of the caption's kind, and where it comes from.
+
+        That is ``kind``, or ``unlike`` (then 1) of a caption that is more unlike the null captions
+        than each of them. With a snap-back that is calibrated, the larger one of both p-values.
+
+        Args:
+            score: The score's name; this is `of_score` of it.
+            value: The caption's score.
+            text: The caption.
+            snap_back: As `p_value` takes it.
+
+        Raises:
+            ValueError: If the score is not a number.
+        """
+        if self.words is None or self.words.is_new(text):
+            return 1.0, "unlike"
+        p_value = self.kinds[score].p_value(self.null_scores, value, text)
+        if self.snap_back is not None and snap_back is not None:
+            p_value = max(p_value, self.snap_back.p_value(snap_back))
+        return p_value, "kind"
+
+    def check_kinds(self, score: str) -> None:
+        """Refuse p-values among captions of one kind where kinds are not known, or mixed.
+
+        Raises:
+            ConfigError: If so.
+        """
+        if self.corpus is not None:
+            raise ConfigError(
+                "--p-values kind is among captions that are not memorized: calibrate on such, not "
+                "on a corpus of which a share may be"
+            )
+        if self.words is None or score not in self.kinds:
+            raise ConfigError(
+                "the calibration has no kinds of captions, which --p-values kind needs: calibrate "
+                "again"
+            )
 
     def seed_p_value(self, seed: int, score: float) -> float:
         """Return the conformal p-value of one seed's score among null scores under that seed.
@@ -448,6 +511,8 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         consensus=_consensus(content.get("consensus")),
         tail_fingerprint=str(content.get("tail_fingerprint", "")),
         corpus=contamination.read(content.get("corpus")),
+        words=None if content.get("words") is None else NullWords(**content["words"]),
+        kinds={str(n): _kinds(own) for n, own in content.get("kinds", {}).items()},
     )
     snap_back: dict[str, Any] = content.get("snap_back") or {}
     tails: tuple[object, object] = content.get("tail"), snap_back.get("tail")
@@ -465,6 +530,11 @@ def _consensus(content: dict[str, Any] | None) -> Consensus | None:
         return None
     middles, deviations = (tuple(map(float, content[k])) for k in ("middles", "deviations"))
     return Consensus(middles, deviations)
+
+
+def _kinds(content: dict[str, Any]) -> Kinds:
+    divisions = tuple((int(w), int(no), int(yes)) for w, no, yes in content["divisions"])
+    return Kinds(divisions, str(content["kinds"]))
 
 
 def _snap_back(content: dict[str, Any]) -> SnapBack:

@@ -166,6 +166,7 @@ def from_corpus(
             for name, own in fitted.others.items()
         },
         corpus=CorpusNulls(contamination, run, taken, number, trimmed=trim, copies=copies),
+        kinds={},
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def families(captions: Sequence[str], alike: float = ALIKE) -> list[int]:
         >>> families(["A red mug, 12 cm", "a tall tree", "a red mug 14 cm"])
         [0, 1, 0]
     """
-    words = [_words(text) for text in captions]
+    words = [words_of(text) for text in captions]
     frequency = Counter(word for own in words for word in own)
     leaders: dict[str, list[int]] = defaultdict(list)
     found = list[int]()
@@ -66,8 +66,8 @@ def near(caption: str, others: Sequence[str], alike: float = ALIKE) -> list[tupl
         >>> near("A red mug, 12 cm", ["a tall tree", "a red mug 14 cm"])
         [(1, 1.0)]
     """
-    own = _words(caption)
-    found = ((place, _similarity(own, _words(text))) for place, text in enumerate(others))
+    own = words_of(caption)
+    found = ((place, _similarity(own, words_of(text))) for place, text in enumerate(others))
     close = [(place, similarity) for place, similarity in found if similarity >= alike - 1e-9]
     return sorted(close, key=lambda each: (-each[1], each[0]))
 
@@ -86,11 +86,19 @@ def shared_words(caption: str, alike: float = ALIKE) -> list[str]:
         >>> shared_words("an old wooden lighthouse by the sea")
         ['lighthouse', 'wooden', 'old']
     """
-    own = sorted(_words(caption), key=lambda word: ("0" in word, -len(word), word))
+    own = sorted(words_of(caption), key=lambda word: ("0" in word, -len(word), word))
     return own[: len(own) - math.ceil(alike * len(own) - 1e-9) + 1]
 
 
-def _words(text: str) -> frozenset[str]:
+def words_of(text: str) -> frozenset[str]:
+    """Return the words of a caption: without case, punctuation and the digits of numbers.
+
+    A caption without a word is its own.
+
+    Example:
+        >>> sorted(words_of("A red mug, 12 cm"))
+        ['0', 'a', 'cm', 'mug', 'red']
+    """
     plain = _DIGITS.sub("0", unicodedata.normalize("NFKC", text).casefold())
     return frozenset(_WORD.findall(plain)) or frozenset([text])
 

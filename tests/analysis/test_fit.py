@@ -17,6 +17,8 @@ from scanner.statistics.calibration import (
     benjamini_hochberg,
     load,
 )
+from scanner.statistics.kinds import Kinds
+from scanner.statistics.novelty import NullWords
 
 
 def calibration(scores: tuple[float, ...]) -> Calibration:
@@ -56,10 +58,41 @@ def test_it_comes_back_from_its_file(tmp_path) -> None:
         mask_share=0.3,
         snap_back=SnapBack((-0.5, 0.25)),
         screen=Screen(1.5, 0.9, 40, 0.2, 1, 20),
+        words=NullWords.of(["a red mug", "a tall tree"]),
+        kinds={"delta_s": Kinds(((7, -1, -2),), "AAABAA==")},
     )
     c.save(tmp_path / "c.json")
     assert load(tmp_path / "c.json") == c
     assert json.loads((tmp_path / "c.json").read_text())["conformal_from"] == c.min_p
+
+
+def test_words_and_kinds_are_in_no_name_but_that_of_p_values_by_kind() -> None:
+    c = calibration((0.1, 0.2))
+    known = replace(
+        c, words=NullWords.of(["a", "b"]), kinds={"delta_s": Kinds.of(["a", "b"], [0.1, 0.2])}
+    )
+    assert known.fingerprint() == c.fingerprint()
+    assert known.fingerprint("kind") not in (c.fingerprint(), c.fingerprint("kind"))
+    assert known.named(known.fingerprint("kind"))
+    assert not c.named(known.fingerprint("kind"))
+    known.check_kinds("delta_s")
+    for lacking, score_ in (
+        (c, "delta_s"),
+        (known, "wen"),
+        (replace(known, words=None), "delta_s"),
+    ):
+        with pytest.raises(ConfigError, match="calibrate again"):
+            lacking.check_kinds(score_)
+
+
+def test_p_values_by_kind_of_images_are_the_larger_of_two() -> None:
+    texts, nulls = [f"a {n}" for n in range(9)], tuple(float(n) for n in range(1, 10))
+    c = replace(
+        calibration(nulls), snap_back=SnapBack(nulls), words=NullWords.of(texts),
+        kinds={"delta_s": Kinds.of(texts, nulls)},
+    )  # fmt: skip
+    assert c.kind_p_value("delta_s", 20.0, "a 1") == (0.1, "kind")
+    assert c.kind_p_value("delta_s", 20.0, "a 1", 5.0) == (0.6, "kind")
 
 
 def test_where_images_are_scored_the_larger_p_value_counts() -> None:

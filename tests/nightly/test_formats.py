@@ -4,6 +4,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 from scanner.analysis.changes import Change
+from scanner.analysis.drift import Drift, Group
 from scanner.analysis.findings import Finding
 from scanner.nightly import formats as forms
 from scanner.nightly.formats import as_junit, as_markdown, as_record, as_sarif
@@ -136,6 +137,24 @@ def test_cells_that_a_spreadsheet_would_compute_are_quoted():
         assert spreadsheet_cell(formula).startswith("'")
     assert spreadsheet_cell("a=1") == "a=1"
     assert spreadsheet_cell(-1.5) == -1.5
+
+
+def test_captions_unlike_the_null_captions_are_a_warning_and_no_alarm():
+    apart = Drift(1000, 400, 100, 90, 12, 9, 1e-30, (Group(("plain", "black"), 80, 9),))
+    found = night(drift=apart)
+    assert found.exit_code == 0
+    said = as_markdown(found, redact=False)
+    assert "100 of 400 captions (25.0%) are unlike the null captions" in said
+    assert "9 of 12 flagged" in said
+    assert "“plain black” (80 captions, 9 flagged)" in said
+    assert "plain" not in as_markdown(found, redact=True)
+    (notice,) = sarif(found)["invocations"][0]["toolExecutionNotifications"]
+    assert (notice["level"], "unlike" in notice["message"]["text"]) == ("warning", True)
+    assert as_record(found)["drift"]["groups"][0]["words"] == ("plain", "black")
+    assert json.loads(json.dumps(as_record(found)))["drift"]["warning"] is True
+    calm = night(drift=Drift(1000, 400, 20, 200, 4, 0, 1.0, ()))
+    assert "unlike" not in as_markdown(calm, redact=False)
+    assert as_record(night())["drift"] is None
 
 
 def test_a_summary_says_what_changed_besides_the_corpus():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from browser import CHROMIUM, browser
-from made_results import commit, jpeg, mask, score
+from made_results import commit, jpeg, mask, record, score
 from markupsafe import escape
 
 from scanner.analysis.evidence import picture
@@ -199,6 +199,28 @@ def test_no_bin_straddles_the_threshold(make):
     assert not ((found.clear > 0) & (found.flagged > 0)).any()
     assert found.clear.sum() + found.flagged.sum() == 200
     assert found.flagged.sum() == (levels > 3.3).sum()
+
+
+def test_captions_unlike_the_null_captions_have_a_section(make):
+    results = make(runs=())
+    usual = [
+        score(f"a man number {n}", 1.0, key=f"u{n:03d}", novelty=(n + 0.5) / 95, flagged=False)
+        for n in range(95)
+    ]
+    plain = [
+        score(f"a plain <b>{n}</b>", 9.0, key=f"p{n}", novelty=0.001, flagged=True, p_value=0.01)
+        for n in range(25)
+    ]
+    results.write_run("r1", {**record(), "null_captions": 500})
+    commit(results, "r1", [*usual, *plain])
+    html = page(results, "r1", PageOptions())
+    assert '<h2 id="h-unlike">Captions unlike the null captions</h2>' in html
+    assert "Warning: 30 of 120 captions (25.0%) are unlike the null captions" in html
+    assert "Of 25 flagged captions 25 are among them" in html
+    assert re.search(r"<th scope=row>b plain</th><td>25</td><td>25</td>", html)
+    redacted = page(results, "r1", PageOptions(redact=True))
+    assert "<th scope=row>withheld</th><td>25</td>" in redacted
+    assert "h-unlike" not in page(make("old"), "r1", PageOptions())
 
 
 @pytest.mark.parametrize("levels", [[0.02, 3.5, 8e6], [4.1, 4.2, 4.3], [-3.0, 0.0, 7.0], [2.0]])

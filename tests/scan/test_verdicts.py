@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from scanner.records import Caption, ScoreRow
 from scanner.scan.contexts import SourceContext, SourceContexts
 from scanner.scan.verdicts import Verdicts
 from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
+from scanner.statistics.kinds import Kinds
+from scanner.statistics.novelty import NullWords
 
 SPEC = ScanSpec(seeds=(0, 1), threshold=5.0, detectors=("wen",))
 CAPTION = Caption("s.tar", "k", "a caption")
@@ -59,3 +63,30 @@ def test_a_screen_judges_earlier_rows_by_their_first_steps():
     assert judge(spec, ROWS) is None
     passed = judge(replace(SPEC, screen=1.0), screened)
     assert [(row.stage, row.screen) for row in passed.rows] == [("detect", 1.0), ("detect", 2.0)]
+
+
+def test_p_values_by_kind_judge_earlier_rows_by_their_words():
+    rng = np.random.default_rng(0)
+    texts = [f"a {colour} mug {n}" for colour in ("red", "blue") for n in range(99)]
+    scores = np.where(np.arange(198) < 99, 10.0, 0.0) + rng.random(198)
+    nulls = tuple(sorted(scores.tolist()))
+    null = Calibration(
+        "m", "s", nulls, {}, 0.01, 198, "", words=NullWords.of(texts),
+        kinds={"delta_s": Kinds.of(texts, scores.tolist())},
+    )  # fmt: skip
+    spec = ScanSpec(localize="none", p_values="kind")
+    judges = {
+        name: Verdicts(own, SourceContexts(SourceContext(own, null, ()), None))
+        for name, own in (("kind", spec), ("all", replace(spec, p_values="all")))
+    }
+
+    def verdict(name, text, score):
+        row = ScoreRow(caption=Caption("s.tar", "k", text), seed=0, stage="detect", delta_s=score)
+        found = judges[name].of_earlier_rows([row])
+        return found.p_value, found.p_kind, found.flagged
+
+    assert verdict("kind", "a blue mug 7", 5.0) == (0.01, "kind", True)
+    assert verdict("all", "a blue mug 7", 5.0) == (100 / 199, "conformal", False)
+    assert verdict("kind", "a red mug 7", 5.0) == (1.0, "kind", False)
+    assert verdict("kind", "another thing altogether", 99.0) == (1.0, "unlike", False)
+    assert verdict("all", "another thing altogether", 99.0) == (1 / 199, "conformal", True)
