@@ -29,8 +29,9 @@ from scanner.analysis.query import connect
 from scanner.engine import driver
 from scanner.engine.job import Event, Job, Resources
 from scanner.results.folder import Results
-from scanner.spec import ScanSpec
+from scanner.spec import CONSENSUS, CONSENSUS_OF, ScanSpec
 from scanner.statistics.calibration import Calibration
+from scanner.statistics.consensus import Consensus
 from scanner.statistics.kinds import Kinds
 from scanner.statistics.novelty import ALARM, UNLIKE, NullWords, differ
 from scanner.testbed import SHIPPED_SEED, WEIGHTS, corpus, dit, lora
@@ -44,7 +45,7 @@ NUMBERS = {
 }
 REAL = {"unet": 200, "lora": 60, "dit": 60}
 DETECTORS = ("wen", "wen_5", "wen_first", "increment")
-SCORES = ("delta_s", "wen")
+SCORES = ("delta_s", "wen", "wen_5", CONSENSUS)
 BROAD = ("scene", "texture", "trap", "title", "product")
 NULLS = {"broad": BROAD, "narrow": ("scene", "texture")}
 SPLITS, RATES = 20, (0.05, 0.01)
@@ -134,7 +135,7 @@ def report(folder: Path, model: str) -> None:
     print(f"{model}:", dict(Counter(kinds.tolist())))
     for score in SCORES:
         for name, nulls in NULLS.items():
-            counts, sizes = _split_counts(kinds, texts, scores[score], nulls, shown)
+            counts, sizes = _split_counts(kinds, texts, scores, score, nulls, shown)
             print(f"\n{model}, {score}, {name}: {sizes}")
             print("| nominal | p-values among |", *(f"{k} |" for k in [*shown, "planted"]))
             for (rate, among), row in counts.items():
@@ -145,15 +146,15 @@ def report(folder: Path, model: str) -> None:
 def _rows(folder: Path):  # noqa: ANN202
     with closing(connect(Results(folder))) as con:
         rows = con.execute(
-            f"SELECT key, caption, {', '.join(SCORES)} FROM scores ORDER BY key"
+            f"SELECT key, caption, {', '.join(CONSENSUS_OF)} FROM scores ORDER BY key"
         ).fetchall()
     kinds = np.array([row[0].rsplit("-", 1)[0] for row in rows])
     kinds[np.isin(kinds, ("verbatim", "template"))] = "planted"
     values = np.array([row[2:] for row in rows], float)
-    return kinds, [row[1] for row in rows], dict(zip(SCORES, values.T, strict=True))
+    return kinds, [row[1] for row in rows], dict(zip(CONSENSUS_OF, values.T, strict=True))
 
 
-def _split_counts(kinds, texts, scores, nulls, shown):  # noqa: ANN001, ANN202
+def _split_counts(kinds, texts, known, score, nulls, shown):  # noqa: ANN001, ANN202
     """Return flags and captions by rate, p-values and kind over all splits, and what was drawn."""
     rng = corpus.generator(SEED, "splits")
     counts = {
@@ -167,6 +168,7 @@ def _split_counts(kinds, texts, scores, nulls, shown):  # noqa: ANN001, ANN202
             order = rng.permutation(np.flatnonzero(kinds == kind))
             half = len(order) // 2 if kind in nulls else 0
             own, tested = own + list(order[:half]), tested + list(order[half:])
+        scores = known[score] if score in known else _consensus(known, own)
         null = _calibration([texts[i] for i in own], scores[own].tolist())
         number, divided = len(own), [*divided, len(null.kinds["delta_s"])]
         for i in tested:
@@ -180,6 +182,13 @@ def _split_counts(kinds, texts, scores, nulls, shown):  # noqa: ANN001, ANN202
                 cell[0] += p_values[among] <= rate
                 cell[1] += 1
     return counts, f"{number} null captions, {np.mean(divided):.1f} kinds on average"
+
+
+def _consensus(known, own):  # noqa: ANN001, ANN202
+    """Return the consensus of all captions, beside the null captions in ``own``."""
+    scales = Consensus.of({name: known[name][own].tolist() for name in CONSENSUS_OF})
+    rows = zip(*(known[name].tolist() for name in CONSENSUS_OF), strict=True)
+    return np.array([scales.least(dict(zip(CONSENSUS_OF, row, strict=True))) for row in rows])
 
 
 def _calibration(texts: list[str], scores: list[float]) -> Calibration:
