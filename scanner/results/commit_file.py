@@ -7,7 +7,7 @@ numbers of the chunk, such as its seconds, are in `CommitFile.content`.
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from scanner.results.run_file import LARGEST
 
@@ -122,7 +122,7 @@ class CommitFile:
             run=run,
             chunk=chunk,
             files=listed_files(content, run),
-            counts=Counts(*(_value(counts, name, int) for name in _COUNTS)),
+            counts=Counts(*_numbers(counts, _COUNTS)),
             place=_place(content),
             content=content,
         )
@@ -145,7 +145,7 @@ def listed_files(content: Mapping[str, Any], run: str) -> dict[str, DataFile]:
         folder = f"{table}/run={run}/"
         if not path.startswith(folder) or not _FILE.fullmatch(path, len(folder)):
             raise ValueError(f"files.{table} is no file of its run's table")
-        rows, size = _value(file, "rows", int), _value(file, "bytes", int)
+        rows, size = _numbers(file, ("rows", "bytes"))
         found[table] = DataFile(path, rows, _value(file, "sha256", str), size)
     return found
 
@@ -154,10 +154,20 @@ def _place(content: Mapping[str, Any]) -> ShardRange | None:
     if "shard_id" not in content:
         return None
     shard, shard_id = _value(content, "shard", str), _value(content, "shard_id", str)
-    numbers = {name: int(_value(content, name, int)) for name in _PLACE_NUMBERS}
+    numbers = _numbers(content, _PLACE_NUMBERS)
     problem = content.get("problem")
     problem = None if problem is None else str(problem)
-    return ShardRange(shard, shard_id, problem=problem, **numbers)
+    number, chunk_samples, start, stop, chunks = numbers
+    return ShardRange(shard, shard_id, number, chunk_samples, start, stop, chunks, problem)
+
+
+def _numbers(content: Mapping[str, Any], names: tuple[str, ...]) -> list[int]:
+    """Return some numbers, checked as `_value` does, in a third of its time."""
+    found = [content.get(name) for name in names]
+    for name, value in zip(names, found, strict=True):
+        if type(value) is not int or not 0 <= value < LARGEST:
+            _value(content, name, int)
+    return cast("list[int]", found)
 
 
 def _value(content: Mapping[str, Any], name: str, kind: type) -> Any:

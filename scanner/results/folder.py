@@ -9,9 +9,11 @@ Chunks that were packed since (`scanner.results.compact`) have their rows in lar
 entry in the run's history lists; `parts` and `chunk_rows` know where.
 """
 
+import gc
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -255,8 +257,9 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        history = self.history(run, known)
-        return Committed(history, self._commits(run, history))
+        with _without_collection():
+            history = self.history(run, known)
+            return Committed(history, self._commits(run, history))
 
     def committed(self, run: str) -> list[str]:
         """Return the names of a run's chunks that are committed, in order.
@@ -564,6 +567,18 @@ def derived(run: str, table: str) -> str:
         table: ``retrieved`` or ``confirmed``.
     """
     return f"{table}/{checked_name(run)}.parquet"
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Look for no cycles meanwhile: records have none, and visiting millions takes long."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
