@@ -90,12 +90,16 @@ class DistinctCounter:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept, self._smallest = kept, np.zeros(0, np.uint64)
         self._new: list[Hashes] = []
+        self._waiting = 0
         self._is_exact = True
 
     def add(self, hashes: Hashes) -> None:
         """Take hashes in."""
+        if not len(hashes):  # of a shard that is done
+            return
         self._new.append(hashes)
-        if sum(map(len, self._new)) > self._kept:
+        self._waiting += len(hashes)
+        if self._waiting > self._kept:
             self._merge()
 
     def count(self) -> tuple[int, float]:
@@ -109,4 +113,4 @@ class DistinctCounter:
     def _merge(self) -> None:
         together = np.unique(np.concatenate([self._smallest, *self._new]))
         self._is_exact = self._is_exact and len(together) <= self._kept
-        self._smallest, self._new = together[: self._kept], []
+        self._smallest, self._new, self._waiting = together[: self._kept], [], 0
