@@ -80,7 +80,12 @@ def of_preset(context: typer.Context, name: str | None) -> dict[str, Any]:
     Args:
         context: The command's context, which knows where each value comes from.
         name: Of `scanner.spec.PRESETS`; null gives nothing.
+
+    Raises:
+        ConfigError: If there is no such preset.
     """
+    if name is not None and name not in PRESETS:
+        raise ConfigError(f"--preset must be one of {', '.join(PRESETS)}, got {name!r}")
     found = dict(PRESETS[name]) if name else {}
     if "probes" in found:
         found["probes"] = str(found["probes"])

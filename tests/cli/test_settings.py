@@ -120,6 +120,11 @@ def test_what_is_typed_or_in_a_file_beats_a_preset(here):
     assert plan("--out", "r", "--preset", "fast")[0]["run"] == fast
 
 
+def test_a_preset_that_there_is_not_is_refused(here):
+    with pytest.raises(ConfigError, match="--preset must be one of paper, balanced, fast, got 'q'"):
+        plan("--out", "r", "--preset", "q")
+
+
 def test_a_preset_beats_a_calibration_which_then_is_refused_if_it_differs(here):
     with pytest.raises(ConfigError, match=r"steps \(calibration 20, scan 5\)"):
         plan("--calibration", "c.json", "--out", "r", "--preset", "fast")
