@@ -39,6 +39,7 @@ def draw_doses(models: Mapping[str, Sequence[Row]], scores: Sequence[str], path:
             ylabel="share of captions",
         )  # fmt: skip
         axis.set_xscale("symlog", base=2, linthresh=16)
+        axis.set_xlim(left=-2)
         doses = sorted({float(dose) for row in own for dose in row["shares"]})
         axis.set_xticks(doses, [f"{dose:g}" for dose in doses], rotation=45)
         axis.grid(color="#ddd", lw=0.6)

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 SHOWN = 8
 """Scores of which a page has the table by dose; the JSON file has all."""
-AGAINST = ("scenes", "traps", "same style", "all fresh")
+AGAINST = ("all fresh", "scenes", "traps", "same style")
 
 
 def models(folder: Path) -> dict[str, Path]:
@@ -70,15 +70,14 @@ def compare(folder: Path) -> Path:
     """
     facts = {name: measured(own) for name, own in models(folder).items()}
     files.write(folder / "benchmark.json", json.dumps(facts, indent=1))
-    best = list(
-        dict.fromkeys(s for own in facts.values() for s in detection.leading(own["detection"], 4))
-    )
+    leading = (s for own in facts.values() for s in detection.leading(own["detection"], 4))
+    best = list(dict.fromkeys(("delta_s", *leading)))
     dose_figures.draw_doses({name: own["doses"] for name, own in facts.items()}, best[:6],
                       folder / "doses.png")  # fmt: skip
     differences = {name: own["differences"] for name, own in facts.items() if own["differences"]}
     if differences:
         target = folder / "differences.png"
-        dose_figures.draw_forest(differences, "tpr@1%", AGAINST[:3], target)
+        dose_figures.draw_forest(differences, "tpr@1%", AGAINST[1:], target)
     target = folder / "benchmark.md"
     files.write(target, as_markdown(facts))
     return target
@@ -104,10 +103,10 @@ def _detection(rows: Sequence[Row]) -> list[str]:
     by_score: dict[str, dict[str, Row]] = {}
     for row in rows:
         by_score.setdefault(row["score"], {})[row["against"]] = row
-    style = "same style" if "same style" in sets else sets[0]
+    first = "all fresh" if "all fresh" in sets else sets[0]
 
     def order(score: str) -> float:
-        row = by_score[score].get(style)
+        row = by_score[score].get(first)
         return -row["auc"] if row else 1.0
 
     parts = []

@@ -14,7 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scanner.analysis.detection import RATES, detection_row, family_weights, ranking
+from scanner.errors import ConfigError
 from scanner.methods import registry
+from scanner.spec import CONSENSUS, CONSENSUS_OF
+from scanner.statistics.consensus import Consensus
 from scanner.testbed.benchmark import response
 from scanner.testbed.benchmark.tables import ABOUT
 
@@ -76,7 +79,10 @@ class Captions:
 
 
 def read(table: pa.Table) -> Captions:
-    """Return the captions of a table that `tables.write` wrote."""
+    """Return the captions of a table that `tables.write` wrote, with their consensus.
+
+    Its scales are those of the captions that calibrate; there is none without them.
+    """
     about = {
         name: np.array(table[name].to_pylist(), object) if name in table.column_names else None
         for name in ABOUT
@@ -86,7 +92,20 @@ def read(table: pa.Table) -> Captions:
         if name not in ABOUT:
             values = pc.fill_null(table[name], float("nan")).to_numpy(zero_copy_only=False)
             scores[name] = registry.sign(name) * values.astype(np.float64)
-    return Captions({k: v for k, v in about.items() if v is not None}, scores)
+    captions = Captions({k: v for k, v in about.items() if v is not None}, scores)
+    if set(CONSENSUS_OF) <= set(scores) and captions.nulls.any():
+        scores[CONSENSUS] = _consensus(captions)
+    return captions
+
+
+def _consensus(captions: Captions) -> Floats:
+    members = {name: captions.scores[name] for name in CONSENSUS_OF}
+    try:
+        scales = Consensus.of({n: v[captions.nulls].tolist() for n, v in members.items()})
+    except ConfigError:  # a network of the quick form that has learned nothing
+        return np.full(len(captions.nulls), np.nan)
+    rows = zip(*(values.tolist() for values in members.values()), strict=True)
+    return np.array([scales.least(dict(zip(members, row, strict=True))) for row in rows])
 
 
 def opponents(captions: Captions) -> dict[str, Bools]:
@@ -221,7 +240,7 @@ def _families(captions: Captions) -> NDArray[np.str_]:
 
 
 def leading(rows: Sequence[Row], number: int = 6) -> list[str]:
-    """Return the scores with the highest TPR at 1% against captions of the same style."""
-    own = [row for row in rows if row["against"] == "same style"]
+    """Return the scores with the highest TPR at 1% against all fresh captions."""
+    own = [row for row in rows if row["against"] == "all fresh"]
     own.sort(key=lambda row: (-float(row["tpr@1%"]), -float(row["auc"])))  # type: ignore[arg-type]
     return [str(row["score"]) for row in own[:number]]
