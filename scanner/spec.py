@@ -49,6 +49,8 @@ branch. The others take the products between channels and neighbours, as many as
 latents need, after fewer steps; with 5 the score ``wen_5`` still exists. What they cost and find:
 docs/measurements.md.
 """
+MASK_FLOORS = ("pooled", "typical")
+"""Floors of masks: of all null pixels together, or of a typical null map."""
 SOURCES = ("generated", "image", "auto")
 """Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
 

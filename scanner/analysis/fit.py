@@ -2,10 +2,11 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 
 from scanner.analysis.query import connect
 from scanner.errors import ConfigError
-from scanner.masks import from_heatmap, mean_filtered, to_heatmap
+from scanner.masks import LEVEL, from_heatmap, mean_filtered, to_heatmap
 from scanner.methods import registry
 from scanner.results.folder import Results
 from scanner.results.run_file import RunFile
-from scanner.spec import CONSENSUS, CONSENSUS_OF, PIXEL_FPR, ScanSpec
+from scanner.spec import CONSENSUS, CONSENSUS_OF, MASK_FLOORS, PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import MASK_SHARE, Calibration, NullScores, Screen, SnapBack
 from scanner.statistics.consensus import Consensus
 from scanner.statistics.families import families
@@ -79,7 +80,8 @@ class _Null:
 
 
 def fit(
-    results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR, one_per_family: bool = False,
+    results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR,
+    mask_floor: str = "pooled", one_per_family: bool = False,
     shards: Collection[str] | None = None, others: Sequence[str] = (),
     without: Collection[str] = (), most: int | None = None,
 ) -> Calibration:  # fmt: skip
@@ -98,6 +100,8 @@ def fit(
         results: The results folder.
         run: The run over the null captions.
         pixel_fpr: Share of null pixels that may lie in a mask, 0 to 1.
+        mask_floor: Of `scanner.spec.MASK_FLOORS`. ``typical`` takes the median of the null maps'
+            own levels instead, which few null maps cannot set.
         one_per_family: Whether scores are of one caption per family of near-identical ones.
         shards: Identities of the shards whose captions count; null for all that the run has.
         others: Scores beside delta_s whose null scores are kept too: columns of the run.
@@ -110,6 +114,8 @@ def fit(
     """
     if not 0 < pixel_fpr < 1:
         raise ConfigError(f"pixel_fpr must lie between 0 and 1, got {pixel_fpr}")
+    if mask_floor not in MASK_FLOORS:
+        raise ConfigError(f"mask_floor must be one of {', '.join(MASK_FLOORS)}, got {mask_floor!r}")
     record = results.run_file(run)
     model, spec = model_of(record, run), spec_of(record, run)
     with closing(connect(results, runs=[run], shards=shards)) as con:
@@ -135,7 +141,10 @@ def fit(
             known[CONSENSUS] = own
             beside[CONSENSUS] = NullScores(tuple(sorted(n.score for n in own)), _by_seed(own))
         increments = con.execute(STEPS).fetchall()
-        thresholds = _pixel_thresholds(con, pixel_fpr)
+        floor = typical_level if mask_floor == "typical" else partial(
+            pixel_threshold, pixel_fpr=pixel_fpr
+        )  # fmt: skip
+        thresholds = _pixel_thresholds(con, floor)
     snaps = [null.snap_back for null in nulls if null.snap_back is not None]
     return Calibration(
         model=model,
@@ -166,8 +175,10 @@ def _kinds(by_score: Mapping[str, Sequence[_Null]]) -> dict[str, Kinds]:
     }
 
 
-def _pixel_thresholds(con: duckdb.DuckDBPyConnection, pixel_fpr: float) -> dict[str, float]:
-    """Return the threshold of each metric and baseline that there are maps of."""
+def _pixel_thresholds(
+    con: duckdb.DuckDBPyConnection, floor: Callable[[Iterable[tuple[bytes, int, int]]], float]
+) -> dict[str, float]:
+    """Return the floor of each metric and baseline that there are maps of."""
     thresholds = {}
     for metric, baseline in con.execute(
         "SELECT DISTINCT metric, baseline FROM masks ORDER BY ALL"
@@ -178,7 +189,7 @@ def _pixel_thresholds(con: duckdb.DuckDBPyConnection, pixel_fpr: float) -> dict[
             [metric, baseline],
         )
         rows = iter(maps.fetchone, None)
-        thresholds[f"{metric}/{baseline}"] = pixel_threshold(rows, pixel_fpr)
+        thresholds[f"{metric}/{baseline}"] = floor(rows)
     return thresholds
 
 
@@ -313,6 +324,22 @@ def pixel_threshold(maps: Iterable[tuple[bytes, int, int]], pixel_fpr: float) ->
             smooth = to_heatmap(mean_filtered(from_heatmap(*row)))
         counts += np.bincount(np.frombuffer(smooth, "<u2"), minlength=NUM_CODES)
     return exceeded_by(counts, pixel_fpr)
+
+
+def typical_level(maps: Iterable[tuple[bytes, int, int]]) -> float:
+    """Return the median over null maps of a map's own level, as `scanner.masks.region` has it.
+
+    Args:
+        maps: Heatmap, height and width of each, as `scanner.records.MaskRow` has them.
+
+    Raises:
+        ConfigError: If pixels are not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # non-finite numbers are refused
+        levels = [float(np.quantile(mean_filtered(from_heatmap(*row)), LEVEL)) for row in maps]
+    if not np.isfinite(levels).all():
+        raise ConfigError("null maps must be finite; these are not: verify the results")
+    return float(np.median(levels))
 
 
 def exceeded_by(counts: NDArray[np.int64], share: float) -> float:

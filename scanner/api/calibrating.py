@@ -41,6 +41,7 @@ class CalibrationRequest:
     Attributes:
         job: The scan of the null captions, into results of its own; `null_spec` makes its spec.
         pixel_fpr: Share of null pixels that a mask may contain, 0 to 1.
+        mask_floor: Of `scanner.spec.MASK_FLOORS`.
         one_per_family: Whether of near-identical null captions one is kept.
         screen_recall: Share of memorized captions that a screen shall keep; null fits none.
         positives: Shards of memorized captions, for the screen.
@@ -49,6 +50,7 @@ class CalibrationRequest:
 
     job: Job
     pixel_fpr: float = PIXEL_FPR
+    mask_floor: str = "pooled"
     one_per_family: bool = False
     screen_recall: float | None = None
     positives: tuple[str, ...] = ()
@@ -119,7 +121,8 @@ def calibrate_shards(
     null = _scanned(request.job, "calibrate", run)
     nulls = _identities(request.job)
     fitted = fitting.fit(
-        results, null.run, pixel_fpr=request.pixel_fpr, one_per_family=request.one_per_family,
+        results, null.run, pixel_fpr=request.pixel_fpr, mask_floor=request.mask_floor,
+        one_per_family=request.one_per_family,
         shards=nulls, others=request.scores,
     )  # fmt: skip
     if request.screen_recall is None:
@@ -152,6 +155,7 @@ def _scanned(job: Job, title: str, run: Callable[[Job, str], Summary]) -> Summar
 def calibrate(
     model: Model, captions: Sequence[str] = (), *, shards: Sequence[str] = (),
     baseline: str | Sequence[str] | None = None, pixel_fpr: float = PIXEL_FPR,
+    mask_floor: str = "pooled",
     one_per_family: bool = False, screen_recall: float | None = None, positives: Sequence[str] = (),
     batch_size: int | None = None, work: str | Path | None = None, progress: bool | None = None,
     **settings: Unpack[ScoreSettings],
@@ -169,6 +173,8 @@ def calibrate(
             takes them.
         baseline: As of `scanner.score`.
         pixel_fpr: Share of the null maps' pixels that a mask may contain, 0 to 1.
+        mask_floor: ``pooled`` takes the floor of masks from all null pixels, by ``pixel_fpr``;
+            ``typical`` from a typical null map.
         one_per_family: Whether of near-identical null captions one is kept.
         screen_recall: Share of memorized captions that a screen shall keep; needs positives.
         positives: Memorized captions to fit it on.
@@ -210,7 +216,7 @@ def calibrate(
             offload=model.offload, **model.over,
         )  # fmt: skip
         request = CalibrationRequest(
-            job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family,
+            job=job, pixel_fpr=pixel_fpr, mask_floor=mask_floor, one_per_family=one_per_family,
             screen_recall=screen_recall,
             positives=(_shard(positives, place / "b"),) if positives else (),
             scores=scores_kept(asked),

@@ -14,7 +14,7 @@ from scanner.cli import confirming, error_rates, notifying, options, progress, s
 from scanner.cli.notices import Notices
 from scanner.errors import ConfigError, IncompleteError
 from scanner.signed import redacted
-from scanner.spec import FPR, PIXEL_FPR, ScanSpec
+from scanner.spec import FPR, MASK_FLOORS, PIXEL_FPR, ScanSpec
 from scanner.text import counted
 
 if TYPE_CHECKING:
@@ -110,6 +110,14 @@ def calibrate(
     pixel_fpr: Annotated[
         float, typer.Option(help="Share of null pixels that a mask may contain.")
     ] = PIXEL_FPR,
+    mask_floor: Annotated[
+        str,
+        typer.Option(
+            help="Below what no pixel is in a mask: `pooled`, what --pixel-fpr of all null pixels "
+            "exceed; `typical`, the median level of null maps, which finds more of a copy.",
+            **options.one_of(MASK_FLOORS),
+        ),
+    ] = "pooled",
     screen_recall: Annotated[
         float | None,
         typer.Option(
@@ -175,7 +183,8 @@ def calibrate(
         **_of_model(asked),
     )
     request = CalibrationRequest(
-        job=job, pixel_fpr=pixel_fpr, one_per_family=one_per_family, screen_recall=screen_recall,
+        job=job, pixel_fpr=pixel_fpr, mask_floor=mask_floor, one_per_family=one_per_family,
+        screen_recall=screen_recall,
         positives=options.listed(positives, asked) if positives else (),
         scores=scores_kept(spec),
     )  # fmt: skip

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from made_results import MODEL, SPEC, commit, mask, record, score
 
+from scanner import calibrate, load_model
+from scanner.analysis import fit as fitting
 from scanner.analysis.fit import fit, screen
 from scanner.errors import ConfigError
-from scanner.masks import from_heatmap, region
+from scanner.masks import from_heatmap, region, to_heatmap
+from scanner.spec import MASK_FLOORS
 from scanner.statistics.calibration import (
     MASK_SHARE,
     Calibration,
@@ -438,3 +441,29 @@ def test_a_screen_has_its_recall_with_confidence_or_drops_no_positive(
     assert found.passing == sum(n / 2 >= dropped for n in range(4)) / 4
     with pytest.raises(ConfigError, match=r"0\.999 needs 999 positives for that, and 2995"):
         screen(results, "known", "null", 0.999)
+
+
+def test_a_typical_floor_is_not_set_by_a_few_null_maps() -> None:
+    def stored(level):
+        return to_heatmap(np.full((16, 16), level)), 16, 16
+
+    maps = [stored(1.0 + n / 100) for n in range(90)] + [stored(1000.0)] * 10
+    assert fitting.typical_level(maps) == pytest.approx(1.495, rel=0.01)
+    assert fitting.pixel_threshold(maps, 0.01) == pytest.approx(1000, rel=0.01)
+    with pytest.raises(ConfigError, match="null maps must be finite"):
+        fitting.typical_level([*maps, stored(np.inf)])
+
+
+def test_a_calibration_may_take_its_floors_from_typical_maps() -> None:
+    model = load_model("gaussian")
+    null = [f"a caption that is not memorized, number {n}" for n in range(19)]
+    pooled, typical = (
+        calibrate(model, null, steps=4, probes=4, mask_floor=floor) for floor in MASK_FLOORS
+    )
+    assert typical.null_scores == pooled.null_scores
+    assert set(typical.pixel_thresholds) == set(pooled.pixel_thresholds)
+    for name, floor in typical.pixel_thresholds.items():
+        assert floor < pooled.pixel_thresholds[name]
+    assert typical.fingerprint() != pooled.fingerprint()
+    with pytest.raises(ConfigError, match="mask_floor must be one of pooled, typical"):
+        calibrate(model, null, steps=4, probes=4, mask_floor="none")
