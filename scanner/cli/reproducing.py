@@ -54,7 +54,7 @@ def reproduce(
         "seeds": seeds,
         "detectors": "none", "flag_by": "delta_s", "localize": "all", "calibration": None,
         "image_calibration": None, "fpr": None, "fdr": None, "threshold": None,
-        "pixel_threshold": None, "mask_share": MASK_SHARE, "screen": False,
+        "pixel_threshold": None, "mask_share": MASK_SHARE, "screen": False, "p_values": "all",
         "screen_threshold": None, "evidence": True,
     }  # fmt: skip
     job = scanning.job_of(

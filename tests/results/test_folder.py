@@ -92,7 +92,7 @@ def leftovers(root: Path) -> list[str]:
 def test_the_columns_are_the_contract() -> None:
     assert ", ".join(SCORES.names) == (
         "run, shard, key, caption, caption_sha256, url, seed, stage, screen, delta_s, p_value, "
-        "p_kind, seed_p_value, flagged, increments, image_sha256"
+        "p_kind, seed_p_value, flagged, increments, novelty, image_sha256"
     )
     assert ", ".join(MASKS.names) == (
         "run, shard, key, caption_sha256, seed, metric, baseline, height, width, threshold, mask, "
