@@ -35,7 +35,10 @@ class ScoreSettings(TypedDict, total=False):
         localize: Which captions get maps: ``all``, ``flagged`` or ``none``.
         fpr: False-positive rate at which a calibration flags, 0 to 1; 0.01.
         threshold: Flag above this score instead.
-        flag_by: The score that flags: ``delta_s``, a detector, or ``delta_s_NAME`` of a baseline.
+        flag_by: The score that flags: ``delta_s``, a detector, ``delta_s_NAME`` of a baseline, or
+            ``consensus``.
+        p_values: What p-values are taken among: ``all`` null captions, or those of the caption's
+            ``kind``.
         pixel_threshold: A pixel is in the mask above this Δh, instead of by the calibration.
         mask_share: A pixel is in the mask above this share of its map's own level, instead.
         timestep: Training timestep to which images are noised; of images alone.
@@ -55,6 +58,7 @@ class ScoreSettings(TypedDict, total=False):
     fpr: float
     threshold: float | None
     flag_by: str
+    p_values: str
     pixel_threshold: float | None
     mask_share: float | None
     timestep: int

@@ -8,6 +8,7 @@ from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.models.levels import SchedulerConfig
 from scanner.models.limits import limits, refuse_baseline
+from scanner.scan.flag_score import refuse_uncalibrated
 from scanner.spec import run_id
 from scanner.statistics import calibration
 
@@ -53,6 +54,7 @@ def identify(job: Job) -> RunIdentity:
     baseline = models.baselines_fingerprint(job.model, job.baselines, base)
     job = replace(job, spec=replace(job.spec, baseline=baseline))
     of = "generated" if job.spec.source == "auto" else job.spec.source
+    refuse_uncalibrated(job.spec, is_calibrated=job.calibration is not None)
     nulls, words = list[str](), None
     for path, source in ((job.calibration, of), (job.image_calibration, "image")):
         if path is not None:

@@ -127,11 +127,6 @@ class Job:
                 "a false-discovery rate needs the p-values of a calibration: give one"
             )
         given = (self.calibration is not None, self.image_calibration is not None)
-        if self.spec.p_values == "kind" and not given[0]:
-            raise ConfigError(
-                "p-values among captions of one kind need a calibration, which has the kinds: give "
-                "one"
-            )
         if self.spec.source != "auto" and given[1]:
             raise ConfigError(
                 f"an image calibration beside another is for source auto, not {self.spec.source}"

@@ -36,12 +36,16 @@ def consensus_column(
     return {CONSENSUS: flag_score(spec, delta_s, extra, null)}
 
 
-def refuse_consensus_alone(spec: ScanSpec, *, is_calibrated: bool) -> None:
-    """Refuse to flag by a consensus without a calibration, which it is a comparison with.
+def refuse_uncalibrated(spec: ScanSpec, *, is_calibrated: bool) -> None:
+    """Refuse what only a calibration can give where there is none.
 
     Raises:
-        ConfigError: If so.
+        ConfigError: If a consensus is to flag, or p-values are to be among one kind of captions.
     """
+    if spec.p_values == "kind" and not is_calibrated:
+        raise ConfigError(
+            "p-values among captions of one kind need a calibration, which has the kinds: give one"
+        )
     if spec.flag_by == CONSENSUS and not is_calibrated:
         raise ConfigError(
             "a consensus compares a caption's scores with those of null captions: give a "

@@ -14,7 +14,7 @@ from scanner.scan.batches import BatchSize, gauge_of
 from scanner.scan.columns import extra_columns
 from scanner.scan.contexts import contexts_of
 from scanner.scan.detection import DetectionRunner
-from scanner.scan.flag_score import no_such_baseline, refuse_consensus_alone
+from scanner.scan.flag_score import no_such_baseline, refuse_uncalibrated
 from scanner.scan.float32_retry import Float32Retry
 from scanner.scan.localization import LocalizationRunner
 from scanner.scan.networks import Float32Networks, Loaded, Networks
@@ -79,7 +79,7 @@ class Scanner:
             raise ConfigError("images without captions are compared with one baseline network")
         if spec.flag_baseline is not None and spec.flag_baseline not in baselines:
             raise ConfigError(no_such_baseline(spec.flag_by, tuple(baselines)))
-        refuse_consensus_alone(spec, is_calibrated=calibration is not None)
+        refuse_uncalibrated(spec, is_calibrated=calibration is not None)
         calibration, image_calibration = (
             one and one.of_score(spec.flag_by) for one in (calibration, image_calibration)
         )

@@ -128,3 +128,12 @@ def test_images_and_few_steps_have_no_consensus():
         ScanSpec(steps=4, flag_by=CONSENSUS)
     with pytest.raises(ConfigError, match="wen"):
         ScanSpec(source="image", flag_by=CONSENSUS)
+
+
+def test_p_values_by_kind_are_asked_for_in_python_too(model, fitted):
+    found = score(
+        model, NULLS[:3], calibration=fitted, flag_by=CONSENSUS, p_values="kind", localize="none"
+    )
+    assert all(each.p_value >= 1 / 30 for each in found)
+    with pytest.raises(ConfigError, match="p_values must be one of all, kind"):
+        score(model, "a", calibration=fitted, p_values="some")
