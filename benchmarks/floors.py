@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from planted import markdown
 
+from scanner.analysis import levels
 from scanner.analysis.captions_and_maps import maps_of
 from scanner.analysis.fit import pixel_threshold, typical_level
 from scanner.analysis.query import connect
@@ -28,7 +29,6 @@ from scanner.results.folder import Results
 from scanner.statistics.calibration import MASK_SHARE
 from scanner.testbed.benchmark import detection
 
-NOTHING = 0.04
 FLOORS = {
     "pooled": lambda maps: pixel_threshold(maps, 0.01), "typical": typical_level,
     "none": lambda maps: -np.inf,
@@ -73,7 +73,7 @@ def rows_of(nulls: Path, found: Path, known: dict[str, Truth]) -> Iterator[list[
                 metric,
                 name,
                 *cells,
-                f"{np.mean(np.array(areas) < NOTHING):.2f} of {len(areas)}",
+                f"{np.mean(np.array(areas) < levels.NONE):.2f} of {len(areas)}",
             ]
 
 

@@ -208,8 +208,7 @@ def _split_counts(kinds, texts, known, score, nulls, shown):  # noqa: ANN001, AN
 def _consensus(known, own):  # noqa: ANN001, ANN202
     """Return the consensus of all captions, beside the null captions in ``own``."""
     scales = Consensus.of({name: known[name][own].tolist() for name in CONSENSUS_OF})
-    rows = zip(*(known[name].tolist() for name in CONSENSUS_OF), strict=True)
-    return np.array([scales.least(dict(zip(CONSENSUS_OF, row, strict=True))) for row in rows])
+    return np.array(scales.each({name: known[name].tolist() for name in CONSENSUS_OF}))
 
 
 def _calibration(texts: list[str], scores: list[float]) -> Calibration:

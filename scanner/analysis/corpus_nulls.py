@@ -65,6 +65,7 @@ def fit_corpus(
     fitted = fit(
         results, run, pixel_fpr=pixel_fpr, one_per_family=spec.captions, shards=shards,
         others=_scores(spec, columns, run, consensus=consensus), without=without, most=most,
+        with_kinds=False,
     )  # fmt: skip
     found = from_corpus(fitted, contamination, run=run, trim=trim, copies=len(without))
     return found if spec.localize == "all" else replace(found, pixel_thresholds={})

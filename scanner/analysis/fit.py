@@ -83,7 +83,7 @@ def fit(
     results: Results, run: str, *, pixel_fpr: float = PIXEL_FPR,
     mask_floor: str = "pooled", one_per_family: bool = False,
     shards: Collection[str] | None = None, others: Sequence[str] = (),
-    without: Collection[str] = (), most: int | None = None,
+    without: Collection[str] = (), most: int | None = None, with_kinds: bool = True,
 ) -> Calibration:  # fmt: skip
     """Fit a calibration on a run whose captions are all taken as not memorized.
 
@@ -107,6 +107,7 @@ def fit(
         others: Scores beside delta_s whose null scores are kept too: columns of the run.
         without: Hashes of captions that do not count, though their maps do.
         most: How many captions count at most: those with the smallest hashes.
+        with_kinds: Whether the null captions are divided into kinds.
 
     Raises:
         ConfigError: If the run has no scores, or not one for every caption, or a map with
@@ -163,7 +164,7 @@ def fit(
         others=beside,
         consensus=consensus,
         words=NullWords.of([null.caption for null in nulls]) if spec.captions else None,
-        kinds=_kinds(known) if spec.captions else {},
+        kinds=_kinds(known) if spec.captions and with_kinds else {},
     )
 
 
@@ -226,10 +227,8 @@ def _consensus(known: Mapping[str, Sequence[_Null]]) -> tuple[Consensus, list[_N
     scales = Consensus.of({n: [null.score for null in known[n]] for n in CONSENSUS_OF})
     found = list[_Null]()
     for each in zip(*members, strict=True):
-        by_seed = [
-            scales.least(dict(zip(CONSENSUS_OF, scores, strict=True)))
-            for scores in zip(*(null.by_seed for null in each), strict=True)
-        ]
+        own = zip(CONSENSUS_OF, (null.by_seed for null in each), strict=True)
+        by_seed = scales.each(dict(own))
         found.append(replace(each[0], score=float(np.mean(by_seed)), by_seed=by_seed))
     return scales, found
 

@@ -86,6 +86,15 @@ class Consensus:
             )
         )
 
+    def each(self, scores: Mapping[str, Sequence[float]]) -> list[float]:
+        """Return `least` of many captions, or of many draws of one.
+
+        Args:
+            scores: From each of `CONSENSUS_OF` to their values, in one order.
+        """
+        rows = zip(*(scores[name] for name in CONSENSUS_OF), strict=True)
+        return [self.least(dict(zip(CONSENSUS_OF, row, strict=True))) for row in rows]
+
 
 def _log(value: float) -> float:
     return math.log(max(value, LEAST))

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scanner.analysis.detection import RATES, detection_row, family_weights, ranking
+from scanner.analysis.power import GIVEN_BACK
 from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.spec import CONSENSUS, CONSENSUS_OF
@@ -25,8 +26,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Row = dict[str, object]
 
-GIVEN_BACK = 0.5
-"""Share of a caption's samples that are copies, from which on it counts as given back."""
 DRAWS = 500
 FEWEST = 5
 """Captions of a set that is worth a measure."""
@@ -104,8 +103,7 @@ def _consensus(captions: Captions) -> Floats:
         scales = Consensus.of({n: v[captions.nulls].tolist() for n, v in members.items()})
     except ConfigError:  # a network of the quick form that has learned nothing
         return np.full(len(captions.nulls), np.nan)
-    rows = zip(*(values.tolist() for values in members.values()), strict=True)
-    return np.array([scales.least(dict(zip(members, row, strict=True))) for row in rows])
+    return np.array(scales.each({name: values.tolist() for name, values in members.items()}))
 
 
 def opponents(captions: Captions) -> dict[str, Bools]:

@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from scanner.testbed.benchmark.detection import GIVEN_BACK, Captions
+from scanner.analysis.detection import family_weights
+from scanner.analysis.power import GIVEN_BACK
+from scanner.testbed.benchmark.detection import Captions
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -143,10 +145,7 @@ def _each(maps: Maps) -> Iterator[tuple[str, str, Overlaps]]:
 
 def _weights(families: NDArray[np.str_], draws: int) -> Floats:
     """Return how often each map counts in each bootstrap sample of families, ``(draws, n)``."""
-    names, member = np.unique(families, return_inverse=True)
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
-    return counts[:, member].astype(np.float64)
+    return family_weights(families, np.ones(len(families), bool), draws, np.random.default_rng(0))
 
 
 def _mean(values: Floats, weights: Floats) -> tuple[float, list[float]]:
