@@ -35,15 +35,18 @@ def test_a_long_run_is_packed_and_a_short_one_is_not(shards, tmp_path):
     assert results.history(done.run).length == 0
     done = here(shards, tmp_path / "r")
     history = results.history(done.run)
-    assert history.commits().keys() == results.commits(done.run).keys()
-    assert len(results.commits(done.run)) == 12
+    commits = results.commits(done.run)
+    assert len(commits) == 12
+    left = commits.keys() - history.commits().keys()  # the last one, if all packs before are full
+    assert len(left) <= 1
     assert verify.verify(results, done.run, lambda *_: None, keys=True).is_sound
     assert here(shards, tmp_path / "r").chunks_done == 0
     assert results.history(done.run).length == history.length
     before = rows(tmp_path / "r")
-    for path in (tmp_path / "r").glob("*/*/*.parquet"):
-        if not path.name.startswith("pack-"):
-            path.unlink()  # nothing reads the small files any more
+    replaced = {name for pack in history.effective() for name in history.replaced(pack)}
+    assert len(replaced) >= 11
+    for name in replaced:
+        (tmp_path / "r" / name).unlink()  # nothing reads the small files any more
     assert verify.verify(results, done.run, lambda *_: None).is_sound
     assert rows(tmp_path / "r") == before
 
