@@ -1,6 +1,7 @@
 """Pictures: untrusted ones decoded safely, two compared, and many made small enough to search."""
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from scanner import masks
 from scanner.errors import ConfigError
 
+MATCHES = ("verbatim", "template")
+"""Verdicts of a copy, the worse first."""
 MATCH_MSE = 2.5e3 / (256 * 256 * 3)
 """Webster's (2023) threshold for a verbatim or template copy, per element of pixels in 0..1."""
 TILES = 4
 """Rows and columns of tiles: Carlini et al. (2023) take 128 pixels of 512."""
 TILED_L2 = 0.15
 """Carlini et al.'s threshold for a copy, of `tiled_l2`."""
+CONTRAST = 1.0
+"""A match below `MATCH_MSE` is a copy where `contrast_error` is below this: no tile is off by as
+much as it varies. On the benchmark's pictures: docs/measurements.md."""
+SPREAD = 0.1
+"""Share of the variance of the whole that every tile is granted, so that the noise of encoding on a
+plain tile is no difference."""
+FLAT = 1e-12
+"""Variance up to which a picture does not vary at all."""
+LEAST_OF_TILE = 0.25
+"""Share of a tile that must lie in a region for the tile to count."""
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -50,11 +63,15 @@ class Match:
     low is a verbatim copy.
 
     Attributes:
-        verdict: ``verbatim``, ``template`` or ``none``; ``unreadable`` without a training image.
+        verdict: ``verbatim``, ``template`` or ``none``; ``plain`` where the error is low and
+            `contrast_error` is not: a common ground that tells nothing; ``unreadable`` without a
+            training image.
         error: Of the whole if verbatim, inside the mask if template, else the smaller one.
         inside: Inside the mask; null without one.
         outside: Outside it; null where nothing is outside.
         tiled: `tiled_l2` of the two; null without a training image.
+        contrast: `contrast_error` behind the verdict, of the whole or of the region; null where
+            the error is not low.
     """
 
     verdict: str
@@ -62,6 +79,7 @@ class Match:
     inside: float | None = None
     outside: float | None = None
     tiled: float | None = None
+    contrast: float | None = None
 
 
 def opened(content: bytes, least: tuple[int, int] | None = None) -> Image.Image:
@@ -174,13 +192,14 @@ def match(
     if region is not None and region.any():
         inside = float(squares[region].mean())
         outside = None if region.all() else float(squares[~region].mean())
-    if whole < MATCH_MSE:
-        return Match("verbatim", whole, inside, outside, tiled)
-    if inside is None:
-        return Match("none", whole, tiled=tiled)
-    if inside < MATCH_MSE:
-        return Match("template", inside, inside, outside, tiled)
-    return Match("none", min(whole, inside), inside, outside, tiled)
+    found = Match("none", whole if inside is None else min(whole, inside), inside, outside, tiled)
+    for verdict, error, part in (("verbatim", whole, None), ("template", inside, region)):
+        if error is not None and error < MATCH_MSE:
+            contrast = contrast_error(generated, training, part)
+            if contrast < CONTRAST:
+                return Match(verdict, error, inside, outside, tiled, contrast)
+            found = Match("plain", error, inside, outside, tiled, contrast)
+    return found
 
 
 def tiled_l2(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
@@ -195,6 +214,38 @@ def tiled_l2(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
         second: ``(H, W, 3)``, of the first one's size.
     """
     return _worst_tile(_squares(first, second))
+
+
+def contrast_error(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], region: NDArray[np.bool_] | None = None
+) -> float:
+    """Return the largest error of a tile as a share of what the tile itself varies.
+
+    Mean squared differences say little on plain grounds: two flags of one colour differ by their
+    crests alone. Here every tile's error is divided by its variance, the mean of both pictures'
+    (and `SPREAD` of the whole's). At 1 a tile is told no better than by its mean colour.
+
+    Args:
+        first: ``(H, W, 3)``.
+        second: ``(H, W, 3)``, of the first one's size.
+        region: ``(H, W)``, the part that counts; null is all. Tiles of which less than
+            `LEAST_OF_TILE` lies inside do not count; the region as a whole always does.
+
+    Returns:
+        The share, 0 to infinity; infinite where neither picture varies.
+    """
+    part = np.ones(first.shape[:2]) if region is None else region.astype(np.float64)
+    a, b = first / 255.0, second / 255.0
+    values = np.concatenate([a, b, a * a, b * b, (a - b) ** 2], axis=2) * part[..., None]
+    tiles = _tile_sums(np.concatenate([values, part[..., None], np.ones_like(part)[..., None]], 2))
+    tiles = tiles.reshape(-1, tiles.shape[2])
+    counted = tiles[tiles[:, 15] >= LEAST_OF_TILE * tiles[:, 16]]
+    cells = np.concatenate([counted, tiles.sum(axis=0, keepdims=True)])
+    means = cells[:, :15].reshape(-1, 5, 3) / np.maximum(cells[:, 15], 1)[:, None, None]
+    variances = np.maximum(means[:, 2:4] - means[:, 0:2] ** 2, 0).mean(axis=2)
+    varies = variances.mean(axis=1) + SPREAD * variances[-1].min()
+    errors = means[:, 4].mean(axis=1)
+    return float((errors / varies).max()) if varies.min() > FLAT else math.inf
 
 
 def tightness(generations: Sequence[NDArray[np.uint8]]) -> float | None:
@@ -215,11 +266,18 @@ def _squares(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _worst_tile(squares: NDArray[np.float64]) -> float:
-    """Return the root of the largest tile's mean; tiles are uneven where 4 divides no side."""
-    edges = [np.arange(min(TILES, side)) * side // min(TILES, side) for side in squares.shape]
-    sums = np.add.reduceat(np.add.reduceat(squares, edges[0], axis=0), edges[1], axis=1)
-    rows, columns = (np.diff(e, append=n) for e, n in zip(edges, squares.shape, strict=True))
-    return float(np.sqrt((sums / np.outer(rows, columns)).max()))
+    """Return the root of the largest tile's mean."""
+    sums = _tile_sums(np.stack([squares, np.ones_like(squares)], axis=2))
+    return float(np.sqrt((sums[..., 0] / sums[..., 1]).max()))
+
+
+def _tile_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sums over tiles of ``(H, W, K)``; tiles are uneven where 4 divides no side."""
+    for axis in (0, 1):
+        side = values.shape[axis]
+        edges = np.arange(min(TILES, side)) * side // min(TILES, side)
+        values = np.add.reduceat(values, edges, axis=axis)
+    return values
 
 
 def sketch(content: bytes) -> NDArray[np.uint8]:
@@ -254,7 +312,7 @@ def nearest(pixels: NDArray[np.uint8], image: Image.Image, mask: NDArray[np.bool
     """
     height, width = pixels.shape[:2]
     found = match(pixels, _cropped(image, (0.0, 0.0, 1.0, 1.0), (height, width)), mask)
-    if found.verdict != "none":
+    if found.verdict in MATCHES:
         return found
     picture = Image.fromarray(pixels)
     region = None if mask is None else Image.fromarray(masks.resize(mask, height, width))
@@ -270,7 +328,8 @@ def nearest(pixels: NDArray[np.uint8], image: Image.Image, mask: NDArray[np.bool
     small = (min(height, ALIGN_SIDE), min(width, ALIGN_SIDE))
     tried = [(laid(crop, of, small), crop, of) for crop in CROPS for of in ("picture", "image")]
     _, crop, of = min(tried, key=lambda one: one[0].error or 0.0)
-    return laid(crop, of, (height, width))
+    aligned = laid(crop, of, (height, width))
+    return found if found.verdict == "plain" and aligned.verdict not in MATCHES else aligned
 
 
 def _cropped(

@@ -33,8 +33,8 @@ def png_that_claims(width: int, height: int) -> bytes:
 
 def test_a_match_tells_a_copy_from_a_partial_copy_and_from_nothing():
     half = np.where(np.arange(32)[:, None, None] < 16, A, OTHER)
-    assert pictures.match(A, A, None) == pictures.Match("verbatim", 0.0, tiled=0.0)
-    assert pictures.match(A, A, TOP) == pictures.Match("verbatim", 0.0, 0.0, 0.0, 0.0)
+    assert pictures.match(A, A, None) == pictures.Match("verbatim", 0.0, tiled=0.0, contrast=0.0)
+    assert pictures.match(A, A, TOP) == pictures.Match("verbatim", 0.0, 0.0, 0.0, 0.0, 0.0)
     partial = pictures.match(half, A, TOP)
     assert (partial.verdict, partial.error, partial.inside) == ("template", 0.0, 0.0)
     assert partial.outside is not None
@@ -47,8 +47,8 @@ def test_a_match_tells_a_copy_from_a_partial_copy_and_from_nothing():
 
 def test_a_mask_that_leaves_nothing_inside_or_outside_has_no_error_there():
     full, empty = np.ones((8, 8), bool), np.zeros((8, 8), bool)
-    assert pictures.match(A, A, full) == pictures.Match("verbatim", 0.0, 0.0, None, 0.0)
-    assert pictures.match(A, A, empty) == pictures.Match("verbatim", 0.0, None, None, 0.0)
+    assert pictures.match(A, A, full) == pictures.Match("verbatim", 0.0, 0.0, None, 0.0, 0.0)
+    assert pictures.match(A, A, empty) == pictures.Match("verbatim", 0.0, None, None, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (37, 50), (4, 9), (2, 3)])
@@ -63,12 +63,61 @@ def test_the_tiled_distance_is_that_of_the_worst_of_sixteen_tiles(shape):
     assert pictures.match(a, b, None).tiled == pictures.tiled_l2(a, b)
 
 
-def test_a_shared_background_makes_a_copy_of_the_whole_but_not_of_the_worst_tile():
+def test_a_shared_background_is_plain_and_no_copy():
     one = np.full((64, 64, 3), 255, np.uint8)
     other = one.copy()
     other[16:26, 16:26] = 120
-    assert pictures.match(one, other, None).verdict == "verbatim"
+    found = pictures.match(one, other, None)
+    assert found.verdict == "plain"
+    assert found.error < MATCH_MSE
+    assert found.contrast >= pictures.CONTRAST
     assert pictures.tiled_l2(one, other) > 2 * pictures.TILED_L2
+
+
+def test_two_flags_that_differ_by_their_crests_are_no_copies_and_a_noisy_copy_is_one():
+    flag = np.full((64, 64, 3), 255, np.uint8)
+    flag[:, :32] = (0, 30, 120)
+    one, other = flag.copy(), flag.copy()
+    one[34:44, 50:60, 0] = 60
+    other[34:44, 50:60, 2] = 60
+    noisy = np.clip(one + RNG.normal(0, 12, one.shape), 0, 255).astype(np.uint8)
+    crests, copied = pictures.match(one, other, None), pictures.match(noisy, one, None)
+    assert max(crests.error, copied.error) < MATCH_MSE
+    assert (crests.verdict, copied.verdict) == ("plain", "verbatim")
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (37, 50), (4, 9), (2, 3)])
+def test_the_contrast_error_is_the_worst_tile_beside_what_it_varies(shape):
+    a, b = (RNG.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(2))
+    rows, columns = ([side * i // min(4, side) for i in range(min(4, side) + 1)] for side in shape)
+    cells = [(slice(t, e), slice(le, r)) for t, e in pairwise(rows) for le, r in pairwise(columns)]
+
+    def spread(picture):
+        return (picture.reshape(-1, 3) / 255).var(axis=0).mean()
+
+    least = pictures.SPREAD * min(spread(a), spread(b))
+    shares = [
+        ((a[cell] / 255 - b[cell] / 255) ** 2).mean()
+        / ((spread(a[cell]) + spread(b[cell])) / 2 + least)
+        for cell in [*cells, (slice(None), slice(None))]
+    ]
+    assert pictures.contrast_error(a, b) == pytest.approx(max(shares), rel=1e-9)
+
+
+def test_the_contrast_error_of_a_region_leaves_out_what_is_outside():
+    left = np.zeros((64, 64), bool)
+    left[:, :30] = True
+    one, other = RNG.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    other[left] = one[left]
+    assert pictures.contrast_error(one, other, left) == 0
+    assert pictures.contrast_error(one, other) > 1
+    assert pictures.contrast_error(one, other, ~left) > 1
+
+
+def test_pictures_that_do_not_vary_tell_nothing():
+    grey = np.full((16, 16, 3), 90, np.uint8)
+    assert pictures.contrast_error(grey, grey) == np.inf
+    assert pictures.match(grey, grey, None).verdict == "plain"
 
 
 def test_tightness_is_the_mean_over_all_pairs_of_generations():

@@ -15,8 +15,8 @@ from scanner.masks import from_runs
 from scanner.results.folder import Results
 from scanner.text import plain
 
-CATEGORIES = ("verbatim", "template", "none", "not compared")
-"""The match verdicts, which are the categories."""
+CATEGORIES = ("verbatim", "template", "none", "not compared", "plain")
+"""The match verdicts, which are the categories; the last came later, so that numbers stay."""
 
 MASKS = """
 SELECT m.shard, m.key, m.seed, m.height, m.width, m.mask, m.match, c.caption_sha256, c.caption,
@@ -66,7 +66,7 @@ def export(
                 {"id": len(images) + 1, "file_name": f"{shard}/{key}", "height": height,
                  "width": width, "caption": caption, "caption_sha256": sha},
             )  # fmt: skip
-            category = match if match in CATEGORIES else CATEGORIES[-1]
+            category = match if match in CATEGORIES else "not compared"
             annotations.append({
                 "id": len(annotations) + 1, "image_id": image["id"],
                 "category_id": 1 + CATEGORIES.index(category),

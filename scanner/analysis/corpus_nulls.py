@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from scanner.analysis.fit import fit, model_of, spec_of
 from scanner.analysis.query import connect
-from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
+from scanner.pictures import MATCHES
 from scanner.results.folder import Results
 from scanner.spec import CONSENSUS, CONSENSUS_OF, PIXEL_FPR, ScanSpec
 from scanner.statistics.calibration import Calibration

@@ -12,9 +12,9 @@ from PIL import Image
 from scanner import pictures
 from scanner.analysis import levels
 from scanner.analysis.findings import message_of
-from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
 from scanner.masks import from_heatmap, from_runs
+from scanner.pictures import MATCHES
 from scanner.text import printable
 
 Images = Callable[[str, str], bytes | None]

@@ -10,7 +10,7 @@ import duckdb
 
 from scanner.analysis import levels
 from scanner.analysis.query import connect
-from scanner.analysis.views import MATCHES
+from scanner.pictures import MATCHES
 from scanner.records import identity_of
 from scanner.results.folder import Results
 from scanner.results.run_file import FdrCutoff

@@ -1,9 +1,8 @@
 """The views that `scanner.analysis.query` makes of the tables, as SQL."""
 
 from scanner.analysis.levels import EXTENT_OF, LEVEL_OF, LEVEL_RANK
+from scanner.pictures import MATCHES
 
-MATCHES = ("verbatim", "template")
-"""Copies that a comparison with the training image has shown, the worst first."""
 MATCH_RANK = f"""
 CREATE MACRO match_rank(match) AS
 CASE match {" ".join(f"WHEN '{name}' THEN {i}" for i, name in enumerate(MATCHES))}

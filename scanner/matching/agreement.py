@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scanner import masks, pictures
-from scanner.analysis.views import MATCHES
-from scanner.matching.copies import is_distinctive
+from scanner.pictures import MATCHES
 
 Drawn = tuple[NDArray[np.uint8], NDArray[np.bool_] | None]
 """A picture, ``(H, W, 3)``, and its mask at any resolution, if there is one."""
@@ -38,11 +37,7 @@ def largest_group(drawn: Sequence[Drawn]) -> int:
 def are_alike(first: Drawn, second: Drawn) -> bool:
     """Whether two pictures are one, as a whole or in the region of both masks, and not plain."""
     part = _common(first[1], second[1])
-    found = pictures.match(first[0], second[0], part)
-    if found.verdict not in MATCHES:
-        return False
-    inside = part if found.verdict == "template" else None
-    return is_distinctive(first[0], inside, found.error or 0.0)
+    return pictures.match(first[0], second[0], part).verdict in MATCHES
 
 
 def _common(

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from scanner import masks, pictures
 from scanner.analysis.findings import Finding
-from scanner.analysis.views import MATCHES
 from scanner.matching.image_index import ImageIndex, IndexedImages
-from scanner.pictures import MATCH_MSE, SKETCH, Match
+from scanner.pictures import MATCH_MSE, MATCHES, SKETCH, Match
 from scanner.shards.reading import Shard
 
 ImagesOf = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
@@ -32,10 +31,9 @@ _About = tuple[str | None, str | None]
 NEAR = 2 * MATCH_MSE
 """Sketches nearer than this are looked at; twice the threshold lets crops of some 10% through."""
 DISTINCTIVE = 0.25
-"""A match counts if its error is less than this share of the picture's own variance: a plain
-surface matches every other."""
+"""Share of a picture's own variance that an error may be where no pair of pictures was compared."""
 NOISE = 1e-4
-"""Error of encoding alone: a picture so plain that a match must be below this has no verdict."""
+"""Error of encoding alone: a picture is looked for if this is a small share of its variance."""
 LARGEST_SIDE = 256
 AT_ONCE = 256
 MOST_FINDINGS = 2000
@@ -151,10 +149,7 @@ class Query:
         except ValueError:
             return None
         match = pictures.nearest(self.pixels, image, self.mask)
-        if match.verdict not in MATCHES:
-            return None
-        part = self.mask if match.verdict == "template" else None
-        return match if is_distinctive(self.pixels, part, match.error or 0.0) else None
+        return match if match.verdict in MATCHES else None
 
 
 def search(
@@ -242,7 +237,7 @@ def _query(
 def is_distinctive(
     pixels: NDArray[np.uint8], mask: NDArray[np.bool_] | None, error: float = NOISE
 ) -> bool:
-    """Whether a match with this error says that two pictures, or parts, are one: none is plain."""
+    """Whether a picture, or its part, varies so much that this error is small beside it."""
     part = pixels.reshape(-1, 3)
     if mask is not None:
         part = part[masks.resize(mask, *pixels.shape[:2]).ravel()]

@@ -8,9 +8,9 @@ import duckdb
 import numpy as np
 
 from scanner import pictures
-from scanner.analysis.views import MATCHES
 from scanner.masks import from_runs
 from scanner.matching.copies import is_distinctive
+from scanner.pictures import MATCHES
 from scanner.statistics.intervals import clopper_pearson
 from scanner.text import cut, printable
 
@@ -19,7 +19,7 @@ SELECT shard, key, any_value(caption_sha256), max(caption), avg(delta_s)
 FROM scores GROUP BY shard, key
 """
 _DRAWN = """
-SELECT shard, key, match, match_mse, image, mask, height, width, area FROM masks
+SELECT shard, key, match, match_mse, image, mask, height, width, area, match_contrast FROM masks
 WHERE match IS NOT NULL AND match <> 'unreadable'
 """
 
@@ -97,7 +97,8 @@ def reproduced(con: duckdb.DuckDBPyConnection) -> list[Reproduced]:
     areas = defaultdict[tuple[str, str], list[float]](list)
     drawn = con.execute(_DRAWN)
     while row := drawn.fetchone():
-        sample, word = row[:2], _verdict(*row[2:8])
+        is_judged = row[9] is not None or row[2] not in MATCHES
+        sample, word = row[:2], row[2] if is_judged else _verdict(*row[2:8])
         counts[sample].update([word, "drawn"])
         if word == "template" and row[8] is not None:
             areas[sample].append(row[8])
@@ -115,8 +116,11 @@ def _verdict(
     match: str, error: float | None, image: bytes | None, runs: list[int] | None, height: int,
     width: int,
 ) -> str:  # fmt: skip
-    """Return the match of a picture, ``plain`` where it says nothing."""
-    if match not in MATCHES or image is None:
+    """Return the match of a picture, ``plain`` where it says nothing.
+
+    Of rows from before scans did so themselves, which they say by the column ``match_contrast``.
+    """
+    if image is None:
         return match
     part = None if runs is None or match == "verbatim" else from_runs(runs, height, width)
     pixels = np.asarray(pictures.opened(image))

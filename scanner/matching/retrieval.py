@@ -19,9 +19,9 @@ from PIL import Image
 
 from scanner import masks, pictures
 from scanner.analysis.findings import message_of
-from scanner.analysis.views import MATCHES
-from scanner.matching.copies import LARGEST_SIDE, Cutoffs, Query, is_distinctive
+from scanner.matching.copies import LARGEST_SIDE, Cutoffs, Query
 from scanner.matching.image_index import ImageIndex, IndexedImages
+from scanner.pictures import MATCHES
 from scanner.shards.reading import Shard
 
 Images = Callable[[str, Collection[str]], Iterator[tuple[str, bytes]]]
@@ -96,9 +96,7 @@ class _Generated:
         except ValueError:
             return None
         found = pictures.match(pixels, image, self.query.mask)
-        error, part = found.error or 0.0, self.query.mask if found.verdict == "template" else None
-        is_plain = found.verdict in MATCHES and not is_distinctive(pixels, part, error)
-        return "plain" if is_plain else found.verdict, error, found.tiled or 0.0
+        return found.verdict, found.error or 0.0, found.tiled or 0.0
 
 
 def retrieve(

@@ -9,8 +9,8 @@ from typing import Any
 from scanner.analysis.changes import STATES, Change
 from scanner.analysis.findings import Finding
 from scanner.analysis.levels import LEVELS as KNOWN
-from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
+from scanner.pictures import MATCHES
 
 LEVELS = ("critical", "high", "medium", "low")
 OUTCOMES = ("alarm", "incomplete", "partial", "clear", "failed")
@@ -179,7 +179,7 @@ def _rule(path: str | Path, level: str, content: dict[str, Any]) -> Rule:
         raise ConfigError(f"policy {path}: {where}.p_value must be in 0..1, got {p_value!r}")
     if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
         raise ConfigError(f"policy {path}: {where}.copies must be at least 1, got {copies!r}")
-    match = _words(path, f"{where}.match", content.get("match", []), (*MATCHES, "none"))
+    match = _words(path, f"{where}.match", content.get("match", []), (*MATCHES, "plain", "none"))
     known = _words(path, f"{where}.level", content.get("level", []), KNOWN)
     return Rule(match, p_value, copies, known)
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from scanner.analysis.views import MATCHES
+from scanner.pictures import MATCHES
 
 WORDS = {
     "ALARM": "bad", "FOUND": "bad", "INCOMPLETE": "warn", "PARTIAL": "warn",

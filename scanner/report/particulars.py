@@ -7,7 +7,7 @@ from datetime import datetime
 from scanner.analysis.changes import STATES
 from scanner.analysis.findings import Finding
 from scanner.analysis.levels import LEVELS
-from scanner.analysis.views import MATCHES
+from scanner.pictures import MATCHES
 from scanner.report.items import RowMark
 from scanner.report.options import MOST_GROUPED, MOST_SHARDS, PageOptions, Remarks
 from scanner.report.thumbnails import SIDES, Gallery

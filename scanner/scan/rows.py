@@ -178,5 +178,6 @@ def _rows_for(caption: Caption, rows: list[MaskRow], match: Match | None) -> Ite
             own = replace(
                 own, match=match.verdict, match_mse=match.error,
                 mse_inside=match.inside, mse_outside=match.outside, tiled_l2=match.tiled,
+                match_contrast=match.contrast,
             )  # fmt: skip
         yield own

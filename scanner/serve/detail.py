@@ -9,9 +9,9 @@ import numpy as np
 
 from scanner.analysis.evidence import compared
 from scanner.analysis.findings import message_of
-from scanner.analysis.views import MATCHES
 from scanner.masks import from_heatmap, from_runs, mean_filtered
 from scanner.methods import registry
+from scanner.pictures import MATCHES
 from scanner.serve.listing import CAPTION_HASH, Listing, quoted
 from scanner.statistics.families import near, shared_words
 

@@ -7,16 +7,16 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from scanner.analysis.changes import STATES
-from scanner.analysis.views import MATCHES
 from scanner.errors import ConfigError
 from scanner.methods import registry
 from scanner.nightly.policy import LEVELS
+from scanner.pictures import MATCHES
 from scanner.serve.listing import CAPTION_HASH, SORTS, quoted
 from scanner.serve.marks import MARKS
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "flagged": ("yes", "no"),
-    "match": (*MATCHES, "none", "unknown"),
+    "match": (*MATCHES, "plain", "none", "unknown"),
     "source": ("generated", "image"),
     "state": tuple(state for state in STATES if state != "resolved"),
     "severity": LEVELS,
