@@ -9,11 +9,9 @@ Chunks that were packed since (`scanner.results.compact`) have their rows in lar
 entry in the run's history lists; `parts` and `chunk_rows` know where.
 """
 
-import gc
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scanner.collection import without_collection
 from scanner.errors import ConfigError, ResultsError
 from scanner.records import ChunkResult
 from scanner.results import coverage, manifest, stores
@@ -112,7 +111,7 @@ class Results:
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
-        return bool(self.store.entries("runs") or self.store.folders("commits"))
+        return bool(self.store.names("runs") or self.store.folders("commits"))
 
     def check(self) -> None:
         """Prove that this place can hold results, before anything is computed for it.
@@ -194,7 +193,7 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        names = [stem(entry.name) for entry in self.store.entries("runs")]
+        names = [stem(name) for name in self.store.names("runs")]
         found = {name: self.run_file(name) for name in names if manifest.is_name(name)}
         return sorted(found, key=lambda run: (found[run].started, run))
 
@@ -257,17 +256,21 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        with _without_collection():
+        with without_collection():
             history = self.history(run, known)
             return Committed(history, self._commits(run, history))
 
-    def committed(self, run: str) -> list[str]:
+    def committed(self, run: str, known: History | None = None) -> list[str]:
         """Return the names of a run's chunks that are committed, in order.
+
+        Args:
+            run: The run.
+            known: How they were packed a while ago; only what was added since is read.
 
         Raises:
             ResultsError: If the history of its packs is damaged.
         """
-        return sorted({*self._listed(run), *self.history(run).commits()})
+        return sorted({*self._listed(run), *self.history(run, known).commits()})
 
     def read_commit(self, run: str, chunk: str) -> CommitFile | None:
         """Return the commit record of one chunk as it was created, null if there is none.
@@ -303,7 +306,8 @@ class Results:
                     record.place is None or record.place.shard_id not in shards
                 ):
                     continue
-                for table, place in packed.get(chunk, own_ranges(record)).items():
+                places = packed.get(chunk)
+                for table, place in (own_ranges(record) if places is None else places).items():
                     path = place.file.path
                     rows[path] = place.file.rows
                     spans[table, path].append((chunk, place.start, place.stop))
@@ -529,9 +533,9 @@ class Results:
         return dict(sorted((packed | read).items()))
 
     def _listed(self, run: str) -> list[str]:
-        entries = self.store.entries(f"commits/{checked_name(run)}")
-        names = [e.name.rpartition("/")[2] for e in entries if e.name.endswith(".json")]
-        return [stem(name) for name in names if not name.startswith(".")]
+        names = self.store.names(f"commits/{checked_name(run)}")
+        ends = [name.rpartition("/")[2] for name in names if name.endswith(".json")]
+        return [name[: -len(".json")] for name in ends if name[0] != "."]
 
     def _own_score_rows(self, run: str, chunk: str) -> pa.Table | None:
         """Return the score rows of a chunk from the file that was committed.
@@ -567,18 +571,6 @@ def derived(run: str, table: str) -> str:
         table: ``retrieved`` or ``confirmed``.
     """
     return f"{table}/{checked_name(run)}.parquet"
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Look for no cycles meanwhile: records have none, and visiting millions takes long."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
