@@ -134,9 +134,9 @@ def missing(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> Ite
         record: The run's.
         commits: Its commit records by chunk name, of packed chunks too.
     """
-    there, known = committed(commits.values()), recorded(record)
-    if known is not None:
-        named = list(_lost_chunks(known, there))
+    there = committed(commits.values())
+    if isinstance(record.get(KEY), dict):
+        named = list(_lost_chunks(record, there))
         yield from named or _fewer_samples(record, commits, there)
         return
     fewer = list(_fewer_samples(record, commits, there))
@@ -145,7 +145,13 @@ def missing(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> Ite
         yield from _gaps(record, there)
 
 
-def _lost_chunks(known: CommitsByShard, there: CommitsByShard) -> Iterator[str]:
+def _lost_chunks(record: Mapping[str, Any], there: CommitsByShard) -> Iterator[str]:
+    if all(
+        identity in there and _numbers(then["whole"]) <= there[identity].whole
+        for identity, then in record[KEY].items()
+    ) and not any("parts" in then for then in record[KEY].values()):
+        return  # as of nearly all runs
+    known = recorded(record) or {}
     gone = known.keys() - there.keys()
     renewed = {own.shard for own in there.values() if not own.open} if gone else set[str]()
     for identity, then in known.items():

@@ -30,7 +30,6 @@ from scanner.results.manifest import (
     RowRange,
     checked_name,
     encoded,
-    own_ranges,
     stem,
 )
 from scanner.results.run_file import RunFile
@@ -299,20 +298,16 @@ class Results:
         found: dict[str, list[Part]] = {table: [] for table in TABLES}
         for run in self.store.folders("commits") if runs is None else runs:
             own = (known or {}).get(run) or self.read_committed(run)
-            packed, spans = own.history.row_ranges(), defaultdict[tuple[str, str], list[Any]](list)
-            rows = dict[str, int]()
-            for chunk, record in own.records.items():
-                if shards is not None and (
-                    record.place is None or record.place.shard_id not in shards
-                ):
-                    continue
-                places = packed.get(chunk)
-                for table, place in (own_ranges(record) if places is None else places).items():
-                    path = place.file.path
-                    rows[path] = place.file.rows
-                    spans[table, path].append((chunk, place.start, place.stop))
-            for (table, path), ranges in spans.items():
-                found[table].append(Part(path, rows[path], tuple(ranges)))
+            packed = own.history.commits()
+            written = [(pack.files, pack.commits) for pack in own.history.effective()]
+            written += [(r.files, {c: r}) for c, r in own.records.items() if c not in packed]
+            parts = [
+                (table, Part(files[table].path, files[table].rows, tuple(spans)))
+                for files, records in written
+                for table, spans in _chunk_spans(records, shards).items()
+            ]
+            for table, part in sorted(parts, key=lambda each: min(each[1].spans)):
+                found[table].append(part)
         return found
 
     def files(self, table: str, runs: Sequence[str] | None = None) -> list[str]:
@@ -571,6 +566,25 @@ def derived(run: str, table: str) -> str:
         table: ``retrieved`` or ``confirmed``.
     """
     return f"{table}/{checked_name(run)}.parquet"
+
+
+def _chunk_spans(
+    records: Mapping[str, CommitFile], shards: Collection[str] | None
+) -> dict[str, list[tuple[str, int, int]]]:
+    """Return where the rows of chunks lie that are written one after the other, by table.
+
+    Only those of the shards are returned, all of them for null.
+    """
+    found, ends = defaultdict[str, list[tuple[str, int, int]]](list), defaultdict[str, int](int)
+    for chunk, record in records.items():
+        place = record.place
+        counts = shards is None or (place is not None and place.shard_id in shards)
+        for table, file in record.files.items():
+            start = ends[table]
+            ends[table] = stop = start + file.rows
+            if counts:
+                found[table].append((chunk, start, stop))
+    return found
 
 
 def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:
