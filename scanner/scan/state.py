@@ -164,9 +164,9 @@ class ChunkState:
 
     def samples(self, hashes: set[str]) -> int:
         """Return how many of the captions have one of these hashes."""
-        return sum(caption.identity in hashes for caption in self.captions)
+        return sum(caption.identity in hashes for caption in self.captions) if hashes else 0
 
 
 def mean(values: NDArray[np.float32]) -> float:
     """Return the mean, summed in float64."""
-    return float(values.astype(np.float64).mean())
+    return float(np.add.reduce(values.astype(np.float64), axis=None) / values.size)
