@@ -44,5 +44,9 @@ class VerdictCache:
 
 
 def _bytes(verdict: CaptionVerdict) -> int:
-    rows = sum(ROW_BYTES + 4 * len(row.caption.text) for row in verdict.rows)
-    return rows + sum(ROW_BYTES + item.bytes for item in verdict.draws)
+    found = 0
+    for row in verdict.rows:
+        found += ROW_BYTES + 4 * len(row.caption.text)
+    for item in verdict.draws:
+        found += ROW_BYTES + item.bytes
+    return found

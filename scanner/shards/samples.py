@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from scanner.records import Caption, Reject, RejectReason
 from scanner.shards.tar import Member, Tar, shown
@@ -46,8 +47,7 @@ class RejectError(Exception):
         self.reason, self.detail = reason, detail
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One member in its sample.
 
     Attributes:

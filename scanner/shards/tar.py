@@ -55,8 +55,7 @@ _OTHER_FORMATS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     r"""A file of the archive whose payload, if it has one, is whole.
 
     Attributes:
