@@ -3,7 +3,8 @@
 The denoiser has latents of four numbers, one step and no maps, so what is left is the engine:
 reading tars, handing out chunks, seeding noise, making rows, Parquet, commits. Each size runs in a
 driver of its own, with two actors of one thread on a local Ray; then once more, to see what it
-costs to resume a finished run.
+costs to resume a finished run. The last column does not depend on what else the machine does: the
+processor time of driver and workers from the first commit to the end, by the rows committed in it.
 
     python benchmarks/engine.py 10000 100000 1000000
 """
@@ -68,10 +69,12 @@ def measure(folder: Path, shards: list[str]) -> dict[str, float]:
     from scanner.spec import ScanSpec
 
     peaks: dict[int, float] = {}
-    last = 0.0
+    last, spent = 0.0, list[tuple[int, float]]()
 
     def watch(event: Any) -> None:
         nonlocal last
+        if event.kind == "end" or (event.kind == "chunk" and not spent):
+            spent.append((event.samples_done, processor_seconds()))
         if event.kind != "chunk" or time.monotonic() - last < 0.5:
             return
         last = time.monotonic()
@@ -89,20 +92,40 @@ def measure(folder: Path, shards: list[str]) -> dict[str, float]:
         start = time.monotonic()
         summary = scan(job, Resources(actors=2, device="cpu", threads=1), watch, build=build)
         seconds = time.monotonic() - start
+    (before, then), (after, now) = spent[0], spent[-1]
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "samples": summary.samples, "done": summary.chunks_done, "seconds": round(seconds, 1),
         "rows_per_second": round(summary.samples / seconds), "driver_mib": round(driver),
         "actors_mib": round(max(peaks.values(), default=0) / 2**20),
+        "microseconds": round(1e6 * (now - then) / max(1, after - before)),
     }  # fmt: skip
+
+
+def processor_seconds() -> float:
+    """Return what this process and Ray's workers have used so far."""
+    import psutil
+
+    found = psutil.Process().cpu_times()
+    seconds = found.user + found.system
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if (child.cmdline() or [""])[0].startswith("ray::"):
+                times = child.cpu_times()
+                seconds += times.user + times.system
+        except psutil.Error:
+            continue
+    return seconds
 
 
 def main() -> None:
     if sys.argv[1] == "--measure":
         print(json.dumps(measure(Path(sys.argv[2]), sys.argv[3:])))
         return
-    print("| captions | s | rows/s | driver MiB | actor MiB | resume s | resuming driver MiB |")
-    print("|---|---|---|---|---|---|---|")
+    heads = ["captions", "s", "rows/s", "driver MiB", "actor MiB", "resume s"]
+    heads += ["resuming driver MiB", "processor µs a row"]
+    print("| " + " | ".join(heads) + " |")
+    print("|---" * len(heads) + "|")
     for captions in map(int, sys.argv[1:]):
         with tempfile.TemporaryDirectory() as name:
             shards = write_shards(Path(name), captions)
@@ -115,6 +138,7 @@ def main() -> None:
             raise SystemExit(f"not what was asked for: {first}, {again}")
         cells = [captions, *(first[n] for n in ("seconds", "rows_per_second", "driver_mib"))]
         cells += [first["actors_mib"], again["seconds"], again["driver_mib"]]
+        cells.append(first["microseconds"])
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 

@@ -25,9 +25,14 @@ def from_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
     if "\\u" in decoded or not isinstance(text, bytes):  # no other way to half a character
         _check_characters(content)
-    level = [content]
+    level: list[Any] = [content] if type(content) in _CONTAINERS else []
     for _ in range(DEEPEST + 1):
-        level = [each for outer in level for each in _inside(outer) if type(each) in _CONTAINERS]
+        level = [
+            each
+            for outer in level
+            for each in (outer.values() if type(outer) is dict else outer)  # one call a container
+            if type(each) in _CONTAINERS
+        ]
         if not level:
             return content
     raise ValueError("it is nested too deeply")

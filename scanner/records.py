@@ -47,13 +47,16 @@ class Caption:
     image: bytes | None = None
     image_sha256: str | None = None
     pixels: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    _sha256: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def sha256(self) -> str:
         """The caption's hash; of an image without a caption, its own."""
         if not self.text and self.image_sha256 is not None:
             return self.image_sha256
-        return caption_hash(self.text)
+        if not self._sha256:  # it is asked for seven times on the way to a row
+            object.__setattr__(self, "_sha256", caption_hash(self.text))
+        return self._sha256
 
     @property
     def identity(self) -> str:

@@ -57,12 +57,12 @@ def with_retries(
         passes: Whether an error may be gone at the next attempt; `is_transient` by default.
     """
     may_pass = is_transient if passes is None else passes
-    deadline = time.monotonic() + (retry_seconds() if seconds is None else seconds)
-    wait = FIRST_WAIT_SECONDS
+    begun, wait = time.monotonic(), FIRST_WAIT_SECONDS
     while True:
         try:
             return work()
         except Exception as error:
+            deadline = begun + (retry_seconds() if seconds is None else seconds)
             pause = wait * random.uniform(0.5, 1.0)
             if not may_pass(error) or time.monotonic() + pause > deadline:
                 raise

@@ -93,6 +93,8 @@ def has_user(address: str) -> bool:
 
 def redacted(text: str) -> str:
     """Return a text in which no web address holds a password or a signature."""
+    if "://" not in text:  # a path, of which a long run has many
+        return text
     if has_user(text):
         text = re.sub(r"(://)[^/?#]*@", r"\1", text, count=1)
     return _URL.sub(lambda found: _bare(found[0]), text)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scanner.analysis.query import connect
-from scanner.records import Caption, MaskRow, ScoreRow
+from scanner.records import Caption, ChunkResult, MaskRow, ScoreRow
 from scanner.results import schema, tables
 from scanner.results.folder import Results
 from scanner.schema import Column, Kind, column, columns_of
@@ -76,7 +76,8 @@ def test_files_of_an_earlier_version_have_these_columns_with_the_same_metadata(t
 def test_rows_become_cells_by_name():
     caption = Caption("a.tar", "k", "a cat", url="https://x.example/a", image_sha256="ff")
     row = ScoreRow(caption, 3, stage="localize", delta_s=1.5, p_value=0.25, extra={"wen": 2.0})
-    cells = tables._score("run", row, ["wen"])
+    written = tables.tables("run", ChunkResult(scores=[row]), ["wen"])["scores"]
+    (cells,) = written.to_pylist()
     assert list(cells) == [*schema.SCORES.names, "wen"]
     known = {name: value for name, value in cells.items() if value is not None}
     assert known == {

@@ -23,6 +23,7 @@ import duckdb
 from scanner.analysis.fdr import apply_cutoff, fdr_cutoffs
 from scanner.analysis.output import CELLS, execute, write_parquet, write_text
 from scanner.analysis.views import VIEWS
+from scanner.collection import without_collection
 from scanner.errors import ConfigError, ResultsError
 from scanner.results import schema
 from scanner.results.folder import Part, Results
@@ -41,6 +42,7 @@ READING_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE
 RUNS_TEXT_AS_SQL = {"query", "json_execute_serialized_sql"}
 
 
+@without_collection()
 def connect(
     results: Results,
     *,

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import replace
 from functools import partial
 
+from scanner.collection import without_collection
 from scanner.engine.committed import CommittedRuntime, identities
 from scanner.engine.identity import identify
 from scanner.engine.job import CHUNK_SIZE, PHASE, Event, Job, Resources, Summary
@@ -63,6 +64,7 @@ def scan(
     with (
         _interruptible(),
         Lease(results.store, f"leases/{run}", f"scan of run {run}", told=told) as lease,
+        without_collection() as collect_again,
     ):
         record = RunRecord.begin(
             results, run, who.job, who.model, who.calibration, who.null_captions
@@ -76,6 +78,8 @@ def scan(
             _runtime(who.job, resources, commit_index, phase) as runtime,
             _interruptible(),
         ):
+            if not isinstance(runtime, CommittedRuntime):
+                collect_again()
             job = replace(who.job, chunk_size=record.chunk_size or _known_size(committed))
             reusable = tuple[str, ...]()
             if job.spec.source == "generated":

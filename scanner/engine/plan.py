@@ -52,12 +52,11 @@ class CommitIndex:
     """The commits of a run, by shard and chunk."""
 
     def __init__(self, commits: Mapping[str, CommitFile]) -> None:
-        self._by_chunk = defaultdict[tuple[str, int], list[Placed]](list)
         self._by_shard = defaultdict[str, list[Placed]](list)
+        self._by_chunk = dict[str, dict[int, list[Placed]]]()
         self._finished: dict[str, set[str]] | None = None
         for record in commits.values():
             if (place := record.place) is not None:
-                self._by_chunk[place.shard_id, place.number].append((place, record))
                 self._by_shard[place.shard_id].append((place, record))
 
     @property
@@ -67,7 +66,11 @@ class CommitIndex:
 
     def of_chunk(self, shard_id: str, number: int) -> list[Placed]:
         """Return what is committed of a chunk, in sample order."""
-        found = self._by_chunk.get((shard_id, number), [])
+        if shard_id not in self._by_chunk:  # most shards of a long run are finished
+            self._by_chunk[shard_id] = chunks = defaultdict[int, list[Placed]](list)
+            for placed in self.of_shard(shard_id):
+                chunks[placed[0].number].append(placed)
+        found = self._by_chunk[shard_id].get(number, [])
         return sorted(found, key=lambda placed: placed[0].start)
 
     def of_shard(self, shard_id: str) -> list[Placed]:
@@ -121,7 +124,8 @@ class Plan:
     @property
     def is_full(self) -> bool:
         """Whether limit or budget leaves nothing for a further shard."""
-        return any(left is not None and left <= 0 for left in (self._left, self._budget))
+        is_over = self._left is not None and self._left <= 0
+        return is_over or (self._budget is not None and self._budget <= 0)
 
     def skip(self, shard_id: str) -> str | None:
         """Count a shard that is committed whole; return its problem, if it had one."""
@@ -163,7 +167,7 @@ class Plan:
 
 
 def _samples(commits: list[Placed]) -> int:
-    return sum(place.samples for place, _ in commits)
+    return sum(place.stop - place.start for place, _ in commits)
 
 
 def _gaps(commits: list[Placed], end: int) -> Iterator[tuple[int, int]]:

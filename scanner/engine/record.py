@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
@@ -66,8 +66,8 @@ class RunRecord:
             ResultsError: If the results folder cannot be used.
         """
         before = results.run_file(run) if results.has_run(run) else RunFile()
-        config = asdict(job)
-        spec = config.pop("spec")
+        config = {each.name: getattr(job, each.name) for each in fields(job)}  # copies no shards
+        spec = asdict(config.pop("spec"))
         config["chunk_size"] = before.chunk_size or job.chunk_size
         if config["chunk_size"] is None:
             del config["chunk_size"]
@@ -88,8 +88,7 @@ class RunRecord:
 
     def add_commits(self, records: Iterable[CommitFile]) -> None:
         """Note chunks that are committed, so that the loss of their records shows."""
-        there = coverage.committed(records)
-        self._committed = coverage.merged(self._committed, there)
+        coverage.merge(self._committed, coverage.committed(records))
 
     def add_commit(self, place: ShardRange) -> None:
         """Note more samples that are committed."""

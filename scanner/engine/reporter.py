@@ -105,7 +105,8 @@ class Reporter:
 
     def _count(self, facts: Mapping[str, Any]) -> None:
         for name in _SUMS:
-            setattr(self.summary, name, getattr(self.summary, name) + facts.get(name, 0))
+            if number := facts.get(name, 0):
+                setattr(self.summary, name, getattr(self.summary, name) + number)
         for name, number in facts.get("evaluations", {}).items():
             self.summary.evaluations[name] = self.summary.evaluations.get(name, 0) + number
 

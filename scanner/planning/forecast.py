@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from scanner import models
+from scanner.collection import without_collection
 from scanner.engine.identity import identify, refuse, resolved
 from scanner.engine.job import CHUNK_SIZE, Job
 from scanner.engine.plan import CommitIndex, Plan
@@ -150,6 +151,7 @@ def forecast(
     return done
 
 
+@without_collection()
 def _count(
     done: Forecast, job: Job, commit_index: CommitIndex, progress: Callable[[int, int], None],
     *, local: bool,
@@ -167,10 +169,13 @@ def _count(
     for number, (url, found) in enumerate(hashed(urls, job, commit_index.finished()), 1):
         if not found.is_usable:
             raise ConfigError(found.problem or url)
-        captions, reasons = _left(found, plan)
-        done.captions += len(captions)
-        rejected.update(reasons)
-        distinct.add(captions)
+        if found.index is not None:
+            captions, reasons = _left(found, plan)
+            done.captions += len(captions)
+            rejected.update(reasons)
+            distinct.add(captions)
+        elif found.shard is not None and found.problem is None:
+            plan.skip(found.shard.id)
         done.problems += _problems(url, found)
         if found.shard is not None:
             done.bytes += max(0, found.shard.size)
@@ -191,8 +196,6 @@ def _count(
 def _left(found: ShardHashes, plan: Plan) -> tuple[np.ndarray, list[str]]:
     """Return the hashes of the captions of a shard that are left, and why others have none."""
     if found.index is None or found.hashes is None:
-        if found.shard is not None and found.problem is None:
-            plan.skip(found.shard.id)
         return np.zeros(0, np.uint64), []
     starts = np.cumsum([0, *(chunk.samples for chunk in found.index.chunks)])
     wanted = np.zeros(len(found.hashes), bool)

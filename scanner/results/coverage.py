@@ -8,6 +8,7 @@ when it was last written, and how many samples they had. Packed chunks count as 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from scanner.results.commit_file import CommitFile, ShardRange
@@ -46,12 +47,16 @@ class ShardCommits:
     def merge(self, other: "ShardCommits") -> None:
         """Add what was committed at another time."""
         self.whole |= other.whole
+        if not (self.parts or other.parts):
+            return
         for number, samples in other.parts.items():
             self.parts[number] = max(samples, self.parts.get(number, 0))
         self.parts = {n: samples for n, samples in self.parts.items() if n not in self.whole}
 
     def lacks(self, earlier: "ShardCommits") -> list[int]:
         """Return the numbers of the chunks of which more was committed earlier."""
+        if not earlier.parts and earlier.whole <= self.whole:
+            return []
         parts = {n for n, samples in earlier.parts.items() if self.parts.get(n, 0) < samples}
         return sorted((earlier.whole | parts) - self.whole)
 
@@ -76,19 +81,23 @@ def committed(records: Iterable[CommitFile]) -> CommitsByShard:
 
 def add(found: CommitsByShard, place: ShardRange) -> None:
     """Add samples that were committed."""
-    own = found.setdefault(place.shard_id, ShardCommits(place.shard, 0))
-    own.chunks = place.shard_chunks
-    own.add(place.number, place.samples, place.chunk_samples)
+    _, identity, number, of, start, stop, chunks, _ = place
+    if (own := found.get(identity)) is None:
+        own = found[identity] = ShardCommits(place.shard, chunks)
+    own.chunks = chunks
+    if start == 0 and stop >= of and not own.parts:  # as nearly all
+        own.whole.add(number)
+    else:
+        own.add(number, stop - start, of)
 
 
-def merged(one: CommitsByShard, other: CommitsByShard) -> CommitsByShard:
-    """Return what was committed at either of two times."""
-    found: CommitsByShard = {}
-    for committed_then in (one, other):
-        for identity, then in committed_then.items():
-            own = found.setdefault(identity, ShardCommits(then.shard, then.chunks))
+def merge(found: CommitsByShard, other: CommitsByShard) -> None:
+    """Add what was committed at another time; shards that are new are shared from then on."""
+    for identity, then in other.items():
+        if (own := found.get(identity)) is None:
+            found[identity] = then
+        else:
             own.merge(then)
-    return found
 
 
 def written(found: CommitsByShard) -> dict[str, dict[str, Any]]:
@@ -109,8 +118,8 @@ def recorded(record: Mapping[str, Any]) -> CommitsByShard | None:
         return None
     return {
         identity: ShardCommits(
-            each["shard"], each["chunks"], _numbers(each["whole"]),
-            {int(n): samples for n, samples in each.get("parts", {}).items()},
+            each["shard"], each["chunks"], set(_numbers(each["whole"])),
+            {int(n): samples for n, samples in each["parts"].items()} if "parts" in each else {},
         )
         for identity, each in content.items()
     }  # fmt: skip
@@ -125,9 +134,9 @@ def missing(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> Ite
         record: The run's.
         commits: Its commit records by chunk name, of packed chunks too.
     """
-    there, known = committed(commits.values()), recorded(record)
-    if known is not None:
-        named = list(_lost_chunks(known, there))
+    there = committed(commits.values())
+    if isinstance(record.get(KEY), dict):
+        named = list(_lost_chunks(record, there))
         yield from named or _fewer_samples(record, commits, there)
         return
     fewer = list(_fewer_samples(record, commits, there))
@@ -136,8 +145,15 @@ def missing(record: Mapping[str, Any], commits: Mapping[str, CommitFile]) -> Ite
         yield from _gaps(record, there)
 
 
-def _lost_chunks(known: CommitsByShard, there: CommitsByShard) -> Iterator[str]:
-    renewed = {own.shard for own in there.values() if not own.open}
+def _lost_chunks(record: Mapping[str, Any], there: CommitsByShard) -> Iterator[str]:
+    if all(
+        identity in there and _numbers(then["whole"]) <= there[identity].whole
+        for identity, then in record[KEY].items()
+    ) and not any("parts" in then for then in record[KEY].values()):
+        return  # as of nearly all runs
+    known = recorded(record) or {}
+    gone = known.keys() - there.keys()
+    renewed = {own.shard for own in there.values() if not own.open} if gone else set[str]()
     for identity, then in known.items():
         now = there.get(identity)
         if now is None and then.shard in renewed:
@@ -161,8 +177,10 @@ def ranges(numbers: Iterable[int]) -> str:
         >>> ranges({0, 1, 2, 5})
         '0-2,5'
     """
-    found = list[list[int]]()
-    for number in sorted(numbers):
+    in_order, found = sorted(set(numbers)), list[list[int]]()
+    if len(in_order) == 1:  # as of most shards
+        return str(in_order[0])
+    for number in in_order:
         if found and found[-1][1] == number - 1:
             found[-1][1] = number
         else:
@@ -170,12 +188,13 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in found)
 
 
-def _numbers(text: str) -> set[int]:
+@lru_cache(1024)
+def _numbers(text: str) -> frozenset[int]:
     found = set[int]()
     for part in filter(None, text.split(",")):
         low, _, high = part.partition("-")
         found |= set(range(int(low), int(high or low) + 1))
-    return found
+    return frozenset(found)
 
 
 def _loss_text(then: ShardCommits, lost: list[int]) -> str:

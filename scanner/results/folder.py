@@ -9,11 +9,9 @@ Chunks that were packed since (`scanner.results.compact`) have their rows in lar
 entry in the run's history lists; `parts` and `chunk_rows` know where.
 """
 
-import gc
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scanner.collection import without_collection
 from scanner.errors import ConfigError, ResultsError
 from scanner.records import ChunkResult
 from scanner.results import coverage, manifest, stores
@@ -31,7 +30,6 @@ from scanner.results.manifest import (
     RowRange,
     checked_name,
     encoded,
-    own_ranges,
     stem,
 )
 from scanner.results.run_file import RunFile
@@ -112,7 +110,7 @@ class Results:
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
-        return bool(self.store.entries("runs") or self.store.folders("commits"))
+        return bool(self.store.names("runs") or self.store.folders("commits"))
 
     def check(self) -> None:
         """Prove that this place can hold results, before anything is computed for it.
@@ -194,7 +192,7 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        names = [stem(entry.name) for entry in self.store.entries("runs")]
+        names = [stem(name) for name in self.store.names("runs")]
         found = {name: self.run_file(name) for name in names if manifest.is_name(name)}
         return sorted(found, key=lambda run: (found[run].started, run))
 
@@ -257,17 +255,21 @@ class Results:
         Raises:
             ResultsError: If a record is damaged.
         """
-        with _without_collection():
+        with without_collection():
             history = self.history(run, known)
             return Committed(history, self._commits(run, history))
 
-    def committed(self, run: str) -> list[str]:
+    def committed(self, run: str, known: History | None = None) -> list[str]:
         """Return the names of a run's chunks that are committed, in order.
+
+        Args:
+            run: The run.
+            known: How they were packed a while ago; only what was added since is read.
 
         Raises:
             ResultsError: If the history of its packs is damaged.
         """
-        return sorted({*self._listed(run), *self.history(run).commits()})
+        return sorted({*self._listed(run), *self.history(run, known).commits()})
 
     def read_commit(self, run: str, chunk: str) -> CommitFile | None:
         """Return the commit record of one chunk as it was created, null if there is none.
@@ -296,19 +298,16 @@ class Results:
         found: dict[str, list[Part]] = {table: [] for table in TABLES}
         for run in self.store.folders("commits") if runs is None else runs:
             own = (known or {}).get(run) or self.read_committed(run)
-            packed, spans = own.history.row_ranges(), defaultdict[tuple[str, str], list[Any]](list)
-            rows = dict[str, int]()
-            for chunk, record in own.records.items():
-                if shards is not None and (
-                    record.place is None or record.place.shard_id not in shards
-                ):
-                    continue
-                for table, place in packed.get(chunk, own_ranges(record)).items():
-                    path = place.file.path
-                    rows[path] = place.file.rows
-                    spans[table, path].append((chunk, place.start, place.stop))
-            for (table, path), ranges in spans.items():
-                found[table].append(Part(path, rows[path], tuple(ranges)))
+            packed = own.history.commits()
+            written = [(pack.files, pack.commits) for pack in own.history.effective()]
+            written += [(r.files, {c: r}) for c, r in own.records.items() if c not in packed]
+            parts = [
+                (table, Part(files[table].path, files[table].rows, tuple(spans)))
+                for files, records in written
+                for table, spans in _chunk_spans(records, shards).items()
+            ]
+            for table, part in sorted(parts, key=lambda each: min(each[1].spans)):
+                found[table].append(part)
         return found
 
     def files(self, table: str, runs: Sequence[str] | None = None) -> list[str]:
@@ -529,9 +528,9 @@ class Results:
         return dict(sorted((packed | read).items()))
 
     def _listed(self, run: str) -> list[str]:
-        entries = self.store.entries(f"commits/{checked_name(run)}")
-        names = [e.name.rpartition("/")[2] for e in entries if e.name.endswith(".json")]
-        return [stem(name) for name in names if not name.startswith(".")]
+        names = self.store.names(f"commits/{checked_name(run)}")
+        ends = [name.rpartition("/")[2] for name in names if name.endswith(".json")]
+        return [name[: -len(".json")] for name in ends if name[0] != "."]
 
     def _own_score_rows(self, run: str, chunk: str) -> pa.Table | None:
         """Return the score rows of a chunk from the file that was committed.
@@ -569,16 +568,23 @@ def derived(run: str, table: str) -> str:
     return f"{table}/{checked_name(run)}.parquet"
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Look for no cycles meanwhile: records have none, and visiting millions takes long."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+def _chunk_spans(
+    records: Mapping[str, CommitFile], shards: Collection[str] | None
+) -> dict[str, list[tuple[str, int, int]]]:
+    """Return where the rows of chunks lie that are written one after the other, by table.
+
+    Only those of the shards are returned, all of them for null.
+    """
+    found, ends = defaultdict[str, list[tuple[str, int, int]]](list), defaultdict[str, int](int)
+    for chunk, record in records.items():
+        place = record.place
+        counts = shards is None or (place is not None and place.shard_id in shards)
+        for table, file in record.files.items():
+            start = ends[table]
+            ends[table] = stop = start + file.rows
+            if counts:
+                found[table].append((chunk, start, stop))
+    return found
 
 
 def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> tuple[list[int], int]:

@@ -11,11 +11,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scanner.errors import ConfigError, ResultsError
 from scanner.parsing import from_json
-from scanner.results.commit_file import CommitFile, DataFile, listed_files
+from scanner.results.commit_file import CommitFile, DataFile, listed_files, read_together
 from scanner.results.run_file import LARGEST
 from scanner.results.stores import Store
 from scanner.results.tables import SCHEMA_VERSION
@@ -28,8 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMIT_KEYS = ("schema_version", "run", "chunk", "files", "counts")
 
 
-@dataclass(frozen=True, slots=True)
-class RowRange:
+class RowRange(NamedTuple):
     """A range of rows in a file of one table.
 
     Attributes:
@@ -174,8 +173,8 @@ def history(store: Store, run: str, known: History | None = None) -> History:
 
 def entry_names(store: Store, run: str) -> list[str]:
     """Return the names of the entries of a run's history, in order."""
-    entries = store.entries(f"packs/{checked_name(run)}")
-    return [e.name for e in entries if re.fullmatch(r"\d{6}\.json", e.name.rpartition("/")[2])]
+    names = store.names(f"packs/{checked_name(run)}")
+    return [name for name in names if re.fullmatch(r"\d{6}\.json", name.rpartition("/")[2])]
 
 
 def read_entry(store: Store, run: str, name: str, content: bytes) -> Entry:
@@ -207,9 +206,10 @@ def _entry(found: Mapping[str, Any], run: str, number: int) -> Entry:
         return Entry(None, dissolves, retires, size)
     if "replaces" not in found or not isinstance(found.get("commits"), dict):
         raise ValueError("commits or replaces is missing")
-    commits = {name: CommitFile.of(record) for name, record in found["commits"].items()}
-    if any((own.run, own.chunk) != (run, name) for name, own in commits.items()):
-        raise ValueError("commits are of another run or chunk")
+    records = read_together(list(found["commits"].values()), run)
+    commits = dict(zip(found["commits"], records, strict=True))
+    if any(own.chunk != name for name, own in commits.items()):
+        raise ValueError("commits are of another chunk")
     pack = Pack(number, commits, listed_files(found, run), replaces)
     return Entry(pack, (*replaces, *dissolves), retires)
 

@@ -66,6 +66,10 @@ class Store(Protocol):
         """Return every file below a folder, in order of name; of no folder, none."""
         ...
 
+    def names(self, folder: str) -> list[str]:
+        """Return the name of every file below a folder, in order; of no folder, none."""
+        ...
+
     def entry(self, name: str) -> Entry | None:
         """Return a file's size and time, null if there is none."""
         ...
@@ -156,17 +160,18 @@ class LocalStore:
 
     def entries(self, folder: str) -> list[Entry]:
         """Return every file below a folder, in order of name; of no folder, none."""
-        found, pending = list[Entry](), [folder]
         with self._reading():
-            while pending:
-                within = pending.pop()
-                for each in self._scanned(within):
-                    name = f"{within}/{each.name}" if within else each.name
-                    if each.is_dir(follow_symlinks=False):
-                        pending.append(name)
-                    elif not each.is_dir() and (status := _status(each)) is not None:
-                        found.append(Entry(name, status.st_size, status.st_mtime))
+            found = [
+                Entry(name, status.st_size, status.st_mtime)
+                for name, each in self._below(folder)
+                if (status := _status(each)) is not None
+            ]
         return sorted(found, key=lambda entry: entry.name)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the name of every file below a folder, in order; of no folder, none."""
+        with self._reading():
+            return sorted(name for name, _ in self._below(folder))
 
     def entry(self, name: str) -> Entry | None:
         """Return a file's size and time, null if there is none."""
@@ -207,6 +212,18 @@ class LocalStore:
         """Remove a file, if it is there."""
         with self._writing():
             (self._root / name).unlink(missing_ok=True)
+
+    def _below(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield every file below a folder, with its name."""
+        pending = [folder]
+        while pending:
+            within = pending.pop()
+            for each in self._scanned(within):
+                name = f"{within}/{each.name}" if within else each.name
+                if each.is_dir(follow_symlinks=False):
+                    pending.append(name)
+                elif not (each.is_symlink() and each.is_dir()):
+                    yield name, each
 
     def _scanned(self, folder: str) -> list[os.DirEntry[str]]:
         try:
@@ -311,6 +328,10 @@ class ObjectStore:
         except FileNotFoundError:
             return []
         return sorted(map(self._entry, found.values()), key=lambda entry: entry.name)
+
+    def names(self, folder: str) -> list[str]:
+        """Return the name of every file below a folder, in order; of no folder, none."""
+        return [entry.name for entry in self.entries(folder)]
 
     def entry(self, name: str) -> Entry | None:
         """Return a file's size and time, null if there is none."""

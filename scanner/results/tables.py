@@ -1,7 +1,9 @@
 """The columns of the result tables, and rows as Arrow tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 import pyarrow as pa
 
@@ -85,43 +87,42 @@ def tables(run: str, result: ChunkResult, extra: Sequence[str]) -> dict[str, pa.
     Raises:
         ValueError: If a number is not finite, or a score is missing or of no known detector.
     """
-    rows: list[tuple[pa.Schema, list[dict[str, object]]]] = [
-        (scores_schema(extra), [_score(run, row, extra) for row in result.scores]),
-        (MASKS, [_mask(run, row) for row in result.masks]),
-        (REJECTS, [_reject(run, row) for row in result.rejects]),
-    ]
-    return {
-        name: pa.Table.from_pylist(content, schema)
-        for name, (schema, content) in zip(TABLES, rows, strict=True)
-        if content or name == "scores"
-    }
+    found = {"scores": _scores(run, result.scores, extra)}
+    if result.masks:
+        found["masks"] = _table(_cells(run, result.masks, schema.MASKS), MASKS)
+    if result.rejects:
+        found["rejects"] = _table(_cells(run, result.rejects, schema.REJECTS), REJECTS)
+    return found
 
 
-def _score(run: str, row: ScoreRow, extra: Sequence[str]) -> dict[str, object]:
-    if unknown := set(row.extra) - set(extra):
-        raise ValueError(f"{row.caption.key} has scores of {sorted(unknown)}, not among {extra}")
-    for name in (*_NUMBERS, *row.extra):
-        number = row.extra[name] if name in row.extra else getattr(row, name)
-        if number is not None and not math.isfinite(number):
-            raise ValueError(f"{name} of {row.caption.key} must be finite, got {number}")
-    if row.delta_s is None and row.stage != "screen":
-        raise ValueError(f"{row.caption.key} has no delta_s at stage {row.stage}")
-    return _cells(run, row, schema.SCORES) | row.extra
+def _scores(run: str, rows: Sequence[ScoreRow], extra: Sequence[str]) -> pa.Table:
+    columns, known = _cells(run, rows, schema.SCORES), set(extra)
+    for row in rows:
+        if not row.extra.keys() <= known:
+            unknown = sorted(set(row.extra) - known)
+            raise ValueError(f"{row.caption.key} has scores of {unknown}, not among {extra}")
+        if row.delta_s is None and row.stage != "screen":
+            raise ValueError(f"{row.caption.key} has no delta_s at stage {row.stage}")
+    columns |= {name: [row.extra.get(name) for row in rows] for name in extra}
+    for name in (*_NUMBERS, *extra):
+        for row, number in zip(rows, columns[name], strict=True):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{name} of {row.caption.key} must be finite, got {number}")
+    return _table(columns, scores_schema(extra))
 
 
-def _mask(run: str, row: MaskRow) -> dict[str, object]:
-    return _cells(run, row, schema.MASKS)
+def _cells(
+    run: str, rows: Sequence[ScoreRow | MaskRow | Reject], table: Table
+) -> dict[str, list[Any]]:
+    """Return the cells of rows by column: those of their samples, and their own."""
+    found: dict[str, list[Any]] = {schema.RUN.name: [run] * len(rows)}
+    for name in table.names[1:]:
+        own = schema.OF_CAPTION.get(name) if table is not schema.REJECTS else None
+        cell = attrgetter(name if own is None else f"caption.{own}")
+        found[name] = [cell(row) for row in rows]
+    return found
 
 
-def _cells(run: str, row: ScoreRow | MaskRow, table: Table) -> dict[str, object]:
-    """Return a row's cells by column: those of its sample, and its own."""
-    return {
-        name: run if name == schema.RUN.name
-        else getattr(row.caption, schema.OF_CAPTION[name]) if name in schema.OF_CAPTION
-        else getattr(row, name)
-        for name in table.names
-    }  # fmt: skip
-
-
-def _reject(run: str, row: Reject) -> dict[str, object]:
-    return {"run": run, **{name: getattr(row, name) for name in schema.REJECTS.names[1:]}}
+def _table(columns: Mapping[str, list[Any]], schema: pa.Schema) -> pa.Table:
+    arrays = [pa.array(columns[field.name], field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)

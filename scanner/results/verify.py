@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
+from scanner.collection import without_collection
 from scanner.errors import ResultsError, ShardError
 from scanner.results import coverage, manifest
 from scanner.results.commit_file import CommitFile, DataFile
@@ -17,6 +18,7 @@ Progress = Callable[[int, int, str], None]
 PackRanges = Mapping[str, Mapping[str, RowRange]]
 
 
+@without_collection()
 def verify(results: Results, run: str, meter: Progress, *, keys: bool = False) -> Verification:
     """Check a run: commits against its record, files against commits, no sample twice.
 
@@ -37,7 +39,8 @@ def verify(results: Results, run: str, meter: Progress, *, keys: bool = False) -
     """
     found, seen = Verification(run), set[bytes]()
     try:
-        history, names = results.history(run), results.committed(run)
+        history = results.history(run)
+        names = results.committed(run, history)
     except ResultsError as error:
         found.problems.append(Problem("record", "", str(error)))
         return found

@@ -1,6 +1,7 @@
 """Detection of a chunk's draws: sample them, or look at their images, batch by batch."""
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import torch
 
@@ -19,6 +20,7 @@ from scanner.scan.stages.first_step import FirstEvaluation
 from scanner.scan.stages.image import detect_image
 from scanner.scan.stages.sampling import detect
 from scanner.scan.state import ChunkState, DrawState, Latents, mean
+from scanner.spec import CONSENSUS
 
 
 class DetectionRunner(StageRunner):
@@ -84,18 +86,19 @@ class DetectionRunner(StageRunner):
                 increments = [tuple(own) for own in path.tolist()]
         spec = self.contexts.of(draws[0]).spec
         null = self.contexts.sampled_calibration
+        means = map(mean, maps["delta_s", "null"]) if spec.flag_by == CONSENSUS else repeat(0.0)
         each = [{n: values[i] for n, values in scores.items()} for i in range(len(draws))]
         return [
             DrawState(
                 draw, {name: m[i] for name, m in maps.items()},
                 own
                 | increment_column(spec, null, increments[i])
-                | consensus_column(spec, mean(maps["delta_s", "null"][i]), own, null),
+                | consensus_column(spec, delta_s, own, null),
                 Latents(seen.point[i], seen.final[i], clean[i]), chunk.cost,
                 increments=increments[i],
                 screen=chunk.first[draw].norm if draw in chunk.first else None,
             )
-            for i, (draw, own) in enumerate(zip(draws, each, strict=True))
+            for i, (draw, own, delta_s) in enumerate(zip(draws, each, means, strict=False))
         ]  # fmt: skip
 
     def _evaluated(self, networks: Networks, draws: list[Draw], chunk: ChunkState) -> Detection:

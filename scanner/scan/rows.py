@@ -61,7 +61,8 @@ class Rows:
         """Yield a caption's score rows, one per seed."""
         novelty = self._contexts.novelty(caption.text)
         for row in verdict.rows:
-            yield replace(row, caption=caption, novelty=novelty)
+            is_own = row.caption is caption and row.novelty == novelty
+            yield row if is_own else replace(row, caption=caption, novelty=novelty)
         for item in verdict.draws:
             null = self._contexts.of(item.draw).calibration
             yield ScoreRow(

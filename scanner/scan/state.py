@@ -76,6 +76,7 @@ class DrawState:
     failure: ScoringFailure | None = None
     localized: bool = False
     increments: tuple[float, ...] | None = None
+    _mean: tuple[NDArray[np.float32], float] | None = field(default=None, init=False, repr=False)
 
     @property
     def at_image(self) -> bool:
@@ -85,14 +86,18 @@ class DrawState:
     @property
     def is_finite(self) -> bool:
         """Whether every number so far is one."""
-        return all(map(math.isfinite, self.extra.values())) and all(
-            np.isfinite(values).all() for values in self.maps.values()
+        means = (
+            self.delta_s if n == ("delta_s", "null") else mean(m) for n, m in self.maps.items()
         )
+        return all(map(math.isfinite, self.extra.values())) and all(map(math.isfinite, means))
 
     @property
     def delta_s(self) -> float:
         """The mean of the map against the unconditional branch."""
-        return mean(self.maps["delta_s", "null"])
+        values = self.maps["delta_s", "null"]
+        if self._mean is None or self._mean[0] is not values:
+            self._mean = values, mean(values)
+        return self._mean[1]
 
     @property
     def bytes(self) -> int:
@@ -164,9 +169,9 @@ class ChunkState:
 
     def samples(self, hashes: set[str]) -> int:
         """Return how many of the captions have one of these hashes."""
-        return sum(caption.identity in hashes for caption in self.captions)
+        return sum(caption.identity in hashes for caption in self.captions) if hashes else 0
 
 
 def mean(values: NDArray[np.float32]) -> float:
-    """Return the mean, summed in float64."""
-    return float(values.astype(np.float64).mean())
+    """Return the mean, summed in float64: finite if and only if every value is."""
+    return float(np.add.reduce(values.astype(np.float64), axis=None) / values.size)

@@ -23,24 +23,30 @@ class VerdictCache:
 
     def __init__(self, room: int) -> None:
         self._room, self._taken = room, 0
-        self._verdicts: OrderedDict[str, CaptionVerdict] = OrderedDict()
+        self._verdicts: OrderedDict[str, tuple[CaptionVerdict, int]] = OrderedDict()
 
     def get(self, sha: str) -> CaptionVerdict | None:
         """Return a caption's verdict, or null."""
-        if sha in self._verdicts:
-            self._verdicts.move_to_end(sha)
-        return self._verdicts.get(sha)
+        if (kept := self._verdicts.get(sha)) is None:
+            return None
+        self._verdicts.move_to_end(sha)
+        return kept[0]
 
     def add(self, sha: str, verdict: CaptionVerdict) -> None:
         """Keep a caption that needs no more of the device."""
         if sha in self._verdicts:
             return
-        self._verdicts[sha] = verdict
-        self._taken += _bytes(verdict)
+        size = _bytes(verdict)
+        self._verdicts[sha] = verdict, size
+        self._taken += size
         while self._taken > self._room:
-            self._taken -= _bytes(self._verdicts.popitem(last=False)[1])
+            self._taken -= self._verdicts.popitem(last=False)[1][1]
 
 
 def _bytes(verdict: CaptionVerdict) -> int:
-    rows = sum(ROW_BYTES + 4 * len(row.caption.text) for row in verdict.rows)
-    return rows + sum(ROW_BYTES + item.bytes for item in verdict.draws)
+    found = 0
+    for row in verdict.rows:
+        found += ROW_BYTES + 4 * len(row.caption.text)
+    for item in verdict.draws:
+        found += ROW_BYTES + item.bytes
+    return found

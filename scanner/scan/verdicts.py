@@ -65,6 +65,8 @@ class Verdicts:
             Null if the rows lack what this scan needs, or the caption is to be localized: then
             it must be sampled.
         """
+        if not rows:
+            return None
         by_seed = {row.seed: row for row in rows}
         own = [by_seed[seed] for seed in self._spec.seeds if seed in by_seed]
         if self._spec.screen is not None:
@@ -130,7 +132,7 @@ class Verdicts:
         Under a false-discovery rate the flag says whether the caption can still pass: no cut-off
         exceeds the rate.
         """
-        score = float(np.mean(scores))
+        score = float(np.mean(scores)) if len(scores) > 1 else float(scores[0])
         above = None
         if self._spec.threshold is not None:
             above = score > registry.sign(self._spec.flag_by) * self._spec.threshold

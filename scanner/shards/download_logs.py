@@ -1,5 +1,6 @@
 """What img2dataset says beside its shards of the downloads that failed."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,13 +17,27 @@ def failed_downloads(addresses: Iterable[str]) -> tuple[int, int]:
     Args:
         addresses: Of shards; those without statistics beside them count for nothing.
     """
-    failed = every = 0
+    failed, every, there = 0, 0, dict[str, frozenset[str] | None]()
     for address in addresses:
         end = next((end for end in TARS if address.lower().endswith(end)), "")
-        if end and "://" not in address:
-            count, successes = _counts(Path(address[: -len(end)] + STATS))
+        if not end or "://" in address:
+            continue
+        folder, name = os.path.split(address[: -len(end)] + STATS)
+        if folder not in there:
+            there[folder] = _statistics(folder)
+        if (listed := there[folder]) is None or name in listed:
+            count, successes = _counts(Path(folder, name))
             failed, every = failed + count - successes, every + count
     return failed, every
+
+
+def _statistics(folder: str) -> frozenset[str] | None:
+    """Return the names of the statistics in a folder, null where it does not list what it has."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return frozenset(each.name for each in entries if each.name.endswith(STATS))
+    except OSError:
+        return None
 
 
 def _counts(path: Path) -> tuple[int, int]:

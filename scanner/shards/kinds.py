@@ -54,7 +54,8 @@ def kind_named(address: str) -> Kind:
         return Kind.FOLDER
     name = address.rpartition("/")[2].lower()
     plain = name.removesuffix(".gz")
-    found = next((kind for end, kind in _ENDINGS.items() if plain.endswith(end)), Kind.TAR)
+    _, dot, end = plain.rpartition(".")
+    found = _ENDINGS.get(dot + end, Kind.TAR)
     return Kind.TAR if found is Kind.PARQUET and plain != name else found
 
 

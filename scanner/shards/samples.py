@@ -8,6 +8,8 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from scanner.records import Caption, Reject, RejectReason
 from scanner.shards.tar import Member, Tar, shown
@@ -45,8 +47,7 @@ class RejectError(Exception):
         self.reason, self.detail = reason, detail
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One member in its sample.
 
     Attributes:
@@ -181,6 +182,14 @@ def _remaining(current: Fragment | None, tar: Tar) -> Iterator[Fragment]:
 
 def _part(name: str, content: bytes | None = None, odd: str = "") -> Part | None:
     """Return a member's place in its sample; null if it has no key and belongs to none."""
+    if (split := _split(name)) is None:
+        return None
+    return Part(*split, name, content, odd)
+
+
+@lru_cache(16)  # a name is split when its payload is asked for, and when it is there
+def _split(name: str) -> tuple[str, str, str, int] | None:
+    """Return a member's key, extension, kind and rank; null if it belongs to no sample."""
     if _META.match(name) or name.rpartition("/")[2].startswith("."):
         return None
     split = _SAMPLE.fullmatch(name)
@@ -189,7 +198,7 @@ def _part(name: str, content: bytes | None = None, odd: str = "") -> Part | None
     key, extension = split["key"], split["extension"].lower()
     folders, _, last = extension.rpartition(".")
     kind, rank = ALLOWED.get(last, ("", 0))
-    return Part(key, extension, kind, rank + _NESTED * bool(folders), name, content, odd)
+    return key, extension, kind, rank + _NESTED * bool(folders)
 
 
 def item(

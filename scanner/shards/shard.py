@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from stat import S_ISREG
 
 from scanner.errors import ConfigError, ShardError
@@ -102,7 +101,7 @@ def stat(url: str) -> Shard:
 
             return listed(url).shard_of(url)
         if scheme(url) is None:
-            return _local_shard(url, Path(bare(url)).stat())
+            return _local_shard(url, os.stat(bare(url)))  # noqa: PTH116 - half the time
         files, path = store(url)
         facts = with_retries(lambda: files.info(path))
     except (ShardError, ConfigError):

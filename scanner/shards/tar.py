@@ -5,9 +5,12 @@ is complete only if its two zero blocks were seen, and whatever else is found en
 with a description. Memory is bounded whatever the archive says about itself.
 """
 
+import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from scanner.shards.byte_sources import SKIP_BYTES, ByteSource
 
@@ -16,6 +19,12 @@ NAME_LIMIT = 4096
 EXTENDED_HEADER_BYTES = 1 << 20
 
 _ZEROS = bytes(BLOCK_BYTES)
+_NUMBER = rb"(?:[0-7]{7}|[0-7]{6} )[ \0]"
+_PLAIN = re.compile(
+    rb"(?s)(.{100})" + 3 * _NUMBER + rb"([0-7]{11})[ \0][0-7]{11}[ \0]([0-7]{6})(?:\0 | \0)0"
+    rb".{172}" + 2 * (rb"(?:\0{8}|" + _NUMBER + rb")") + rb"(.{155})"
+)
+"""Header of a regular file as tar programs write it: name, size, checksum and prefix."""
 _WITHOUT_PAYLOAD = (
     tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE,
     tarfile.FIFOTYPE,
@@ -46,8 +55,7 @@ _OTHER_FORMATS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     r"""A file of the archive whose payload, if it has one, is whole.
 
     Attributes:
@@ -64,6 +72,14 @@ class Member:
     size: int
     content: bytes | None = None
     odd: str = ""
+
+
+class _Header(NamedTuple):
+    """What a header says of its member."""
+
+    name: str
+    size: int
+    type: bytes
 
 
 @dataclass(slots=True)
@@ -140,13 +156,13 @@ class Tar:
         if passed < member.size:
             return None
         self._source.skip(-member.size % BLOCK_BYTES)
-        return replace(member, content=content)
+        return Member(member.name, member.start, member.size, content, member.odd)
 
     def _fail(self, problem: str) -> None:
         because = f" ({self._source.problem})" if self._source.problem else ""
         self.problem = problem + because
 
-    def _header(self) -> tarfile.TarInfo | None:
+    def _header(self) -> _Header | None:
         start = self._source.at
         block = self._source.read(BLOCK_BYTES)
         if start == 0 and (other := _other_format(block)):
@@ -157,7 +173,7 @@ class Tar:
             self._fail(f"ends at byte {self._source.at} inside a header")
         else:
             try:
-                header = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+                header = _plain(block) or _header_of(block)
             except tarfile.HeaderError:
                 odd = f"is not a tar: starts with {block[:8]!r}"
                 self._fail(f"bad header at byte {start}" if start else odd)
@@ -190,7 +206,7 @@ class Tar:
         if self._source.problem:
             self._fail("is damaged after its end-of-archive marker")
 
-    def _extend(self, header: tarfile.TarInfo, extended: _Extended) -> bool:
+    def _extend(self, header: _Header, extended: _Extended) -> bool:
         """Take over what a header says about the next member; False if that cannot be read."""
         start = self._source.at - BLOCK_BYTES
         if not 0 <= header.size <= EXTENDED_HEADER_BYTES:
@@ -214,7 +230,36 @@ class Tar:
         return True
 
 
-def _member(header: tarfile.TarInfo, extended: _Extended, start: int) -> Member:
+def _plain(block: bytes) -> _Header | None:
+    """Return the header of a regular file in a tenth of `tarfile`'s time; null leaves it to that.
+
+    A checksum is the sum of all bytes, its own eight taken for blanks. Of up to 256 bytes that is
+    the low half of Adler-32, less one.
+    """
+    match = _PLAIN.match(block)
+    if match is None:
+        return None
+    name, size, checksum, prefix = match.groups()
+    sums = [zlib.adler32(part) & 0xFFFF for part in (block[:148], block[156:400], block[400:])]
+    if sum(sums) - len(sums) + 8 * ord(" ") != int(checksum, 8):
+        return None
+    text = _text(name.partition(b"\0")[0])
+    if prefix[0]:
+        text = f"{_text(prefix.partition(_ZEROS[:1])[0])}/{text}"
+    return _Header(text, int(size, 8), tarfile.REGTYPE)
+
+
+def _header_of(block: bytes) -> _Header:
+    """Return a header of any kind.
+
+    Raises:
+        tarfile.HeaderError: If it is none.
+    """
+    found = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+    return _Header(found.name, found.size, found.type)
+
+
+def _member(header: _Header, extended: _Extended, start: int) -> Member:
     """Return what its headers say of a member.
 
     Links, devices, pipes and folders have no payload, whatever size their header states.
