@@ -87,7 +87,7 @@ def resolved(job: Job) -> Job:
     """
     if not job.auto_probes:
         return job
-    number = limits(job.model).probes(job.spec.probe_design)
+    number = limits(job.model).probes(job.spec.probe_design) * job.spec.least_rounds
     return replace(job, spec=replace(job.spec, probes=number), auto_probes=False)
 
 

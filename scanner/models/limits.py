@@ -15,6 +15,7 @@ from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig, refuse_few_steps
 from scanner.models.overlay import is_itself
 from scanner.models.quantized import refuse_quantized
+from scanner.numerics import noise
 from scanner.parsing import object_from_json
 from scanner.spec import ScanSpec
 
@@ -73,6 +74,8 @@ class Limits:
             spec: What is asked, its probes a number.
             is_auto: Whether the number is `probes`.
         """
+        if spec.target_error is not None:
+            return self._rounds(spec)
         each = self.channels * self.token_side**2
         round_of = f"{self.channels} channels"
         if self.token_side > 1:
@@ -94,6 +97,19 @@ class Limits:
                 f"{self.probes(spec.probe_design)}"
             )
         return ""
+
+    def _rounds(self, spec: ScanSpec) -> str:
+        """Return what is to be known of the rounds of products under a target error."""
+        size, number = noise.rounds(
+            self.channels, spec.probes, spec.probe_design, spec.least_rounds
+        )  # fmt: skip
+        said = f"at most {size * number} products a map and branch, in rounds of {size}"
+        if spec.probe_design != "structured" or size >= self.probes(spec.probe_design):
+            return said
+        return (
+            f"{said}: a map takes two rounds at least, and rounds of "
+            f"{self.probes(spec.probe_design)}, as of --probes auto, are better each"
+        )
 
 
 def limits(model: str) -> Limits:

@@ -21,8 +21,9 @@ def initial_latent(caption_hash: str, seed: int, shape: tuple[int, int, int]) ->
 
 
 def probes(
-    caption_hash: str, seed: int, shape: tuple[int, int, int], number: int, design: str
-) -> Tensor:
+    caption_hash: str, seed: int, shape: tuple[int, int, int], number: int, design: str, *,
+    least: int = 1,
+) -> Tensor:  # fmt: skip
     """Return probe vectors for a Jacobian diagonal, ``(K, C, H, W)`` float32 on the CPU.
 
     ``rademacher``: independent signs everywhere (Hutchinson). ``structured``: a probe lives on
@@ -34,6 +35,14 @@ def probes(
 
     Both are unbiased: see `scanner.numerics.curvature.diagonal_from_products`.
 
+    Args:
+        caption_hash: With the seed, what the signs are keyed by.
+        seed: Sampling seed.
+        shape: Of a latent.
+        number: How many are asked for.
+        design: One of `PROBE_DESIGNS`.
+        least: As in `rounds`.
+
     Raises:
         ValueError: If the design is not one of `PROBE_DESIGNS`.
     """
@@ -41,21 +50,45 @@ def probes(
         raise ValueError(f"design must be one of {', '.join(PROBE_DESIGNS)}, got {design!r}")
     channels, height, width = shape
     generator = keyed_generator(caption_hash, seed, "probes")
-    grid = math.isqrt(number // channels)
+    grid = _grid(channels, number, least)
     if design == "rademacher" or grid == 0:
         return _signs((number, *shape), generator)
-    rounds = number // (channels * grid**2)
+    size = channels * grid**2
     classes = _grid_classes(channels, height, width, grid)
-    signs = _signs((rounds, 1, *shape), generator)
+    signs = _signs((number // size, 1, *shape), generator)
     return (signs * classes).flatten(0, 1)
 
 
-def num_probes(channels: int, number: int, design: str) -> int:
+def rounds(channels: int, number: int, design: str, least: int = 1) -> tuple[int, int]:
+    """Return how many probes a round of `probes` has, and how many rounds there are.
+
+    A round probes every entry once, with signs of its own; so rounds are independent estimates
+    of one diagonal. Of ``rademacher`` each probe is a round.
+
+    Args:
+        channels: Of a latent.
+        number: How many probes are asked for.
+        design: One of `PROBE_DESIGNS`.
+        least: A structured round is the largest that fits this often; where none does, one that
+            fits twice.
+
+    Example:
+        >>> rounds(4, 64, "structured"), rounds(4, 64, "structured", least=4)
+        ((64, 1), (16, 4))
+    """
+    grid = _grid(channels, number, least)
+    size = 1 if design == "rademacher" or grid == 0 else channels * grid**2
+    return size, number // size
+
+
+def num_probes(channels: int, number: int, design: str, least: int = 1) -> int:
     """Return how many probes `probes` gives where ``number`` are asked for."""
-    grid = math.isqrt(number // channels)
-    if design == "rademacher" or grid == 0:
-        return number
-    return number // (channels * grid**2) * channels * grid**2
+    return math.prod(rounds(channels, number, design, least))
+
+
+def _grid(channels: int, number: int, least: int) -> int:
+    """Return the side of a structured round's grid; 0 where there is no such round."""
+    return math.isqrt(number // (channels * least)) or int(number >= min(least, 2) * channels)
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -41,10 +41,18 @@ def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
 
 def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
     """Return every draw's own probes, ``(K, B, C, H, W)``."""
-    shape, design = denoiser.latent_shape, spec.probe_design
+    asked = (denoiser.latent_shape, spec.probes, spec.probe_design)
     with preparing(denoiser):
-        own = [noise.probes(d.identity, d.seed, shape, spec.probes, design) for d in draws]
+        own = [noise.probes(d.identity, d.seed, *asked, least=spec.least_rounds) for d in draws]
         return torch.stack(own, dim=1).to(denoiser.device)
+
+
+def rounds_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
+    """Return every draw's own probes by round, ``(R, K / R, B, C, H, W)``."""
+    number = spec.probes, spec.probe_design, spec.least_rounds
+    _, rounds = noise.rounds(denoiser.latent_shape[0], *number)
+    vectors = probes_of(denoiser, draws, spec)
+    return vectors.unflatten(0, (rounds, -1))
 
 
 def setting_of(

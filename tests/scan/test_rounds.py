@@ -1,0 +1,159 @@
+"""Products in rounds: each draw stops by itself, and says how far its maps may be off."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from scanner import masks
+from scanner.errors import ConfigError
+from scanner.models.gaussian import Gaussian
+from scanner.numerics.curvature import Pullback
+from scanner.records import Caption
+from scanner.scan.scanner import Scanner
+from scanner.scan.stages.rounds import as_many_as, in_rounds, never, until
+from scanner.spec import ScanSpec
+from scanner.statistics.calibration import Calibration
+
+SPEC = ScanSpec(
+    steps=4, localize="all", probes=64, target_error=0.2,
+    maps=("delta_s", "delta_h", "curvature", "combined_s"),
+)  # fmt: skip
+CAPTIONS = [Caption("s.tar", f"k{i}", f"caption number {i}") for i in range(6)]
+SHAPE = (2, 4, 4)
+
+
+class Mixing(Gaussian):
+    """The Gaussian model, its entries mixed with what lies two rows above, each caption's own."""
+
+    def score(self, x, level, condition):
+        own = super().score(x, level, condition)
+        share = condition[:, 0].mean(dim=(1, 2, 3))[:, None, None, None]
+        return own + 5 * share * own.roll(2, dims=2)
+
+
+def probes(draws, rounds=8, each=1):
+    torch.manual_seed(2)
+    return torch.randint(0, 2, (rounds, each, draws, *SHAPE)).float() * 2 - 1
+
+
+def mixing(strengths):
+    """Two branches: the entries themselves, and these mixed by a draw's own strength."""
+    point = torch.zeros(len(strengths), *SHAPE)
+    evaluated = []
+
+    def graph_of(draws):
+        evaluated.append(draws.tolist())
+        scale = torch.tensor(strengths)[draws].view(-1, 1, 1, 1)
+
+        def function(pair):
+            own, null = pair.chunk(2)
+            return torch.cat([-3 * own + scale * own.roll(1, dims=-1), null])
+
+        return Pullback(function, point[draws].repeat(2, 1, 1, 1))
+
+    return graph_of, evaluated
+
+
+def test_all_rounds_are_the_mean_over_them():
+    graph_of, evaluated = mixing([0.5, 2.0])
+    found = in_rounds(graph_of, probes(2), never)
+    assert evaluated == [[0, 1]]
+    assert found.taken.tolist() == [8, 8]
+    traces = found.diagonals.sum(dim=2)
+    torch.testing.assert_close(found.traces.mean(dim=0), traces)
+
+
+def test_each_draw_stops_where_its_own_error_is_small_and_no_other_changes_it():
+    strengths = [0.0, 0.05, 3.0]
+    graph_of, evaluated = mixing(strengths)
+    vectors = probes(3)
+    together = in_rounds(graph_of, vectors, until(0.1))
+    assert together.taken.tolist() == [2, 2, 8]
+    assert evaluated == [[0, 1, 2], [2]]
+    for draw, strength in enumerate(strengths):
+        alone = in_rounds(mixing([strength])[0], vectors[:, :, [draw]], until(0.1))
+        assert alone.taken == together.taken[draw]
+        torch.testing.assert_close(alone.diagonals[:, 0], together.diagonals[:, draw])
+    assert together.traces[2:, :, :2].abs().max() == 0
+    stopped = in_rounds(mixing(strengths[:1])[0], vectors[:2, :, :1], never)
+    torch.testing.assert_close(stopped.diagonals[:, 0], together.diagonals[:, 0])
+
+
+def test_draws_are_not_left_where_evaluating_the_others_again_costs_more():
+    strengths = [0.0, *[3.0] * 9]
+    graph_of, evaluated = mixing(strengths)
+    found = in_rounds(graph_of, probes(10), until(0.1))
+    assert evaluated == [list(range(10))]
+    assert found.taken.tolist() == [2, *[8] * 9]
+
+
+def test_another_network_takes_as_many():
+    taken = torch.tensor([2, 5])
+    found = in_rounds(mixing([3.0, 3.0])[0], probes(2), as_many_as(taken))
+    assert torch.equal(found.taken, taken)
+
+
+def maps_of(result):
+    return {(row.caption.key, row.metric, row.baseline): row for row in result.masks}
+
+
+@pytest.fixture(scope="module")
+def scanned():
+    scanner = Scanner(Mixing(), SPEC, baselines={"early": Gaussian()}, batch_size=4)
+    return maps_of(scanner.scan(CAPTIONS))
+
+
+def test_rows_say_products_and_error(scanned):
+    used = {row.products for (_, metric, _), row in scanned.items() if metric != "delta_s"}
+    assert used <= {32, 48, 64}
+    assert len(used) > 1, "captions must differ in what they take"
+    for (key, metric, baseline), row in scanned.items():
+        assert (row.products is None) == (metric == "delta_s")
+        assert (row.map_error is None) == (metric in ("delta_s", "combined_s"))
+        own = scanned[key, "delta_h", "null"]
+        if metric != "delta_s":
+            assert row.products == own.products, (metric, baseline)
+        assert own.map_error <= SPEC.target_error or own.products == 64
+
+
+def test_what_a_draw_takes_does_not_depend_on_its_batch(scanned):
+    scanner = Scanner(Mixing(), SPEC, baselines={"early": Gaussian()}, batch_size=1)
+    alone = maps_of(scanner.scan(CAPTIONS[::-1]))
+    assert scanned.keys() == alone.keys()
+    for name, row in scanned.items():
+        assert row.products == alone[name].products, name
+        own, other = (masks.from_heatmap(r.heatmap, 8, 8) for r in (row, alone[name]))
+        np.testing.assert_allclose(own, other, rtol=5e-3, atol=5e-3)
+
+
+def test_without_a_target_every_map_takes_all_and_one_round_says_no_error():
+    for probes, error in ((16, False), (32, True)):
+        asked = replace(SPEC, probes=probes, target_error=None)
+        rows = maps_of(Scanner(Mixing(), asked).scan(CAPTIONS[:2])).values()
+        assert {row.products for row in rows if row.metric == "delta_h"} == {probes}
+        assert {row.map_error is not None for row in rows if row.metric == "delta_h"} == {error}
+        assert {row.mask_doubt for row in rows} == {None}, "there is no mask without a threshold"
+
+
+def test_a_target_is_part_of_what_names_a_run_and_none_leaves_it_alone():
+    plain, near = ScanSpec(), ScanSpec(target_error=0.1)
+    assert plain.fingerprint() != near.fingerprint() != ScanSpec(target_error=0.2).fingerprint()
+    assert plain.score_fingerprint() != near.score_fingerprint()
+    assert "target_error" not in plain.score_settings()
+    settings = plain.score_settings()
+    made = Calibration("m", plain.score_fingerprint(), (0.0,), {}, 0.01, 1, "", settings=settings)
+    with pytest.raises(ConfigError, match=r"different: target_error \(calibration None, scan 0.1"):
+        made.check("m", near)
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, -0.5])
+def test_a_target_that_is_no_share_is_refused(target):
+    with pytest.raises(ConfigError, match="target_error must lie between 0 and 1"):
+        ScanSpec(target_error=target)
+
+
+def test_a_target_without_a_second_product_is_refused():
+    with pytest.raises(ConfigError, match="at least 2 products, got 1 probes"):
+        ScanSpec(target_error=0.1, probes=1)
