@@ -51,8 +51,9 @@ docs/measurements.md.
 """
 MASK_FLOORS = ("pooled", "typical")
 """Floors of masks: of all null pixels together, or of a typical null map."""
-ROUNDS = 4
-"""Rounds that `ScanSpec.probes` are divided into under a target error, at least."""
+ROOM_FOR_ROUNDS = 3
+"""So many times the usual products are a target error's most: two rounds of as many, and what goes
+before them on coarser grids."""
 SOURCES = ("generated", "image", "auto")
 """Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
 
@@ -394,9 +395,9 @@ class ScanSpec:
         return [method.name for method in self.methods if need in method.needs]
 
     @property
-    def least_rounds(self) -> int:
-        """How many rounds of products a map is divided into, at least."""
-        return 1 if self.target_error is None else ROUNDS
+    def stops_early(self) -> bool:
+        """Whether products stop once an error is small."""
+        return self.target_error is not None
 
     @property
     def candidate_rate(self) -> float:

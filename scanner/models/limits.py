@@ -17,7 +17,7 @@ from scanner.models.overlay import is_itself
 from scanner.models.quantized import refuse_quantized
 from scanner.numerics import noise
 from scanner.parsing import object_from_json
-from scanner.spec import ScanSpec
+from scanner.spec import ROOM_FOR_ROUNDS, ScanSpec
 
 GAUSSIAN_TIMESTEPS = 1000
 USUAL_PROBES = 16
@@ -100,15 +100,18 @@ class Limits:
 
     def _rounds(self, spec: ScanSpec) -> str:
         """Return what is to be known of the rounds of products under a target error."""
-        size, number = noise.rounds(
-            self.channels, spec.probes, spec.probe_design, spec.least_rounds
+        portions = noise.portions_of(
+            self.channels, spec.probes, spec.probe_design, adaptive=True
         )  # fmt: skip
-        said = f"at most {size * number} products a map and branch, in rounds of {size}"
-        if spec.probe_design != "structured" or size >= self.probes(spec.probe_design):
+        sizes, usual = sorted({p.size for p in portions}), self.probes(spec.probe_design)
+        said = (
+            f"at most {sum(p.number for p in portions)} products a map and branch, in rounds of "
+            f"{', then '.join(map(str, sizes))}"
+        )
+        if spec.probe_design != "structured" or sizes[-1] >= usual:
             return said
         return (
-            f"{said}: a map takes two rounds at least, and rounds of "
-            f"{self.probes(spec.probe_design)}, as of --probes auto, are better each"
+            f"{said}; --probes auto takes up to {ROOM_FOR_ROUNDS * usual}, with rounds of {usual}"
         )
 
 

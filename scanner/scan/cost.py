@@ -40,7 +40,9 @@ def probes_taken(spec: ScanSpec, channels: int) -> int:
         spec: What is asked.
         channels: Of a latent.
     """
-    return noise.num_probes(channels, spec.probes, spec.probe_design, spec.least_rounds)
+    return noise.num_probes(
+        channels, spec.probes, spec.probe_design, adaptive=spec.stops_early
+    )  # fmt: skip
 
 
 def evaluations(

@@ -9,10 +9,12 @@ import torch
 from scanner import masks
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
+from scanner.numerics import noise
 from scanner.numerics.curvature import Pullback
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
-from scanner.scan.stages.rounds import as_many_as, in_rounds, never, until
+from scanner.scan.stages.draws import ProbePortion
+from scanner.scan.stages.rounds import as_many_as, both_branches
 from scanner.spec import ScanSpec
 from scanner.statistics.calibration import Calibration
 
@@ -20,7 +22,7 @@ SPEC = ScanSpec(
     steps=4, localize="all", probes=64, target_error=0.2,
     maps=("delta_s", "delta_h", "curvature", "combined_s"),
 )  # fmt: skip
-CAPTIONS = [Caption("s.tar", f"k{i}", f"caption number {i}") for i in range(6)]
+CAPTIONS = [Caption("s.tar", f"k{i}", f"caption number {i}") for i in range(8)]
 SHAPE = (2, 4, 4)
 
 
@@ -33,12 +35,16 @@ class Mixing(Gaussian):
         return own + 5 * share * own.roll(2, dims=2)
 
 
-def probes(draws, rounds=8, each=1):
-    torch.manual_seed(2)
-    return torch.randint(0, 2, (rounds, each, draws, *SHAPE)).float() * 2 - 1
+def probes(draws, *asked, design="structured"):
+    plan = noise.portions_of(SHAPE[0], *asked, design, adaptive=True)
+    own = [noise.in_portions(str(draw), 0, SHAPE, plan) for draw in range(draws)]
+    return [
+        ProbePortion(torch.stack(vectors, dim=2), portion.is_new)
+        for portion, *vectors in zip(plan, *own, strict=True)
+    ]
 
 
-def mixing(strengths):
+def mixing(strengths, by=1):
     """Two branches: the entries themselves, and these mixed by a draw's own strength."""
     point = torch.zeros(len(strengths), *SHAPE)
     evaluated = []
@@ -49,50 +55,59 @@ def mixing(strengths):
 
         def function(pair):
             own, null = pair.chunk(2)
-            return torch.cat([-3 * own + scale * own.roll(1, dims=-1), null])
+            return torch.cat([-3 * own + scale * own.roll(by, dims=-1), null])
 
         return Pullback(function, point[draws].repeat(2, 1, 1, 1))
 
     return graph_of, evaluated
 
 
-def test_all_rounds_are_the_mean_over_them():
+def test_all_rounds_of_one_grid_are_the_mean_over_them():
     graph_of, evaluated = mixing([0.5, 2.0])
-    found = in_rounds(graph_of, probes(2), never)
+    found = both_branches(graph_of, probes(2, 9, design="rademacher"), None)
     assert evaluated == [[0, 1]]
-    assert found.taken.tolist() == [8, 8]
-    traces = found.diagonals.sum(dim=2)
-    torch.testing.assert_close(found.traces.mean(dim=0), traces)
+    assert (found.taken.tolist(), found.products.tolist()) == ([9, 9], [9, 9])
+    torch.testing.assert_close(found.traces.mean(dim=0), found.diagonals.sum(dim=2))
 
 
-def test_each_draw_stops_where_its_own_error_is_small_and_no_other_changes_it():
-    strengths = [0.0, 0.05, 3.0]
-    graph_of, evaluated = mixing(strengths)
-    vectors = probes(3)
-    together = in_rounds(graph_of, vectors, until(0.1))
-    assert together.taken.tolist() == [2, 2, 8]
-    assert evaluated == [[0, 1, 2], [2]]
+def test_a_finer_grid_begins_anew_and_only_draws_that_need_it_take_it():
+    """What is mixed with its next neighbour is exact on a grid of two; of four draws, two are not
+    mixed much."""
+    graph_of, evaluated = mixing([0.0, 3.0, 0.01, 3.0])
+    found = both_branches(graph_of, probes(4, 64), 0.05)
+    assert found.products.tolist() == [4, 4 + 16, 4, 4 + 16]
+    assert found.taken.tolist() == [2] * 4
+    assert (found.first.tolist(), found.last.tolist()) == ([0, 1, 0, 1], [0, 1, 0, 1])
+    assert evaluated == [[0, 1, 2, 3], [1, 3]]
+    truth = torch.tensor([-3.0, 1.0]).view(2, 1, 1, 1).expand(2, *SHAPE)
+    for draw in (1, 3):
+        torch.testing.assert_close(found.diagonals[:, draw], truth)
+
+
+def test_each_draw_stops_by_itself_and_no_other_changes_it():
+    strengths, asked = [0.0, 3.0, 1.5, 12.0], probes(4, 40, design="rademacher")
+    together = both_branches(mixing(strengths)[0], asked, 0.25)
+    assert len(set(together.taken.tolist())) > 2
     for draw, strength in enumerate(strengths):
-        alone = in_rounds(mixing([strength])[0], vectors[:, :, [draw]], until(0.1))
-        assert alone.taken == together.taken[draw]
+        own = [ProbePortion(p.vectors[:, :, [draw]], p.is_new) for p in asked]
+        alone = both_branches(mixing([strength])[0], own, 0.25)
+        assert alone.taken == together.taken[draw] == together.products[draw]
         torch.testing.assert_close(alone.diagonals[:, 0], together.diagonals[:, draw])
-    assert together.traces[2:, :, :2].abs().max() == 0
-    stopped = in_rounds(mixing(strengths[:1])[0], vectors[:2, :, :1], never)
-    torch.testing.assert_close(stopped.diagonals[:, 0], together.diagonals[:, 0])
+        taken = int(alone.taken)
+        torch.testing.assert_close(alone.traces[:taken, :, 0], together.traces[:taken, :, draw])
 
 
-def test_draws_are_not_left_where_evaluating_the_others_again_costs_more():
-    strengths = [0.0, *[3.0] * 9]
-    graph_of, evaluated = mixing(strengths)
-    found = in_rounds(graph_of, probes(10), until(0.1))
-    assert evaluated == [list(range(10))]
-    assert found.taken.tolist() == [2, *[8] * 9]
-
-
-def test_another_network_takes_as_many():
-    taken = torch.tensor([2, 5])
-    found = in_rounds(mixing([3.0, 3.0])[0], probes(2), as_many_as(taken))
-    assert torch.equal(found.taken, taken)
+def test_another_network_takes_the_rounds_of_the_last_grid_alone():
+    asked = probes(2, 128)
+    first = both_branches(mixing([0.0, 3.0], by=2)[0], asked, 0.05)
+    assert first.products.tolist() == [4, 4 + 16 + 64]
+    graph_of, evaluated = mixing([0.0, 3.0], by=2)
+    found = as_many_as(first, graph_of, asked, branches=2)
+    assert evaluated == [[0], [1]]
+    assert found.products.tolist() == [4, 64]
+    assert torch.equal(found.taken, first.taken)
+    torch.testing.assert_close(found.diagonals, first.diagonals)
+    torch.testing.assert_close(found.scores, first.scores)
 
 
 def maps_of(result):
@@ -107,7 +122,7 @@ def scanned():
 
 def test_rows_say_products_and_error(scanned):
     used = {row.products for (_, metric, _), row in scanned.items() if metric != "delta_s"}
-    assert used <= {32, 48, 64}
+    assert used <= {8, 40, 56}
     assert len(used) > 1, "captions must differ in what they take"
     for (key, metric, baseline), row in scanned.items():
         assert (row.products is None) == (metric == "delta_s")
@@ -115,7 +130,7 @@ def test_rows_say_products_and_error(scanned):
         own = scanned[key, "delta_h", "null"]
         if metric != "delta_s":
             assert row.products == own.products, (metric, baseline)
-        assert own.map_error <= SPEC.target_error or own.products == 64
+        assert own.map_error <= SPEC.target_error or own.products == 56
 
 
 def test_what_a_draw_takes_does_not_depend_on_its_batch(scanned):

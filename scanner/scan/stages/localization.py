@@ -16,21 +16,14 @@ from scanner.scan.setting import TrajectorySetting
 from scanner.scan.stages.detection import Detection, Maps
 from scanner.scan.stages.draws import (
     Draw,
+    ProbePortion,
     baseline_conditions,
     initial_latents,
-    rounds_of,
+    portions_of,
     setting_of,
 )
 from scanner.scan.stages.image import snap_back
-from scanner.scan.stages.rounds import (
-    GraphOf,
-    IsEnough,
-    RoundResult,
-    as_many_as,
-    in_rounds,
-    never,
-    until,
-)
+from scanner.scan.stages.rounds import Diagonals, GraphOf, as_many_as, both_branches
 from scanner.spec import ScanSpec
 
 
@@ -71,29 +64,29 @@ def localize(
         spec: Steps, probes and their design, and what is asked for.
     """
     setting = setting_of(denoiser, draws, spec, baselines)
-    rounds = rounds_of(denoiser, draws, spec)
-    found, own = Localization(), None
-    is_enough: IsEnough = never
+    portions = portions_of(denoiser, draws, spec)
+    found, both = Localization(), None
     if cost.takes_probes(spec):
         graph_of = _both(setting, -1 - spec.map_back, detection.point)
-        goal = never if spec.target_error is None else until(spec.target_error)
-        own = in_rounds(graph_of, rounds, goal)
-        is_enough = as_many_as(own.taken)
-        found.maps.update(_curvature_maps(own, detection))
-        found.errors.update(_errors(own))
+        both = both_branches(graph_of, portions, spec.target_error)
+        found.maps.update(_curvature_maps(both, detection))
+        found.errors.update(_errors(both))
     if detection.clean is not None and spec.late:
-        clean = in_rounds(_both(setting, -1, detection.clean), rounds, is_enough)
+        at_clean = _both(setting, -1, detection.clean)
+        clean = (
+            both_branches(at_clean, portions, None) if both is None
+            else as_many_as(both, at_clean, portions, branches=2)
+        )  # fmt: skip
         found.scores.update(_late_scores(clean, setting.level(-1)[2], spec))
     if "anisotropy" in spec.maps and ("anisotropy", "null") not in detection.maps:
         with torch.no_grad():
             found.maps["anisotropy", "null"] = cosines(setting, initial_latents(denoiser, draws))
     if baselines and spec.captions:
-        _add_baselines(found, baselines, setting, draws, detection, spec, rounds, own)
+        _add_baselines(found, baselines, setting, draws, detection, spec, portions, both)
     kept, errors = (
         {n: m for n, m in of.items() if n[0] in spec.maps} for of in (found.maps, found.errors)
     )
-    products = None if own is None else own.taken * rounds.shape[1]
-    return Localization(kept, found.scores, errors, products)
+    return Localization(kept, found.scores, errors, None if both is None else both.products)
 
 
 def _both(setting: TrajectorySetting, step: int, point: Tensor) -> GraphOf:
@@ -107,7 +100,7 @@ def _both(setting: TrajectorySetting, step: int, point: Tensor) -> GraphOf:
     return graph_of
 
 
-def _errors(both: RoundResult) -> Maps:
+def _errors(both: Diagonals) -> Maps:
     """Return the standard errors of the maps of both branches."""
     own, null = both.traces.unbind(dim=1)
     return {
@@ -116,7 +109,7 @@ def _errors(both: RoundResult) -> Maps:
     }
 
 
-def _curvature_maps(both: RoundResult, detection: Detection) -> Maps:
+def _curvature_maps(both: Diagonals, detection: Detection) -> Maps:
     """Return Δh, the curvature, and the maps that methods combine from others."""
     own, null = both.diagonals
     found: Maps = {
@@ -131,37 +124,38 @@ def _curvature_maps(both: RoundResult, detection: Detection) -> Maps:
     return found
 
 
-def _late_scores(both: RoundResult, sigma: float, spec: ScanSpec) -> dict[str, Tensor]:
+def _late_scores(both: Diagonals, sigma: float, spec: ScanSpec) -> dict[str, Tensor]:
     """Return the scores of detectors that only localized captions have, from both branches."""
     found = dict[str, Tensor]()
     for method in map(registry.detector, spec.late):
         branch = method.branch
         if method.of_branch is not None:
-            score, diagonal = both.scores[branch], both.diagonals[branch]
-            found[method.name] = method.of_branch(score, diagonal, sigma)
+            found[method.name] = method.of_branch(
+                both.scores[branch], both.diagonals[branch], sigma
+            )
     return found
 
 
 def _add_baselines(
     found: Localization, baselines: Mapping[str, Denoiser], setting: TrajectorySetting,
-    draws: Sequence[Draw], detection: Detection, spec: ScanSpec, rounds: Tensor,
-    own: RoundResult | None,
+    draws: Sequence[Draw], detection: Detection, spec: ScanSpec,
+    portions: Sequence[ProbePortion], both: Diagonals | None,
 ) -> None:  # fmt: skip
-    """Add the maps against each baseline, all under the caption; only Δs if ``own`` is null."""
+    """Add the maps against each baseline, all under the caption; only Δs if ``both`` is null."""
     level, captions = setting.level(-1 - spec.map_back), setting.condition[: len(draws)]
     point = detection.point
     with torch.no_grad():
-        score = own.scores[0] if own else setting.denoiser.score(point, level, captions)
+        score = both.scores[0] if both else setting.denoiser.score(point, level, captions)
     for name, network in baselines.items():
         theirs = baseline_conditions(network, [d.text for d in draws], captions)
-        if own is None:
+        if both is None:
             with torch.no_grad():
                 other = network.score(point, level, theirs)
         else:
-            early = in_rounds(_one(network, level, theirs, point), rounds, as_many_as(own.taken))
-            other, traces = early.scores[0], early.traces[:, 0] - own.traces[:, 0]
-            found.maps["delta_h", name] = maps.delta_h(own.diagonals[0], early.diagonals[0])
-            found.errors["delta_h", name] = maps.standard_error(traces, own.taken)
+            early = as_many_as(both, _one(network, level, theirs, point), portions, branches=1)
+            other, rounds = early.scores[0], early.traces[:, 0] - both.traces[:, 0]
+            found.maps["delta_h", name] = maps.delta_h(both.diagonals[0], early.diagonals[0])
+            found.errors["delta_h", name] = maps.standard_error(rounds, both.taken)
         found.maps["delta_s", name] = maps.delta_s(score, other)
         if spec.source == "image" and detection.clean is not None:
             clean = detection.clean / level[1]
