@@ -152,6 +152,20 @@ def test_without_a_target_every_map_takes_all_and_one_round_says_no_error():
         assert {row.mask_doubt for row in rows} == {None}, "there is no mask without a threshold"
 
 
+@pytest.mark.parametrize("rule", [{"mask_share": 0.3}, {"pixel_threshold": 0.45}])
+def test_rows_say_which_pixels_of_their_mask_are_in_doubt(rule):
+    asked = replace(SPEC, probes=8, target_error=None, **rule)
+    rows = Scanner(Mixing(), asked).scan(CAPTIONS).masks
+    known = [row for row in rows if row.mask and row.map_error is not None]
+    assert len(known) >= len(CAPTIONS)
+    for row in known:
+        mask, doubt = (masks.from_runs(runs, 8, 8) for runs in (row.mask, row.doubt))
+        for share, where in ((row.mask_doubt, mask), (row.outside_doubt, ~mask)):
+            assert share == (pytest.approx(doubt[where].mean()) if where.any() else None)
+    assert any(0 < row.mask_doubt < 1 for row in known if row.mask_doubt is not None)
+    assert {(row.mask_doubt, row.doubt) for row in rows if row.map_error is None} == {(None, None)}
+
+
 def test_a_target_is_part_of_what_names_a_run_and_none_leaves_it_alone():
     plain, near = ScanSpec(), ScanSpec(target_error=0.1)
     assert plain.fingerprint() != near.fingerprint() != ScanSpec(target_error=0.2).fingerprint()
