@@ -11,6 +11,8 @@ WINDOW_SHARE = 13 / 64
 """Side of the mean filter as a share of the map's side: 13 pixels of a 64 pixel latent."""
 LEVEL = 0.9
 """A map's own level is this quantile of its smoothed pixels."""
+DOUBT = 2.0
+"""Standard errors from the threshold within which a pixel's side of it is in doubt."""
 STORED_BITS = 1.0
 """Snap-back from which on an image is called pinned: the caption halves the denoising error."""
 
@@ -38,6 +40,51 @@ def region(
     smooth = mean_filtered(values)
     threshold = max(floor, share * float(np.quantile(smooth, LEVEL)))
     return threshold, smooth > threshold
+
+
+def relative_error(values: NDArray[np.floating], errors: NDArray[np.floating]) -> float | None:
+    """Return the root mean square of errors over that of the map; null of a map of zeros.
+
+    Args:
+        values: Of the map, ``(H, W)``.
+        errors: Standard errors of its pixels.
+
+    Example:
+        >>> relative_error(np.array([[3.0, -4.0]]), np.array([[0.3, 0.4]]))
+        0.1
+    """
+    size, error = (float(np.mean(np.square(m, dtype=np.float64)) ** 0.5) for m in (values, errors))
+    return error / size if size else None
+
+
+def doubtful(
+    values: NDArray[np.floating], errors: NDArray[np.floating], threshold: float, share: float
+) -> NDArray[np.bool_]:
+    """Return the pixels whose side of a mask's threshold is in doubt: it is too near.
+
+    Near is within `DOUBT` standard errors. Few rounds say little of one pixel's error, so its
+    square is averaged over the mean filter's window. The error of a map that is smoothed first
+    is at most ``sqrt(2 sum_i w_i**2 e_i**2)``, with the filter's weights ``w``: the errors of two
+    pixels share the product of their signs at most
+    (docs/decisions/0024-products-until-an-error.md). The threshold itself counts as known.
+
+    Args:
+        values: Of the map, signed, ``(H, W)``.
+        errors: Standard errors of its pixels, ``(H, W)``.
+        threshold: Of `region`.
+        share: As there: 0 where the map is taken as it is.
+
+    Example:
+        >>> doubtful(np.array([[3.0, 0.4]]), np.array([[0.4, 0.4]]), 1.0, 0)
+        array([[False,  True]])
+    """
+    if share == 0:
+        distance, error = np.abs(values - threshold), np.sqrt(mean_filtered(errors**2))
+    else:
+        height, width = (_band(n, window(n)) ** 2 for n in values.shape)
+        distance = np.abs(mean_filtered(values) - threshold)
+        error = np.sqrt(2 * height @ errors.astype(np.float64) ** 2 @ width.T)
+    return distance < DOUBT * error
 
 
 def mean_filtered(values: NDArray[np.floating], side: int | None = None) -> NDArray[np.float64]:

@@ -244,6 +244,24 @@ class MaskRow:
         "Largest error of a sixteenth as a share of what it varies; a match is plain from 1 on",
         default=None,
     )  # fmt: skip
+    products: int | None = column(
+        "Jacobian products of a branch behind the map; null where it takes none", "products",
+        kind=Kind.INT32, default=None,
+    )  # fmt: skip
+    map_error: float | None = column(
+        "Root mean square of the pixels' standard errors over that of the map, from two rounds of "
+        "products on", "0 up", default=None,
+    )  # fmt: skip
+    mask_doubt: float | None = column(
+        "Share of the mask's pixels whose side of the threshold is in doubt: within two standard "
+        "errors", "0 to 1", default=None,
+    )  # fmt: skip
+    outside_doubt: float | None = column(
+        "The same of the pixels outside the mask", "0 to 1", default=None
+    )
+    doubt: list[int] | None = column(
+        "All these pixels, as run lengths like those of mask", "pixels", default=None
+    )
 
 
 @dataclass(slots=True)

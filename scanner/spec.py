@@ -51,6 +51,9 @@ docs/measurements.md.
 """
 MASK_FLOORS = ("pooled", "typical")
 """Floors of masks: of all null pixels together, or of a typical null map."""
+ROOM_FOR_ROUNDS = 3
+"""So many times the usual products are a target error's most: two rounds of as many, and what goes
+before them on coarser grids."""
 SOURCES = ("generated", "image", "auto")
 """Sources of scores: the end of a sampling, the sample's image, or the image where there is one."""
 
@@ -58,6 +61,7 @@ SOURCES = ("generated", "image", "auto")
 _SILENT: dict[str, object] = {
     "detectors": (), "maps": DEFAULT_MAPS, "fdr": None, "screen": None, "size": None,
     "captions": True, "flag_by": "delta_s", "mask_share": None, "p_values": "all",
+    "target_error": None,
 }  # fmt: skip
 """Fields that came later: at these values they are not in the name of a run."""
 
@@ -74,7 +78,10 @@ class ScanSpec:
         steps: Steps of the DDIM sampler.
         map_back: How many steps before the last Δs, Δh and their kin are taken; 0 is the last.
         guidance_scale: Classifier-free guidance of the sampling.
-        probes: Jacobian products per map and branch.
+        probes: Jacobian products per map and branch; under a target error, the most.
+        target_error: Products of a map go on, round by round, until the root mean square of its
+            pixels' standard errors is below this share of the map's own root mean square; null
+            takes all of them.
         probe_design: ``structured`` (exact between channels, then between neighbours) or
             ``rademacher`` (Hutchinson, as in the paper).
         localize: Which captions get maps: ``flagged``, ``all`` or ``none``.
@@ -130,6 +137,7 @@ class ScanSpec:
     flag_by: str = "delta_s"
     mask_share: float | None = None
     p_values: str = "all"
+    target_error: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -148,6 +156,10 @@ class ScanSpec:
             )
         if self.probes < 1:
             raise ConfigError(f"probes must be at least 1, got {self.probes}")
+        if self.target_error is not None and self.probes < 2:
+            raise ConfigError(
+                f"a target error needs the spread of at least 2 products, got {self.probes} probes"
+            )
         self._check_rates()
         for name, value, allowed in (
             ("localize", self.localize, LOCALIZE),
@@ -195,6 +207,7 @@ class ScanSpec:
         """
         for name, rate in (
             ("fpr", self.fpr), ("fdr", self.fdr), ("mask_share", self.mask_share),
+            ("target_error", self.target_error),
         ):  # fmt: skip
             if rate is not None and not 0 < rate < 1:
                 raise ConfigError(f"{name} must lie between 0 and 1, got {rate}")
@@ -382,6 +395,11 @@ class ScanSpec:
         return [method.name for method in self.methods if need in method.needs]
 
     @property
+    def stops_early(self) -> bool:
+        """Whether products stop once an error is small."""
+        return self.target_error is not None
+
+    @property
     def candidate_rate(self) -> float:
         """The p-value up to which a caption is localized: no cut-off exceeds it."""
         return self.fpr if self.fdr is None else self.fdr
@@ -420,6 +438,8 @@ class ScanSpec:
             settings["captions"] = False
         if self.size is not None:
             settings["size"] = self.size
+        if self.target_error is not None:
+            settings["target_error"] = self.target_error
         return settings
 
     def _without_effect(self) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ class Evidence:
         generated: The generated picture, if it was stored.
         maps: Signed maps by metric, in score units.
         mask: The mask at the map's size; null without a threshold.
+        doubt: In words, how many of its pixels are in doubt; ``""`` if that is not known.
         truth: The true region, where it is known.
         label: A word that a sheet shows beside the caption.
         comparisons: What comparing pictures gave, in words.
@@ -71,6 +72,7 @@ class Evidence:
     generated: Image.Image | None = None
     maps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     mask: NDArray[np.bool_] | None = None
+    doubt: str = ""
     truth: NDArray[np.bool_] | None = None
     label: str = ""
     comparisons: tuple[str, ...] = ()
@@ -106,14 +108,15 @@ def gather(
     sample, scored, caption, delta_s, p_value, flagged, snap_back = found[0]
     seed, rows = _map_rows(con, sha, scored, baseline)
     maps: dict[str, NDArray[np.float64]] = {}
-    masks: dict[str, NDArray[np.bool_]] = {}
+    masks: dict[str, tuple[NDArray[np.bool_], str]] = {}
     generated = None
-    for metric, height, width, heatmap, mask, image in rows:
+    for metric, height, width, heatmap, mask, image, inside, outside in rows:
         generated = generated or picture(image)
         if metric not in maps and heatmap is not None:
             maps[metric] = from_heatmap(heatmap, height, width)
         if metric not in masks and mask is not None:
-            masks[metric] = from_runs(mask, height, width)
+            doubt = levels.doubt_of(inside, outside)
+            masks[metric] = from_runs(mask, height, width), doubt
     training = picture(images(sample["shard"], sample["key"]))
     if scored is None:
         words, nearest = compared(con, sha, seed, images)
@@ -121,10 +124,11 @@ def gather(
         words, nearest = (f"scored at its image: snap-back {snap_back or 0:.3g} bits",), None
         if training is not None and maps:
             training = pictures.centred(training, next(iter(maps.values())).shape)
+    mask, doubt = masks.get("delta_h", masks.get("delta_s", (None, "")))
     return Evidence(
         caption=caption or "", caption_sha256=sha, shard=sample["shard"], key=sample["key"],
         seed=seed, delta_s=delta_s, p_value=p_value, flagged=flagged, training=training,
-        generated=generated, maps=maps, mask=masks.get("delta_h", masks.get("delta_s")),
+        generated=generated, maps=maps, mask=mask, doubt=doubt,
         truth=truth, label=label, comparisons=(*words, *_again(con, sha, scored)),
         nearest=nearest, at_image=scored is not None,
     )  # fmt: skip
@@ -269,7 +273,7 @@ def _map_rows(
     if not best:
         return None, []
     rows = con.execute(
-        "SELECT metric, height, width, heatmap, mask, image FROM masks "
+        "SELECT metric, height, width, heatmap, mask, image, mask_doubt, outside_doubt FROM masks "
         "WHERE caption_sha256 = $1 AND image_sha256 IS NOT DISTINCT FROM $4 AND seed = $2 "
         "ORDER BY baseline <> $3, baseline, metric",
         [sha, best[0][0], baseline, image],

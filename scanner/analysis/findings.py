@@ -58,6 +58,9 @@ class Finding:
         rate_low: Lower end of the 95% interval of how often it is given back.
         rate_high: Upper end, the plain ones counted as copies.
         agreeing: The largest number of draws that all are alike.
+        mask_doubt: Share of the mask's pixels within two standard errors of its threshold; null
+            of a map whose error is not known.
+        outside_doubt: The same of the pixels outside.
     """
 
     caption_sha256: str
@@ -94,6 +97,8 @@ class Finding:
     rate_low: float | None = None
     rate_high: float | None = None
     agreeing: int | None = None
+    mask_doubt: float | None = None
+    outside_doubt: float | None = None
 
     @property
     def identity(self) -> str:

@@ -94,6 +94,17 @@ def _drawn(found: "Finding") -> str:
     )  # fmt: skip
 
 
+def doubt_of(inside: float | None, outside: float | None) -> str:
+    """Return in words how many pixels of a mask and around it are in doubt; ``""`` if unknown.
+
+    Example:
+        >>> doubt_of(0.031, 0.004), doubt_of(None, 0.2), doubt_of(None, None)
+        ('3% of the mask, 0% of the rest', '20% of the rest', '')
+    """
+    shares = {"the mask": inside, "the rest": outside}
+    return ", ".join(f"{n:.0%} of {what}" for what, n in shares.items() if n is not None)
+
+
 def drawn_again(
     drawn: int, compared: int, given_back: int, plain: int, low: float, high: float, agreeing: int
 ) -> str:

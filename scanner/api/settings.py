@@ -29,6 +29,8 @@ class ScoreSettings(TypedDict, total=False):
         probes: Jacobian products per map and branch; 16, and more where the model's channels and
             tokens need them.
         probe_design: ``structured``, or ``rademacher`` as in Hutchinson (1990); ``structured``.
+        target_error: Stop a map's products once the root mean square of its pixels' standard
+            errors is below this share of the map's own; ``probes`` is then the most.
         detectors: Further scores, names of `scanner.methods.registry.detector_names`; none.
         maps: Which maps localized captions get, of `scanner.methods.registry.MAPS`; Δh and Δs
             among them.
@@ -52,6 +54,7 @@ class ScoreSettings(TypedDict, total=False):
     map_back: int
     probes: int
     probe_design: str
+    target_error: float | None
     detectors: Sequence[str]
     maps: Sequence[str]
     localize: str

@@ -153,6 +153,14 @@ Probes = Annotated[
         rich_help_panel=OF_MAPS,
     ),
 ]
+TargetError = Annotated[
+    float | None,
+    typer.Option(
+        help="Stop a map's products once its pixels' standard errors (root mean square) are below "
+        "this share of the map's own root mean square; `--probes` is then the most.",
+        rich_help_panel=OF_MAPS,
+    ),
+]
 Design = Annotated[
     str,
     typer.Option(
@@ -517,6 +525,7 @@ def scoring(
     map_back: MapBack = 0,
     probes: Probes = AUTO,
     probe_design: Design = "structured",
+    target_error: TargetError = None,
     maps: Maps = MAPS_DEFAULT,
 ) -> None:
     """Declare the options that decide scores and maps."""

@@ -345,7 +345,7 @@ def _spec(asked: dict[str, Any], **more: Any) -> ScanSpec:
     """Return the spec of the options of `options.scoring`, and of what a command adds."""
     names = (
         "steps", "map_back", "guidance_scale", "probe_design", "dtype", "source", "timestep",
-        "captions", "size",
+        "captions", "size", "target_error",
     )  # fmt: skip
     maps = options.maps(asked["maps"], asked["source"], captions=asked["captions"])
     return ScanSpec(

@@ -9,7 +9,7 @@ from scanner.methods import registry
 from scanner.models.levels import SchedulerConfig
 from scanner.models.limits import limits, refuse_baseline
 from scanner.scan.flag_score import refuse_uncalibrated
-from scanner.spec import run_id
+from scanner.spec import ROOM_FOR_ROUNDS, run_id
 from scanner.statistics import calibration
 
 
@@ -88,6 +88,7 @@ def resolved(job: Job) -> Job:
     if not job.auto_probes:
         return job
     number = limits(job.model).probes(job.spec.probe_design)
+    number *= ROOM_FOR_ROUNDS if job.spec.stops_early else 1
     return replace(job, spec=replace(job.spec, probes=number), auto_probes=False)
 
 

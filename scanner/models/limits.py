@@ -15,8 +15,9 @@ from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig, refuse_few_steps
 from scanner.models.overlay import is_itself
 from scanner.models.quantized import refuse_quantized
+from scanner.numerics import noise
 from scanner.parsing import object_from_json
-from scanner.spec import ScanSpec
+from scanner.spec import ROOM_FOR_ROUNDS, ScanSpec
 
 GAUSSIAN_TIMESTEPS = 1000
 USUAL_PROBES = 16
@@ -73,6 +74,8 @@ class Limits:
             spec: What is asked, its probes a number.
             is_auto: Whether the number is `probes`.
         """
+        if spec.target_error is not None:
+            return self._rounds(spec)
         each = self.channels * self.token_side**2
         round_of = f"{self.channels} channels"
         if self.token_side > 1:
@@ -94,6 +97,22 @@ class Limits:
                 f"{self.probes(spec.probe_design)}"
             )
         return ""
+
+    def _rounds(self, spec: ScanSpec) -> str:
+        """Return what is to be known of the rounds of products under a target error."""
+        portions = noise.portions_of(
+            self.channels, spec.probes, spec.probe_design, adaptive=True
+        )  # fmt: skip
+        sizes, usual = sorted({p.size for p in portions}), self.probes(spec.probe_design)
+        said = (
+            f"at most {sum(p.number for p in portions)} products a map and branch, in rounds of "
+            f"{', then '.join(map(str, sizes))}"
+        )
+        if spec.probe_design != "structured" or sizes[-1] >= usual:
+            return said
+        return (
+            f"{said}; --probes auto takes up to {ROOM_FOR_ROUNDS * usual}, with rounds of {usual}"
+        )
 
 
 def limits(model: str) -> Limits:

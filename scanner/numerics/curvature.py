@@ -14,28 +14,59 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def vector_jacobian_products(
-    function: Callable[[Tensor], Tensor], point: Tensor, vectors: Tensor
-) -> list[Tensor]:
-    """Return ``J^T v`` for every vector, over one graph.
+class Pullback:
+    """A function's value at points, and as many products ``J^T v`` there as one asks for.
+
+    One forward pass, and a backward pass a product.
 
     Args:
         function: From ``(B, *)`` to the same shape. Samples must not interact.
         point: ``(B, *)``.
-        vectors: ``(K, B, *)``.
 
-    Returns:
-        K tensors ``(B, *)``. One forward and K backward passes.
+    Attributes:
+        value: The function's, ``(B, *)``.
     """
-    leaf = point.detach().requires_grad_()
-    with torch.enable_grad():
-        output = function(leaf)
-    products: list[Tensor] = []
-    for i, vector in enumerate(vectors):
-        keep = i + 1 < len(vectors)
-        (product,) = torch.autograd.grad(output, leaf, vector.to(output.dtype), retain_graph=keep)
-        products.append(product.detach())
-    return products
+
+    def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor) -> None:
+        self._leaf = point.detach().requires_grad_()
+        with torch.enable_grad():
+            self._output = function(self._leaf)
+        self.value = self._output.detach()
+
+    def products(self, vectors: Tensor, *, is_last: bool = False) -> list[Tensor]:
+        """Return ``J^T v`` for every vector, ``(B, *)`` each.
+
+        Args:
+            vectors: ``(K, B, *)``.
+            is_last: Whether no more are asked for: the graph is then given back on the way.
+
+        Raises:
+            ValueError: If the vectors do not fit the point.
+        """
+        if len(vectors) == 0 or vectors.shape[1:] != self._leaf.shape:
+            raise ValueError(
+                f"probes must have shape (K >= 1, *{tuple(self._leaf.shape)}), "
+                f"got {tuple(vectors.shape)}"
+            )
+        found: list[Tensor] = []
+        for number, vector in enumerate(vectors, 1):
+            (product,) = torch.autograd.grad(
+                self._output, self._leaf, vector.to(self._output.dtype),
+                retain_graph=not is_last or number < len(vectors),
+            )  # fmt: skip
+            found.append(product.detach())
+        return found
+
+    def diagonal(self, vectors: Tensor, *, is_last: bool = False) -> Tensor:
+        """Return `diagonal_from_products` of these probes, ``(B, *)``."""
+        return diagonal_from_products(vectors, self.products(vectors, is_last=is_last))
+
+
+def vector_jacobian_products(
+    function: Callable[[Tensor], Tensor], point: Tensor, vectors: Tensor
+) -> list[Tensor]:
+    """Return ``J^T v`` for every vector, over one graph: `Pullback.products`."""
+    return Pullback(function, point).products(vectors, is_last=True)
 
 
 def jacobian_vector_product(
@@ -106,11 +137,7 @@ def jacobian_diagonal(
         >>> jacobian_diagonal(twice, torch.tensor([[0.0, 1.0]]), signs)
         tensor([[2., 3.]])
     """
-    if len(vectors) == 0 or vectors.shape[1:] != point.shape:
-        raise ValueError(
-            f"probes must have shape (K >= 1, *{tuple(point.shape)}), got {tuple(vectors.shape)}"
-        )
-    return diagonal_from_products(vectors, vector_jacobian_products(function, point, vectors))
+    return Pullback(function, point).diagonal(vectors, is_last=True)
 
 
 def exact_diagonal(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:

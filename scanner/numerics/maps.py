@@ -39,6 +39,37 @@ def curvature(diagonal: Tensor) -> Tensor:
     return -diagonal.float().sum(dim=1)
 
 
+def standard_error(rounds: Tensor, taken: Tensor) -> Tensor:
+    """Return the standard errors of maps that are means over rounds, ``(B, H, W)``.
+
+    Every round is an independent, unbiased estimate, so the spread of the rounds is that of the
+    error: ``sqrt(sum_r (m_r - m)**2 / (R (R - 1)))``, per position.
+
+    Args:
+        rounds: What each round alone gives, ``(R, B, H, W)``; after a sample's last, anything.
+        taken: How many rounds each sample took, ``(B,)``; infinite where that is not two.
+    """
+    taken = taken.to(rounds.device)
+    number = torch.arange(len(rounds), device=rounds.device)
+    is_made = (number[:, None] < taken)[..., None, None]
+    count = taken[:, None, None]
+    mean = torch.where(is_made, rounds, 0).sum(dim=0) / count
+    squares = torch.where(is_made, rounds - mean, 0).square().sum(dim=0)
+    error = (squares / (count * (count - 1)).clamp(min=1)).sqrt()
+    return error.where(count > 1, torch.inf)
+
+
+def relative_error(maps: Tensor, errors: Tensor) -> Tensor:
+    """Return the root mean square of errors over that of the maps, ``(B,)``; 0 of no error.
+
+    Args:
+        maps: ``(B, H, W)``.
+        errors: Standard errors of their pixels.
+    """
+    error, size = (values.square().mean(dim=(1, 2)).sqrt() for values in (errors, maps))
+    return torch.where(error == 0, 0, error / size)
+
+
 def smooth(maps: Tensor, window: int) -> Tensor:
     """Return maps under a mean filter of odd width that shrinks at the border, ``(B, H, W)``.
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
+from scanner.analysis import levels
 from scanner.analysis.findings import Finding
 from scanner.matching.copies import Group, explain
 from scanner.text import printable
@@ -101,6 +102,8 @@ def _evidence(finding: Finding) -> list[list[str]]:
         rows.append(["snap-back, bits", f"{finding.snap_back:.3g}"])
     if finding.pinned is not None:
         rows.append(["stored of the image", finding.pinned])
+    if doubt := levels.doubt_of(finding.mask_doubt, finding.outside_doubt):
+        rows.append(["mask's pixels in doubt", doubt])
     if finding.tiled_l2 is not None:
         rows.append(["worst tile, a copy below 0.15", f"{finding.tiled_l2:.3g}"])
     if finding.tightness is not None:

@@ -196,7 +196,8 @@ def _numbers(row: Evidence) -> list[str]:
     if row.flagged is not None:
         out.append("flagged" if row.flagged else "not flagged")
     if row.mask is not None:
-        out.append(f"mask {row.mask.mean():.0%} of the picture")
+        doubt = f" (in doubt: {row.doubt})" if row.doubt else ""
+        out.append(f"mask {row.mask.mean():.0%} of the picture{doubt}")
     return out if row.seed is None else [*out, f"seed {row.seed}"]
 
 

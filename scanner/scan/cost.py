@@ -26,14 +26,23 @@ def takes_probes(spec: ScanSpec) -> bool:
     return PROBES in evaluations_of(spec, localized=True)
 
 
+def takes_products(metric: str) -> bool:
+    """Return whether a map of this metric is taken from products with the Jacobians."""
+    return PROBES in registry.MAPS[metric].evaluations
+
+
 def probes_taken(spec: ScanSpec, channels: int) -> int:
     """Return how many products a map takes: of structured probes only whole rounds fit.
+
+    Under a target error, at most.
 
     Args:
         spec: What is asked.
         channels: Of a latent.
     """
-    return noise.num_probes(channels, spec.probes, spec.probe_design)
+    return noise.num_probes(
+        channels, spec.probes, spec.probe_design, adaptive=spec.stops_early
+    )  # fmt: skip
 
 
 def evaluations(

@@ -34,6 +34,7 @@ class LocalizationRunner(StageRunner):
             spec = self.contexts.of(draws[0]).spec
             found = localize(networks.denoiser, networks.baselines, draws, seen, spec)
             maps = {name: m.cpu().numpy() for name, m in found.maps.items()}
+            errors = {name: e.cpu().numpy() for name, e in found.errors.items()}
             scores = {name: values.tolist() for name, values in found.scores.items()}
             # One at a time: an autoencoder takes more memory than the denoiser does.
             pictures = [
@@ -42,6 +43,8 @@ class LocalizationRunner(StageRunner):
             ]
             for i, item in enumerate(items):
                 item.maps |= {name: m[i] for name, m in maps.items()}
+                item.errors = {n: e[i] for n, e in errors.items() if np.isfinite(e[i]).all()}
+                item.products = None if found.products is None else int(found.products[i])
                 item.extra |= {name: values[i] for name, values in scores.items()}
                 item.picture, item.localized, item.latents = pictures[i], True, None
                 if not item.is_finite:

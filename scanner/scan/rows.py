@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from scanner.pictures import Match
 from scanner.records import Caption, ChunkResult, MaskRow, Reject, ScoreRow
 from scanner.scan.columns import mean_columns
 from scanner.scan.contexts import SourceContexts
-from scanner.scan.cost import step_of
+from scanner.scan.cost import step_of, takes_products
 from scanner.scan.flag_score import flag_score
 from scanner.scan.state import CaptionVerdict, ChunkState, DrawState
 from scanner.spec import ScanSpec
@@ -99,6 +100,8 @@ class Rows:
             values = item.maps[metric, baseline]
             context = self._contexts.of(item.draw)
             threshold, mask = self._region(metric, baseline, item)
+            errors = item.errors.get((metric, baseline))
+            doubt = self._doubt(metric, baseline, item)
             picture = item.picture if number == 0 and self._spec.store_image else None
             ratios = item.maps.get(("snap_back", "null")) if number == 0 else None
             pin = None if ratios is None or mask is None else masks.stored_extent(ratios, mask)
@@ -113,6 +116,9 @@ class Rows:
                 image=None if picture is None else pictures.encode_jpeg(picture),
                 pinned=pin and pin.verdict, snap_inside=pin and pin.inside,
                 snap_outside=pin and pin.outside,
+                products=item.products if takes_products(metric) else None,
+                map_error=None if errors is None else masks.relative_error(values, errors),
+                **({} if mask is None or doubt is None else _shares_of(doubt, mask)),
             )  # fmt: skip
 
     def _matches(self, chunk: ChunkState, images: Images) -> dict[tuple[int, int], Match]:
@@ -146,20 +152,40 @@ class Rows:
         self, metric: str, baseline: str, item: DrawState
     ) -> tuple[float | None, NDArray[np.bool_] | None]:
         """Return the threshold and mask of a map; null where nothing says a threshold."""
-        values, own = item.maps[metric, baseline], self._spec.pixel_threshold
+        rule = self._rule(metric, baseline, item)
+        return (None, None) if rule is None else masks.region(item.maps[metric, baseline], *rule)
+
+    def _doubt(self, metric: str, baseline: str, item: DrawState) -> NDArray[np.bool_] | None:
+        """Return which pixels of a map's mask are in doubt; null where nothing says so."""
+        errors, rule = item.errors.get((metric, baseline)), self._rule(metric, baseline, item)
+        if errors is None or rule is None:
+            return None
+        values = item.maps[metric, baseline]
+        threshold, _ = masks.region(values, *rule)
+        return masks.doubtful(values, errors, threshold, rule[1])
+
+    def _rule(self, metric: str, baseline: str, item: DrawState) -> tuple[float, float] | None:
+        """Return floor and share of a map's mask, as `scanner.masks.region` takes them."""
+        own = self._spec.pixel_threshold
         if (share := self._spec.mask_share) is not None:
-            return masks.region(values, own if own and metric == "delta_h" else 0.0, share)
+            return own if own and metric == "delta_h" else 0.0, share
         if own is not None and metric == "delta_h":
-            return masks.region(values, own, 0)
+            return own, 0
         if (null := self._contexts.of(item.draw).calibration) is None:
-            return None, None
+            return None
         floor = null.pixel_thresholds.get(f"{metric}/{self._baseline_label(baseline)}")
         if floor is None and null.has_floor:
-            return None, None
-        return masks.region(values, floor or 0.0, null.mask_share)
+            return None
+        return floor or 0.0, null.mask_share
 
     def _baseline_label(self, baseline: str) -> str:
         return self._reference if baseline == "null" else baseline
+
+
+def _shares_of(doubt: NDArray[np.bool_], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the columns of doubtful pixels: shares of the mask and of what is outside, and all."""
+    inside, outside = (float(doubt[m].mean()) if m.any() else None for m in (mask, ~mask))
+    return {"mask_doubt": inside, "outside_doubt": outside, "doubt": masks.to_runs(doubt)}
 
 
 def _images_of(captions: Sequence[Caption]) -> Images:

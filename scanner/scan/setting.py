@@ -37,7 +37,7 @@ class TrajectorySetting:
         step %= len(schedule.timesteps)
         return schedule.timesteps[step], schedule.alphas[step], schedule.sigmas[step]
 
-    def of_samples(self, samples: slice) -> "TrajectorySetting":
+    def of_samples(self, samples: slice | Tensor) -> "TrajectorySetting":
         """Return the setting of some samples of the batch."""
         captions, empty = self.condition.chunk(2)
         return replace(self, condition=torch.cat([captions[samples], empty[samples]]))

@@ -64,6 +64,9 @@ class DrawState:
         failure: Why localization gave nothing.
         localized: Whether it has its maps.
         increments: Length of each of the sampler's steps, where it was asked for.
+        errors: Standard errors of maps' pixels by (metric, baseline), ``(H, W)``, where rounds of
+            products tell them.
+        products: Of a branch behind its maps; null without any.
     """
 
     draw: Draw
@@ -76,6 +79,8 @@ class DrawState:
     failure: ScoringFailure | None = None
     localized: bool = False
     increments: tuple[float, ...] | None = None
+    errors: dict[tuple[str, str], NDArray[np.float32]] = field(default_factory=dict)
+    products: int | None = None
     _mean: tuple[NDArray[np.float32], float] | None = field(default=None, init=False, repr=False)
 
     @property

@@ -17,8 +17,8 @@ from scanner.statistics.families import near, shared_words
 
 MOST_SAMPLES, MOST_NEAR, MOST_LIKE = 200, 12, 5000
 MAPS = """
-SELECT seed, metric, baseline, height, width, threshold, area, image IS NOT NULL AS drawn,
-       match, match_mse, mse_inside, mse_outside, tiled_l2, sigma
+SELECT seed, metric, baseline, height, width, threshold, area, mask_doubt,
+       image IS NOT NULL AS drawn, match, match_mse, mse_inside, mse_outside, tiled_l2, sigma
 FROM masks WHERE caption_sha256 = $1 AND image_sha256 IS NOT DISTINCT FROM $2
 QUALIFY row_number() OVER (PARTITION BY seed, metric, baseline ORDER BY shard, key) = 1
 ORDER BY seed, metric <> 'delta_s', metric <> 'delta_h', metric, baseline <> 'null', baseline

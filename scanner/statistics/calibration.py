@@ -406,7 +406,7 @@ class Calibration:
                 f"the calibration must be of the scan's source: source (calibration {source}, scan "
                 f"{spec.source}); calibrate with the scan's, or scan with the calibration's"
             )
-        usual = {"captions": True} if self.settings else {}
+        usual = {"captions": True, "target_error": None} if self.settings else {}
         own = usual | self.settings
         differing = [
             f"{name} (calibration {_shown(own[name])}, scan {_shown(value)})"

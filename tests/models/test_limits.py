@@ -132,3 +132,29 @@ def test_auto_products_are_a_number_in_the_runs_name(pipeline_folder):
     plain = job(pipeline_folder)
     who = identify(replace(plain, auto_probes=True))
     assert (who.run, who.job.spec.probes) == (identify(plain).run, 16)
+
+
+def test_a_target_error_has_room_for_two_of_the_usual_rounds(pipeline_folder):
+    from dataclasses import replace
+
+    from scanner.engine.identity import identify
+
+    plain = job(pipeline_folder)
+    near = replace(plain, auto_probes=True, spec=replace(plain.spec, target_error=0.1))
+    spec = identify(near).job.spec
+    assert spec.probes == 48
+    has = Limits(1000, has=frozenset())
+    assert has.probing(spec, is_auto=True) == (
+        "at most 40 products a map and branch, in rounds of 4, then 16"
+    )
+    few = has.probing(replace(spec, probes=16), is_auto=False)
+    assert few == (
+        "at most 16 products a map and branch, in rounds of 4; --probes auto takes up to 48, with "
+        "rounds of 16"
+    )
+    flux = Limits(1000, has=frozenset(), channels=16, token_side=2)
+    assert "in rounds of 16, then 64" in flux.probing(replace(spec, probes=192), is_auto=True)
+    signs = replace(spec, probe_design="rademacher")
+    assert (
+        has.probing(signs, is_auto=True) == "at most 48 products a map and branch, in rounds of 1"
+    )

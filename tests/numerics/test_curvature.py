@@ -7,7 +7,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from scanner.numerics.curvature import diagonal_from_products, exact_diagonal, jacobian_diagonal
+from scanner.numerics.curvature import (
+    Pullback,
+    diagonal_from_products,
+    exact_diagonal,
+    jacobian_diagonal,
+)
+from scanner.numerics.maps import relative_error, standard_error
 from scanner.numerics.noise import probes
 
 SHAPE = (2, 2, 2)
@@ -93,3 +99,40 @@ def test_structured_probes_beat_hutchinson_on_a_local_jacobian():
 def test_probes_of_another_shape_are_refused(network, point):
     with pytest.raises(ValueError, match=r"probes must have shape \(K >= 1, \*\(1, 2, 2, 2\)\)"):
         jacobian_diagonal(network, point, SIGNS[:, :, :1])
+
+
+def test_the_standard_error_is_that_of_a_mean_over_rounds_each_samples_own():
+    torch.manual_seed(1)
+    rounds = torch.randn(5, 2, 3, 4, dtype=torch.float64)
+    found = standard_error(rounds, torch.tensor([5, 3]))
+    for sample, number in enumerate((5, 3)):
+        own = rounds[:number, sample]
+        assert_close(found[sample], own.std(dim=0) / number**0.5)
+    assert standard_error(rounds, torch.tensor([5, 1]))[1].isinf().all()
+
+
+def test_the_standard_error_is_unbiased_for_what_an_estimate_is_off_by(network, point):
+    """Over all pairs of sign vectors: the mean squared error is the mean squared standard error."""
+    each = torch.stack([jacobian_diagonal(network, point, v[None]) for v in SIGNS]).sum(dim=2)
+    truth = exact_diagonal(network, point).sum(dim=1)
+    pairs = [torch.stack([a, b]) for a, b in product(each, repeat=2)]
+    off = torch.stack([(pair.mean(dim=0) - truth).square() for pair in pairs]).mean(dim=0)
+    two = torch.tensor([2])
+    said = torch.stack([standard_error(pair, two).square() for pair in pairs]).mean(dim=0)
+    assert_close(said, off, rtol=1e-9, atol=1e-14)
+
+
+def test_the_relative_error_is_of_root_mean_squares():
+    maps = torch.tensor([[[3.0, -4.0]], [[0.0, 0.0]], [[1.0, 1.0]]])
+    errors = torch.tensor([[[0.3, 0.4]], [[0.0, 0.0]], [[torch.inf, 1.0]]])
+    assert_close(relative_error(maps, errors), torch.tensor([0.1, 0.0, torch.inf]))
+
+
+def test_a_pullback_gives_products_again_and_again_until_the_last(network, point):
+    graph = Pullback(network, point)
+    assert_close(graph.value, network(point).detach())
+    first, again = (graph.diagonal(SIGNS[:3]) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(first, graph.diagonal(SIGNS[:3], is_last=True))
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        graph.diagonal(SIGNS[:3])

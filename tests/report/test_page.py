@@ -16,7 +16,7 @@ from scanner.analysis.findings import Finding, cutoff_of, findings
 from scanner.analysis.query import connect
 from scanner.report.canvas import overlay
 from scanner.report.histogram import as_svg, histogram
-from scanner.report.items import RowMark
+from scanner.report.items import RowMark, item
 from scanner.report.page import PageOptions, Remarks, page
 from scanner.report.thumbnails import gallery
 from scanner.statistics.calibration import Calibration
@@ -174,6 +174,18 @@ def test_findings_come_worst_first_a_proven_copy_before_a_score(make):
         ("higher", 1, None),
     ]
     assert found[0].key == "copied"
+
+
+@pytest.mark.parametrize("doubt", [None, 0.25])
+def test_the_doubt_of_a_mask_is_among_the_evidence_where_it_is_known(make, doubt):
+    results, shown = make(), replace(mask("copied", PATTERN, threshold=1.0), mask_doubt=doubt)
+    rows = [score("copied", 2.0, flagged=True, p_value=0.02, stage="localize")]
+    commit(results, "r1", rows, [replace(shown, outside_doubt=doubt and 0.01)])
+    with closing(connect(results, runs=["r1"])) as con:
+        (found,) = findings(con)
+    rows = item(found, None, "", redact=False).get("x", [])
+    told = ["mask's pixels in doubt", "25% of the mask, 1% of the rest"]
+    assert (told in rows) == (doubt is not None)
 
 
 def test_flags_by_false_discovery_rate_replace_the_scans(hostile):

@@ -1,6 +1,7 @@
 import io
 import warnings
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scanner.analysis.findings import findings
 from scanner.analysis.query import connect
 from scanner.errors import ConfigError
 from scanner.report.canvas import as_image, map_scale, outline, overlay, pixel_figure
-from scanner.report.panel import contact_sheet, panel, sheet
+from scanner.report.panel import _numbers, contact_sheet, panel, sheet
 from scanner.report.thumbnails import gallery
 
 SIDE = 16
@@ -42,6 +43,21 @@ def results(make):
     scores.append(score("another text", 1.0, key="img0", shard="b.tar"))
     commit(results, "r1", scores, masks)
     return results
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "told"),
+    [(0.12, 0.03, "12% of the mask, 3% of the rest"), (None, None, "")],
+)
+def test_evidence_says_how_much_of_its_mask_is_in_doubt(make, inside, outside, told):
+    results = make()
+    row = mask("text", np.where(REGION, 40.0, 0.0), threshold=20.0)
+    rows = [replace(row, mask_doubt=inside, outside_doubt=outside)]
+    commit(results, "r1", [score("text", 5.0)], rows)
+    with closing(connect(results, runs=["r1"])) as con:
+        shown = gather(con, "text", no_image)
+    assert shown.doubt == told
+    assert any("in doubt" in text for text in _numbers(shown)) == bool(told)
 
 
 def test_a_panel_shows_pictures_maps_and_mask(results) -> None:

@@ -97,7 +97,8 @@ def test_the_columns_are_the_contract() -> None:
     assert ", ".join(MASKS.names) == (
         "run, shard, key, caption_sha256, seed, metric, baseline, height, width, threshold, mask, "
         "area, heatmap, sigma, image, match, match_mse, mse_inside, mse_outside, "
-        "tiled_l2, tightness, image_sha256, pinned, snap_inside, snap_outside, match_contrast"
+        "tiled_l2, tightness, image_sha256, pinned, snap_inside, snap_outside, match_contrast, "
+        "products, map_error, mask_doubt, outside_doubt, doubt"
     )
     assert ", ".join(REJECTS.names) == "run, shard, key, reason, detail, caption_sha256"
     assert scores_schema(["wen", "lid"]).names == [*SCORES.names, "wen", "lid"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from scanner.models.base import Level
-from scanner.numerics import curvature
+from scanner.numerics.curvature import Pullback
 from scanner.numerics.schedule import Prediction, ddim_end, ddim_step, guided
 from scanner.scan.setting import TrajectorySetting
 
@@ -70,11 +70,5 @@ def score_and_diagonal(
     function: Callable[[Tensor], Tensor], point: Tensor, vectors: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the function's value and its Jacobian's diagonal from one graph."""
-    values: list[Tensor] = []
-
-    def remembered(x: Tensor) -> Tensor:
-        values.append(function(x))
-        return values[0]
-
-    diagonal = curvature.jacobian_diagonal(remembered, point, vectors)
-    return values[0].detach(), diagonal
+    graph = Pullback(function, point)
+    return graph.value, graph.diagonal(vectors, is_last=True)

@@ -31,6 +31,19 @@ class Draw:
     at_image: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ProbePortion:
+    """Rounds of draws' probes, as in `scanner.numerics.noise.Portion`.
+
+    Attributes:
+        vectors: ``(R, k, B, C, H, W)``: rounds of ``k`` probes.
+        is_new: Whether the grid is finer than before.
+    """
+
+    vectors: Tensor
+    is_new: bool
+
+
 def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
     """Return the pure noise that draws start from, ``(B, C, H, W)``."""
     shape = denoiser.latent_shape
@@ -41,10 +54,21 @@ def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
 
 def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
     """Return every draw's own probes, ``(K, B, C, H, W)``."""
-    shape, design = denoiser.latent_shape, spec.probe_design
+    return torch.cat([p.vectors.flatten(0, 1) for p in portions_of(denoiser, draws, spec)])
+
+
+def portions_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> list[ProbePortion]:
+    """Return every draw's own probes by portion."""
+    shape = denoiser.latent_shape
+    plan = noise.portions_of(
+        shape[0], spec.probes, spec.probe_design, adaptive=spec.stops_early
+    )  # fmt: skip
     with preparing(denoiser):
-        own = [noise.probes(d.identity, d.seed, shape, spec.probes, design) for d in draws]
-        return torch.stack(own, dim=1).to(denoiser.device)
+        own = [noise.in_portions(d.identity, d.seed, shape, plan) for d in draws]
+        return [
+            ProbePortion(torch.stack(vectors, dim=2).to(denoiser.device), portion.is_new)
+            for portion, *vectors in zip(plan, *own, strict=True)
+        ]
 
 
 def setting_of(
