@@ -302,6 +302,15 @@ Events = Annotated[
         rich_help_panel=OF_RUN,
     ),
 ]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a Chrome trace of a few batches of one actor, after warm-up, to this file "
+        "(.json.gz), for https://ui.perfetto.dev or chrome://tracing. The rows are the same.",
+        show_default=False,
+        rich_help_panel=OF_RUN,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print JSON for a program.", rich_help_panel=OF_RUN),

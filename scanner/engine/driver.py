@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import replace
 from functools import partial
 
+from scanner.activity import Trace
 from scanner.engine.committed import CommittedRuntime, identities
 from scanner.engine.identity import identify
 from scanner.engine.job import CHUNK_SIZE, PHASE, Event, Job, Resources, Summary
@@ -25,6 +26,7 @@ from scanner.text import counted
 def scan(
     job: Job, resources: Resources, progress: Callable[[Event], None], *,
     stall_seconds: float = STALL_SECONDS, build: ScannerFactory = build_scanner,
+    traces: Callable[[Trace], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Scan what is not yet scanned, and commit it chunk by chunk.
 
@@ -37,6 +39,8 @@ def scan(
         progress: Called in this process with everything that happens.
         stall_seconds: How long one task may run.
         build: Makes a worker's scanner; must be picklable where Ray runs it.
+        traces: Called with what one actor recorded of its batches, each time with more of them;
+            null has nothing recorded.
 
     Returns:
         The summary, also of an incomplete scan.
@@ -84,7 +88,9 @@ def scan(
                 build = partial(build, gpus=resources.gpus_per_actor)
             setup = WorkerSetup(job, who.run, build, who.model, reusable)
             packer = Packer(runtime, job.results, who.run, committed)
-            loop = ScanLoop(setup, commit_index, resources, runtime, results, record, packer)
+            loop = ScanLoop(
+                setup, commit_index, resources, runtime, results, record, packer, traces
+            )
             loop.run(lease, progress, stall_seconds)
     return record.summary
 

@@ -24,6 +24,7 @@ from scanner.statistics import calibration
 
 if TYPE_CHECKING:
     from scanner.scan.networks import Loaded
+    from scanner.scan.profiling import BatchProfiler
     from scanner.scan.scanner import Scanner
 
 ScannerFactory = Callable[..., "Scanner"]
@@ -82,17 +83,20 @@ class Worker:
         fingerprint: What the model must be, or ``""`` to take it on trust.
         finder: Knows which captions are scored already; null knows none. Not asked where images
             are scored: what a sample's rows are then is not decided by its caption.
+        profiled: Whether it records some of its batches and reports the trace.
     """
 
     def __init__(
         self, job: Job, run: str, device: str, threads: int, build: ScannerFactory,
-        fingerprint: str = "", finder: ScoreFinder | None = None,
+        fingerprint: str = "", finder: ScoreFinder | None = None, profiled: bool = False,
     ) -> None:  # fmt: skip
         self._job, self._run, self._device, self._threads = job, run, device, threads
         self._build, self._fingerprint = build, fingerprint
         self._scanner: Scanner | None = None
         self._is_closed = False
         self._compute: ComputeThread | None = None
+        self._profiled = profiled
+        self._profiler: BatchProfiler | None = None
         self._results = Results(job.results)
         at_image = job.spec.source != "generated"
         self._earlier_scores = (
@@ -138,6 +142,7 @@ class Worker:
                 f"began there: results must lie on storage that every node shares"
             )
         self._scanner = self._build(self._job, self._device)
+        self._profiler = self._scanner.profile() if self._profiled else None
         self._compute = ComputeThread(self._scanner, self._threads)
         if self._is_closed:  # while the model was being loaded
             self._compute.close(0)
@@ -183,6 +188,7 @@ class Worker:
             recalled=chunk.samples(chunk.cached), redone=chunk.samples(chunk.rescored),
             evaluations=dict(chunk.cost.evaluations),
             usage=self._usage(scanner, compute),
+            trace=self._profiler.trace() if self._profiler else None,
         )  # fmt: skip
         if not task.trial:
             facts = task.unit.place.as_json() | report.facts()

@@ -100,6 +100,11 @@ class BatchSize:
         self.size, self.shortages = self._wanted, 0
         self._fitted_in_row, self._patience, self._proven = 0, BATCHES_BEFORE_GROWTH, proven
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the size is found, and no further batch is measured for it."""
+        return not (self._to_measure and self._gauge)
+
     def each(
         self, items: Sequence[T], work: Callable[[list[T]], None], relief: Callable[[], None]
     ) -> list[tuple[T, str]]:

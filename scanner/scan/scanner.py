@@ -18,6 +18,7 @@ from scanner.scan.flag_score import no_such_baseline, refuse_uncalibrated
 from scanner.scan.float32_retry import Float32Retry
 from scanner.scan.localization import LocalizationRunner
 from scanner.scan.networks import Float32Networks, Loaded, Networks
+from scanner.scan.profiling import BatchProfiler
 from scanner.scan.rows import Images, Rows
 from scanner.scan.screen import Screen
 from scanner.scan.stages.draws import Draw
@@ -88,7 +89,7 @@ class Scanner:
                 one.check_kinds(spec.flag_by)
         registry.refuse_network(spec.computed, denoiser.has, "this model")
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
-        accounting = Accounting(denoiser.device)
+        accounting = self._accounting = Accounting(denoiser.device)
         self.spec, self.network, self._picture_size = spec, denoiser, denoiser.picture_size
         self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
@@ -109,6 +110,11 @@ class Scanner:
         )
         self.extra_columns = extra_columns(spec, tuple(baselines), contexts.sampled_calibration)
         self._rows = Rows(spec, contexts, "null" if spec.captions else next(iter(baselines)))
+
+    def profile(self) -> BatchProfiler:
+        """Have a few of the batches to come recorded, and return what records them."""
+        self._accounting.profiler = found = BatchProfiler(self.network.device)
+        return found
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
         """Score captions; localize those that the spec asks for.
