@@ -269,9 +269,10 @@ Offload = Annotated[
 Dtype = Annotated[
     str,
     typer.Option(
-        help="Precision of the network; sums and differences are float32 always.",
+        help="Precision of the network; sums and differences are float32 always. `auto`: float16 "
+        "on CUDA where it holds the model's numbers, else float32; the run is that one's.",
         rich_help_panel=OF_MODEL,
-        **one_of(DTYPES),
+        **one_of((*DTYPES, "auto")),
     ),
 ]
 Address = Annotated[
@@ -737,7 +738,8 @@ def check_device(device: str, dtype: str) -> None:
     Raises:
         ConfigError: If so.
     """
-    for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+    precisions = (*DTYPES, AUTO)
+    for name, value, known in (("device", device, DEVICES), ("dtype", dtype, precisions)):
         if value not in known:
             raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 

@@ -15,9 +15,8 @@ HALF = [torch.bfloat16, torch.float16]
 class Identity:
     """An autoencoder whose latents are pixels, and that keeps what it was given."""
 
-    config = {"scaling_factor": 0.18215, "shift_factor": 0.0609}
-
     def __init__(self, dtype):
+        self.config = {"scaling_factor": 0.18215, "shift_factor": 0.0609}
         self.dtype, self.device, self.given = dtype, torch.device("cpu"), []
 
     def encode(self, pixels):
@@ -37,7 +36,8 @@ def test_an_autoencoder_is_given_each_level_rounded_once_and_no_two_alike(dtype)
     exact = LEVELS.double().permute(0, 3, 1, 2) / 127.5 - 1
     assert given.dtype == dtype
     assert torch.equal(given, (LEVELS.float().permute(0, 3, 1, 2) / 127.5 - 1).to(dtype))
-    assert (given.double() - exact).abs().max() <= 0.26 * torch.finfo(dtype).eps
+    most = 0.26 if dtype in HALF else 0.5
+    assert (given.double() - exact).abs().max() <= most * torch.finfo(dtype).eps
     assert len(given[0, 0].unique()) == 256
 
 
