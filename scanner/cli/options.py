@@ -266,6 +266,15 @@ Offload = Annotated[
         **one_of(OFFLOADS),
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Run the network's repeated blocks through torch.compile; the first batches of each "
+        "size take longer. The rows are the same but for rounding.",
+        rich_help_panel=OF_DEVICES,
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(
@@ -565,6 +574,7 @@ def running(
     actors: Actors = None,
     gpus_per_actor: GpusPerActor = 1,
     offload: Offload = "none",
+    compile: Compile = False,
     address: Address = None,
     local: Local = False,
     batch_size: Batch = "auto",

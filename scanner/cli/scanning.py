@@ -338,6 +338,7 @@ def _of_model(asked: dict[str, Any]) -> dict[str, Any]:
     """Return what a job says of LoRAs, weights, parts that move, and products it chooses."""
     found = options.over_model(asked["lora"], asked["weights"])
     chosen = {"auto_probes": asked["probes"] == options.AUTO, "offload": asked["offload"]}
+    chosen["compile"] = asked["compile"]
     return found | chosen
 
 

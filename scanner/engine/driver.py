@@ -17,6 +17,7 @@ from scanner.engine.plan import CommitIndex
 from scanner.engine.record import RunRecord
 from scanner.engine.runtime import Runtime, WorkerSetup
 from scanner.engine.worker import ScannerFactory, build_scanner
+from scanner.errors import ConfigError
 from scanner.results.folder import Committed, Results
 from scanner.results.lease import Lease
 from scanner.results.score_cache import runs_like
@@ -58,6 +59,11 @@ def scan(
     def told(text: str, kind: str = "wait") -> None:
         progress(Event(kind, 0, 0, 0, 0, text, run=run))
 
+    if job.compile and resources.gpus_per_actor > 1:
+        raise ConfigError(
+            "--compile and --gpus-per-actor exclude each other: a network over several GPUs is "
+            "run block by block"
+        )
     run = ""
     told(f"reading what {job.model} is", PHASE)
     who, results = identify(job), Results(job.results)

@@ -67,6 +67,7 @@ class ScanLoop:
         )  # fmt: skip
         self._failed_in_row = 0
         self._traces, self._recorders = traces, 0
+        self._said_eager = False
 
     def run(
         self, lease: Lease, progress: Callable[[Event], None],
@@ -223,12 +224,20 @@ class ScanLoop:
         if task.proves:
             self._failed_in_row = 0
         self._report.spent(counts)
+        self._say_eager(counts.usage.not_compiled, actor)
         if counts.trace is not None and self._traces is not None:
             self._traces(counts.trace)
         self._queue.succeeded(task)
         if not task.trial:
             self._packer.add_commit()
             self._report.committed(task.unit, counts.facts(), actor)
+
+    def _say_eager(self, why: str, actor: str) -> None:
+        """Say once that a network is not compiled though it should be."""
+        if why and not self._said_eager:
+            self._said_eager = True
+            text = f"--compile is without effect, the network runs as it does without: {why}"
+            self._report.emit("problem", text, actor=actor)
 
     def _refused(self, task: Task, failure: Failure) -> None:
         if not failure.usable and not task.alone:

@@ -50,6 +50,7 @@ class ActorUsage:
         waiting_seconds: Time that the device waited: for tasks, reading and committing.
         batch_sizes: Draws at a time at present, by stage.
         shortages: Times that memory ran out and a batch was halved.
+        not_compiled: Why its network is not compiled though it should be, or ``""``.
     """
 
     seconds: float = 0.0
@@ -60,6 +61,7 @@ class ActorUsage:
     waiting_seconds: float = 0.0
     batch_sizes: dict[str, int] = field(default_factory=dict)
     shortages: int = 0
+    not_compiled: str = ""
 
     @property
     def share(self) -> float:

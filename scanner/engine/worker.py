@@ -46,6 +46,7 @@ def build_scanner(
     Raises:
         ConfigError: If a model, a baseline or a calibration cannot be read.
     """
+    from scanner.models.base import Compiles
     from scanner.scan.scanner import Scanner
 
     def load(dtype: str) -> "Loaded":
@@ -56,13 +57,15 @@ def build_scanner(
         return denoiser, models.load_baselines(job.baselines, denoiser, dtype)
 
     denoiser, baselines = loaded or load(job.spec.dtype)
+    if job.compile and isinstance(denoiser, Compiles):
+        denoiser.compile_blocks(job.batch_size)
     null, of_images = (
         None if path is None else calibration.load(path)
         for path in (job.calibration, job.image_calibration)
     )
     return Scanner(
         denoiser, job.spec, baselines=baselines, calibration=null, image_calibration=of_images,
-        batch_size=job.batch_size, precise=lambda: load("float32"),
+        batch_size=job.batch_size, precise=lambda: load("float32"), in_powers=job.compile,
     )  # fmt: skip
 
 
@@ -216,4 +219,7 @@ class Worker:
         sizes = {name: size.size for name, size in scanner.sizes.items()}
         shortages = sum(size.shortages for size in scanner.sizes.values())
         parts = seconds_by_part(scanner.parts | {"waiting": compute.waiting})
-        return ActorUsage(compute.seconds, **parts, batch_sizes=sizes, shortages=shortages)
+        return ActorUsage(
+            compute.seconds, **parts, batch_sizes=sizes, shortages=shortages,
+            not_compiled=scanner.not_compiled if self._job.compile else "",
+        )  # fmt: skip
