@@ -1,5 +1,6 @@
 """A network's repeated blocks through ``torch.compile``, at a few sizes of batches."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,6 +74,7 @@ class CompiledBlocks:
 
         dynamo.recompile_limit = max(LIMIT, dynamo.recompile_limit)
         self._batch_size, self._is_on = batch_size, False
+        self._last: tuple[weakref.ref[Tensor], Tensor] | None = None
         blocks = repeated_blocks(network)
         self.failure = "" if blocks else f"{type(network).__name__} has no blocks that repeat"
         for block in blocks:
@@ -113,13 +115,26 @@ class CompiledBlocks:
         size = fixed_size(len(x), self._batch_size)
         try:
             with self._on():
-                return network(_padded(x, size), _padded(condition, size))[: len(x)]
+                return network(_padded(x, size), self._condition(condition, size))[: len(x)]
         except Exception as error:  # whatever compilers and their backends raise
             if is_out_of_memory(error):
                 raise  # a smaller batch may do
             found = network(x, condition)  # raises again what is not the compiler's
             self.failure = f"{type(error).__name__}: {first_line(error)}"
             return found
+
+    def _condition(self, condition: Tensor, size: int) -> Tensor:
+        """Return a padded condition; the same one at all levels, so that it is made once."""
+        last = self._last
+        if last is None or last[0]() is not condition or len(last[1]) != size:
+            padded = _padded(condition, size)
+            if padded is condition:
+                return condition
+            self._last = last = weakref.ref(condition, lambda _: self._forget()), padded
+        return last[1]
+
+    def _forget(self) -> None:
+        self._last = None
 
 
 def _padded(values: Tensor, size: int) -> Tensor:

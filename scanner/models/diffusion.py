@@ -4,9 +4,10 @@
 # (diffusers and transformers annotate their constructors too narrowly)
 
 import copy
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -32,6 +33,15 @@ from scanner.models.split import put
 from scanner.models.words import TextEncoders
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
 from scanner.numerics.thresholding import Thresholding
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A network's arguments, and the condition that they are made of."""
+
+    condition: "weakref.ref[Tensor]"
+    dtype: torch.dtype
+    arguments: Mapping[str, Any]
 
 
 class Diffusion:
@@ -60,6 +70,7 @@ class Diffusion:
         self._text_off: list[Any] = []
         self._prompt: str | None = None
         self._compiled: CompiledBlocks | None = None
+        self._made: _Made | None = None
         self._cumulative: list[float] | None = None
         self._labels = labels_of(pipeline) if family.encoder == "labels" else None
         self._read_scheduler(pipeline.scheduler)
@@ -245,12 +256,30 @@ class Diffusion:
 
     def _output(self, inputs: Tensor, timestep: float, condition: Tensor) -> Tensor:
         """Return what the network gives for latents as it takes them."""
-        encoder, grid = ENCODERS[self.family.encoder], self._grid(len(inputs))
+        encoder = ENCODERS[self.family.encoder]
         told = {"index": timestep, "unit": timestep / 1000, "reversed": 1 - timestep / 1000}
         time = told[self.family.time] * self.network.config.get("timestep_scale", 1.0)
         times = torch.full((len(inputs),), time, device=inputs.device)
-        arguments = encoder.arguments(self.text.parts(condition, inputs.dtype), grid)
-        return encoder.call(self.network, inputs, times, arguments)
+        return encoder.call(self.network, inputs, times, self._arguments(inputs, condition))
+
+    def _arguments(self, inputs: Tensor, condition: Tensor) -> Mapping[str, Any]:
+        """Return what the network takes beside latents and level.
+
+        Made once for all levels of a condition, as making them may wait for the device, and kept
+        while the condition is there.
+        """
+        made = self._made
+        if made is not None and made.condition() is condition and made.dtype == inputs.dtype:
+            return made.arguments
+        self._made = made = None
+        parts = self.text.parts(condition.data, inputs.dtype)  # a view would keep the condition
+        arguments = ENCODERS[self.family.encoder].arguments(parts, self._grid(len(inputs)))
+        kept = weakref.ref(condition, lambda _: self._forget())
+        self._made = _Made(kept, inputs.dtype, arguments)
+        return arguments
+
+    def _forget(self) -> None:
+        self._made = None
 
     def _grid(self, batch: int) -> Grid:
         return Grid(self.pipeline, batch, self.latent_shape, self.picture_size, self.device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from scanner.models.base import Denoiser, Worded
+from scanner.models.memory import sent
 from scanner.numerics import noise
 from scanner.scan.evaluation_counter import preparing
 from scanner.scan.setting import TrajectorySetting
@@ -36,7 +37,7 @@ def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
     shape = denoiser.latent_shape
     with preparing(denoiser):
         own = [noise.initial_latent(d.identity, d.seed, shape) for d in draws]
-        return torch.stack(own).to(denoiser.device)
+        return sent(torch.stack(own), denoiser.device)
 
 
 def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
@@ -44,7 +45,7 @@ def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tens
     shape, design = denoiser.latent_shape, spec.probe_design
     with preparing(denoiser):
         own = [noise.probes(d.identity, d.seed, shape, spec.probes, design) for d in draws]
-        return torch.stack(own, dim=1).to(denoiser.device)
+        return sent(torch.stack(own, dim=1), denoiser.device)
 
 
 def setting_of(
