@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scanner.errors import DeviceError
 from scanner.models.diffusion import Diffusion
-from scanner.scan.batches import is_out_of_memory
+from scanner.models.memory import is_out_of_memory
 
 FAILED = (ArithmeticError, AssertionError, AttributeError, DeviceError, ImportError, LookupError,
           MemoryError, OSError, RuntimeError, TypeError, ValueError)  # fmt: skip
@@ -102,8 +102,10 @@ class Bench:
         try:
             denoiser = built(of, self.device)
             eager = _scores(denoiser, 2 * batch.detect)
-            compile_blocks(denoiser)
+            denoiser.compile_blocks(batch.detect)
             apart = (_scores(denoiser, 2 * batch.detect) - eager).norm() / eager.norm()
+            if denoiser.not_compiled:
+                raise RuntimeError(denoiser.not_compiled)
             self.report.environment[f"compiled beside eager, {of.name}"] = (
                 f"scores differ by {apart.item():.1e} of their norm"
             )
@@ -162,22 +164,6 @@ class Bench:
             _scores(denoiser, 2, has_graph=True)
         self.report.environment[f"attention, {of.name}"] = str(kernels)
         self.report.write()
-
-
-def compile_blocks(denoiser: Diffusion) -> None:
-    """Have the network's repeated blocks compiled when they are next run.
-
-    Products go back several times through one graph, which compiled blocks that give buffers
-    away refuse.
-    """
-    import torch._dynamo.config as dynamo
-    import torch._functorch.config as functorch
-
-    functorch.donated_buffer = False
-    for name in ("recompile_limit", "cache_size_limit"):  # newer and older torch
-        if hasattr(dynamo, name):
-            setattr(dynamo, name, 64)
-    denoiser.network.compile_repeated_blocks(dynamic=False)
 
 
 def _scores(denoiser: Diffusion, samples: int, *, has_graph: bool = False) -> Tensor:

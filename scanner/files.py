@@ -134,6 +134,13 @@ def replaced(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch() -> Iterator[Path]:
+    """Provide the name of a file to write and to read again, which is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="memscan-") as folder:
+        yield Path(folder) / "content"
+
+
+@contextmanager
 def folder(path: str | Path) -> Iterator[Path]:
     """Provide an empty folder to fill; it takes its place when the block ends without an error.
 

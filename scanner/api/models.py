@@ -11,6 +11,7 @@ from scanner.errors import ConfigError
 from scanner.models.device import local_device
 from scanner.models.hub import at_revision
 from scanner.models.overlay import Overlay, overlay
+from scanner.models.precision import AUTO, decided
 from scanner.spec import DTYPES
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def load_model(
             Safetensors only; no code of the folder runs.
         revision: Commit hash, tag or branch of a hub id; null for its main branch.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
-        dtype: Precision of the network: ``float32``, ``float16`` or ``bfloat16``.
+        dtype: Precision of the network: ``float32``, ``float16`` or ``bfloat16``; ``auto`` is
+            float16 on CUDA where it holds the model's numbers, else float32.
         offload: Parts that lie on the CPU and are on the device only while they run: ``none``,
             ``text`` (text encoders) or ``all`` (the autoencoder too). Scores are the same.
         gpus: Over how many GPUs of this process the network is spread.
@@ -119,10 +121,11 @@ def load_model(
         >>> scanner.load_model("gaussian", device="cpu")
         Model('gaussian', device='cpu', dtype='float32')
     """
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if dtype not in (*DTYPES, AUTO):
+        raise ConfigError(f"dtype must be one of {', '.join((*DTYPES, AUTO))}, got {dtype!r}")
     over = overlay([lora] if isinstance(lora, str) else lora, weights)
     name, chosen = models.located(at_revision(str(name), revision)), local_device(device)
+    dtype, _ = decided(dtype, name, chosen, weights=over.weights)
     with warnings.catch_warnings():  # of a library's bars, in a notebook without ipywidgets
         warnings.filterwarnings("ignore", message="IProgress not found")
         denoiser = models.load(

@@ -16,6 +16,7 @@ from scanner.engine import driver
 from scanner.engine.job import Job, Resources, Summary
 from scanner.engine.worker import build_scanner
 from scanner.errors import ConfigError
+from scanner.models.precision import decided
 from scanner.results import stores
 from scanner.results.folder import Results
 from scanner.shards import reading
@@ -51,7 +52,8 @@ def scan_shards(
         where: ``local``, in this process; ``ray``, with an actor per device of this machine; or
             the address of a Ray cluster, which needs a saved calibration that its nodes can read.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; a loaded model has its own.
-        dtype: Precision of the network; a loaded model has its own.
+        dtype: Precision of the network, or ``auto`` as `scanner.load_model` has it; a loaded model
+            has its own.
         actors: Processes with a model, on Ray.
         offload: As `scanner.load_model` has it; a loaded model has its own.
         gpus_per_actor: Over how many GPUs each process spreads its model; a loaded model has its
@@ -94,6 +96,10 @@ def scan_shards(
         )
     name = own.name if own is not None else models.located(str(model))
     over: Over = {"lora": (), "weights": None} if own is None else own.over
+    resources = _resources(where, own.device if own is not None else device, actors,
+                           gpus_per_actor if own is None else own.gpus)  # fmt: skip
+    if own is None:
+        dtype, _ = decided(dtype, name, device, joins=resources.joins)
     kept = Calibration.load(calibration) if isinstance(calibration, str | Path) else calibration
     spec = spec_of(
         name, dtype if own is None else own.dtype, {"localize": "flagged", **settings},
@@ -113,9 +119,6 @@ def scan_shards(
         if own is not None and where == LOCAL:
             build = own.builder(own.with_baselines(job.baselines))
         heard = stack.enter_context(shown("scan", progress))
-        chosen = own.device if own is not None else device
-        gpus = gpus_per_actor if own is None else own.gpus
-        resources = _resources(where, chosen, actors, gpus)
         summary = driver.scan(job, resources, heard.on_event, build=build)
     if fdr is not None:
         apply_cutoff(Results(job.results), summary.run)

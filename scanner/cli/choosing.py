@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from scanner import files
-from scanner.cli import options, progress
+from scanner.cli import options, progress, settings
 from scanner.spec import GUIDANCE_SCALE, STEPS, ScanSpec
 
 
@@ -77,18 +77,21 @@ def choose(
     for path, name in ((out, "--out"), (figure, "--figure")):
         if path is not None:
             files.check_file(path, name)
+    name, over = options.model_of(model, revision), overlay(lora or (), weights)
+    told = {"dtype": dtype, "device": device, "weights": over.weights}
+    dtype = settings.dtype_of(told, name).get("dtype", dtype)
     spec = ScanSpec(
         seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
         dtype=dtype,
     )  # fmt: skip
     question = ChoiceRequest(
-        model=options.model_of(model, revision),
+        model=name,
         baselines=tuple(map(located_baseline, baseline or ())),
-        overlay=overlay(lora or (), weights), noise=tuple(noise or ()), spec=spec,
+        overlay=over, noise=tuple(noise or ()), spec=spec,
         captions=captions, device=device, batch_size=batch_size,
     )  # fmt: skip
-    for name in question.baselines:
-        if question.model != GAUSSIAN and (said := baseline_reading(question.model, name)):
+    for each in question.baselines:
+        if question.model != GAUSSIAN and (said := baseline_reading(question.model, each)):
             progress.note(said)
     with progress.meter("choose") as show:
         found = measured(question, shards, truth, show)

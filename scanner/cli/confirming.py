@@ -69,7 +69,7 @@ class Confirmed:
         return {"run": self.run, "levels": self.levels, "findings": rows, "missing": self.missing}
 
 
-@options.takes(options.running, without=("chunk_size", "limit", "batch_size", "offload"))
+@options.takes(options.running, without=("chunk_size", "limit", "batch_size", "offload", "compile"))
 def confirm(
     results: options.Results,
     seeds: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scanner.cli import options, progress
+from scanner.cli import options, progress, settings
 from scanner.methods import Need, registry
 from scanner.spec import TIMESTEP
 from scanner.text import bytes_text
@@ -42,6 +42,8 @@ def inspect(
 
     over = overlay(lora or (), weights)
     name = options.model_of(model, revision)
+    told = {"dtype": dtype, "device": device, "weights": over.weights}
+    dtype = settings.dtype_of(told, name).get("dtype", dtype)
     found = describe(name, local_device(device), dtype, size, over, offload)
     parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}
     lacking = {need for need, is_there in parts.items() if not is_there}

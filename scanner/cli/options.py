@@ -274,12 +274,22 @@ Offload = Annotated[
         **one_of(OFFLOADS),
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Run the network's repeated blocks through torch.compile; the first batches of each "
+        "size take longer. The rows are the same but for rounding.",
+        rich_help_panel=OF_DEVICES,
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(
-        help="Precision of the network; sums and differences are float32 always.",
+        help="Precision of the network; sums and differences are float32 always. `auto`: float16 "
+        "on CUDA where it holds the model's numbers, else float32; the run is that one's.",
         rich_help_panel=OF_MODEL,
-        **one_of(DTYPES),
+        **one_of((*DTYPES, "auto")),
     ),
 ]
 Address = Annotated[
@@ -306,6 +316,15 @@ Events = Annotated[
     Path | None,
     typer.Option(
         help="Append everything that happens to this file, a line of JSON each.",
+        show_default=False,
+        rich_help_panel=OF_RUN,
+    ),
+]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a Chrome trace of a few batches of one actor, after warm-up, to this file "
+        "(.json.gz), for https://ui.perfetto.dev or chrome://tracing. The rows are the same.",
         show_default=False,
         rich_help_panel=OF_RUN,
     ),
@@ -564,6 +583,7 @@ def running(
     actors: Actors = None,
     gpus_per_actor: GpusPerActor = 1,
     offload: Offload = "none",
+    compile: Compile = False,
     address: Address = None,
     local: Local = False,
     batch_size: Batch = "auto",
@@ -737,7 +757,8 @@ def check_device(device: str, dtype: str) -> None:
     Raises:
         ConfigError: If so.
     """
-    for name, value, known in (("device", device, DEVICES), ("dtype", dtype, DTYPES)):
+    precisions = (*DTYPES, AUTO)
+    for name, value, known in (("device", device, DEVICES), ("dtype", dtype, precisions)):
         if value not in known:
             raise ConfigError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 

@@ -108,8 +108,7 @@ def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
             f"{found.failed_downloads:,} of {found.downloads:,} failed, by img2dataset's statistics"
         )
         yield "downloads", f"{text}: they are in no shard"
-    if found.run:
-        yield "run", found.run
+    yield from _named(found)
     yield from _unchecked(found)
     if found.done_chunks:
         yield (
@@ -135,6 +134,14 @@ def _lines(found: "Forecast", actors: int | None) -> Iterator[tuple[str, str]]:
     share = {0.0: "nothing is localized", 1.0: "of every caption"}.get(found.flagged_share, share)
     yield "", f"{_evaluations(found.localization)} to localize, {share}"
     yield from _time(found, actors)
+
+
+def _named(found: "Forecast") -> Iterator[tuple[str, str]]:
+    """Yield the run's name, and the precision that is part of it, where it is not the usual one."""
+    if found.run:
+        yield "run", found.run
+    if found.dtype != "float32":
+        yield "precision", found.dtype
 
 
 def _unchecked(found: "Forecast") -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scanner import files
-from scanner.cli import confirming, error_rates, notifying, options, progress, settings
+from scanner.activity import Trace
+from scanner.cli import confirming, error_rates, notifying, options, progress, settings, tracing
 from scanner.cli.notices import Notices
 from scanner.errors import ConfigError, IncompleteError
 from scanner.signed import redacted
@@ -49,6 +50,7 @@ def scan(
             "--out", "-o", help="A folder, or s3://BUCKET/PREFIX, gs://….", show_default=False
         ),
     ],
+    profile: options.Profile = None,
     as_json: options.Json = False,
     **asked: Any,
 ) -> None:
@@ -68,18 +70,20 @@ def scan(
     """
     check_results(out)
     check_events(asked["events"])
+    tracing.check(profile, out)
     told = Notices("scan", redacted(out), asked)
     with told.around():
         job = job_of(context, shards=shards, model=model, out=out, **asked)
         confirming.check(job, asked["confirm"])
-        summary, verdict = _scanned(job, asked, told)
+        with tracing.written(profile) as traces:
+            summary, verdict = _scanned(job, asked, told, traces)
         drawn = confirming.after(job, summary, asked)
         told.scan(job, summary)
     _report(summary, out, verdict, drawn, _drift(job, summary), as_json=as_json)
 
 
 def _scanned(
-    job: "Job", asked: dict[str, Any], told: Notices
+    job: "Job", asked: dict[str, Any], told: Notices, traces: Callable[[Trace], None] | None
 ) -> "tuple[Summary, FdrCutoff | None]":
     """Scan; return what came of it, and what a false-discovery rate flags."""
     from scanner.engine.job import Resources
@@ -90,7 +94,7 @@ def _scanned(
         )
     resources = Resources(**{name: asked[name] for name in RESOURCES})
     told.started(job)
-    summary = run(job, resources, "scan", asked["events"], told)
+    summary = run(job, resources, "scan", asked["events"], told, traces)
     if job.spec.fdr is None:
         return summary, None
     from scanner.analysis.findings import apply_cutoff
@@ -170,6 +174,7 @@ def calibrate(
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
+    asked |= settings.dtype_of(asked, name)
     spec = _spec(asked, localize="all", **_scores(asked))
     job = Job(
         model=name,
@@ -295,6 +300,7 @@ def job_of(
     options.refuse_consensus_alone(asked["flag_by"], is_calibrated=paths[0] is not None)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
+    asked |= settings.dtype_of(asked, name)
     known = None if paths[0] is None else nulls[0].screen
     spec = _spec(
         asked,
@@ -332,6 +338,7 @@ def _of_model(asked: dict[str, Any]) -> dict[str, Any]:
     """Return what a job says of LoRAs, weights, parts that move, and products it chooses."""
     found = options.over_model(asked["lora"], asked["weights"])
     chosen = {"auto_probes": asked["probes"] == options.AUTO, "offload": asked["offload"]}
+    chosen["compile"] = asked["compile"]
     return found | chosen
 
 
@@ -404,7 +411,7 @@ def _screen(known: "Screen | None", threshold: float | None, *, wanted: bool) ->
 
 def run(
     job: "Job", resources: "Resources", title: str, events: Path | None,
-    told: Notices | None = None,
+    told: Notices | None = None, traces: Callable[[Trace], None] | None = None,
 ) -> "Summary":  # fmt: skip
     """Scan, show it, and tell of its events; say first what is not obvious.
 
@@ -426,7 +433,8 @@ def run(
     for said in filter(None, remarks):
         progress.note(said)
     with watching(title, events) as heard:
-        return driver.scan(job, resources, heard if told is None else told.hearing(heard))
+        heard = heard if told is None else told.hearing(heard)
+        return driver.scan(job, resources, heard, traces=traces)
 
 
 def _drift(job: "Job", summary: "Summary") -> "Drift | str | None":

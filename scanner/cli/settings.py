@@ -130,6 +130,28 @@ def timestep_of(context: typer.Context, asked: dict[str, Any], model: str) -> di
     return {"timestep": timestep}
 
 
+def dtype_of(asked: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Return the precision that ``--dtype auto`` stands for, and say it; nothing for another.
+
+    Args:
+        asked: The command's options.
+        model: A folder, a hub id or ``gaussian``.
+
+    Raises:
+        ConfigError: If the device is not known yet, or the model cannot be read.
+    """
+    if asked["dtype"] != "auto":
+        return {}
+    from scanner.engine.job import Resources
+    from scanner.models.precision import decided
+
+    device, local = asked["device"], asked.get("local", True)
+    joins = Resources(device=device, address=asked.get("address"), local=local).joins
+    dtype, why = decided("auto", model, device, joins=joins, weights=asked["weights"])
+    progress.note(f"--dtype auto is {dtype}: {why}")
+    return {"dtype": dtype}
+
+
 def _is_untyped(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "DEFAULT"

@@ -13,6 +13,7 @@ from scanner.models.overlay import PROMPT, is_of_hub, split
 HERE_ONLY = {"submit", "jobs"}
 WRITTEN = {
     "out", "state", "results", "events", "figures", "figure", "coco", "catalogue", "metrics_file",
+    "profile",
 }  # fmt: skip
 """Parameters that name what is written, or what earlier commands wrote."""
 SHARDS = {"shards", "corpus"}

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import replace
 from functools import partial
 
+from scanner.activity import Trace
 from scanner.collection import without_collection
 from scanner.engine.committed import CommittedRuntime, identities
 from scanner.engine.identity import identify
@@ -17,6 +18,7 @@ from scanner.engine.plan import CommitIndex
 from scanner.engine.record import RunRecord
 from scanner.engine.runtime import Runtime, WorkerSetup
 from scanner.engine.worker import ScannerFactory, build_scanner
+from scanner.errors import ConfigError
 from scanner.results.folder import Committed, Results
 from scanner.results.lease import Lease
 from scanner.results.score_cache import runs_like
@@ -26,6 +28,7 @@ from scanner.text import counted
 def scan(
     job: Job, resources: Resources, progress: Callable[[Event], None], *,
     stall_seconds: float = STALL_SECONDS, build: ScannerFactory = build_scanner,
+    traces: Callable[[Trace], None] | None = None,
 ) -> Summary:  # fmt: skip
     """Scan what is not yet scanned, and commit it chunk by chunk.
 
@@ -38,6 +41,8 @@ def scan(
         progress: Called in this process with everything that happens.
         stall_seconds: How long one task may run.
         build: Makes a worker's scanner; must be picklable where Ray runs it.
+        traces: Called with what one actor recorded of its batches, each time with more of them;
+            null has nothing recorded.
 
     Returns:
         The summary, also of an incomplete scan.
@@ -55,6 +60,11 @@ def scan(
     def told(text: str, kind: str = "wait") -> None:
         progress(Event(kind, 0, 0, 0, 0, text, run=run))
 
+    if job.compile and resources.gpus_per_actor > 1:
+        raise ConfigError(
+            "--compile and --gpus-per-actor exclude each other: a network over several GPUs is "
+            "run block by block"
+        )
     run = ""
     told(f"reading what {job.model} is", PHASE)
     who, results = identify(job), Results(job.results)
@@ -88,7 +98,9 @@ def scan(
                 build = partial(build, gpus=resources.gpus_per_actor)
             setup = WorkerSetup(job, who.run, build, who.model, reusable)
             packer = Packer(runtime, job.results, who.run, committed)
-            loop = ScanLoop(setup, commit_index, resources, runtime, results, record, packer)
+            loop = ScanLoop(
+                setup, commit_index, resources, runtime, results, record, packer, traces
+            )
             loop.run(lease, progress, stall_seconds)
     return record.summary
 

@@ -41,6 +41,7 @@ class Job:
         auto_probes: Whether the model's channels and tokens decide the spec's ``probes``.
         offload: Parts of the model that are on the device only while they run, of
             `scanner.spec.OFFLOADS`.
+        compile: Whether the network's repeated blocks go through ``torch.compile``.
     """
 
     model: str
@@ -58,6 +59,7 @@ class Job:
     weights: str | None = None
     auto_probes: bool = False
     offload: str = "none"
+    compile: bool = False
 
     @property
     def overlay(self) -> Overlay:
@@ -213,7 +215,8 @@ class Event:
 
     Attributes:
         kind: ``phase`` (a part of getting ready begins), ``index`` (a shard is counted),
-            ``problem`` (a shard is unreadable or cut), ``worker`` (an actor is ready),
+            ``problem`` (a shard is unreadable or cut, or an option is without effect),
+            ``worker`` (an actor is ready),
             ``activity`` (what an actor is at, now and then), ``lost`` (an actor is gone),
             ``chunk`` (one more is committed), ``retry`` (one failed and is tried again),
             ``quarantine`` (one is given up), ``wait`` (another process may be at the run, or a

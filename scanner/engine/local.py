@@ -52,7 +52,10 @@ class LocalRuntime:
         threads = self._threads or torch.get_num_threads()  # as the environment has it
         if setup.reusable:
             finder = BackgroundScoreIndex(Results(setup.job.results), setup.reusable)
-        worker = Worker(setup.job, setup.run, device, threads, setup.build, finder=finder)
+        worker = Worker(
+            setup.job, setup.run, device, threads, setup.build, finder=finder,
+            profiled=setup.profiled,
+        )  # fmt: skip
         self._workers.append(worker)
         return worker
 

@@ -7,7 +7,9 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+from scanner.activity import Trace
 from scanner.engine import chunk_size
 from scanner.engine.failures import Failure
 from scanner.engine.indexing import LATE_SECONDS, ShardIndexer
@@ -42,11 +44,14 @@ class ScanLoop:
         results: Where rows are committed.
         record: The run's record.
         packer: Makes few files of the many that are committed.
+        traces: Called with what the first actor recorded of its batches, each time with more of
+            them; null has nothing recorded.
     """
 
     def __init__(
         self, setup: WorkerSetup, commit_index: CommitIndex, resources: Resources,
         runtime: Runtime, results: Results, record: RunRecord, packer: Packer,
+        traces: Callable[[Trace], None] | None = None,
     ) -> None:  # fmt: skip
         self._setup, self._runtime, self._results, self._record = setup, runtime, results, record
         self._packer, job = packer, setup.job
@@ -61,6 +66,8 @@ class ScanLoop:
             in_order=in_order,
         )  # fmt: skip
         self._failed_in_row = 0
+        self._traces, self._recorders = traces, 0
+        self._said_eager = False
 
     def run(
         self, lease: Lease, progress: Callable[[Event], None],
@@ -73,7 +80,7 @@ class ScanLoop:
             progress: Called with every event.
             stall_seconds: How long one task may run.
         """
-        pool = Pool(self._runtime, lambda: self._runtime.start(self._setup), stall_seconds)
+        pool = Pool(self._runtime, self._start_worker, stall_seconds)
         metrics = self._runtime.metrics(self._setup.run)
         self._report = Reporter(
             self._record, self._plan, self._queue, pool, len(self._urls), metrics, progress
@@ -90,6 +97,12 @@ class ScanLoop:
             self._indexer.stop()
             self._packer.stop()
         self._report.emit("end", f"{self._report.summary.samples} samples committed")
+
+    def _start_worker(self) -> Any:
+        """Start a worker; the first one records its batches, if anybody asks for them."""
+        self._recorders += 1
+        profiled = self._traces is not None and self._recorders == 1
+        return self._runtime.start(replace(self._setup, profiled=profiled))
 
     def _loop(self, pool: Pool, lease: Lease) -> None:
         while True:
@@ -211,10 +224,20 @@ class ScanLoop:
         if task.proves:
             self._failed_in_row = 0
         self._report.spent(counts)
+        self._say_eager(counts.usage.not_compiled, actor)
+        if counts.trace is not None and self._traces is not None:
+            self._traces(counts.trace)
         self._queue.succeeded(task)
         if not task.trial:
             self._packer.add_commit()
             self._report.committed(task.unit, counts.facts(), actor)
+
+    def _say_eager(self, why: str, actor: str) -> None:
+        """Say once that a network is not compiled though it should be."""
+        if why and not self._said_eager:
+            self._said_eager = True
+            text = f"--compile is without effect, the network runs as it does without: {why}"
+            self._report.emit("problem", text, actor=actor)
 
     def _refused(self, task: Task, failure: Failure) -> None:
         if not failure.usable and not task.alone:

@@ -82,7 +82,7 @@ class RayRuntime:
         )
         return actor.remote(
             setup.job, setup.run, self._device, self._threads, setup.build,
-            setup.model if self._joins else "", self._finder(setup),
+            setup.model if self._joins else "", self._finder(setup), setup.profiled,
         )  # fmt: skip
 
     def _finder(self, setup: WorkerSetup) -> score_index.ScoreIndexClient | None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from scanner.activity import Trace
+
 
 @dataclass(frozen=True, slots=True)
 class ActorInfo:
@@ -48,6 +50,7 @@ class ActorUsage:
         waiting_seconds: Time that the device waited: for tasks, reading and committing.
         batch_sizes: Draws at a time at present, by stage.
         shortages: Times that memory ran out and a batch was halved.
+        not_compiled: Why its network is not compiled though it should be, or ``""``.
     """
 
     seconds: float = 0.0
@@ -58,6 +61,7 @@ class ActorUsage:
     waiting_seconds: float = 0.0
     batch_sizes: dict[str, int] = field(default_factory=dict)
     shortages: int = 0
+    not_compiled: str = ""
 
     @property
     def share(self) -> float:
@@ -88,7 +92,8 @@ class ChunkReport:
         recalled: Samples whose rows are a copy's, scored before.
         redone: Samples whose numbers are float32's, because the scan's own precision gave none.
         evaluations: Of networks, by kind, and draws.
-        effort: The actor's own, up to here.
+        usage: The actor's own, up to here.
+        trace: What the actor recorded of its batches, if it shall and there is more than before.
     """
 
     samples: int
@@ -108,11 +113,12 @@ class ChunkReport:
     redone: int = 0
     evaluations: dict[str, int] = field(default_factory=dict)
     usage: ActorUsage = field(default_factory=ActorUsage)
+    trace: Trace | None = None
 
     @classmethod
     def names(cls) -> list[str]:
         """Return what a commit records of them."""
-        return [name for name in cls.__slots__ if name != "usage"]
+        return [name for name in cls.__slots__ if name not in ("usage", "trace")]
 
     def facts(self) -> dict[str, Any]:
         """Return the same with the numbers."""

@@ -35,6 +35,7 @@ class WorkerSetup:
         build: Makes the worker's scanner.
         model: The model's fingerprint, for workers that may have other files.
         reusable: Runs whose scores do for this scan; none where images are scored.
+        profiled: Whether the worker records some of its batches.
     """
 
     job: Job
@@ -42,6 +43,7 @@ class WorkerSetup:
     build: ScannerFactory
     model: str
     reusable: tuple[str, ...]
+    profiled: bool = False
 
 
 class Runtime(Protocol):

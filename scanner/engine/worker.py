@@ -24,6 +24,7 @@ from scanner.statistics import calibration
 
 if TYPE_CHECKING:
     from scanner.scan.networks import Loaded
+    from scanner.scan.profiling import BatchProfiler
     from scanner.scan.scanner import Scanner
 
 ScannerFactory = Callable[..., "Scanner"]
@@ -45,6 +46,7 @@ def build_scanner(
     Raises:
         ConfigError: If a model, a baseline or a calibration cannot be read.
     """
+    from scanner.models.base import Compiles
     from scanner.scan.scanner import Scanner
 
     def load(dtype: str) -> "Loaded":
@@ -55,13 +57,15 @@ def build_scanner(
         return denoiser, models.load_baselines(job.baselines, denoiser, dtype)
 
     denoiser, baselines = loaded or load(job.spec.dtype)
+    if job.compile and isinstance(denoiser, Compiles):
+        denoiser.compile_blocks(job.batch_size)
     null, of_images = (
         None if path is None else calibration.load(path)
         for path in (job.calibration, job.image_calibration)
     )
     return Scanner(
         denoiser, job.spec, baselines=baselines, calibration=null, image_calibration=of_images,
-        batch_size=job.batch_size, precise=lambda: load("float32"),
+        batch_size=job.batch_size, precise=lambda: load("float32"), in_powers=job.compile,
     )  # fmt: skip
 
 
@@ -82,17 +86,20 @@ class Worker:
         fingerprint: What the model must be, or ``""`` to take it on trust.
         finder: Knows which captions are scored already; null knows none. Not asked where images
             are scored: what a sample's rows are then is not decided by its caption.
+        profiled: Whether it records some of its batches and reports the trace.
     """
 
     def __init__(
         self, job: Job, run: str, device: str, threads: int, build: ScannerFactory,
-        fingerprint: str = "", finder: ScoreFinder | None = None,
+        fingerprint: str = "", finder: ScoreFinder | None = None, profiled: bool = False,
     ) -> None:  # fmt: skip
         self._job, self._run, self._device, self._threads = job, run, device, threads
         self._build, self._fingerprint = build, fingerprint
         self._scanner: Scanner | None = None
         self._is_closed = False
         self._compute: ComputeThread | None = None
+        self._profiled = profiled
+        self._profiler: BatchProfiler | None = None
         self._results = Results(job.results)
         at_image = job.spec.source != "generated"
         self._earlier_scores = (
@@ -138,6 +145,7 @@ class Worker:
                 f"began there: results must lie on storage that every node shares"
             )
         self._scanner = self._build(self._job, self._device)
+        self._profiler = self._scanner.profile() if self._profiled else None
         self._compute = ComputeThread(self._scanner, self._threads)
         if self._is_closed:  # while the model was being loaded
             self._compute.close(0)
@@ -183,6 +191,7 @@ class Worker:
             recalled=chunk.samples(chunk.cached), redone=chunk.samples(chunk.rescored),
             evaluations=dict(chunk.cost.evaluations),
             usage=self._usage(scanner, compute),
+            trace=self._profiler.trace() if self._profiler else None,
         )  # fmt: skip
         if not task.trial:
             facts = task.unit.place.as_json() | report.facts()
@@ -210,4 +219,7 @@ class Worker:
         sizes = {name: size.size for name, size in scanner.sizes.items()}
         shortages = sum(size.shortages for size in scanner.sizes.values())
         parts = seconds_by_part(scanner.parts | {"waiting": compute.waiting})
-        return ActorUsage(compute.seconds, **parts, batch_sizes=sizes, shortages=shortages)
+        return ActorUsage(
+            compute.seconds, **parts, batch_sizes=sizes, shortages=shortages,
+            not_compiled=scanner.not_compiled if self._job.compile else "",
+        )  # fmt: skip

@@ -171,3 +171,17 @@ class HasBottleneck(Protocol):
     def bottleneck(self) -> AbstractContextManager[list[Tensor]]:
         """Collect what the bottleneck gives in every evaluation inside, ``(B, C, h, w)`` each."""
         ...
+
+
+@runtime_checkable
+class Compiles(Protocol):
+    """Addition to `Denoiser` of models whose network can be compiled."""
+
+    def compile_blocks(self, batch_size: int | None = None) -> None:
+        """Have the network's repeated blocks compiled for batches of so many draws."""
+        ...
+
+    @property
+    def not_compiled(self) -> str:
+        """Why blocks that shall be compiled are not, or ``""``."""
+        ...

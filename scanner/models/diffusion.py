@@ -4,19 +4,22 @@
 # (diffusers and transformers annotate their constructors too narrowly)
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
+from scanner.models.compiled import BACKEND, CompiledBlocks
 from scanner.models.conditions import ENCODERS, labels_of
 from scanner.models.encoder import Grid
 from scanner.models.families import Family
@@ -30,6 +33,15 @@ from scanner.models.split import put
 from scanner.models.words import TextEncoders
 from scanner.numerics.schedule import Prediction, Schedule, matched_timestep, target
 from scanner.numerics.thresholding import Thresholding
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A network's arguments, and the condition that they are made of."""
+
+    condition: "weakref.ref[Tensor]"
+    dtype: torch.dtype
+    arguments: Mapping[str, Any]
 
 
 class Diffusion:
@@ -57,6 +69,8 @@ class Diffusion:
         self._off: list[Any] = []
         self._text_off: list[Any] = []
         self._prompt: str | None = None
+        self._compiled: CompiledBlocks | None = None
+        self._made: _Made | None = None
         self._cumulative: list[float] | None = None
         self._labels = labels_of(pipeline) if family.encoder == "labels" else None
         self._read_scheduler(pipeline.scheduler)
@@ -193,20 +207,79 @@ class Diffusion:
             timestep = matched_timestep(alpha, self._cumulative)
         packing, inputs = self.family.packing, x.to(self.network.dtype)
         with self._around(x), without_adapters(self._off):
-            output = self._output(as_tokens(inputs, packing), timestep, condition)
+            output = self._evaluated(as_tokens(inputs, packing), timestep, condition)
         output = as_latents(output, packing, self.latent_shape)
         if self.family.halves and output.shape[1] == 2 * x.shape[1]:
             output = output.chunk(2, dim=1)[0]
         return Prediction(output.float(), *target(self.prediction, alpha, sigma))
 
+    def _evaluated(self, inputs: Tensor, timestep: float, condition: Tensor) -> Tensor:
+        """Return what the network gives, through compiled blocks where that is asked for.
+
+        Gradients, tangents and what looks inside are eager.
+        """
+        compiled = self._compiled
+        is_plain = forward_ad.unpack_dual(inputs).tangent is None and not torch.is_grad_enabled()
+        if compiled is None or not is_plain:
+            return self._output(inputs, timestep, condition)
+
+        def network(x: Tensor, rows: Tensor) -> Tensor:
+            return self._output(x, timestep, rows)
+
+        return compiled.evaluated(network, inputs, condition)
+
+    def compile_blocks(self, batch_size: int | None = None, backend: str = BACKEND) -> None:
+        """Have the network's repeated blocks compiled, each when a batch of a new size comes.
+
+        Copies of this model that were made before, and those with another network or without
+        adapters, stay as they are.
+
+        Args:
+            batch_size: Draws of a full batch; null where it is a power of two.
+            backend: Of ``torch.compile``.
+        """
+        self._compiled = CompiledBlocks(self.network, batch_size, backend)
+
+    @property
+    def not_compiled(self) -> str:
+        """Why blocks that shall be compiled are not, or ``""``."""
+        return "" if self._compiled is None else self._compiled.failure
+
+    @contextmanager
+    def _eagerly(self) -> Iterator[None]:
+        """Compile nothing inside: hooks look into the network."""
+        before, self._compiled = self._compiled, None
+        try:
+            yield
+        finally:
+            self._compiled = before
+
     def _output(self, inputs: Tensor, timestep: float, condition: Tensor) -> Tensor:
         """Return what the network gives for latents as it takes them."""
-        encoder, grid = ENCODERS[self.family.encoder], self._grid(len(inputs))
+        encoder = ENCODERS[self.family.encoder]
         told = {"index": timestep, "unit": timestep / 1000, "reversed": 1 - timestep / 1000}
         time = told[self.family.time] * self.network.config.get("timestep_scale", 1.0)
         times = torch.full((len(inputs),), time, device=inputs.device)
-        arguments = encoder.arguments(self.text.parts(condition, inputs.dtype), grid)
-        return encoder.call(self.network, inputs, times, arguments)
+        return encoder.call(self.network, inputs, times, self._arguments(inputs, condition))
+
+    def _arguments(self, inputs: Tensor, condition: Tensor) -> Mapping[str, Any]:
+        """Return what the network takes beside latents and level.
+
+        Made once for all levels of a condition, as making them may wait for the device, and kept
+        while the condition is there.
+        """
+        made = self._made
+        if made is not None and made.condition() is condition and made.dtype == inputs.dtype:
+            return made.arguments
+        self._made = made = None
+        parts = self.text.parts(condition.data, inputs.dtype)  # a view would keep the condition
+        arguments = ENCODERS[self.family.encoder].arguments(parts, self._grid(len(inputs)))
+        kept = weakref.ref(condition, lambda _: self._forget())
+        self._made = _Made(kept, inputs.dtype, arguments)
+        return arguments
+
+    def _forget(self) -> None:
+        self._made = None
 
     def _grid(self, batch: int) -> Grid:
         return Grid(self.pipeline, batch, self.latent_shape, self.picture_size, self.device)
@@ -261,6 +334,7 @@ class Diffusion:
         It shares all weights, and gives what the base does to the last bit.
         """
         parts, other = adapted(self.pipeline), copy.copy(self)
+        other._compiled = None
         other._off = [part for name, part in parts.items() if name == self.family.network]
         other._text_off = [part for name, part in parts.items() if name != self.family.network]
         return other
@@ -303,7 +377,7 @@ class Diffusion:
         """
         refuse_apart(self.network.config, network.config)
         other = copy.copy(self)
-        other._off = []
+        other._off, other._compiled = [], None
         other.network = network.requires_grad_(False).eval().to(self.network.dtype)
         if self.family.network == "unet":
             other.network.to(memory_format=torch.channels_last)

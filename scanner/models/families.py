@@ -38,6 +38,7 @@ class Family:
             pipeline does) or ``steps`` beside tokens (as FLUX.2's does).
         loads_lokr: Whether diffusers loads LoKr adapters into its network.
         unused: Parts that text-to-image does not use; they are not loaded.
+        exceeds_half: What of it has numbers that float16 may not hold, or ``""``.
         note: What a result of this family means beside others, or ``""``.
     """
 
@@ -60,6 +61,7 @@ class Family:
     shifted_by: str = "tokens"
     loads_lokr: bool = False
     unused: tuple[str, ...] = ()
+    exceeds_half: str = ""
     note: str = ""
 
     @property
@@ -84,6 +86,10 @@ class Family:
         return channels, patch if isinstance(patch, int) else self.patch
 
 
+_GEMMA, _IN_BFLOAT16 = (
+    "Gemma 2 is trained in bfloat16 and its states leave the range of float16",
+    "its class is trained and published in bfloat16",
+)
 _IMAGES = ("image_encoder", "feature_extractor")
 _CHECKER = ("safety_checker", *_IMAGES)
 _FLUX_NOTE = (
@@ -123,16 +129,19 @@ FAMILIES: dict[str, Family] = {
             name="FLUX.1 dev", pipeline="FluxPipeline", network="transformer", encoder="flux",
             words="CLIP, pooled; T5", target="flow", time="unit", levels="pipeline",
             packing="patches", patch=2, side="vae", unused=_IMAGES, note=_FLUX_NOTE,
+            exceeds_half=_IN_BFLOAT16,
         ),
         Family(
             name="Chroma", pipeline="ChromaPipeline", network="transformer", encoder="chroma",
             words="T5, its mask added to attention", target="flow", time="unit",
             levels="pipeline", packing="patches", patch=2, side="vae", unused=_IMAGES,
+            exceeds_half=_IN_BFLOAT16,
         ),
         Family(
             name="FLUX.2 klein base", pipeline="Flux2KleinPipeline", network="transformer",
             encoder="flux2", words="Qwen3, three layers", target="flow", time="unit",
             levels="pipeline", packing="tokens", side="vae", shifted_by="steps", loads_lokr=True,
+            exceeds_half=_IN_BFLOAT16,
         ),
         Family(
             name="PixArt-α", pipeline="PixArtAlphaPipeline", network="transformer",
@@ -149,22 +158,26 @@ FAMILIES: dict[str, Family] = {
             words="Qwen3", target="reversed flow", time="reversed", levels="pipeline", patch=2,
             side="vae", loads_lokr=True,
             note="Z-Image-Turbo has the same folder and is distilled: audit Z-Image",
+            exceeds_half=_IN_BFLOAT16,
         ),
         Family(
             name="Qwen-Image", pipeline="QwenImagePipeline", network="transformer",
             encoder="qwen_image", words="Qwen2.5-VL", target="flow", time="unit",
             levels="pipeline", packing="patches", patch=2, side=1024, null="a space",
+            exceeds_half=_IN_BFLOAT16,
         ),
         Family(
             name="SANA", pipeline="SanaPipeline", network="transformer", encoder="sana",
             words="Gemma 2 after an instruction, masked", target="flow", time="index",
             null="the empty caption without the instruction",
+            exceeds_half=_GEMMA,
         ),
         Family(
             name="Lumina-Image 2", pipeline="Lumina2Pipeline", network="transformer",
             encoder="lumina2", words="Gemma 2 after a system prompt, masked",
             target="reversed flow", time="reversed", levels="pipeline", patch=2,
             shifted_by="channels", null="the empty caption without the system prompt",
+            exceeds_half=_GEMMA,
         ),
         Family(
             name="AuraFlow", pipeline="AuraFlowPipeline", network="transformer",

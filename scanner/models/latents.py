@@ -83,6 +83,7 @@ class Autoencoder:
     """An autoencoder with its latents as the network sees them.
 
     ``(z - shift) scale``, with a mean and a deviation a channel where its configuration has them.
+    This is done in float32; only what the autoencoder itself takes is in its own precision.
     Those of videos take one frame. FLUX.2's gives squares of 2 x 2 positions as channels,
     normalized by the running statistics of its batch norm.
 
@@ -119,7 +120,7 @@ class Autoencoder:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Return pictures, ``(B, height, width, 3)`` uint8 on the CPU."""
-        raw = latents.to(self.module.device, self.module.dtype) / self.scale + self.shift
+        raw = latents.to(self.module.device).float() / self.scale + self.shift
         if self._mean is not None and self._deviation is not None:
             raw = raw * self._of_channels(self._deviation, raw) + self._of_channels(self._mean, raw)
         if self._is_squared:
@@ -127,7 +128,7 @@ class Autoencoder:
             raw = torch.nn.functional.pixel_shuffle(raw * deviation + mean, 2)
         if self._is_video:
             raw = raw.unsqueeze(2)
-        pixels = self.module.decode(raw, return_dict=False)[0].float()
+        pixels = self.module.decode(raw.to(self.module.dtype), return_dict=False)[0].float()
         if self._is_video:
             pixels = pixels[:, :, 0]
         return _as_pictures(pixels)
@@ -136,10 +137,10 @@ class Autoencoder:
     def encode(self, pictures: Tensor) -> Tensor:
         """Return mean latents of pictures, ``(B, C, H, W)`` float32, as the network sees them."""
         module = self.module
-        pixels = pictures.permute(0, 3, 1, 2).to(module.device, module.dtype) / 127.5 - 1
+        pixels = pictures.permute(0, 3, 1, 2).to(module.device).float() / 127.5 - 1
         if self._is_video:
             pixels = pixels.unsqueeze(2)
-        found = module.encode(pixels)
+        found = module.encode(pixels.to(module.dtype))
         raw = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latent
         raw = (raw[:, :, 0] if self._is_video else raw).float()
         if self._mean is not None and self._deviation is not None:

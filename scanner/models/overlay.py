@@ -176,6 +176,24 @@ def header(file: str) -> dict[str, list[int]]:
 
     Raises:
         ConfigError: If it is not there, or no safetensors.
+    """
+    return _header(file)[0]
+
+
+def precisions(file: str) -> set[str]:
+    """Return the precisions of the tensors in a safetensors file by its names, such as ``BF16``.
+
+    Raises:
+        ConfigError: If it is not there, or no safetensors.
+    """
+    return _header(file)[1]
+
+
+def _header(file: str) -> tuple[dict[str, list[int]], set[str]]:
+    """Return shapes by name, and precisions.
+
+    Raises:
+        ConfigError: If it is not there, or no safetensors.
     """  # noqa: DOC501 - made one of these
     path = Path(file)
     if path.suffix != ".safetensors":
@@ -189,14 +207,16 @@ def header(file: str) -> dict[str, list[int]]:
             if not 2 <= length <= _LARGEST_HEADER:
                 raise ValueError("its header has no such length")
             content = object_from_json(stream.read(length))
-        shapes = {n: v["shape"] for n, v in content.items() if n != "__metadata__"}
+        tensors = {n: v for n, v in content.items() if n != "__metadata__"}
+        shapes = {name: tensor["shape"] for name, tensor in tensors.items()}
+        kinds = {str(tensor["dtype"]) for tensor in tensors.values()}
     except FileNotFoundError as error:
         raise ConfigError(f"no file {file}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} cannot be read as safetensors: {error}") from error
     if not all(isinstance(s, list) and all(isinstance(n, int) for n in s) for s in shapes.values()):
         raise ConfigError(f"{file} cannot be read as safetensors: a shape is no list of numbers")
-    return shapes
+    return shapes, kinds
 
 
 def layers_of(file: str) -> list[str]:

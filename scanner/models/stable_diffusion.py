@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from scanner.models.families import FAMILIES
@@ -30,4 +31,9 @@ class StableDiffusion(UNetDiffusion):
         return self.network
 
     def _output(self, inputs: Tensor, timestep: float, condition: Tensor) -> Tensor:
-        return self.network(inputs, timestep, condition.to(inputs.dtype), return_dict=False)[0]
+        # A number would be copied to the device at every step, and waited for.
+        dtype = torch.int64 if isinstance(timestep, int) else torch.float64
+        if inputs.device.type == "mps":  # which has no float64
+            dtype = torch.int32 if isinstance(timestep, int) else torch.float32
+        time = torch.full((1,), timestep, dtype=dtype, device=inputs.device)
+        return self.network(inputs, time, condition.to(inputs.dtype), return_dict=False)[0]

@@ -43,7 +43,7 @@ class UNetDiffusion(Diffusion):
         queries and keys are formed twice.
         """
         found: list[Tensor] = []
-        with attention.record_attention(self.network, tokens) as seen:
+        with self._eagerly(), attention.record_attention(self.network, tokens) as seen:
             yield found
         mean = torch.stack([each.to(self.device) for each in seen]).mean(dim=0)
         found.append(attention.on_latent(mean, *self.latent_shape[1:]))
@@ -62,7 +62,8 @@ class UNetDiffusion(Diffusion):
             lambda _, inputs, output: seen.append(output.detach().to(self.device))
         )
         try:
-            yield seen
+            with self._eagerly():
+                yield seen
         finally:
             hook.remove()
 

@@ -14,6 +14,7 @@ from scanner.models.conditions import ENCODERS
 from scanner.models.encoder import Parts, is_exact
 from scanner.models.encodings import EncodingCache
 from scanner.models.families import Family
+from scanner.models.memory import sent
 from scanner.models.placement import Placement
 
 
@@ -64,12 +65,12 @@ class TextEncoders:
         found = self.cache.of(captions, name, lambda: self._running(off), coming)
         device = self.placement.devices[0]
         if list(found[0]) == ["encoder_hidden_states"]:
-            return torch.cat([next(iter(parts.values())) for parts in found]).to(device)
+            return sent(torch.cat([next(iter(parts.values())) for parts in found]), device)
         self._layout |= {name: tuple(part.shape[1:]) for name, part in found[0].items()}
         precise = [part.dtype for part in found[0].values() if part.is_floating_point()]
         dtype = reduce(torch.promote_types, precise) if precise else torch.float32
         rows = [[part.to(dtype).flatten(1) for part in parts.values()] for parts in found]
-        return torch.cat([torch.cat(row, dim=1) for row in rows]).to(device)
+        return sent(torch.cat([torch.cat(row, dim=1) for row in rows]), device)
 
     @contextmanager
     def _running(self, off: Sequence[Any]) -> Iterator[Callable[[str], Parts]]:

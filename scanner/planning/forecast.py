@@ -69,6 +69,7 @@ class Forecast:
         downloads: Images that img2dataset was to fetch for the shards, if it says so beside them.
         failed_downloads: Of these, those that are in no shard.
         is_probes_assumed: Whether the model decides that number, and was not looked at.
+        dtype: Precision of the network.
     """
 
     run: str = ""
@@ -95,6 +96,7 @@ class Forecast:
     model_checked: bool = True
     probes: int = 0
     is_probes_assumed: bool = False
+    dtype: str = "float32"
     downloads: int = 0
     failed_downloads: int = 0
 
@@ -122,7 +124,7 @@ def forecast(
         ResultsError: If the results cannot be read.
         ClusterError: If a process that counts dies.
     """
-    done, commit_index = Forecast(shards=len(job.shards)), CommitIndex({})
+    done, commit_index = Forecast(shards=len(job.shards), dtype=job.spec.dtype), CommitIndex({})
     is_here = job.model == models.GAUSSIAN or Path(job.model).is_dir()
     if job.results or rate is None or job.calibration or job.image_calibration:
         who = identify(job)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Event
 
@@ -12,6 +12,7 @@ from scanner.activity import Activity
 from scanner.models.base import Denoiser
 from scanner.scan.clock import Clock
 from scanner.scan.evaluation_counter import EvaluationCounter
+from scanner.scan.profiling import BatchProfiler
 from scanner.scan.state import Cost
 
 
@@ -26,6 +27,7 @@ class Accounting:
             evaluations of networks.
         parts: Seconds of the device so far, by `scanner.scan.clock.PARTS`.
         stopped: Once it is set, evaluations raise `scanner.errors.Stopped`.
+        profiler: Records batches, if one was asked for.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,6 +35,7 @@ class Accounting:
         self.parts, self.stopped = Counter[str](), Event()
         self._clock = Clock(device)
         self._batch: _Batch | None = None
+        self.profiler: BatchProfiler | None = None
 
     def counted(self, network: Denoiser) -> EvaluationCounter:
         """Return a network whose evaluations are counted and timed here."""
@@ -48,17 +51,21 @@ class Accounting:
         return Activity(batch.stage, batch.draws, share, done)
 
     @contextmanager
-    def at(self, stage: str, draws: int, each: int) -> Iterator[None]:
-        """Say what the device is at.
+    def at(self, stage: str, draws: int, each: int, *, settled: bool = True) -> Iterator[None]:
+        """Say what the device is at, and have it recorded if that was asked for.
 
         Args:
             stage: A word of `scanner.activity`.
             draws: Of the batch.
             each: Evaluations of networks that one draw takes there.
+            settled: Whether the size of batches is found.
         """
         self._batch = _Batch(stage, draws, draws * each, _made(self.evaluations))
+        profiler = self.profiler
+        recorded = profiler.batch(stage, draws, settled=settled) if profiler else nullcontext()
         try:
-            yield
+            with recorded:
+                yield
         finally:
             self._batch = None
 

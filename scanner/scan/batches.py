@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 import torch
 
 from scanner.errors import DeviceError, reproducible
+from scanner.models.compiled import power_of_two
+from scanner.models.memory import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -22,8 +24,6 @@ SAFE = 0.8
 """Share of the free memory that is planned with."""
 BATCHES_BEFORE_GROWTH = 64
 """Batches that must fit before a halved size is doubled again; twice as many each time."""
-
-_SAID = ("out of memory", "not enough memory", "can't allocate memory", "_alloc_failed")
 
 
 class MemoryGauge(Protocol):
@@ -85,6 +85,7 @@ class BatchSize:
         size: Draws at a time; null measures it, or takes `DEFAULT_RULES` without a gauge.
         gauge: What to measure with.
         proven: Whether one draw is known to fit.
+        in_powers: Whether sizes that it finds are powers of two.
 
     Attributes:
         size: At present.
@@ -92,13 +93,20 @@ class BatchSize:
     """
 
     def __init__(
-        self, size: int | None, gauge: MemoryGauge | None = None, *, proven: bool = False
-    ) -> None:
+        self, size: int | None, gauge: MemoryGauge | None = None, *, proven: bool = False,
+        in_powers: bool = False,
+    ) -> None:  # fmt: skip
+        self._in_powers = in_powers
         self._gauge = gauge if size is None else None
         self._to_measure = MEASURED if self._gauge else 0
         self._wanted = size or (FIRST if self._gauge else USUAL)
         self.size, self.shortages = self._wanted, 0
         self._fitted_in_row, self._patience, self._proven = 0, BATCHES_BEFORE_GROWTH, proven
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the size is found, and no further batch is measured for it."""
+        return not (self._to_measure and self._gauge)
 
     def each(
         self, items: Sequence[T], work: Callable[[list[T]], None], relief: Callable[[], None]
@@ -144,7 +152,8 @@ class BatchSize:
             self._to_measure -= 1
             each = max(1, self._gauge.peak() // number)
             room = int(SAFE * self._gauge.free()) // each
-            self._wanted = self.size = max(1, min(room, 4 * number, MOST))
+            found = max(1, min(room, 4 * number, MOST))
+            self._wanted = self.size = power_of_two(found) if self._in_powers else found
             return
         self._fitted_in_row += 1
         if self.size < self._wanted and self._fitted_in_row >= self._patience:
@@ -152,19 +161,12 @@ class BatchSize:
             self._fitted_in_row = 0
 
     def _halve(self, number: int) -> None:
-        self.size = max(1, number // 2)
+        half = max(1, number // 2)
+        self.size = power_of_two(half) if self._in_powers else half
         self.shortages += 1
         if self.shortages > 1:
             self._patience *= 2
         self._fitted_in_row = self._to_measure = 0
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; the CPU's allocator has no class of its own."""
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(said in text for said in _SAID)
 
 
 def release() -> None:

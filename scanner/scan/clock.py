@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.profiler import record_function
 
 PARTS = ("network", "product", "preparation", "autoencoder")
 """Parts that are timed: forward evaluations of networks (with tangents, if any), gradients back
@@ -30,9 +31,13 @@ class Clock:
 
     @contextmanager
     def span(self, part: str) -> Iterator[None]:
-        """Time what is inside as one of `PARTS`; what fails is not counted."""
+        """Time what is inside as one of `PARTS`; what fails is not counted.
+
+        Traces (`scanner.scan.profiling`) show it under this name.
+        """
         start = self._mark()
-        yield
+        with record_function(part):
+            yield
         self._pending.append((part, start, self._mark()))
 
     def begin(self) -> object:

@@ -6,7 +6,8 @@ from itertools import repeat
 import torch
 
 from scanner.activity import IMAGES, SAMPLING
-from scanner.scan.batches import is_out_of_memory, release
+from scanner.models.memory import is_out_of_memory
+from scanner.scan.batches import release
 from scanner.scan.columns import increment_column
 from scanner.scan.failures import draw_does_not_fit
 from scanner.scan.flag_score import consensus_column

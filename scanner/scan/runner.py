@@ -40,4 +40,4 @@ class StageRunner:
         each = cost.evaluations(spec, localized=localized, **told).total()
         if localized:
             each -= cost.evaluations(spec, localized=False, **told).total()
-        return self.accounting.at(stage, len(draws), each)
+        return self.accounting.at(stage, len(draws), each, settled=self.size.is_settled)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from scanner.errors import ConfigError
 from scanner.methods import registry
-from scanner.models.base import ChecksCaptions, Denoiser, Spread
+from scanner.models.base import ChecksCaptions, Compiles, Denoiser, Spread
 from scanner.records import Caption, ChunkResult, Reject, RejectReason, ScoreRow
 from scanner.scan import sources
 from scanner.scan.accounting import Accounting
@@ -18,6 +18,7 @@ from scanner.scan.flag_score import no_such_baseline, refuse_uncalibrated
 from scanner.scan.float32_retry import Float32Retry
 from scanner.scan.localization import LocalizationRunner
 from scanner.scan.networks import Float32Networks, Loaded, Networks
+from scanner.scan.profiling import BatchProfiler
 from scanner.scan.rows import Images, Rows
 from scanner.scan.screen import Screen
 from scanner.scan.stages.draws import Draw
@@ -53,6 +54,7 @@ class Scanner:
         precise: Loads the same networks in float32, for captions whose numbers are not finite in
             the spec's precision. Without it, and where that is float32 already, they are
             rejected at once: the same networks would say the same again.
+        in_powers: Whether batch sizes that it finds are powers of two.
 
     Attributes:
         evaluations: What was spent so far: ``draws`` sampled, and the ``forward``, ``vjp`` and
@@ -74,6 +76,7 @@ class Scanner:
         baselines: Mapping[str, Denoiser] = NO_BASELINES,
         calibration: Calibration | None = None, image_calibration: Calibration | None = None,
         batch_size: int | None = None, precise: Callable[[], Loaded] | None = None,
+        in_powers: bool = False,
     ) -> None:  # fmt: skip
         if not spec.captions and len(baselines) != 1:
             raise ConfigError("images without captions are compared with one baseline network")
@@ -88,13 +91,16 @@ class Scanner:
                 one.check_kinds(spec.flag_by)
         registry.refuse_network(spec.computed, denoiser.has, "this model")
         contexts = contexts_of(denoiser, spec, calibration, image_calibration, baselines.values())
-        accounting = Accounting(denoiser.device)
+        accounting = self._accounting = Accounting(denoiser.device)
         self.spec, self.network, self._picture_size = spec, denoiser, denoiser.picture_size
         self._refusal = denoiser.refusal if isinstance(denoiser, ChecksCaptions) else None
         self.evaluations, self.parts = accounting.evaluations, accounting.parts
         self.stopped, self.activity = accounting.stopped, accounting.activity
         gauge = gauge_of(denoiser.devices if isinstance(denoiser, Spread) else [denoiser.device])
-        self.sizes = {name: BatchSize(batch_size, gauge) for name in ("detect", "localize")}
+        self.sizes = {
+            name: BatchSize(batch_size, gauge, in_powers=in_powers)
+            for name in ("detect", "localize")
+        }
 
         networks = Networks.counted((denoiser, baselines), accounting)
         float32 = Float32Networks(None if spec.dtype == "float32" else precise, accounting)
@@ -109,6 +115,17 @@ class Scanner:
         )
         self.extra_columns = extra_columns(spec, tuple(baselines), contexts.sampled_calibration)
         self._rows = Rows(spec, contexts, "null" if spec.captions else next(iter(baselines)))
+
+    @property
+    def not_compiled(self) -> str:
+        """Why the network is not compiled, if that was asked for, or ``""``."""
+        network = self.network
+        return network.not_compiled if isinstance(network, Compiles) else "the model has no network"
+
+    def profile(self) -> BatchProfiler:
+        """Have a few of the batches to come recorded, and return what records them."""
+        self._accounting.profiler = found = BatchProfiler(self.network.device)
+        return found
 
     def scan(self, captions: Sequence[Caption]) -> ChunkResult:
         """Score captions; localize those that the spec asks for.

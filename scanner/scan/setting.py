@@ -11,8 +11,8 @@ from scanner.errors import ConfigError
 from scanner.methods import Observer, Step, registry
 from scanner.methods.observing import Level
 from scanner.models.base import Denoiser
+from scanner.models.memory import is_out_of_memory
 from scanner.numerics.schedule import Prediction, Schedule
-from scanner.scan.batches import is_out_of_memory
 
 
 @dataclass(frozen=True, slots=True)

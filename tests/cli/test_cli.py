@@ -220,7 +220,8 @@ def test_a_plan_has_the_options_of_a_scan_and_says_what_it_would_take(results, s
     every = dict(commands())
     there = {p.name for p in every["scan"].params} - {p.name for p in every["plan"].params}
     told = set(inspect.signature(notifying.notices).parameters)
-    assert there == {"evidence", "address", "events", "confirm", "confirm_at_most"} | told
+    own = {"evidence", "address", "events", "confirm", "confirm_at_most", "profile"}
+    assert there == own | told
     options = ["--model", "gaussian", "--steps", "10", "--probes", "4", "--localize", "all"]
     said = memscan("plan", shards, *options, "--rate", "1000", "--json")
     assert said.returncode == 0, said.stderr

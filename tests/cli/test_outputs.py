@@ -34,6 +34,7 @@ WANT_FILES = {
     "choose none.tar --model none --truth none --out {}": "--out",
     "choose none.tar --model none --truth none --figure {}": "--figure",
     "scan none.tar --model none --out new --events {}": "--events",
+    "scan none.tar --model none --out new --profile {}": "--profile",
     "calibrate none.tar --model none --events {}": "--events",
     "audit none.tar --model none --threshold 1 --state new --events {}": "--events",
     "reproduce none.tar --model none --out new --events {}": "--events",

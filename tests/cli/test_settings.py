@@ -177,3 +177,31 @@ def test_a_slip_in_the_file_is_told(here, text, message):
     with pytest.raises(ConfigError) as raised:
         plan()
     assert message in str(raised.value)
+
+
+def test_a_precision_that_auto_decides_names_the_run_as_if_it_were_typed(here, pipeline_folder):
+    model = ("--model", str(pipeline_folder), "--out", "r")
+    for device, dtype in (("cuda", "float16"), ("cpu", "float32")):
+        found, said = plan(*model, "--device", device, "--dtype", "auto")
+        typed, nothing = plan(*model, "--device", device, "--dtype", dtype)
+        assert found["run"] == typed["run"]
+        assert found["dtype"] == typed["dtype"] == dtype
+        assert f"--dtype auto is {dtype}: the device is {device}" in said
+        assert "--dtype" not in nothing
+
+
+def test_auto_goes_by_the_device_and_a_cluster_does_not_say_it_yet(here, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(ConfigError, match="what a cluster has is known when it is joined"):
+        plan("--dtype", "auto")
+    assert plan("--dtype", "auto", "--local")[0]["dtype"] == "float32"
+    assert plan("--dtype", "auto", "--device", "cpu")[0]["dtype"] == "float32"
+
+
+def test_auto_beside_a_calibration_of_another_precision_is_refused(here, pipeline_folder):
+    spec = replace(SPEC, dtype="float32")
+    calibration(spec, model=fingerprint(str(pipeline_folder))).save(here / "p.json")
+    words = ("--model", str(pipeline_folder), "--calibration", "p.json", "--device", "cuda")
+    assert plan(*words)[0]["dtype"] == "float32"
+    with pytest.raises(ConfigError, match=r"dtype \(calibration float32, scan float16\)"):
+        plan(*words, "--dtype", "auto")

@@ -251,3 +251,26 @@ def test_a_local_scan_is_not_split_over_gpus_that_are_not_there(tmp_path):
     job = job_of([write_shard(tmp_path / "a.tar", ["a red cat"])], tmp_path / "r")
     with pytest.raises(ConfigError, match="split over GPUs alone, got 2 of device cpu"):
         scan(job, Resources(local=True, gpus_per_actor=2), lambda event: None)
+
+
+def test_one_worker_hands_over_what_it_recorded_and_the_rows_are_the_same(corpus, tmp_path):
+    traces = []
+    here(job_of(corpus, tmp_path / "plain"))
+    done = here(job_of(corpus, tmp_path / "recorded"), traces=traces.append)
+    assert rows(tmp_path / "plain") == rows(tmp_path / "recorded")
+    assert rows(tmp_path / "plain", "masks") == rows(tmp_path / "recorded", "masks")
+    assert traces[-1].batches == {"sampling": 2, "maps": 2}
+    record = Results(tmp_path / "recorded").read_run(done.run)
+    assert "trace" not in json.dumps(record)
+    again = []
+    here(job_of(corpus, tmp_path / "recorded"), traces=again.append)
+    assert again == []
+
+
+def test_of_two_actors_on_ray_the_first_records(corpus, tmp_path, local_ray):
+    traces = []
+    run(job_of(corpus, tmp_path), actors=2, traces=traces.append)
+    assert traces[-1].batches.keys() <= {"sampling", "maps"}
+    counts = [sum(trace.batches.values()) for trace in traces]
+    assert counts == sorted(counts)
+    assert counts[-1] <= 4

@@ -7,9 +7,10 @@ import torch
 
 from scanner.errors import DeviceError
 from scanner.models.gaussian import Gaussian
+from scanner.models.memory import is_out_of_memory
 from scanner.records import Caption
 from scanner.scan import batches
-from scanner.scan.batches import BatchSize, is_out_of_memory
+from scanner.scan.batches import BatchSize
 from scanner.scan.scanner import Scanner
 from scanner.spec import ScanSpec
 

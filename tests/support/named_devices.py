@@ -43,6 +43,10 @@ class NamedDevices(TorchFunctionMode):
             return func(*args)
         if name in ("to", "cpu", "cuda", "type_as") and args and isinstance(args[0], torch.Tensor):
             return self._moved(func, name, args, kwargs)
+        if name == "pin_memory":
+            if not is_cpu(where(args[0])):
+                raise RuntimeError(f"pin_memory of a tensor on {where(args[0])}")
+            return args[0]
         device = torch.device(kwargs["device"]) if kwargs.get("device") is not None else None
         if device is not None:
             kwargs["device"] = CPU

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from scanner.models.base import Denoiser, Worded
+from scanner.models.memory import sent
 from scanner.numerics import noise
 from scanner.scan.evaluation_counter import preparing
 from scanner.scan.setting import TrajectorySetting
@@ -49,7 +50,7 @@ def initial_latents(denoiser: Denoiser, draws: Sequence[Draw]) -> Tensor:
     shape = denoiser.latent_shape
     with preparing(denoiser):
         own = [noise.initial_latent(d.identity, d.seed, shape) for d in draws]
-        return torch.stack(own).to(denoiser.device)
+        return sent(torch.stack(own), denoiser.device)
 
 
 def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tensor:
@@ -66,7 +67,7 @@ def portions_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> li
     with preparing(denoiser):
         own = [noise.in_portions(d.identity, d.seed, shape, plan) for d in draws]
         return [
-            ProbePortion(torch.stack(vectors, dim=2).to(denoiser.device), portion.is_new)
+            ProbePortion(sent(torch.stack(vectors, dim=2), denoiser.device), portion.is_new)
             for portion, *vectors in zip(plan, *own, strict=True)
         ]
 
