@@ -203,10 +203,12 @@ def parsed(words: Sequence[str] | None = None) -> Namespace:
     add("--price", type=float, default=2.5, help="USD of a GPU hour, an assumption")
     add("--flagged", type=float, default=0.01, help="share of captions that get maps")
     add("--repeated", type=float, default=0.0, help="share of captions that repeat an earlier one")
-    asked, known = parser.parse_args(words), None
-    if asked.peak is None and (known := peak_of(asked.device)) is None:
-        parser.error(f"gpu_peaks.py has no {asked.device}: give its --peak")
-    asked.peak = asked.peak or (known and known[0])
+    asked = parser.parse_args(words)
+    if asked.peak is None:
+        known = peak_of(asked.device)
+        if known is None:
+            parser.error(f"gpu_peaks.py has no {asked.device}: give its --peak")
+        asked.peak = known[0]
     return asked
 
 
