@@ -175,10 +175,13 @@ def procedure(denoiser: Diffusion, steps: int, guidance: float) -> Published:
 
 
 def chosen(subject: Subject, asked: Namespace) -> list[Sample]:
-    """Return the captions: memorized ones, of which three in four are templates, then others."""
+    """Return the captions: memorized ones, then others.
+
+    Three in four of the memorized ones are templates, as long as there are any.
+    """
     items = subject.items(asked.negatives)
     kinds = {k: [i for i in items if i.kind == k] for k in ("verbatim", "template")}
-    whole = asked.captions // 4
+    whole = max(asked.captions // 4, asked.captions - len(kinds["template"]))
     memorized = kinds["verbatim"][:whole] + kinds["template"][: asked.captions - whole]
     others = [item for item in items if not item.memorized]
     spread = [others[n * len(others) // asked.negatives] for n in range(asked.negatives)]
