@@ -19,7 +19,7 @@ from statistics import fmean
 from textwrap import wrap
 from typing import Any
 
-from planted import Testbed, markdown, options, testbeds
+from planted import Testbed, markdown, options, testbeds, written
 
 from scanner import models
 from scanner.analysis.detection import RATES, tpr_name
@@ -252,16 +252,6 @@ def text(beds: Sequence[Testbed], found: Sequence[Evaluation], copies: Sequence[
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def written(page: Path, content: str) -> None:
-    """Put the tables between the marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-    _, found, after = rest.partition(MARKS[1])
-    if not found:
-        raise SystemExit(f"{page} must have the lines {MARKS[0]} and {MARKS[1]}")
-    whole = f"{before}{MARKS[0]}\n{content}\n{MARKS[1]}{after}"
-    page.write_text(whole, encoding="utf-8")
-
-
 def main() -> None:
     """Measure, print, and write the page if there is one."""
     parser = options(__doc__)
@@ -280,7 +270,7 @@ def main() -> None:
     facts = [json.loads(one.as_json()) for one in found]
     (asked.out / "methods.json").write_text(json.dumps(facts, indent=1))
     if asked.docs:
-        written(asked.docs, content)
+        written(asked.docs, MARKS, content)
 
 
 if __name__ == "__main__":

@@ -245,3 +245,19 @@ def auc(scores: Floats, positive: Bools, negative: Bools, of: Sequence[Sample]) 
     few = [sample for sample, is_in in zip(of, chosen, strict=True) if is_in]
     values = ranking(scores[chosen], positive[chosen], weights(few, positive[chosen])).auc
     return Number([float(values[0])], [values[1:]])
+
+
+def written(page: Path, marks: tuple[str, str], content: str) -> None:
+    """Put tables between two lines of a page.
+
+    Args:
+        page: Markdown.
+        marks: The lines.
+        content: What comes between them.
+    """
+    before, _, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    _, found, after = rest.partition(marks[1])
+    if not found:
+        raise SystemExit(f"{page} must have the lines {marks[0]} and {marks[1]}")
+    whole = f"{before}{marks[0]}\n{content}\n{marks[1]}{after}"
+    page.write_text(whole, encoding="utf-8")

@@ -22,12 +22,9 @@ from pathlib import Path
 import psutil
 from webdataset import TarWriter
 
+from scanner.spec import PRESETS
 from scanner.testbed import WEIGHTS
 
-PRESETS = {
-    "the paper's": ["--steps", "50", "--guidance-scale", "7.5", "--probes", "16"],
-    "the demonstration's": ["--steps", "20", "--guidance-scale", "2.5", "--probes", "4"],
-}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -94,7 +91,7 @@ def row(name: str, shard: Path, work: Path, captions: int, actors: int) -> str:
     """Measure a preset; return its row."""
     forward, gradients, hourly, peaks = [], [], [], []
     for localize in ("none", "all"):
-        options = [*PRESETS[name], "--localize", localize, "--actors", str(actors)]
+        options = ["--preset", name, "--localize", localize, "--actors", str(actors)]
         counts, seconds, peak = scanned(shard, work / f"{name}-{localize}", options)
         forward.append(counts["forward"] / captions)
         gradients.append(counts.get("vjp", 0) / captions)

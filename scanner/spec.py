@@ -46,8 +46,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 ``paper`` is Kim & Lee's: 50 steps, guidance 7.5, 16 products of Hutchinson's estimator for each
 branch. The others take the products between channels and neighbours, as many as the model's
-latents need, after fewer steps; with 5 the score ``wen_5`` still exists. What they cost and find:
-docs/measurements.md.
+latents need, after fewer steps; with 5 the score ``wen_5`` still exists. What each costs and finds
+beside the published procedure is measured in docs/measurements.md, *Against the published
+procedure*; what it costs at LAION's size is in docs/cluster.md, *A corpus on paper*.
 """
 MASK_FLOORS = ("pooled", "typical")
 """Floors of masks: of all null pixels together, or of a typical null map."""

@@ -518,7 +518,8 @@ Preset = Annotated[
     str | None,
     typer.Option(
         help="Settings that belong together, in place of those that are not typed: `paper` as "
-        "published, `balanced` and `fast` after fewer steps.",
+        "published, `balanced` and `fast` after fewer steps. docs/measurements.md says what each "
+        "costs and finds.",
         show_default=False,
         rich_help_panel=OF_SCORES,
         **one_of(tuple(PRESETS)),

@@ -58,12 +58,12 @@ def test_tables_have_mean_and_range_over_corpora_and_what_was_published(methods)
 def test_the_page_is_replaced_between_its_marks_alone(methods, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{methods.MARKS[0]}\nold\n{methods.MARKS[1]}\nafter\n")
-    methods.written(page, "new")
-    methods.written(page, "newer")
+    methods.written(page, methods.MARKS, "new")
+    methods.written(page, methods.MARKS, "newer")
     assert page.read_text() == f"before\n{methods.MARKS[0]}\nnewer\n{methods.MARKS[1]}\nafter\n"
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="must have the lines"):
-        methods.written(page, "new")
+        methods.written(page, methods.MARKS, "new")
 
 
 def test_published_numbers_are_of_scores_that_there_are(methods):
