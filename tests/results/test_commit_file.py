@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from scanner.errors import ResultsError
-from scanner.results.commit_file import CommitFile, Counts, DataFile, ShardRange
+from scanner.results.commit_file import (
+    CommitFile,
+    Counts,
+    DataFile,
+    ShardRange,
+    read_together,
+)
 from scanner.results.manifest import read_commit
 from scanner.results.stores import opened
 
@@ -86,3 +92,47 @@ def test_a_part_of_another_kind_is_named(at, value, tmp_path):
 def test_a_record_under_another_name_is_damaged(tmp_path):
     with pytest.raises(ResultsError, match="is not the record of its chunk"):
         read_commit(opened(tmp_path), "commits/r1/b.json", json.dumps(RECORD).encode())
+
+
+def many(count=5):
+    return [
+        copy.deepcopy(RECORD | PLACE | {"chunk": f"a-{n:05d}", "number": n}) for n in range(count)
+    ]
+
+
+def test_records_of_a_pack_are_what_each_of_them_is_alone():
+    contents = many()
+    contents[3]["files"]["rejects"] = {
+        "path": "rejects/run=r1/a.parquet", "rows": 1, "sha256": "cd", "bytes": 3,
+    }  # fmt: skip
+    assert read_together(contents, "r1") == [CommitFile.of(content) for content in contents]
+    early = [RECORD, *contents]
+    assert read_together(early, "r1") == [CommitFile.of(content) for content in early]
+    assert read_together([], "r1") == []
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "named"),
+    [
+        (("run",), "r2", "files.scores"),
+        (("chunk",), 3, "chunk"),
+        (("files",), [], "files"),
+        (("files", "scores"), "x", "files.scores"),
+        (("files", "scores", "path"), "scores/run=r1/../a.parquet", "files.scores"),
+        (("files", "scores", "rows"), True, "rows"),
+        (("files", "scores", "bytes"), 2**63, "bytes"),
+        (("files", "scores", "sha256"), None, "sha256"),
+        (("counts",), "x", "counts"),
+        (("counts", "flagged"), 0.0, "flagged"),
+        (("start",), -1, "start"),
+        (("shard",), None, "shard"),
+    ],
+)
+def test_a_part_of_another_kind_is_named_among_many(at, value, named):
+    contents = many()
+    part = contents[2]
+    for name in at[:-1]:
+        part = part[name]
+    part[at[-1]] = value
+    with pytest.raises(ValueError, match=named):
+        read_together(contents, "r1")

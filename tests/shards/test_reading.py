@@ -618,3 +618,27 @@ def test_names_are_split_as_webdataset_splits_them(name):
     split = limits._SAMPLE.fullmatch(name)
     ours = (None, None) if split is None else (split["key"], split["extension"])
     assert ours == base_plus_ext(name)
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@given(
+    name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1,
+                 max_size=60),
+    folder=st.sampled_from(["", "f/", "f" * 90 + "/"]), size=st.integers(0, 2**32),
+    kind=st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE]),
+    flip=st.none() | st.tuples(st.integers(0, 511), st.integers(1, 255)),
+)  # fmt: skip
+def test_a_plain_header_says_what_tarfile_makes_of_it(format, name, folder, size, kind, flip):
+    member = tarfile.TarInfo(folder + name)
+    member.size, member.type, member.mtime = size, kind, 1_700_000_000
+    try:
+        block = bytearray(member.tobuf(format, "utf-8", "surrogateescape")[-512:])
+    except ValueError:  # the name is too long for the format
+        return
+    if flip is not None:
+        block[flip[0]] ^= flip[1]
+    found = tar._plain(bytes(block))
+    if flip is None and kind == tarfile.REGTYPE and size < 8**11:
+        assert found is not None
+    if found is not None:
+        assert found == tar._header_of(bytes(block))
