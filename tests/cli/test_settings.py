@@ -68,6 +68,20 @@ def test_a_calibration_of_images_makes_a_scan_of_images(here):
     assert "--source image --timestep 101" in said
 
 
+def test_a_target_error_is_the_scans_or_its_calibrations_and_names_the_run(here):
+    found = plan("--target-error", "0.1", "--out", "r")[0]
+    assert found["run"] != plan("--out", "r")[0]["run"]
+    assert found["probes"] == 40, "at most, with room for two rounds of 16"
+    calibration(replace(SPEC, probes=40, target_error=0.2)).save(here / "near.json")
+    near, said = plan("--calibration", "near.json", "--out", "r")
+    assert "--target-error 0.2" in said
+    assert near["probes"] == 40
+    with pytest.raises(ConfigError, match=r"target_error \(calibration 0.2, scan 0.3\)"):
+        plan("--calibration", "near.json", "--out", "r", "--target-error", "0.3")
+    with pytest.raises(ConfigError, match="target_error must lie between 0 and 1, got 2"):
+        plan("--target-error", "2")
+
+
 def test_a_calibration_without_settings_gives_none(here):
     calibration(ScanSpec(), settings={}).save(here / "old.json")
     _, said = plan("--calibration", "old.json", "--out", "r")

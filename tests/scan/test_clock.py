@@ -57,7 +57,7 @@ class Slow(Gaussian):
     ("owner", "name", "part", "calls"),
     [
         (noise, "initial_latent", "preparation", 4),
-        (noise, "probes", "preparation", 4),
+        (noise, "in_portions", "preparation", 4),
         (Slow, "encode", "preparation", 4),
         (Slow, "decode", "autoencoder", 4),
         (Slow, "score", "network", 3),
