@@ -19,6 +19,8 @@ from scanner.results.stores import Content, ObjectStore
 
 COMMIT_EVERY = 10_000
 """Writes between two transactions of the database."""
+MOST_SECONDS = 10_000
+"""Seconds of which it is kept how many requests were served, before those that are over go."""
 
 
 class Clock:
@@ -96,7 +98,7 @@ class Bucket:
         self.requests = Counter[str]()
         self._clock, self._latency, self._refused, self._lost = clock, latency, refused, lost
         self._per_second, self._random = per_second, random.Random(seed)
-        self._allowance, self._last, self._writes = per_second, 0.0, 0
+        self._served, self._writes = Counter[int](), 0
         self._objects = sqlite3.connect(path, isolation_level=None)
         self._objects.execute("PRAGMA journal_mode = OFF")
         self._objects.execute("PRAGMA synchronous = OFF")
@@ -188,14 +190,15 @@ class Bucket:
         """Take an answer's time, and refuse what is too much or out of luck."""
         self.requests[kind] += 1
         self._clock.sleep(self._latency * self._random.uniform(0.5, 1.5))
-        now = self._clock.monotonic()
-        gained = max(0.0, now - self._last) * self._per_second
-        self._last = max(now, self._last)
-        self._allowance = min(self._per_second, self._allowance + gained) - 1
-        if self._allowance < 0:
-            self._allowance += 1
+        second = int(self._clock.monotonic())  # who waits is ahead of the others
+        if self._served[second] >= self._per_second:
             self.requests["429"] += 1
             raise StoreError(429)
+        self._served[second] += 1
+        if len(self._served) > MOST_SECONDS:
+            over = [each for each in self._served if each < self._clock.now]
+            for each in over:
+                del self._served[each]
         if self._random.random() < self._refused:
             self.requests["503"] += 1
             raise StoreError(503)

@@ -49,6 +49,21 @@ def test_deaths_and_a_store_that_fails_lose_nothing(toy):
     assert toy.chunks == 0
 
 
+def test_requests_of_one_that_waits_take_nothing_from_the_others(modules, tmp_path):
+    store = modules["simulated_store"]
+    clock = store.Clock()
+    bucket = store.Bucket(clock, tmp_path / "bucket.db", latency=0.0, per_second=2)
+    clock.sleep(30)  # one that waited long, so it is ahead
+    for _ in range(2):
+        bucket.pipe_file("one", b"")
+    with pytest.raises(store.StoreError, match="429"):
+        bucket.pipe_file("one", b"")
+    clock.settled()
+    for _ in range(2):
+        assert bucket.cat_file("one") == b""
+    assert bucket.requests["429"] == 1
+
+
 def test_a_commit_that_is_lost_is_found(toy, modules):
     run = modules["simulate"].RUN
     history = toy.results.history(run)
