@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scanner import masks, models
-from scanner.numerics import maps, noise
+from scanner.numerics import maps, noise, portions
 from scanner.numerics.curvature import Pullback
 from scanner.records import caption_hash
 from scanner.scan.stages.draws import Draw, ProbePortion, setting_of
@@ -140,7 +140,7 @@ def groups(name: str, out: Path) -> dict[str, Exact]:
 
 def cells(exact: Exact, way: Way, repeats: int) -> list[float]:
     """Return a way's row, averaged over captions and keys of probes."""
-    plan = noise.portions_of(
+    plan = portions.portions_of(
         exact.shape[0], way.number, way.design, adaptive=way.target is not None
     )  # fmt: skip
     rows: list[list[float]] = []

@@ -136,6 +136,12 @@ def test_it_is_imported_without_the_heavy_libraries(module):
     assert done.stdout.strip() == "[]"
 
 
+def test_the_head_of_a_scan_takes_no_network_into_its_memory():
+    code = "import sys; import scanner.engine.driver; print({'torch', 'ray'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_every_module_has_its_test_file_or_a_line_that_says_where_it_is_tested():
     tests = Path(__file__).parent
     elsewhere = tomllib.loads((tests / "where.toml").read_text(encoding="utf-8"))

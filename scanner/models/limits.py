@@ -15,7 +15,7 @@ from scanner.models.families import Family, family_of, known_family
 from scanner.models.levels import SchedulerConfig, refuse_few_steps
 from scanner.models.overlay import is_itself
 from scanner.models.quantized import refuse_quantized
-from scanner.numerics import noise
+from scanner.numerics.portions import portions_of
 from scanner.parsing import object_from_json
 from scanner.spec import ROOM_FOR_ROUNDS, ScanSpec
 
@@ -100,7 +100,7 @@ class Limits:
 
     def _rounds(self, spec: ScanSpec) -> str:
         """Return what is to be known of the rounds of products under a target error."""
-        portions = noise.portions_of(
+        portions = portions_of(
             self.channels, spec.probes, spec.probe_design, adaptive=True
         )  # fmt: skip
         sizes, usual = sorted({p.size for p in portions}), self.probes(spec.probe_design)

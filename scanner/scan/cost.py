@@ -4,7 +4,7 @@ from collections import Counter
 
 from scanner.methods import Evaluation, registry
 from scanner.methods.maps import PROBES
-from scanner.numerics import noise
+from scanner.numerics.portions import num_probes
 from scanner.spec import ScanSpec
 
 
@@ -40,7 +40,7 @@ def probes_taken(spec: ScanSpec, channels: int) -> int:
         spec: What is asked.
         channels: Of a latent.
     """
-    return noise.num_probes(
+    return num_probes(
         channels, spec.probes, spec.probe_design, adaptive=spec.stops_early
     )  # fmt: skip
 

@@ -108,7 +108,7 @@ def test_every_command_refuses_before_a_process_starts(command, monkeypatch, cap
     [(4, 1, 16), (4, 2, 16), (16, 2, 64), (16, 1, 16), (32, 1, 32), (3, 1, 12)],
 )
 def test_products_cover_a_models_channels_and_tokens(channels, token_side, number):
-    from scanner.numerics.noise import num_probes
+    from scanner.numerics.portions import num_probes
 
     has = Limits(1000, has=frozenset(), channels=channels, token_side=token_side)
     assert has.probes("structured") == number

@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from scanner.numerics.noise import (
-    in_portions,
-    initial_latent,
-    num_probes,
-    portions_of,
-    probes,
-)
+from scanner.numerics.noise import in_portions, initial_latent, probes
+from scanner.numerics.portions import num_probes, portions_of
 
 SHAPE = (4, 8, 8)
 

@@ -9,7 +9,7 @@ import torch
 from scanner import masks
 from scanner.errors import ConfigError
 from scanner.models.gaussian import Gaussian
-from scanner.numerics import noise
+from scanner.numerics import noise, portions
 from scanner.numerics.curvature import Pullback
 from scanner.records import Caption
 from scanner.scan.scanner import Scanner
@@ -36,7 +36,7 @@ class Mixing(Gaussian):
 
 
 def probes(draws, *asked, design="structured"):
-    plan = noise.portions_of(SHAPE[0], *asked, design, adaptive=True)
+    plan = portions.portions_of(SHAPE[0], *asked, design, adaptive=True)
     own = [noise.in_portions(str(draw), 0, SHAPE, plan) for draw in range(draws)]
     return [
         ProbePortion(torch.stack(vectors, dim=2), portion.is_new)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scanner.models.base import Denoiser, Worded
 from scanner.models.memory import sent
-from scanner.numerics import noise
+from scanner.numerics import noise, portions
 from scanner.scan.evaluation_counter import preparing
 from scanner.scan.setting import TrajectorySetting
 from scanner.spec import ScanSpec
@@ -34,7 +34,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class ProbePortion:
-    """Rounds of draws' probes, as in `scanner.numerics.noise.Portion`.
+    """Rounds of draws' probes, as in `scanner.numerics.portions.Portion`.
 
     Attributes:
         vectors: ``(R, k, B, C, H, W)``: rounds of ``k`` probes.
@@ -61,7 +61,7 @@ def probes_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> Tens
 def portions_of(denoiser: Denoiser, draws: Sequence[Draw], spec: ScanSpec) -> list[ProbePortion]:
     """Return every draw's own probes by portion."""
     shape = denoiser.latent_shape
-    plan = noise.portions_of(
+    plan = portions.portions_of(
         shape[0], spec.probes, spec.probe_design, adaptive=spec.stops_early
     )  # fmt: skip
     with preparing(denoiser):
