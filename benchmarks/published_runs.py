@@ -150,7 +150,7 @@ def specs(asked: Namespace, products: int) -> dict[str, ScanSpec]:
         for name, preset in PRESETS.items()
     }
     structured = replace(found["paper"], probe_design="structured", probes=products)
-    image = replace(found["fast"], source="image")
+    image = replace(found["fast"], source="image", map_back=0)
     return {"paper": found.pop("paper"), "structured": structured, **found, "image": image}
 
 

@@ -39,14 +39,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "probe_design": "rademacher", "map_back": 0,
         },
         "balanced": {"steps": 20, "probe_design": "structured"},
-        "fast": {"steps": 5, "probe_design": "structured"},
+        "fast": {"steps": 5, "probe_design": "structured", "map_back": 2},
     }
 )  # fmt: skip
 """From a preset to its settings, under the names of `ScanSpec`.
 
 ``paper`` is Kim & Lee's: 50 steps, guidance 7.5, 16 products of Hutchinson's estimator for each
 branch. The others take the products between channels and neighbours, as many as the model's
-latents need, after fewer steps; with 5 the score ``wen_5`` still exists. What each costs and finds
+latents need, after fewer steps; with 5 the score ``wen_5`` still exists, and maps are best two
+steps before the last (chosen on the shipped U-Net, not on the others). What each costs and finds
 beside the published procedure is measured in docs/measurements.md, *Against the published
 procedure*; what it costs at LAION's size is in docs/cluster.md, *A corpus on paper*.
 """

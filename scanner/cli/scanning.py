@@ -170,7 +170,7 @@ def calibrate(
 
     work = _work_folder(out)
     check_events(asked["events"])
-    asked |= settings.of_preset(context, asked["preset"])
+    asked |= settings.of_preset(context, asked["preset"], asked["source"])
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
@@ -291,7 +291,7 @@ def job_of(
         is_asked=must_flag or asked["fpr"] is not None or fdr is not None,
         decides=threshold is None,
     )
-    preset = settings.of_preset(context, asked.get("preset"))
+    preset = settings.of_preset(context, asked.get("preset"), asked["source"])
     if paths[0] is not None:
         asked |= _settings_of(context, asked, nulls)
     asked |= preset

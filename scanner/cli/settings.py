@@ -74,12 +74,13 @@ def taken_from(context: typer.Context, calibration: "Calibration") -> dict[str, 
     return {name: value for name, value in found.items() if _is_untyped(context, name)}
 
 
-def of_preset(context: typer.Context, name: str | None) -> dict[str, Any]:
+def of_preset(context: typer.Context, name: str | None, source: str) -> dict[str, Any]:
     """Return a preset's settings for options that neither a person nor a file gave.
 
     Args:
         context: The command's context, which knows where each value comes from.
         name: Of `scanner.spec.PRESETS`; null gives nothing.
+        source: Of `scanner.spec.SOURCES`: at an image there is one step, and none to go back.
 
     Raises:
         ConfigError: If there is no such preset.
@@ -87,6 +88,8 @@ def of_preset(context: typer.Context, name: str | None) -> dict[str, Any]:
     if name is not None and name not in PRESETS:
         raise ConfigError(f"--preset must be one of {', '.join(PRESETS)}, got {name!r}")
     found = dict(PRESETS[name]) if name else {}
+    if source == "image":
+        found.pop("map_back", None)
     if "probes" in found:
         found["probes"] = str(found["probes"])
     return {option: value for option, value in found.items() if _is_untyped(context, option)}

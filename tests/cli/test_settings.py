@@ -118,7 +118,7 @@ def test_an_option_that_repeats_is_one_word_or_a_list_in_the_file(here, value):
         ("paper", ("--steps", "50", "--guidance-scale", "7.5", "--probes", "16",
                    "--probe-design", "rademacher")),
         ("balanced", ("--steps", "20")),
-        ("fast", ("--steps", "5")),
+        ("fast", ("--steps", "5", "--map-back", "2")),
     ],
 )  # fmt: skip
 def test_a_preset_is_the_settings_that_it_stands_for(here, preset, same):
@@ -129,9 +129,15 @@ def test_a_preset_is_the_settings_that_it_stands_for(here, preset, same):
 
 def test_what_is_typed_or_in_a_file_beats_a_preset(here):
     fast = plan("--out", "r", "--preset", "fast", "--steps", "7")[0]["run"]
-    assert fast == plan("--out", "r", "--steps", "7")[0]["run"]
+    assert fast == plan("--out", "r", "--steps", "7", "--map-back", "2")[0]["run"]
     (here / "memscan.toml").write_text("steps = 7\n")
     assert plan("--out", "r", "--preset", "fast")[0]["run"] == fast
+
+
+def test_a_preset_goes_no_steps_back_at_an_image(here):
+    image = ("--out", "r", "--source", "image")
+    found = plan(*image, "--preset", "fast")[0]["run"]
+    assert found == plan(*image, "--steps", "5")[0]["run"]
 
 
 def test_a_preset_that_there_is_not_is_refused(here):
