@@ -301,10 +301,12 @@ def add_errors(
 ) -> None:  # fmt: skip
     """Add how far maps are from the exact diagonal at the end of their own trajectory.
 
-    Not of images, which have no trajectory.
+    Not of images, which have no trajectory, nor of maps that are taken before its end.
     """
     steps = {THEIRS: asked.steps}
-    steps |= {name: s.steps for name, s in ours.items() if s.source == "generated"}
+    steps |= {
+        name: s.steps for name, s in ours.items() if s.source == "generated" and not s.map_back
+    }
     for caption in (item.caption for item in templates):
         exact = dict[int, Floats]()
         for name, number in steps.items():
