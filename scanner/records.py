@@ -220,7 +220,7 @@ class MaskRow:
     )
     sigma: float = column("Noise scale at which the map was taken")
     image: bytes | None = column("The generated picture as JPEG", default=None)
-    match: str | None = column("verbatim, template, plain or none", default=None)
+    match: str | None = column("verbatim, template or none", default=None)
     match_mse: float | None = column(
         "Mean squared error behind the match: of the whole picture, or inside the mask",
         _SQUARED, default=None,
@@ -241,7 +241,7 @@ class MaskRow:
     snap_inside: float | None = column("Mean snap-back inside the mask", "bits", default=None)
     snap_outside: float | None = column("The same outside it", "bits", default=None)
     match_contrast: float | None = column(
-        "Largest error of a sixteenth as a share of what it varies; a match is plain from 1 on",
+        "Largest error of a sixteenth as a share of what it varies; from 1 on, match is plain",
         default=None,
     )  # fmt: skip
     products: int | None = column(
