@@ -28,6 +28,7 @@ from scanner.pictures import CONTRAST, MATCH_MSE, TILED_L2, contrast_error, tile
 from scanner.testbed import WEIGHTS
 from scanner.testbed.benchmark import background, items
 from scanner.testbed.benchmark.corpus import Corpus
+from scanner.testbed.benchmark.extraction import error as mean_error
 from scanner.testbed.benchmark.pictures import load
 from scanner.testbed.benchmark.probe import seen
 
@@ -36,6 +37,7 @@ Part = NDArray[np.bool_] | None
 Rule = Callable[[Pictures, Pictures, Part, float], bool]
 
 SIDE = 64
+WHOLE = np.ones((SIDE, SIDE), bool)
 SHARES = (1.0, 0.6, 0.3, 0.15)
 """Parts of a picture that are compared."""
 LEAST_VARIANCE = 0.005
@@ -141,18 +143,13 @@ def judge(name: str, pictures: Pictures, every: int) -> Iterator[str]:
                     one = pictures[row]
                     twins[rule] += any(holds(one, pictures[j], part, float(apart[j])) for j in near)
                     for how, images in changed.items():
-                        error = _error(images[row], one, part)
+                        error = mean_error(images[row], one, WHOLE if part is None else part)
                         is_found = error < MATCH_MSE and holds(images[row], one, part, error)
                         found[rule, how] += is_found
         for rule in RULES:
             kept = [f"{found[rule, how] / number:.3f}" for how in changed]
             cells = [name, f"{share:.0%}", rule, str(number), f"{twins[rule] / number:.3f}", *kept]
             yield f"| {' | '.join(cells)} |"
-
-
-def _error(a: Pictures, b: Pictures, part: Part) -> float:
-    squares = (a / 255.0 - b / 255.0) ** 2
-    return float(squares.mean() if part is None else squares[part].mean())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

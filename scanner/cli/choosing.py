@@ -79,7 +79,7 @@ def choose(
             files.check_file(path, name)
     name, over = options.model_of(model, revision), overlay(lora or (), weights)
     told = {"dtype": dtype, "device": device, "weights": over.weights}
-    dtype = settings.dtype_of(told, name).get("dtype", dtype)
+    dtype = settings.dtype_of(told, name)
     spec = ScanSpec(
         seeds=tuple(range(seeds)), steps=steps, guidance_scale=guidance_scale, probes=probes,
         dtype=dtype,

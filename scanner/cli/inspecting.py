@@ -43,7 +43,7 @@ def inspect(
     over = overlay(lora or (), weights)
     name = options.model_of(model, revision)
     told = {"dtype": dtype, "device": device, "weights": over.weights}
-    dtype = settings.dtype_of(told, name).get("dtype", dtype)
+    dtype = settings.dtype_of(told, name)
     found = describe(name, local_device(device), dtype, size, over, offload)
     parts = {Need.CROSS_ATTENTION: found.attends, Need.MIDDLE_BLOCK: found.has_middle}
     lacking = {need for need, is_there in parts.items() if not is_there}

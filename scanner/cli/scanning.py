@@ -174,7 +174,7 @@ def calibrate(
     _note_without_effect(asked)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
-    asked |= settings.dtype_of(asked, name)
+    asked["dtype"] = settings.dtype_of(asked, name)
     spec = _spec(asked, localize="all", **_scores(asked))
     job = Job(
         model=name,
@@ -300,7 +300,7 @@ def job_of(
     options.refuse_consensus_alone(asked["flag_by"], is_calibrated=paths[0] is not None)
     name = options.model_of(model, asked["revision"])
     asked |= settings.timestep_of(context, asked, name)
-    asked |= settings.dtype_of(asked, name)
+    asked["dtype"] = settings.dtype_of(asked, name)
     known = None if paths[0] is None else nulls[0].screen
     spec = _spec(
         asked,

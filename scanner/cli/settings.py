@@ -133,8 +133,8 @@ def timestep_of(context: typer.Context, asked: dict[str, Any], model: str) -> di
     return {"timestep": timestep}
 
 
-def dtype_of(asked: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """Return the precision that ``--dtype auto`` stands for, and say it; nothing for another.
+def dtype_of(asked: Mapping[str, Any], model: str) -> str:
+    """Return the precision that is asked for; say what ``--dtype auto`` stands for.
 
     Args:
         asked: The command's options.
@@ -144,7 +144,7 @@ def dtype_of(asked: Mapping[str, Any], model: str) -> dict[str, Any]:
         ConfigError: If the device is not known yet, or the model cannot be read.
     """
     if asked["dtype"] != "auto":
-        return {}
+        return asked["dtype"]
     from scanner.engine.job import Resources
     from scanner.models.precision import decided
 
@@ -152,7 +152,7 @@ def dtype_of(asked: Mapping[str, Any], model: str) -> dict[str, Any]:
     joins = Resources(device=device, address=asked.get("address"), local=local).joins
     dtype, why = decided("auto", model, device, joins=joins, weights=asked["weights"])
     progress.note(f"--dtype auto is {dtype}: {why}")
-    return {"dtype": dtype}
+    return dtype
 
 
 def _is_untyped(context: typer.Context, name: str) -> bool:

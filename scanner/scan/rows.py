@@ -99,9 +99,12 @@ class Rows:
         for number, (metric, baseline) in enumerate(self._maps_in_order(item)):
             values = item.maps[metric, baseline]
             context = self._contexts.of(item.draw)
-            threshold, mask = self._region(metric, baseline, item)
-            errors = item.errors.get((metric, baseline))
-            doubt = self._doubt(metric, baseline, item)
+            rule = self._rule(metric, baseline, item)
+            threshold, mask = (None, None) if rule is None else masks.region(values, *rule)
+            errors, doubt = item.errors.get((metric, baseline)), dict[str, Any]()
+            if rule and threshold is not None and mask is not None and errors is not None:
+                doubtful = masks.doubtful(values, errors, threshold, rule[1])
+                doubt = _shares_of(doubtful, mask)
             picture = item.picture if number == 0 and self._spec.store_image else None
             ratios = item.maps.get(("snap_back", "null")) if number == 0 else None
             pin = None if ratios is None or mask is None else masks.stored_extent(ratios, mask)
@@ -118,7 +121,7 @@ class Rows:
                 snap_outside=pin and pin.outside,
                 products=item.products if takes_products(metric) else None,
                 map_error=None if errors is None else masks.relative_error(values, errors),
-                **({} if mask is None or doubt is None else _shares_of(doubt, mask)),
+                **doubt,
             )  # fmt: skip
 
     def _matches(self, chunk: ChunkState, images: Images) -> dict[tuple[int, int], Match]:
@@ -140,32 +143,17 @@ class Rows:
         if item.picture is None:
             raise ValueError("a localized draw must have its picture")
         mask: NDArray[np.bool_] | None = None
-        if order := self._maps_in_order(item):
-            _, mask = self._region(*order[0], item)
+        order = self._maps_in_order(item)
+        if order and (rule := self._rule(*order[0], item)) is not None:
+            _, mask = masks.region(item.maps[order[0]], *rule)
         try:
             training = pictures.decoded(content, item.picture.shape[:2])
         except ValueError:
             return Match("unreadable")
         return pictures.match(item.picture, training, mask)
 
-    def _region(
-        self, metric: str, baseline: str, item: DrawState
-    ) -> tuple[float | None, NDArray[np.bool_] | None]:
-        """Return the threshold and mask of a map; null where nothing says a threshold."""
-        rule = self._rule(metric, baseline, item)
-        return (None, None) if rule is None else masks.region(item.maps[metric, baseline], *rule)
-
-    def _doubt(self, metric: str, baseline: str, item: DrawState) -> NDArray[np.bool_] | None:
-        """Return which pixels of a map's mask are in doubt; null where nothing says so."""
-        errors, rule = item.errors.get((metric, baseline)), self._rule(metric, baseline, item)
-        if errors is None or rule is None:
-            return None
-        values = item.maps[metric, baseline]
-        threshold, _ = masks.region(values, *rule)
-        return masks.doubtful(values, errors, threshold, rule[1])
-
     def _rule(self, metric: str, baseline: str, item: DrawState) -> tuple[float, float] | None:
-        """Return floor and share of a map's mask, as `scanner.masks.region` takes them."""
+        """Return floor and share of a map's mask, for `scanner.masks.region`; null without any."""
         own = self._spec.pixel_threshold
         if (share := self._spec.mask_share) is not None:
             return own if own and metric == "delta_h" else 0.0, share
