@@ -94,7 +94,7 @@ def ways(of: Operations) -> dict[str, Way]:
     """Return the published procedure, and every preset; ``image`` is ``fast`` at the images."""
     whole = Part({"forward": 4 * STEPS, "vjp": 2 * PRODUCTS}, text=4)
     specs = {name: ScanSpec(**{"probes": of.products, **own}) for name, own in PRESETS.items()}
-    specs["image"] = replace(specs["fast"], source="image")
+    specs["image"] = replace(specs["fast"], source="image", map_back=0)
     return {THEIRS: Way(whole, whole)} | {name: _way(spec, of) for name, spec in specs.items()}
 
 
