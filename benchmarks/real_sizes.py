@@ -228,20 +228,25 @@ def size_on_meta(build: Callable[[], nn.Module]) -> int:
         return parameters(build())
 
 
-def counted(real: Real, network: nn.Module) -> tuple[int, int]:
-    """Return the operations of one evaluation and of one gradient back through it."""
-    x = torch.zeros((1, *real.latent), device="meta", requires_grad=True)
+def evaluated(real: Real, network: nn.Module, x: Tensor) -> Tensor:
+    """Return what a network without memory gives for one latent."""
     told = {
-        name: torch.zeros(shape if name in real.rows else (1, *shape), device="meta")
+        name: torch.zeros(shape if name in real.rows else (1, *shape), device="meta", dtype=x.dtype)
         for name, shape in real.conditions.items()
     }
     if real.pipeline == "StableDiffusionXLPipeline":
         told = {
             "encoder_hidden_states": told.pop("encoder_hidden_states"), "added_cond_kwargs": told,
         }  # fmt: skip
+    time = torch.zeros(1, device="meta", dtype=x.dtype)
+    return network(x, timestep=time, **told, return_dict=False)[0]
+
+
+def counted(real: Real, network: nn.Module) -> tuple[int, int]:
+    """Return the operations of one evaluation and of one gradient back through it."""
+    x = torch.zeros((1, *real.latent), device="meta", requires_grad=True)
     with FlopCounterMode(display=False) as forward:
-        time = torch.zeros(1, device="meta")
-        output: Tensor = network(x, timestep=time, **told, return_dict=False)[0]
+        output = evaluated(real, network, x)
     with FlopCounterMode(display=False) as backward:
         torch.autograd.grad(output, x, torch.empty_like(output))
     return forward.get_total_flops(), backward.get_total_flops()

@@ -20,7 +20,7 @@ from scanner.engine.pool import DIED, GONE, ActorLost, ActorReady, Pool, PoolEve
 from scanner.engine.queue import MOST_FAILURES_IN_A_ROW, Queue, Task
 from scanner.engine.record import RunRecord
 from scanner.engine.reporter import Reporter, about
-from scanner.engine.reports import ChunkReport
+from scanner.engine.reports import ActorUsage, ChunkReport
 from scanner.engine.runtime import Runtime, WorkerSetup
 from scanner.errors import ClusterError, ConfigError, DeviceError, ShardError
 from scanner.results.folder import Results
@@ -67,7 +67,7 @@ class ScanLoop:
         )  # fmt: skip
         self._failed_in_row = 0
         self._traces, self._recorders = traces, 0
-        self._said_eager = False
+        self._said = set[str]()
 
     def run(
         self, lease: Lease, progress: Callable[[Event], None],
@@ -224,7 +224,7 @@ class ScanLoop:
         if task.proves:
             self._failed_in_row = 0
         self._report.spent(counts)
-        self._say_eager(counts.usage.not_compiled, actor)
+        self._say_of(counts.usage, actor)
         if counts.trace is not None and self._traces is not None:
             self._traces(counts.trace)
         self._queue.succeeded(task)
@@ -232,12 +232,22 @@ class ScanLoop:
             self._packer.add_commit()
             self._report.committed(task.unit, counts.facts(), actor)
 
-    def _say_eager(self, why: str, actor: str) -> None:
-        """Say once that a network is not compiled though it should be."""
-        if why and not self._said_eager:
-            self._said_eager = True
-            text = f"--compile is without effect, the network runs as it does without: {why}"
-            self._report.emit("problem", text, actor=actor)
+    def _say_of(self, usage: ActorUsage, actor: str) -> None:
+        """Say once that actors are not compiled though they should be, or take maps more slowly."""
+        if usage.not_compiled:
+            without = "--compile is without effect, the network runs as it does without: "
+            self._say_once(without, usage.not_compiled, actor)
+        if usage.checkpointed:
+            less = "the maps of one draw do not fit into memory as they are: "
+            more = (
+                "from now on what the network's blocks compute is computed again for each product"
+            )
+            self._say_once(less, more, actor)
+
+    def _say_once(self, what: str, more: str, actor: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            self._report.emit("problem", what + more, actor=actor)
 
     def _refused(self, task: Task, failure: Failure) -> None:
         if not failure.usable and not task.alone:

@@ -159,6 +159,7 @@ def _actor(facts: ActorInfo, effort: ActorUsage) -> dict[str, Any]:
         "waiting_seconds": effort.waiting_seconds, "batch_sizes": effort.batch_sizes,
         "memory_shortages": effort.shortages,
         **({"not_compiled": effort.not_compiled} if effort.not_compiled else {}),
+        **({"checkpointed": True} if effort.checkpointed else {}),
     }  # fmt: skip
     return asdict(facts) | spent
 

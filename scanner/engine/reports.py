@@ -51,6 +51,8 @@ class ActorUsage:
         batch_sizes: Draws at a time at present, by stage.
         shortages: Times that memory ran out and a batch was halved.
         not_compiled: Why its network is not compiled though it should be, or ``""``.
+        checkpointed: Whether one draw's maps did not fit, so that they take less memory and more
+            time.
     """
 
     seconds: float = 0.0
@@ -62,6 +64,7 @@ class ActorUsage:
     batch_sizes: dict[str, int] = field(default_factory=dict)
     shortages: int = 0
     not_compiled: str = ""
+    checkpointed: bool = False
 
     @property
     def share(self) -> float:

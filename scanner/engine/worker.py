@@ -222,4 +222,5 @@ class Worker:
         return ActorUsage(
             compute.seconds, **parts, batch_sizes=sizes, shortages=shortages,
             not_compiled=scanner.not_compiled if self._job.compile else "",
+            checkpointed=scanner.checkpointed,
         )  # fmt: skip

@@ -174,6 +174,15 @@ class HasBottleneck(Protocol):
 
 
 @runtime_checkable
+class Checkpoints(Protocol):
+    """Addition to `Denoiser` of models whose products can take less memory, for more time."""
+
+    def checkpoint_blocks(self) -> bool:
+        """Keep less for products from now on; return whether that is new."""
+        ...
+
+
+@runtime_checkable
 class Compiles(Protocol):
     """Addition to `Denoiser` of models whose network can be compiled."""
 

@@ -19,6 +19,7 @@ from scanner.errors import ConfigError
 from scanner.methods import Need
 from scanner.models.adapters import adapted, without_adapters
 from scanner.models.base import Level
+from scanner.models.checkpointed import checkpoint_blocks
 from scanner.models.compiled import BACKEND, CompiledBlocks
 from scanner.models.conditions import ENCODERS, labels_of
 from scanner.models.encoder import Grid
@@ -239,6 +240,16 @@ class Diffusion:
             backend: Of ``torch.compile``.
         """
         self._compiled = CompiledBlocks(self.network, batch_size, backend)
+
+    def checkpoint_blocks(self) -> bool:
+        """Keep less for products from now on: what blocks compute is computed again for each.
+
+        Scores stay; products are the same to rounding. Copies of this model share it.
+
+        Returns:
+            Whether that is new, and the network has such blocks.
+        """
+        return checkpoint_blocks(self.network)
 
     @property
     def not_compiled(self) -> str:

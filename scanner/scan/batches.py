@@ -109,14 +109,17 @@ class BatchSize:
         return not (self._to_measure and self._gauge)
 
     def each(
-        self, items: Sequence[T], work: Callable[[list[T]], None], relief: Callable[[], None]
-    ) -> list[tuple[T, str]]:
+        self, items: Sequence[T], work: Callable[[list[T]], None], relief: Callable[[], None],
+        need_less: Callable[[], bool] = lambda: False,
+    ) -> list[tuple[T, str]]:  # fmt: skip
         """Call ``work`` on batch after batch; one that does not fit is tried again in halves.
 
         Args:
             items: What to work on.
             work: Must leave no trace when it raises.
             relief: Called when memory ran out, to give back what can be spared.
+            need_less: Called when an item does not fit alone; returns whether ``work`` takes less
+                memory from now on, so that the item is tried again.
 
         Returns:
             The items that do not fit even alone, with what was said.
@@ -139,6 +142,8 @@ class BatchSize:
             release()
             if len(batch) > 1:
                 self._halve(len(batch))
+            elif need_less():
+                continue
             elif self._proven:
                 refused.append((batch[0], _cause(said)))
                 start += 1

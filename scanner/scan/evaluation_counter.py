@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from scanner.errors import Stopped
 from scanner.methods import Need
 from scanner.models.base import (
+    Checkpoints,
     Denoiser,
     HasAttention,
     HasBottleneck,
@@ -75,6 +76,10 @@ class EvaluationCounter:
         if isinstance(self.network, LooksAhead):
             with self.span("preparation"):
                 self.network.expect(captions)
+
+    def checkpoint_blocks(self) -> bool:
+        """Have the network keep less for products, if it can; return whether that is new."""
+        return isinstance(self.network, Checkpoints) and self.network.checkpoint_blocks()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the network's own; autoencoders are not counted."""

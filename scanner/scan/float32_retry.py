@@ -66,7 +66,9 @@ class Float32Retry:
         """Localize draws; return what was said of those that do not fit into memory."""
 
         def work(batch: list[DrawState]) -> None:
-            self._localization.localize_batch(self._networks.get(), batch)
+            networks = self._networks.get()  # beside those of the scan's own precision
+            networks.checkpoint_blocks()
+            self._localization.localize_batch(networks, batch)
 
         refused = self._one_draw.each(items, work, self._networks.drop)
         return [message for _, message in refused]

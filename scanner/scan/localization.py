@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,15 +17,29 @@ from scanner.scan.stages.localization import localize
 from scanner.scan.state import DrawState
 
 
+@dataclass(slots=True)
 class LocalizationRunner(StageRunner):
-    """Takes the maps of draws, and generates their pictures."""
+    """Takes the maps of draws, and generates their pictures.
+
+    Attributes:
+        checkpointed: Whether one draw's maps did not fit, so that what the networks' blocks
+            compute is computed again for each product.
+    """
+
+    checkpointed: bool = False
 
     def localize(self, items: Sequence[DrawState]) -> None:
         """Add maps and pictures to detected draws; note on each that failed why."""
         for alike in by_source(items):
-            for item, message in self.size.each(alike, self._localize_timed, self.relief):
+            refused = self.size.each(alike, self._localize_timed, self.relief, self._need_less)
+            for item, message in refused:
                 item.failure = maps_do_not_fit(item.delta_s, item.draw.seed, message)
                 item.latents = None
+
+    def _need_less(self) -> bool:
+        is_new = self.networks.checkpoint_blocks()
+        self.checkpointed = self.checkpointed or is_new
+        return is_new
 
     def localize_batch(self, networks: Networks, items: list[DrawState]) -> None:
         """Localize one batch, all of one source, and charge it to the draws' chunks."""

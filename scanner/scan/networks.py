@@ -30,6 +30,11 @@ class Networks:
         counted = accounting.counted
         return cls(counted(denoiser), {name: counted(one) for name, one in baselines.items()})
 
+    def checkpoint_blocks(self) -> bool:
+        """Have all networks keep less for products; return whether that is new to any."""
+        every = (self.denoiser, *self.baselines.values())
+        return sum(one.checkpoint_blocks() for one in every) > 0
+
 
 class Float32Networks:
     """The same networks in float32, loaded when they are first asked for.

@@ -122,6 +122,11 @@ class Scanner:
         network = self.network
         return network.not_compiled if isinstance(network, Compiles) else "the model has no network"
 
+    @property
+    def checkpointed(self) -> bool:
+        """Whether maps are taken in less memory and more time, as one draw's did not fit."""
+        return self._localization.checkpointed
+
     def profile(self) -> BatchProfiler:
         """Have a few of the batches to come recorded, and return what records them."""
         self._accounting.profiler = found = BatchProfiler(self.network.device)
