@@ -1,4 +1,4 @@
-"""What a run's record keeping costs after many commits: resume, plan, first query, verify, compact.
+"""What a run's record keeping costs after many commits: resume, plan, query, verify, audit, compact.
 
 Commits of four made-up captions each, of shards that are there (empty files: nothing opens a shard
 that is committed whole). Then every command runs in a process of its own, and its processor time
@@ -33,8 +33,12 @@ from scanner.engine import Job, Resources, scan
 from scanner.engine.identity import identify
 from scanner.engine.record import RunRecord
 from scanner.engine.reports import ChunkReport
+from scanner.nightly.audit import AuditRequest, audit
+from scanner.nightly.policy import Policy
+from scanner.nightly.state import AuditState
 from scanner.planning.forecast import forecast
 from scanner.records import Caption, ChunkResult, ScoreRow
+from scanner.report.options import PageOptions
 from scanner.results import compact, manifest, verify
 from scanner.results.commit_file import DataFile
 from scanner.results.folder import Results
@@ -171,8 +175,19 @@ def pack(folder: Path) -> object:
     return done.rows
 
 
+def night(folder: Path) -> object:
+    """Audit a corpus of which everything is scanned: its first night, and then a quiet one."""
+    request = AuditRequest(job=job_of(folder), policy=Policy(), page=PageOptions())
+    resources = Resources(local=True, device="cpu", threads=1)
+    done = audit(AuditState(folder), request, resources, lambda event: None)
+    assert done.night.scanned == 0
+    assert not done.night.incomplete, done.night.incomplete[:3]
+    return done.night.figures["samples"]
+
+
 STEPS: dict[str, Callable[[Path], object]] = {
     "resume": resume, "plan": plan, "query": query, "verify": whole, "compact": pack,
+    "first night": night, "next night": night,
 }  # fmt: skip
 
 
@@ -200,7 +215,7 @@ def main() -> None:
     parser.add_argument("commits", type=int, nargs="*")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--packed", action="store_true")
-    parser.add_argument("--only", default="resume,plan,query,verify")
+    parser.add_argument("--only", default="resume,plan,query,verify,first night,next night")
     parser.add_argument("--keep", action="store_true", help="keep what was written, and use it")
     parser.add_argument("--step")
     options = parser.parse_args()

@@ -7,7 +7,9 @@ Measures, in one run on one machine: the wall time of `scan` with one actor of o
 time of the bare denoiser calls that it made, of the same shapes and in the same number, in a
 worker of Ray's with one thread and nothing around them; and `scan` with two actors of one thread.
 
-    python benchmarks/overhead.py [--captions N] [--out overhead.json]
+    python benchmarks/overhead.py [--captions N] [--source image] [--out overhead.json]
+
+At images the bare calls are the autoencoder's, image by image, and one evaluation of both branches.
 
 Excluded in the second figures, and shown in the first: starting actors and loading the model,
 until the first actor is handed a task. Ray itself is started before any clock.
@@ -30,23 +32,29 @@ CHUNK, BATCH = 64, 16
 
 
 def corpus(folder: Path, captions: int) -> str:
+    """Write captions with an image each, 256 pixels wide, all different."""
+    import numpy as np
     import webdataset
 
-    path = folder / "captions.tar"
+    path, rng = folder / "captions.tar", np.random.default_rng(0)
     with webdataset.TarWriter(str(path)) as tar:
         for n in range(captions):
-            tar.write({"__key__": f"{n:05d}", "txt": f"a small picture of thing number {n}"})
+            picture = np.kron(rng.integers(0, 256, (16, 16, 3), np.uint8), np.ones((16, 16, 1)))
+            sample = {"txt": f"a small picture of thing number {n}", "jpg": picture / 255}
+            tar.write({"__key__": f"{n:05d}", **sample})
     return str(path)
 
 
-def spec_of() -> "ScanSpec":
+def spec_of(source: str) -> "ScanSpec":
     from scanner.spec import ScanSpec
     from scanner.testbed.demo import GUIDANCE, PROBES, STEPS
 
-    return ScanSpec(steps=STEPS, guidance_scale=GUIDANCE, probes=PROBES, threshold=1e9)
+    return ScanSpec(
+        steps=STEPS, guidance_scale=GUIDANCE, probes=PROBES, threshold=1e9, source=source
+    )
 
 
-def scan(shard: str, results: Path, actors: int) -> dict[str, Any]:
+def scan(shard: str, results: Path, actors: int, source: str) -> dict[str, Any]:
     from scanner.engine import Event, Job, Resources
     from scanner.engine import scan as run
     from scanner.results.folder import Results
@@ -59,8 +67,8 @@ def scan(shard: str, results: Path, actors: int) -> dict[str, Any]:
             ready.append(time.perf_counter())
 
     job = Job(
-        model=str(WEIGHTS / "pipeline"), shards=(shard,), results=str(results), spec=spec_of(),
-        chunk_size=CHUNK, batch_size=BATCH,
+        model=str(WEIGHTS / "pipeline"), shards=(shard,), results=str(results),
+        spec=spec_of(source), chunk_size=CHUNK, batch_size=BATCH,
     )  # fmt: skip
     start = time.perf_counter()
     summary = run(job, Resources(actors=actors, device="cpu", threads=1), heard)
@@ -80,17 +88,19 @@ def scan(shard: str, results: Path, actors: int) -> dict[str, Any]:
     }
 
 
-def bare(captions: int) -> float:
-    """Return the seconds of the scan's denoiser calls, and of nothing else."""
+def bare(captions: int, source: str) -> float:
+    """Return the seconds of the scan's calls of network and autoencoder, and of nothing else."""
     import torch
 
     from scanner import models
     from scanner.testbed import WEIGHTS
 
     torch.set_num_threads(1)
-    model, spec = models.load(str(WEIGHTS / "pipeline")), spec_of()
-    schedule = model.schedule(spec.steps)
+    model, spec = models.load(str(WEIGHTS / "pipeline")), spec_of(source)
+    at_image = source == "image"
+    schedule = model.single(spec.timestep) if at_image else model.schedule(spec.steps)
     levels = list(zip(schedule.timesteps, schedule.alphas, schedule.sigmas, strict=False))
+    picture = torch.randint(0, 256, (1, *model.picture_size, 3), dtype=torch.uint8)
     seconds, left = 0.0, captions
     with torch.no_grad():
         while left:
@@ -98,7 +108,9 @@ def bare(captions: int) -> float:
                 x = torch.randn(2 * size, *model.latent_shape)
                 condition = model.encode(["a picture"] * (2 * size))
                 start = time.perf_counter()
-                for level in levels[: spec.steps]:
+                for _ in range(size if at_image else 0):
+                    model.compress(picture)
+                for level in levels[: 1 if at_image else spec.steps]:
                     model.score(x, level, condition)
                 seconds += time.perf_counter() - start
             left -= min(left, CHUNK)
@@ -109,19 +121,20 @@ def chunked(samples: int) -> list[int]:
     return [min(BATCH, samples - at) for at in range(0, samples, BATCH)]
 
 
-def bare_apart(captions: int) -> float:
+def bare_apart(captions: int, source: str) -> float:
     """Return the same, measured in a worker of Ray's: its memory is managed as an actor's is."""
     import ray
 
     from scanner.engine.cluster import cluster
 
     with cluster():
-        return ray.get(ray.remote(num_cpus=1)(bare).remote(captions))
+        return ray.get(ray.remote(num_cpus=1)(bare).remote(captions, source))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--captions", type=int, default=512)
+    parser.add_argument("--source", choices=("generated", "image"), default="generated")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     from scanner.engine.cluster import cluster
@@ -129,13 +142,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shard = corpus(folder, asked.captions)
-        calls = [bare_apart(asked.captions)]
+        calls = [bare_apart(asked.captions, asked.source)]
         with cluster():
-            one = scan(shard, folder / "one", 1)
-        calls.append(bare_apart(asked.captions))  # before and after: a machine warms up and slows
+            one = scan(shard, folder / "one", 1, asked.source)
+        calls.append(
+            bare_apart(asked.captions, asked.source)
+        )  # before and after: a machine warms up and slows
         with cluster():
-            two = scan(shard, folder / "two", 2)
-    expected = 2 * spec_of().steps * asked.captions
+            two = scan(shard, folder / "two", 2, asked.source)
+    steps = 1 if asked.source == "image" else spec_of(asked.source).steps
+    expected = 2 * steps * asked.captions
     if {one["evaluations"], two["evaluations"]} != {expected}:
         raise SystemExit(f"the scans made other calls than the {expected} that are measured")
     least = sum(calls) / len(calls)

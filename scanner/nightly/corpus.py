@@ -12,7 +12,8 @@ from scanner.matching.image_index import ImageIndex
 from scanner.shards import reading
 from scanner.shards.reading import Shard
 
-AT_ONCE = 16
+AT_ONCE, TOGETHER = 16, 64
+"""Threads that ask for shards, and shards of a thread at a time, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,11 @@ class CorpusListing:
 
 def listed(addresses: Sequence[str]) -> CorpusListing:
     """Look up size and tag of every shard."""
+    size = max(1, min(TOGETHER, len(addresses) // (4 * AT_ONCE)))
+    parts = [addresses[start : start + size] for start in range(0, len(addresses), size)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip(addresses, pool.map(_looked_up, addresses), strict=True))
+        looked_up = pool.map(lambda part: [_looked_up(url) for url in part], parts)
+        found = dict(zip(addresses, (each for part in looked_up for each in part), strict=True))
     return CorpusListing(
         {url: shard if isinstance(shard, Shard) else None for url, shard in found.items()},
         {url: text for url, text in found.items() if isinstance(text, str)},

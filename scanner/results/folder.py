@@ -107,6 +107,7 @@ class Results:
         self.root = self.store.root
         self._packed = dict[str, dict[str, dict[str, RowRange]]]()
         self._run_files = dict[str, tuple[bytes, RunFile]]()
+        self._entries = manifest.KnownEntries()
 
     def exists(self) -> bool:
         """Whether something was ever written here."""
@@ -221,7 +222,7 @@ class Results:
         Raises:
             ResultsError: If an entry of it is damaged.
         """
-        return manifest.history(self.store, run, known)
+        return manifest.history(self.store, run, known, self._entries)
 
     def agreed_chunk_size(self, run: str, size: int) -> int:
         """Return the samples per chunk that all scans of a run keep to; propose one if none is set.

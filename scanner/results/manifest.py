@@ -7,6 +7,7 @@ says how many samples a chunk has, where a scan found that out: the first that d
 Only a pack in effect has rows for a reader; every chunk is in one at most.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,23 +142,46 @@ class History:
         return is_free and set(pack.replaces) <= set(self.in_effect)
 
 
-def history(store: Store, run: str, known: History | None = None) -> History:
+class KnownEntries:
+    """Entries that were read before, found again while their bytes are the same."""
+
+    def __init__(self) -> None:
+        self._entries = dict[str, tuple[bytes, Entry]]()
+
+    def read(self, store: Store, run: str, name: str, content: bytes) -> Entry:
+        """Return `read_entry` of these bytes.
+
+        Raises:
+            ResultsError: If they are damaged.
+        """
+        digest = hashlib.sha256(content).digest()
+        before, entry = self._entries.get(name, (b"", None))
+        if entry is None or before != digest:
+            entry = read_entry(store, run, name, content)
+            self._entries[name] = digest, entry
+        return entry
+
+
+def history(
+    store: Store, run: str, known: History | None = None, before: KnownEntries | None = None
+) -> History:
     """Return the history of a run's packs.
 
     Args:
         store: Where the run is.
         run: The run.
         known: The history as it was a while ago; only what was added since is read.
+        before: Entries that were read before, which are not decoded again.
 
     Raises:
         ResultsError: If an entry is damaged.
     """
-    known = known or History(0, {}, (), frozenset())
+    known, entries = known or History(0, {}, (), frozenset()), before or KnownEntries()
     packs, effective = dict(known.packs), dict.fromkeys(known.in_effect)
     retired, names = set(known.retired), entry_names(store, run)
     chunk_size = known.chunk_size
     for number, (name, content) in enumerate(store.read_all(names[known.length :]), known.length):
-        entry = read_entry(store, run, name, content)
+        entry = entries.read(store, run, name, content)
         if name != entry_name(run, number):
             raise ResultsError(f"{store.address(entry_name(run, number))} is missing: {MEND}")
         for gone in entry.ends:

@@ -208,6 +208,25 @@ def test_a_pack_grows_by_what_is_committed_later(local, tmp_path):
     assert pack(local, 1 << 20).chunks == 0
 
 
+def test_an_entry_is_decoded_once_while_its_bytes_are_the_same(local, monkeypatch):
+    pack(local)
+    seen, read = [], manifest.read_entry
+    monkeypatch.setattr(manifest, "read_entry", lambda *of: seen.append(of[2]) or read(*of))
+    results = Results(local.root)
+    first = results.read_committed(RUN)
+    number = len(seen)
+    assert number > 1
+    assert results.read_committed(RUN) == first
+    assert len(seen) == number, "nothing was decoded again"
+    name = manifest.entry_name(RUN, 0)
+    local.store.put(name, local.store.read(name) + b" ")
+    assert results.read_committed(RUN) == first
+    assert seen[number:] == [name]
+    local.store.put(name, b"{")
+    with pytest.raises(ResultsError, match="damaged"):
+        results.read_committed(RUN)
+
+
 def test_only_the_shards_that_are_asked_for_are_read_of_a_pack(local, tmp_path):
     from scanner.analysis.query import connect
 
