@@ -1,4 +1,4 @@
-"""What a run's record keeping costs after many commits: resume, plan, query, verify, audit, compact.
+"""What record keeping costs after many commits: resume, plan, query, verify, audit, compact.
 
 Commits of four made-up captions each, of shards that are there (empty files: nothing opens a shard
 that is committed whole). Then every command runs in a process of its own, and its processor time
