@@ -182,7 +182,7 @@ class Diffusion:
         """Return conditions: text states, or one row of everything the network takes, ``(B, N)``.
 
         Longer captions are cut, as in training. Which parts a row has is the model's own. A
-        caption is encoded once, alone, and found again in `scanner.models.encodings`.
+        caption is encoded once and found again in `scanner.models.encodings`.
 
         Raises:
             ConfigError: If one of them is no condition of the model.

@@ -1,4 +1,4 @@
-"""Encodings of captions: each is made once, from the caption alone, and kept on the CPU."""
+"""Encodings of captions: each is made once, in batches of one size, and kept on the CPU."""
 
 import hashlib
 from collections import OrderedDict
@@ -7,8 +7,13 @@ from contextlib import AbstractContextManager
 
 from scanner.models.encoder import Parts
 
-Encoders = Callable[[], AbstractContextManager[Callable[[str], Parts]]]
-"""Provides, for a while, what encodes one caption."""
+Encode = Callable[[Sequence[str]], Sequence[Parts]]
+"""From up to `TOGETHER` captions to the encoding of each."""
+Encoders = Callable[[], AbstractContextManager[Encode]]
+"""Provides, for a while, what encodes captions."""
+
+TOGETHER = 8
+"""Captions that are encoded at a time."""
 
 ENCODING_BYTES = 512 * 2**20
 """Most bytes of encodings that a model keeps."""
@@ -52,21 +57,23 @@ class EncodingCache:
                 found[caption] = parts
         if missing:
             with encoders() as encode:
-                for caption in missing:
-                    found[caption] = self._add(_key(caption, encoder), encode(caption))
+                for some in _in_groups(missing):
+                    found |= self._added(some, encoder, encode)
                 self._look_ahead(coming, encoder, encode)
         return [found[caption] for caption in captions]
 
-    def _look_ahead(
-        self, captions: Sequence[str], encoder: str, encode: Callable[[str], Parts]
-    ) -> None:
+    def _look_ahead(self, captions: Sequence[str], encoder: str, encode: Encode) -> None:
         spent = 0
-        for caption in captions:
-            key = _key(caption, encoder)
+        new = [caption for caption in captions if _key(caption, encoder) not in self._kept]
+        for some in _in_groups(new):
             if spent > self.room // 2:
                 return
-            if key not in self._kept:
-                spent += _bytes(self._add(key, encode(caption)))
+            spent += sum(map(_bytes, self._added(some, encoder, encode).values()))
+
+    def _added(self, captions: Sequence[str], encoder: str, encode: Encode) -> dict[str, Parts]:
+        """Encode a group of captions and keep what it gave; return it by caption."""
+        pairs = zip(captions, encode(captions), strict=True)
+        return {caption: self._add(_key(caption, encoder), parts) for caption, parts in pairs}
 
     def _get(self, key: str) -> Parts | None:
         if key in self._kept:
@@ -83,6 +90,10 @@ class EncodingCache:
         while self.taken > self.room:
             self.taken -= _bytes(self._kept.popitem(last=False)[1])
         return parts
+
+
+def _in_groups(captions: Sequence[str]) -> list[Sequence[str]]:
+    return [captions[start : start + TOGETHER] for start in range(0, len(captions), TOGETHER)]
 
 
 def _key(caption: str, encoder: str) -> str:

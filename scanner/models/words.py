@@ -1,7 +1,7 @@
 """Text encoders of a pipeline: from captions to rows of what its network takes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from typing import Any
@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from scanner.models.adapters import without_adapters
 from scanner.models.conditions import ENCODERS
 from scanner.models.encoder import Parts, is_exact
-from scanner.models.encodings import EncodingCache
+from scanner.models.encodings import TOGETHER, Encode, EncodingCache
 from scanner.models.families import Family
 from scanner.models.memory import sent
 from scanner.models.placement import Placement
 
 
 class TextEncoders:
-    """What a pipeline encodes captions with, one caption at a time.
+    """What a pipeline encodes captions with, always `TOGETHER` captions at a time.
 
-    A row therefore depends on its caption alone: it is the same to the last bit in every batch,
-    and whether it is encoded or kept from before.
+    Kernels round by the size of a batch, not by what else is in it. So a row depends on its
+    caption alone: it is the same to the last bit in every batch of a scan, and whether it is
+    encoded or kept from before.
 
     Args:
         pipeline: With the parts that the family's class has.
@@ -73,10 +74,18 @@ class TextEncoders:
         return sent(torch.cat([torch.cat(row, dim=1) for row in rows]), device)
 
     @contextmanager
-    def _running(self, off: Sequence[Any]) -> Iterator[Callable[[str], Parts]]:
+    def _running(self, off: Sequence[Any]) -> Iterator[Encode]:
         encode = ENCODERS[self._family.encoder].encode
+
+        def together(captions: Sequence[str]) -> list[Parts]:
+            missing = TOGETHER - len(captions)
+            parts = encode(self._pipeline, [*captions, *captions[-1:] * missing])
+            here = {name: part.cpu() for name, part in parts.items()}
+            numbers = range(len(captions))
+            return [{name: part[n : n + 1] for name, part in here.items()} for n in numbers]
+
         with self.placement.running(self.modules), without_adapters(list(off)):
-            yield lambda caption: encode(self._pipeline, [caption])
+            yield together
 
     def parts(self, rows: Tensor, dtype: torch.dtype) -> Parts:
         """Return the parts of rows by name, in the network's precision but for masks.
