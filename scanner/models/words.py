@@ -79,7 +79,7 @@ class TextEncoders:
 
         def together(captions: Sequence[str]) -> list[Parts]:
             missing = TOGETHER - len(captions)
-            parts = encode(self._pipeline, [*captions, *captions[-1:] * missing])
+            parts = encode(self._pipeline, [*captions, *[captions[-1]] * missing])
             here = {name: part.cpu() for name, part in parts.items()}
             numbers = range(len(captions))
             return [{name: part[n : n + 1] for name, part in here.items()} for n in numbers]
