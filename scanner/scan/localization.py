@@ -17,7 +17,7 @@ from scanner.scan.stages.localization import localize
 from scanner.scan.state import DrawState
 
 
-@dataclass(slots=True)
+@dataclass
 class LocalizationRunner(StageRunner):
     """Takes the maps of draws, and generates their pictures.
 
