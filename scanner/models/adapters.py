@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from scanner.models.configs import first_line
 from scanner.models.overlay import Lora, Overlay, adapter_numbers, header, layers_of
 
 _PREFIX = re.compile(r"^(?:model\.diffusion_model\.|diffusion_model\.|unet\.|transformer\.)")
+_OFF: ContextVar[tuple[Any, ...]] = ContextVar("modules whose adapters are off", default=())
 _BROKEN = (ArithmeticError, AttributeError, AssertionError, ImportError, LookupError, OSError,
            RuntimeError, TypeError, ValueError)  # fmt: skip
 """What libraries raise over a file that is not for a network."""
@@ -102,11 +104,18 @@ def without_adapters(modules: list[Any]) -> Iterator[None]:
     """Turn adapters off in what is evaluated inside; the base's own layers are used as they are."""
     for module in modules:
         _switch(module, on=False)
+    before = _OFF.set((*_OFF.get(), *modules))
     try:
         yield
     finally:
+        _OFF.reset(before)
         for module in modules:
             _switch(module, on=True)
+
+
+def switched_off() -> list[Any]:
+    """Return the modules whose adapters are off here, inside of `without_adapters`."""
+    return list(_OFF.get())
 
 
 def _switch(module: Any, *, on: bool) -> None:

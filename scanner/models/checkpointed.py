@@ -1,11 +1,14 @@
 """Gradient checkpointing of a network's blocks: less memory for products, for more time."""
 
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from scanner.models.adapters import switched_off, without_adapters
 
 RESIDUAL = "ResnetBlock2D"
 """A block that U-Nets repeat, too."""
@@ -54,7 +57,8 @@ def _outermost(module: nn.Module, wanted: set[int]) -> list[nn.Module]:
 class _Checkpointed:
     """A block's forward function that keeps its arguments alone where a gradient is wanted.
 
-    Nothing in a frozen network is random, so no state of random numbers is kept.
+    Adapters that are off are off again where the block is computed again, which is later, when
+    they are on. Nothing in a frozen network is random, so no state of random numbers is kept.
     """
 
     def __init__(self, plain: Callable[..., Any]) -> None:
@@ -63,6 +67,21 @@ class _Checkpointed:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return self._plain(*args, **kwargs)
+        again = _WithoutAdapters(switched_off())
         return checkpoint(
-            self._plain, *args, use_reentrant=False, preserve_rng_state=False, **kwargs
-        )
+            self._plain, *args, use_reentrant=False, preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), again), **kwargs,
+        )  # fmt: skip
+
+
+class _WithoutAdapters:
+    """`without_adapters`, to be entered once for every product."""
+
+    def __init__(self, off: list[Any]) -> None:
+        self._off, self._entered = off, ExitStack()
+
+    def __enter__(self) -> None:
+        self._entered.enter_context(without_adapters(self._off))
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.close()

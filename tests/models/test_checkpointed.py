@@ -3,10 +3,12 @@
 import pytest
 import tiny
 import torch
+from made_loras import lora_file
 from torch.testing import assert_close
 
 from scanner import models
 from scanner.models.checkpointed import checkpoint_blocks
+from scanner.models.overlay import Lora, Overlay
 from scanner.numerics.curvature import Pullback
 from scanner.numerics.noise import initial_latent
 from scanner.records import Caption
@@ -63,6 +65,24 @@ def test_products_are_the_same_and_take_less_memory(name, tmp_path):
     assert float(products.abs().max()) > 0
     assert kept(model) < before
     assert not model.checkpoint_blocks(), "it is new only once"
+
+
+@pytest.mark.parametrize("make", [tiny.sd15, tiny.flux_dev])
+def test_blocks_are_computed_again_with_adapters_as_they_were(make, tmp_path):
+    pytest.importorskip("peft")
+    base = tiny.save(make, tmp_path / "base")
+    file = lora_file(base, tmp_path / "lora.safetensors")
+    model = models.load(str(base), overlay=Overlay((Lora(str(file)),)))
+    off = models.load_baseline("off", model)
+    vectors = torch.ones(1, 1, *model.latent_shape)
+    expected = [scored(one).products(vectors, is_last=True)[0] for one in (model, off)]
+    assert not torch.allclose(*expected)
+    assert model.checkpoint_blocks()
+    assert not off.checkpoint_blocks(), "they share the network"
+    graphs = [scored(one) for one in (model, off)]  # the adapters are on again by now
+    for graph, before in zip(graphs, expected, strict=True):
+        found = graph.products(vectors, is_last=True)[0]
+        assert_close(found, before, rtol=1e-5, atol=1e-6 * float(before.abs().max()))
 
 
 def test_a_network_without_blocks_cannot_need_less():
