@@ -6,7 +6,7 @@ measured. The network, the autoencoder and everything else are what a scan runs.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scanner.models.diffusion import Diffusion
 from scanner.models.encoder import Parts
+from scanner.models.encodings import Encode
 from scanner.models.families import FAMILIES
 from scanner.models.stable_diffusion import StableDiffusion
 from scanner.models.unet import UNetDiffusion
@@ -170,12 +171,12 @@ class MadeStates(TextEncoders):
         }
 
     @contextmanager
-    def _running(self, off: Sequence[Any]) -> Iterator[Callable[[str], Parts]]:
-        def encode(caption: str) -> Parts:
-            scale = 0.5 + torch.rand(1, generator=keyed_generator(caption)).item()
-            return {name: noise * scale for name, noise in self._noise.items()}
+    def _running(self, off: Sequence[Any]) -> Iterator[Encode]:
+        yield lambda captions: [self._states(caption) for caption in captions]
 
-        yield encode
+    def _states(self, caption: str) -> Parts:
+        scale = 0.5 + torch.rand(1, generator=keyed_generator(caption)).item()
+        return {name: noise * scale for name, noise in self._noise.items()}
 
 
 def built(of: Subject, device: torch.device) -> Diffusion:
