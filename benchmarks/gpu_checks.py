@@ -1,6 +1,6 @@
 """Whether a device's scores, maps and masks are those of a CPU in float32."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -156,15 +156,20 @@ def ranks_together(a: Floats, b: Floats) -> float:
     return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
 
 
+def mask_overlaps(own: Iterable[Floats], reference: Iterable[Floats]) -> list[float]:
+    """Return the IoU of the masks of maps, pair by pair, each by its map's own level."""
+    pairs = zip(own, reference, strict=True)
+    return [
+        masks.intersection_over_union(*(masks.region(each, 0.0, SHARE)[1] for each in pair))
+        for pair in pairs
+    ]
+
+
 def compared(own: Numbers, reference: Numbers, memorized: int) -> Row:
     """Return how far numbers are from the reference's."""
     apart = np.linalg.norm(own.maps - reference.maps, axis=(1, 2))
     apart /= np.linalg.norm(reference.maps, axis=(1, 2))
-    pairs = zip(own.maps[:memorized], reference.maps[:memorized], strict=True)
-    overlaps = [
-        masks.intersection_over_union(*(masks.region(each, 0.0, SHARE)[1] for each in pair))
-        for pair in pairs
-    ]
+    overlaps = mask_overlaps(own.maps[:memorized], reference.maps[:memorized])
     return {
         "largest_score": float(np.abs(own.scores / reference.scores - 1).max()),
         "largest_map": float(apart[:memorized].max()),

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gpu_checks import SHARE
+from gpu_checks import mask_overlaps
 from planted import markdown
 
-from scanner import masks, models
+from scanner import models
 from scanner.analysis import overlap
 from scanner.analysis.detection import ranking
 from scanner.records import Caption
@@ -155,10 +155,7 @@ def rows_of(subject: Subject, dtypes: Sequence[str], asked: argparse.Namespace) 
             ]
             rows.append([subject.name, dtype, f"`{name}`", *cells, "", ""])
         for name in MAPS:
-            overlaps = [
-                masks.intersection_over_union(*(masks.region(each, 0.0, SHARE)[1] for each in pair))
-                for pair in zip(own.maps[name], reference.maps[name], strict=True)
-            ]
+            overlaps = mask_overlaps(own.maps[name], reference.maps[name])
             cells = [f"{best_iou(subject, own.maps[name]):.4f}", f"{min(overlaps):.3f}"]
             rows.append([subject.name, dtype, f"map `{name}`", "", "", "", "", *cells])
         print(f"{subject.name} in {dtype}: {own.rejected} without a number", file=sys.stderr)
