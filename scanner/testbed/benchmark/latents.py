@@ -40,6 +40,10 @@ class Latents:
         cast: What stands in scenes.
         chunks: Pictures drawn and encoded at a time, of the background and of an item; a folder
             must always be used with the same.
+
+    Attributes:
+        need: Called with a chunk of the background that must then be on disk; draws it, unless
+            another is set.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Latents:
         self.scale = float(vae.config["scaling_factor"])
         self._chunks: dict[str, tuple[int, Half]] = {}
         self._said: tuple[int, list[str]] = (-1, [])
+        self.need: Callable[[int], None] = self._drawn_here
 
     def copy(self, item: int, number: int) -> Half:
         """Return copy ``number`` of an item's picture."""
@@ -68,8 +73,32 @@ class Latents:
         """Return the caption and the latent of a background sample."""
         chunk, place = divmod(number, self.background_chunk)
         if self._said[0] != chunk:
-            self._said = chunk, self._load_background(chunk)
+            self.need(chunk)
+            captions, latents = self._files(chunk)
+            said = json.loads(captions.read_text(encoding="utf-8"))
+            self._said, self._chunks["background"] = (chunk, said), (chunk, np.load(latents))
         return self._said[1][place], self._chunks["background"][1][place]
+
+    def _drawn_here(self, chunk: int) -> None:
+        if not self.has(chunk):
+            self.draw(chunk)
+
+    def has(self, chunk: int) -> bool:
+        """Return whether a chunk of the background is on disk."""
+        return all(path.exists() for path in self._files(chunk))
+
+    def draw(self, chunk: int) -> None:
+        """Draw a chunk of the background, and keep its captions and latents on disk."""
+        first = chunk * self.background_chunk
+        drawn = [background(self.seed, first + i, self.cast) for i in range(self.background_chunk)]
+        captions, latents = self._files(chunk)
+        self._keep(latents, [image for _, image in drawn])
+        files.write(captions, json.dumps([fresh.caption for fresh, _ in drawn]))
+
+    def _files(self, chunk: int) -> tuple[Path, Path]:
+        """Return where the captions and the latents of a chunk of the background are."""
+        folder = self.folder / "background"
+        return folder / f"{chunk:05d}.json", folder / f"{chunk:05d}.npy"
 
     @torch.no_grad()
     def encode(self, pictures: Sequence[Picture]) -> Half:
@@ -80,31 +109,19 @@ class Latents:
             parts.append((mean * self.scale).numpy().astype(np.float16))
         return np.concatenate(parts)
 
-    def _load_background(self, chunk: int) -> list[str]:
-        listed = self.folder / "background" / f"{chunk:05d}.json"
-        drawn: list[Picture] = []
-        if not listed.exists():
-            captions: list[str] = []
-            for place in range(self.background_chunk):
-                number = chunk * self.background_chunk + place
-                fresh, image = background(self.seed, number, self.cast)
-                captions.append(fresh.caption)
-                drawn.append(image)
-            self._chunk("background", chunk, lambda: drawn)
-            files.write(listed, json.dumps(captions))
-        self._chunk("background", chunk, lambda: drawn)
-        return json.loads(listed.read_text(encoding="utf-8"))
-
     def _chunk(self, name: str, chunk: int, draw: Callable[[], list[Picture]]) -> Half:
         held = self._chunks.get(name)
         if held is None or held[0] != chunk:
             path = self.folder / name / f"{chunk:05d}.npy"
             if not path.exists():
-                found = self.encode(draw())
-                with files.binary(path) as stream:
-                    np.save(stream, found)
+                self._keep(path, draw())
             self._chunks[name] = held = chunk, np.load(path)
         return held[1]
+
+    def _keep(self, path: Path, pictures: Sequence[Picture]) -> None:
+        found = self.encode(pictures)
+        with files.binary(path) as stream:
+            np.save(stream, found)
 
 
 def to_tensor(pictures: Sequence[Picture]) -> Tensor:

@@ -31,6 +31,10 @@ class Schedule:
         """Return how often each of ``number`` items is really drawn."""
         return np.bincount(self.items[self.items >= 0], minlength=number)
 
+    def background(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return the background's samples of the steps from ``start`` to before ``stop``."""
+        return self.numbers[start:stop][self.items[start:stop] < 0]
+
 
 def plan(doses: Doses, steps: int, batch: int, dropout: float, *key: object) -> Schedule:
     """Plan a training.

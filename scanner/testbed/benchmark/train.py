@@ -21,9 +21,9 @@ from torch import Tensor
 
 from scanner import files
 from scanner.testbed import checkpoint, flow
-from scanner.testbed.benchmark import doses, items, lora, networks, schedule, starting
+from scanner.testbed.benchmark import ahead, doses, items, lora, networks, schedule, starting
 from scanner.testbed.benchmark.average import Average
-from scanner.testbed.benchmark.latents import BACKGROUND_CHUNK, COPY_CHUNK, Latents
+from scanner.testbed.benchmark.latents import Latents
 from scanner.testbed.benchmark.recipe import Recipe
 from scanner.testbed.benchmark.validation import Validation
 from scanner.testbed.steps import descend
@@ -61,15 +61,7 @@ def train(
     """
     out = folder / recipe.name
     assigned = starting.assignment(recipe)
-    chunks = (32, 4) if recipe.small else (BACKGROUND_CHUNK, COPY_CHUNK)
-    latents = Latents(
-        folder / "latents",
-        starting.load_vae(folder),
-        recipe.seed,
-        assigned.items,
-        recipe.corpus.cast,
-        chunks,
-    )
+    latents = ahead.latents_of(recipe, folder)
     torch.manual_seed(1000 * recipe.seed + recipe.replicate)
     model = starting.model(recipe, folder, compiled=compiled)
     plan = schedule.plan(
@@ -100,11 +92,19 @@ class _Loop:
         self.validation = Validation(latents, assigned, model.objective, 2 if recipe.small else 24)
 
     def run(self, until: int | None) -> None:
-        recipe, seen, since = self.recipe, [], time.monotonic()
-        last = min(recipe.steps, until or recipe.steps)
+        last = min(self.recipe.steps, until or self.recipe.steps)
         start = self._load()
-        if start in recipe.stops:
+        if start in self.recipe.stops:
             self._checkpoint(start)  # it may have been killed while writing
+        if self.recipe.small:
+            self._steps(start, last)
+            return
+        chunks = self.plan.background(start, last) // self.latents.background_chunk
+        with ahead.drawing(self.recipe, self.folder, self.latents, np.unique(chunks).tolist()):
+            self._steps(start, last)
+
+    def _steps(self, start: int, last: int) -> None:
+        recipe, seen, since = self.recipe, [], time.monotonic()
         for step in range(start, last):
             seen.append(self._step(step))
             done = step + 1
