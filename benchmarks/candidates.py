@@ -147,7 +147,7 @@ def output_of(setting: TrajectorySetting, step: Step, condition: Tensor) -> Tens
 def slopes(setting: TrajectorySetting, step: Step) -> dict[str, Tensor]:
     """Return the slope of every share at a step, ``(B,)`` each."""
     own, empty = setting.condition.chunk(2)
-    here = output_of(setting, step, own)
+    here = step.conditional * -step.level[2] if step.outputs is None else step.outputs.chunk(2)[0]
     return {
         f"{share:g}": detectors.norm(here - output_of(setting, step, own.lerp(empty, share)))
         / share

@@ -124,6 +124,7 @@ def test_a_node_dies_and_another_joins_and_the_rows_are_the_same(tmp_path):
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": path,
         "HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
+        "RAY_raylet_start_wait_time_s": "120",
     }  # fmt: skip
     done = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE,

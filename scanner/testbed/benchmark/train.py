@@ -96,12 +96,15 @@ class _Loop:
         start = self._load()
         if start in self.recipe.stops:
             self._checkpoint(start)  # it may have been killed while writing
+        with ahead.drawing(self.recipe, self.folder, self.latents, self._chunks(start, last)):
+            self._steps(start, last)
+
+    def _chunks(self, start: int, last: int) -> list[int]:
+        """Return the chunks of the background that are worth drawing ahead, in order."""
         if self.recipe.small:
-            self._steps(start, last)
-            return
-        chunks = self.plan.background(start, last) // self.latents.background_chunk
-        with ahead.drawing(self.recipe, self.folder, self.latents, np.unique(chunks).tolist()):
-            self._steps(start, last)
+            return []
+        used = self.plan.background(start, last) // self.latents.background_chunk
+        return np.unique(used).tolist()
 
     def _steps(self, start: int, last: int) -> None:
         recipe, seen, since = self.recipe, [], time.monotonic()
